@@ -1,0 +1,1 @@
+"""AtCoder heuristic contests for ttd, with bit-exact inputs and the contest's own judgement."""

@@ -1,0 +1,1 @@
+"""Single-cell denoising on real counts for ttd."""

@@ -1,0 +1,1 @@
+"""ttd: a language model learns while it attacks one hard problem."""

@@ -1,0 +1,124 @@
+"""The policy protocol: where completions come from, and who learns from them.
+
+A frozen policy implements :class:`Policy` alone; one that learns implements :class:`Trainer` too.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from ttd_core.types import Completion, Message
+
+
+@attrs.frozen
+class SamplingParams:
+    """How replies are sampled.
+
+    :param temperature: softmax temperature; log-probabilities are those of the sampled distribution.
+    :param context: most tokens of prompt and reply together.
+    :param max_new_tokens: most tokens of one reply; ``None`` means what the context leaves.
+    :param thinking_tokens: prompt and thinking together may use this many before the final answer is
+        forced; ``None`` forces nothing.
+    :param prefill: text put at the start of the reply: forced, never trained.
+    :param seed: makes sampling repeatable on one backend.
+    """
+
+    temperature: float = 1.0
+    context: int = 32768
+    max_new_tokens: int | None = None
+    thinking_tokens: int | None = None
+    prefill: str = ""
+    seed: int = 0
+
+
+@attrs.frozen(eq=False)
+class Sample:
+    """One finished reply as it streams out of a policy.
+
+    :param prompt: index of the prompt it answers.
+    :param index: index within that prompt's group.
+    :param completion: the reply.
+    :param prompt_tokens: int64 [length], the prompt as tokenised.
+    """
+
+    prompt: int
+    index: int
+    completion: Completion
+    prompt_tokens: npt.NDArray[np.int64]
+
+
+@attrs.frozen(eq=False)
+class Sequences:
+    """The replies of one group with their per-token advantages: the unit a trainer learns from.
+
+    :param prompt_tokens: int64 [prompt length], shared by all replies.
+    :param completions: the replies.
+    :param advantages: one float64 [reply length] per reply, KL shaping included, 0 on forced tokens.
+    """
+
+    prompt_tokens: npt.NDArray[np.int64]
+    completions: Sequence[Completion]
+    advantages: Sequence[npt.NDArray[np.float64]]
+
+
+class Policy(Protocol):
+    """Samples replies to prompts."""
+
+    @property
+    def name(self) -> str:
+        """Model name for people, with the backend."""
+        ...
+
+    def sample(
+        self, prompts: Sequence[Sequence[Message]], count: int, params: SamplingParams
+    ) -> Iterator[Sample]:
+        """Yield ``count`` replies to each prompt, each as soon as it is complete, in any order.
+
+        :raises UsageError: before sampling starts, when a prompt does not fit the context; names both
+            lengths.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the model."""
+        ...
+
+
+@runtime_checkable
+class Trainer(Protocol):
+    """A policy that can also learn."""
+
+    def base_logprobs(
+        self, prompt_tokens: npt.NDArray[np.int64], completions: Sequence[Completion], temperature: float
+    ) -> list[npt.NDArray[np.float32]]:
+        """Log-probability of each reply token under the model without its adapter, float32 [length] each."""
+        ...
+
+    def train_step(self, batch: Sequence[Sequences], temperature: float) -> Mapping[str, float]:
+        """One optimiser step on the batch; returns metrics (loss, grad_norm, logprob_gap, ...)."""
+        ...
+
+    def save(self, folder: pathlib.Path) -> None:
+        """Write adapter, optimiser and random state into ``folder`` (exists, empty)."""
+        ...
+
+    def load(self, folder: pathlib.Path) -> None:
+        """Restore exactly what :meth:`save` wrote.
+
+        :raises UsageError: when the folder holds another model's adapter.
+        """
+        ...
+
+    def adapter_digest(self) -> str:
+        """SHA-256 over the adapter's weights: changes exactly when they move."""
+        ...
+
+
+#: What `ttd_policies` and `ttd_executors` return: a name and a factory taking the run's config.
+Backends = Mapping[str, Any]

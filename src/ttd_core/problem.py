@@ -1,0 +1,217 @@
+"""Problem: the class an author subclasses, and what is known about one before a run.
+
+A minimal problem sets ``name``, ``title``, ``metric`` and ``direction`` and writes ``task``, ``construct``,
+``check`` and ``reward``. Everything else (prompt layout, parsing, sandboxed execution, seeds) has a default
+that can be overridden method by method. Each public method of the contract is one pluggy hook of
+:mod:`ttd_core.hookspecs`, so any other plugin can wrap it.
+"""
+
+from __future__ import annotations
+
+import abc
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import attrs
+import numpy as np
+
+from ttd_core import parsing, prompting
+from ttd_core.errors import UsageError
+from ttd_core.sandbox.base import MIB, Job, JobResult, Limits, PythonJob
+from ttd_core.types import Action, Completion, Message, Reward, ScoredState, State, Status, Verdict
+
+#: The only way to run candidate code: give it a job, get data back.
+Execute = Callable[[Job], JobResult]
+
+
+@attrs.frozen
+class Baseline:
+    """A published or known result to show beside ours.
+
+    :param label: who or what.
+    :param score: in the problem's metric.
+    :param source: where it was published.
+    """
+
+    label: str
+    score: float
+    source: str = ""
+
+
+def option(default: Any, help: str, **kwargs: Any) -> Any:
+    """An attrs field for a problem's options, with the sentence shown by ``ttd show``."""
+    return attrs.field(default=default, metadata={"help": help}, kw_only=True, **kwargs)
+
+
+@attrs.frozen
+class Options:
+    """Options every problem has; a problem adds its own in a subclass named in ``options_type``."""
+
+    timeout_s: float = option(1100.0, "wall seconds a program may run")
+    budget_s: float | None = option(None, "seconds a program is told it has; default 90 % of timeout_s")
+    cpus: int = option(2, "processors a program may use")
+    memory_mb: int = option(1024, "resident memory a program may use, MiB")
+    start: str = option("empty", "where the first prompts start: 'empty' or 'program' (the starting program)")
+    output_chars: int = option(500, "characters of the last program's output shown in the prompt")
+    target: float | None = option(None, "score to aim for; default the best published one")
+
+    @property
+    def budget(self) -> float:
+        """Seconds a program is told it has."""
+        return self.budget_s if self.budget_s is not None else 0.9 * self.timeout_s
+
+    def limits(self, **changes: Any) -> Limits:
+        """The sandbox limits these options ask for."""
+        base: dict[str, Any] = {
+            "wall_s": self.timeout_s,
+            "cpus": self.cpus,
+            "memory": self.memory_mb * MIB,
+        }
+        return Limits(**(base | changes))
+
+
+class Problem(abc.ABC):
+    """One hard problem: how it is told, how an answer is read, run, checked and rewarded.
+
+    :param options: an instance of ``options_type``; defaults when omitted.
+    """
+
+    #: Unique name, as in the entry point.
+    name: ClassVar[str]
+    #: One line for lists.
+    title: ClassVar[str]
+    #: Name of the score ("upper bound C5", "sum of radii", "microseconds").
+    metric: ClassVar[str]
+    #: Whether a smaller or a larger score is better.
+    direction: ClassVar[Literal["min", "max"]]
+    #: Published results, best last or first, any order.
+    baselines: ClassVar[tuple[Baseline, ...]] = ()
+    #: Attrs class of this problem's options.
+    options_type: ClassVar[type[Options]] = Options
+    #: Function a candidate must define.
+    entry: ClassVar[str] = "run"
+    #: Signature shown to the model, e.g. ``run(seed, budget_s, **kwargs) -> list``.
+    signature: ClassVar[str] = "run(seed, budget_s, **kwargs)"
+    #: Modules ready in the sandbox.
+    preload: ClassVar[tuple[str, ...]] = ("numpy",)
+    #: Language of a candidate.
+    language: ClassVar[str] = "python"
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options if options is not None else self.options_type()
+
+    # -- what an author must write ------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def task(self) -> str:
+        """The task in words: what is sought, how it is scored, the rules. Markdown."""
+
+    @abc.abstractmethod
+    def construct(self, value: Any) -> Mapping[str, Any]:
+        """Turn what the candidate returned into a construction: named arrays and JSON values.
+
+        Runs in the trusted process on plain data. Never believe a score the candidate reports.
+
+        :raises ValueError: when it cannot be read as one; the message goes into the verdict.
+        """
+
+    @abc.abstractmethod
+    def check(self, state: State) -> Sequence[str]:
+        """Violations of the rules, one sentence each; empty when valid. Total: never raises on any state."""
+
+    @abc.abstractmethod
+    def reward(self, state: State) -> Reward:
+        """Score a valid state, recomputing everything from its data."""
+
+    # -- what an author may change ------------------------------------------------------------------
+
+    def starting_program(self) -> str | None:
+        """Source of a program that works, for runs with ``start = "program"``; ``None`` if there is none."""
+        return None
+
+    def inject(self, state: State) -> Mapping[str, Any]:
+        """Global names a candidate finds set, JSON or arrays (the last construction, say)."""
+        return {}
+
+    def helpers(self) -> str:
+        """Python source run before the candidate's, in the same namespace (an evaluator, say)."""
+        return ""
+
+    def arguments(self, state: State) -> Mapping[str, Any]:
+        """Keyword arguments the entry function is called with."""
+        return {"seed": 0, "budget_s": self.options.budget}
+
+    def seed_states(self, rng: np.random.Generator, count: int) -> Sequence[State]:
+        """Where a run starts: ``count`` states. Unscored ones have reward 0."""
+        return [State() for _ in range(count)]
+
+    def render_prompt(self, state: State, history: Sequence[ScoredState]) -> list[Message]:
+        """Chat messages asking for a better program than ``state``'s.
+
+        :param history: the lineage, oldest first; the last entry is ``state`` itself. Empty for a seed
+            that has no score.
+        """
+        return prompting.default_prompt(self, state, history)
+
+    def parse_action(self, completion: Completion) -> Action | Verdict:
+        """Read the program out of a reply: the last fenced code block that compiles."""
+        return parsing.parse_program(completion.answer, language=self.language, entry=self.entry)
+
+    def transition(self, state: State, action: Action, execute: Execute) -> State | Verdict:
+        """Run the program in the sandbox and read its result as a new state."""
+        job = PythonJob(
+            source=action.code,
+            entry=self.entry,
+            kwargs=self.arguments(state),
+            inject=self.inject(state),
+            helpers=self.helpers(),
+            preload=self.preload,
+            limits=self.options.limits(),
+        )
+        result = execute(job)
+        if not result.ok:
+            return Verdict.failed(result.status, result.message, output=result.output)
+        try:
+            data = self.construct(result.value)
+            return State(code=action.code, data=data, output=result.output)
+        except (ValueError, TypeError) as error:
+            return Verdict.failed(Status.INVALID, str(error), output=result.output)
+
+    def read_construction(self, path: pathlib.Path) -> State:
+        """Read a construction from a file for ``ttd eval``: JSON (as ``construct`` takes it) or ``.npy``.
+
+        :raises UsageError: when the file cannot be read as one.
+        """
+        value = parsing.read_data_file(path)
+        try:
+            return State(data=self.construct(value))
+        except (ValueError, TypeError, KeyError, IndexError) as error:
+            raise UsageError(f"{path}: not a construction of {self.name}: {error}") from error
+
+    # -- shared by all ------------------------------------------------------------------------------
+
+    @classmethod
+    def better(cls, first: float, second: float) -> bool:
+        """Whether score ``first`` is strictly better than ``second``."""
+        return first < second if cls.direction == "min" else first > second
+
+    @classmethod
+    def best_baseline(cls) -> Baseline | None:
+        """The best published result, or ``None``."""
+        if not cls.baselines:
+            return None
+        pick = min if cls.direction == "min" else max
+        return pick(cls.baselines, key=lambda baseline: baseline.score)
+
+    @property
+    def target(self) -> float | None:
+        """The score to aim for: the option, else the best published one."""
+        if self.options.target is not None:
+            return self.options.target
+        best = self.best_baseline()
+        return best.score if best else None
+
+    def format_score(self, score: float) -> str:
+        """A score as shown to people, ten significant digits."""
+        return f"{score:.10g}"

@@ -1,0 +1,341 @@
+"""The values that flow through a step: states, actions, completions, verdicts, rollouts, groups.
+
+All are frozen. Arrays inside are read-only, C-contiguous copies, so nothing that survives a check
+can change afterwards. Every type that is stored knows its JSON form.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypedDict
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+#: Array element types that may enter a state or cross the sandbox's boundary.
+ALLOWED_DTYPES = frozenset(
+    ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"]
+)
+
+
+class Message(TypedDict):
+    """One chat message: ``role`` is ``system``, ``user`` or ``assistant``."""
+
+    role: str
+    content: str
+
+
+class Status(enum.StrEnum):
+    """How a rollout ended. Only ``OK`` carries a reward and a state."""
+
+    OK = "ok"
+    PARSE_ERROR = "parse_error"
+    SYNTAX_ERROR = "syntax_error"
+    CRASH = "crash"
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    OUTPUT_LIMIT = "output_limit"
+    FORBIDDEN = "forbidden"
+    INVALID = "invalid"
+    REJECTED = "rejected"
+    INFRASTRUCTURE = "infrastructure"
+
+    @property
+    def sentence(self) -> str:
+        """A sentence for people."""
+        return _STATUS_SENTENCES[self]
+
+
+_STATUS_SENTENCES = {
+    Status.OK: "The program ran and its result passed every check.",
+    Status.PARSE_ERROR: "No program could be found in the reply.",
+    Status.SYNTAX_ERROR: "The program does not compile.",
+    Status.CRASH: "The program raised an error or died.",
+    Status.TIMEOUT: "The program used up its time.",
+    Status.MEMORY: "The program used up its memory.",
+    Status.OUTPUT_LIMIT: "The program printed or returned more than allowed.",
+    Status.FORBIDDEN: "The program tried something the sandbox denies.",
+    Status.INVALID: "The result broke a rule of the problem.",
+    Status.REJECTED: "The result was refused: its claims and the verifier's findings contradict.",
+    Status.INFRASTRUCTURE: "The sandbox itself failed; never counted against the policy.",
+}
+
+
+class StopReason(enum.StrEnum):
+    """Why sampling of a completion ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CANCELLED = "cancelled"
+
+    @property
+    def sentence(self) -> str:
+        """A sentence for people."""
+        return _STOP_SENTENCES[self]
+
+
+_STOP_SENTENCES = {
+    StopReason.STOP: "The model ended its reply.",
+    StopReason.LENGTH: "The reply reached the token limit.",
+    StopReason.CANCELLED: "Sampling was cancelled.",
+}
+
+
+def freeze(value: Any) -> Any:
+    """Return a deep, immutable-by-convention copy of JSON values and arrays.
+
+    Arrays become read-only C-contiguous plain ``ndarray`` copies (subclasses such as masked arrays
+    are refused, since a mask can hide entries); tuples become lists; numpy scalars become Python's.
+
+    :raises TypeError: for any value that is neither JSON nor an allowed array, or a dict key that is
+        not a string.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, np.generic):
+        return freeze(value.item())
+    if type(value) in (int, float):
+        return value
+    if isinstance(value, np.ndarray):
+        if type(value) is not np.ndarray:
+            raise TypeError(f"array of type {type(value).__name__}: only plain numpy arrays are allowed")
+        if value.dtype.name not in ALLOWED_DTYPES:
+            raise TypeError(f"array of dtype {value.dtype}: allowed are {', '.join(sorted(ALLOWED_DTYPES))}")
+        copy = np.array(value, dtype=value.dtype.newbyteorder("="), order="C", copy=True)
+        copy.setflags(write=False)
+        return copy
+    if isinstance(value, list | tuple):
+        return [freeze(item) for item in value]
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"key {key!r} is not a string")
+        return {key: freeze(item) for key, item in value.items()}
+    raise TypeError(f"value of type {type(value).__name__} is neither JSON nor an array")
+
+
+def array_digest(array: npt.NDArray[Any]) -> str:
+    """SHA-256 over dtype, shape and bytes: the name under which an array is stored."""
+    header = f"{array.dtype.str}{array.shape}".encode()
+    return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def pack(value: Any, arrays: dict[str, npt.NDArray[Any]]) -> Any:
+    """Replace each array in ``value`` by ``{"$array": digest}`` and collect it in ``arrays``."""
+    if isinstance(value, np.ndarray):
+        digest = array_digest(value)
+        arrays[digest] = value
+        return {"$array": digest}
+    if isinstance(value, list):
+        return [pack(item, arrays) for item in value]
+    if isinstance(value, dict):
+        return {key: pack(item, arrays) for key, item in value.items()}
+    return value
+
+
+def unpack(value: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> Any:
+    """Inverse of :func:`pack`.
+
+    :raises KeyError: when an array is missing.
+    """
+    if isinstance(value, dict):
+        if set(value) == {"$array"}:
+            return arrays[value["$array"]]
+        return {key: unpack(item, arrays) for key, item in value.items()}
+    if isinstance(value, list):
+        return [unpack(item, arrays) for item in value]
+    return value
+
+
+@attrs.frozen(eq=False)
+class State:
+    """A solution, or a place to start from.
+
+    :param code: the program that produced it, empty for a seed without one.
+    :param data: the construction: JSON values and arrays by name, empty where the code is the solution.
+    :param output: the tail of what the program printed.
+    """
+
+    code: str = ""
+    data: Mapping[str, Any] = attrs.field(factory=dict, converter=freeze)
+    output: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Identity for deduplication: the construction's if there is one, else the code's."""
+        if not self.data:
+            return hashlib.sha256(b"code:" + self.code.encode()).hexdigest()
+        text = json.dumps(pack(self.data, {}), sort_keys=True)
+        return hashlib.sha256(b"data:" + text.encode()).hexdigest()
+
+    def to_json(self, arrays: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
+        """JSON form; arrays are collected in ``arrays`` by digest."""
+        return {"code": self.code, "data": pack(self.data, arrays), "output": self.output}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> State:
+        """Inverse of :meth:`to_json`."""
+        return cls(code=value["code"], data=unpack(value["data"], arrays), output=value["output"])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, State):
+            return NotImplemented
+        return self.digest == other.digest and self.code == other.code and self.output == other.output
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+def _finite(_instance: Any, attribute: attrs.Attribute[float], value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{attribute.name} must be a finite number, not {value!r}")
+
+
+@attrs.frozen
+class Reward:
+    """What a valid state is worth.
+
+    :param value: what the learner maximises, finite.
+    :param score: the problem's own metric (a bound, a sum of radii, microseconds), finite.
+    :param metrics: further numbers worth keeping, JSON.
+    """
+
+    value: float = attrs.field(validator=_finite)
+    score: float = attrs.field(validator=_finite)
+    metrics: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class ScoredState:
+    """A state with its reward; what a prompt's history is made of."""
+
+    state: State
+    reward: Reward
+
+
+@attrs.frozen
+class Action:
+    """What the model proposes: a program.
+
+    :param code: the program's source.
+    :param language: ``python`` or ``c++``; what the problem's transition expects.
+    """
+
+    code: str
+    language: str = "python"
+
+
+@attrs.frozen
+class Verdict:
+    """The judgement of one rollout, or of one stage that failed.
+
+    :param status: how it ended; ``OK`` needs ``state`` and ``reward``.
+    :param message: one line for people: what was wrong, where.
+    :param state: the new state, only when ok.
+    :param reward: its reward, only when ok.
+    :param code: the program judged, where one was found (kept for failures too).
+    :param output: tail of the program's output.
+    :param seconds: wall seconds the program ran.
+    :param level: the sandbox level it ran at, empty if it never ran.
+    :param metrics: further facts, JSON.
+    """
+
+    status: Status
+    message: str = ""
+    state: State | None = None
+    reward: Reward | None = None
+    code: str = ""
+    output: str = ""
+    seconds: float = 0.0
+    level: str = ""
+    metrics: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        if self.status is Status.OK and (self.state is None or self.reward is None):
+            raise ValueError("an ok verdict needs a state and a reward")
+
+    @property
+    def ok(self) -> bool:
+        """Whether the rollout produced a valid, scored state."""
+        return self.status is Status.OK
+
+    @property
+    def value(self) -> float:
+        """The reward's value; 0 for a failed rollout."""
+        return self.reward.value if self.reward is not None else 0.0
+
+    @classmethod
+    def failed(cls, status: Status, message: str, **fields: Any) -> Verdict:
+        """A verdict for a rollout that did not make it.
+
+        :raises ValueError: if ``status`` is ok.
+        """
+        if status is Status.OK:
+            raise ValueError("a failed verdict cannot be ok")
+        return cls(status=status, message=message, **fields)
+
+
+@attrs.frozen(eq=False)
+class Completion:
+    """One sampled reply.
+
+    :param text: the whole decoded reply, special tokens removed.
+    :param tokens: int64 [length], sampled and forced tokens, the end token included.
+    :param logprobs: float32 [length], the sampler's log-probability of each token; 0 where forced.
+    :param trained: bool [length], False where the token was forced.
+    :param stop: why sampling ended.
+    :param answer: the part after the thinking, if the model's template separates it; else ``text``.
+    """
+
+    text: str
+    tokens: npt.NDArray[np.int64] = attrs.field(factory=lambda: np.zeros(0, np.int64))
+    logprobs: npt.NDArray[np.float32] = attrs.field(factory=lambda: np.zeros(0, np.float32))
+    trained: npt.NDArray[np.bool_] = attrs.field(factory=lambda: np.zeros(0, np.bool_))
+    stop: StopReason = StopReason.STOP
+    answer: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        if not len(self.tokens) == len(self.logprobs) == len(self.trained):
+            raise ValueError(
+                f"tokens, logprobs and trained differ in length: "
+                f"{len(self.tokens)}, {len(self.logprobs)}, {len(self.trained)}"
+            )
+        if not self.answer:
+            object.__setattr__(self, "answer", self.text)
+
+
+@attrs.frozen(eq=False)
+class Rollout:
+    """A completion with its verdict."""
+
+    completion: Completion
+    verdict: Verdict
+
+
+@attrs.frozen(eq=False)
+class Group:
+    """The rollouts that share one start state and one prompt.
+
+    :param start: id of the start state's node in the archive.
+    :param prompt: the rendered chat messages.
+    :param prompt_tokens: int64 [length], the prompt as the policy tokenised it (empty if it does not).
+    :param rollouts: in the order they were asked for.
+    """
+
+    start: int
+    prompt: Sequence[Message]
+    prompt_tokens: npt.NDArray[np.int64]
+    rollouts: Sequence[Rollout]
+
+    def __iter__(self) -> Iterator[Rollout]:
+        return iter(self.rollouts)
+
+    @property
+    def rewards(self) -> npt.NDArray[np.float64]:
+        """float64 [rollouts]: each rollout's reward value, 0 where it failed."""
+        return np.array([rollout.verdict.value for rollout in self.rollouts], dtype=np.float64)
