@@ -1,0 +1,109 @@
+"""The default prompt: one user message that holds all a model needs to write a better program.
+
+One message, because some chat templates refuse a system role, and no word more than needed, because a
+small model on a CPU pays for every token. The parts, in order: the task, the limits in force, the last
+program with its score before and after, the target and the gap, the tail of its output, the rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ttd_core.types import Message, ScoredState, State
+
+if TYPE_CHECKING:
+    from ttd_core.problem import Problem
+
+
+def default_prompt(problem: Problem, state: State, history: Sequence[ScoredState]) -> list[Message]:
+    """Chat messages asking for a better program than ``state``'s.
+
+    :param problem: supplies the task, the limits and the target.
+    :param state: the start state; its code and output are shown.
+    :param history: its lineage, oldest first, ending with ``state``; empty when it has no score yet.
+    :return: one user message.
+    """
+    parts = [
+        f"# {problem.title}\n\n{problem.task().strip()}",
+        _limits(problem, state),
+        _last_program(problem, state, history),
+        _rules(problem, state),
+    ]
+    return [{"role": "user", "content": "\n\n".join(part for part in parts if part)}]
+
+
+def fenced(text: str, language: str = "") -> str:
+    """``text`` in a code block whose fence is longer than any run of backticks inside it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.strip(chr(10))}\n{fence}"
+
+
+def score_lines(problem: Problem, history: Sequence[ScoredState]) -> str:
+    """Score before and after the last program, the target and the gap, one line each."""
+    wish = "lower" if problem.direction == "min" else "higher"
+    lines = []
+    score = history[-1].reward.score if history else None
+    if score is not None and len(history) > 1:
+        before = history[-2].reward.score
+        lines.append(
+            f"Score ({problem.metric}, {wish} is better): {problem.format_score(before)} before it, "
+            f"{problem.format_score(score)} after."
+        )
+    elif score is not None:
+        lines.append(f"Score ({problem.metric}, {wish} is better): {problem.format_score(score)}.")
+    target = problem.target
+    if target is not None:
+        line = f"Target: {problem.format_score(target)}"
+        if score is None:
+            line += f" ({problem.metric}, {wish} is better)."
+        elif problem.better(score, target):
+            line += f", beaten by {abs(target - score):.4g}: go further."
+        else:
+            line += f", gap {abs(target - score):.4g}."
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _limits(problem: Problem, state: State) -> str:
+    options = problem.options
+    processors = "1 CPU" if options.cpus == 1 else f"{options.cpus} CPUs"
+    line = f"Limits: {options.timeout_s:g} s of wall time, {processors}, {options.memory_mb} MiB of memory, no network, no files."
+    if "budget_s" in problem.arguments(state):
+        line += f" `budget_s` is {options.budget:g}: return before it is over."
+    return line
+
+
+def _last_program(problem: Problem, state: State, history: Sequence[ScoredState]) -> str:
+    scores = score_lines(problem, history)
+    if not state.code.strip():
+        known = f"There is no program yet; the construction to start from is scored below.\n{scores}"
+        return known if history else f"There is no program yet.\n{scores}".strip()
+    text = f"## Last program\n\n{fenced(state.code, _tag(problem.language))}\n{scores}".rstrip()
+    tail = _tail(state.output, problem.options.output_chars)
+    if tail:
+        text += f"\nIts output ended with:\n{fenced(tail)}"
+    return text
+
+
+def _tail(output: str, characters: int) -> str:
+    if characters <= 0:
+        return ""
+    kept = output.rstrip()[-characters:]
+    return kept.strip("\n")
+
+
+def _rules(problem: Problem, state: State) -> str:
+    task = "Improve the program" if state.code.strip() else "Write the program"
+    tag = _tag(problem.language)
+    must = f"It must define `{problem.signature}`. " if problem.language == "python" else ""
+    return (
+        f"## Your turn\n\n{task} and give all of it in one ```{tag} block. {must}"
+        "Change an idea or a parameter that can really help; what it prints is shown next time."
+    )
+
+
+def _tag(language: str) -> str:
+    return {"c++": "cpp"}.get(language, language)
