@@ -70,7 +70,10 @@ def score_lines(problem: Problem, history: Sequence[ScoredState]) -> str:
 def _limits(problem: Problem, state: State) -> str:
     options = problem.options
     processors = "1 CPU" if options.cpus == 1 else f"{options.cpus} CPUs"
-    line = f"Limits: {options.timeout_s:g} s of wall time, {processors}, {options.memory_mb} MiB of memory, no network, no files."
+    line = (
+        f"Limits: {options.timeout_s:g} s of wall time, {processors}, {options.memory_mb} MiB of memory, "
+        "no network, no files."
+    )
     if "budget_s" in problem.arguments(state):
         line += f" `budget_s` is {options.budget:g}: return before it is over."
     return line
