@@ -1,140 +1,141 @@
 """RunConfig: everything that determines a run, from defaults, a file and the command line.
 
 A config is stored as resolved (``config.toml`` and ``run.db``), so a run says what it did. Keys are dotted
-(``learn.kl_coefficient``). Layers, later wins: defaults, the variant, a TOML file, ``--set``.
+(``learn.kl_coefficient``). Layers, later wins: defaults, the variant, a TOML file, ``--set``. A variant
+counts in the layer that names it: one named on the command line also overrides the file.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-import math
 import pathlib
 import tomllib
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
-import cattrs
 import tomli_w
 
 from ttd_core.errors import ConfigError, did_you_mean
+from ttd_core.schema import (
+    RESUMABLE_KEYS,
+    VARIANTS,
+    LearnConfig,
+    PolicyConfig,
+    RunConfig,
+    SandboxConfig,
+    SearchConfig,
+)
+from ttd_core.settings import absent_as_word, describe, field_types, fill, fits, parse_assignment
 
-
-def _setting(default: Any, help: str, **kwargs: Any) -> Any:
-    return attrs.field(default=default, metadata={"help": help}, kw_only=True, **kwargs)
-
-
-def _at_least(minimum: float) -> Any:
-    def validate(_instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is not None and not value >= minimum:
-            raise ValueError(f"{attribute.name} must be at least {minimum:g}, not {value!r}")
-
-    return validate
-
-
-@attrs.frozen
-class SearchConfig:
-    """Which states are kept and where the next groups start (paper A.2)."""
-
-    reuse: Literal["puct", "epsilon-greedy", "none"] = _setting("puct", "how start states are picked")
-    exploration: float = _setting(1.0, "PUCT's c", validator=_at_least(0))
-    scale: Literal["range", "range-without-seeds"] = _setting("range", "what the exploration term scales with")
-    scale_floor: float = _setting(0.0, "least value of that scale (the authors' code: 1e-6)")
-    count: Literal["group", "rollout"] = _setting("group", "what counts as one visit")
-    epsilon: float = _setting(0.1, "chance of a uniform pick under epsilon-greedy", validator=_at_least(0))
-    capacity: int = _setting(1000, "most states kept, seeds not counted out", validator=_at_least(1))
-    keep_children: int = _setting(2, "best children kept of each expansion", validator=_at_least(1))
-
-
-@attrs.frozen
-class LearnConfig:
-    """The objective and the optimiser (paper A.1, Table 9)."""
-
-    train: bool = _setting(True, "whether the policy learns at all")
-    advantage: Literal["entropic-adaptive", "entropic", "mean"] = _setting("entropic-adaptive", "objective")
-    beta: float = _setting(2.0, "beta of the constant entropic objective, per unit of reward")
-    kl_budget: float = _setting(math.log(2), "KL(q_beta || uniform) that the adaptive beta solves for")
-    beta_cap: float = _setting(1e12, "largest adaptive beta")
-    beta_cap_on: Literal["scaled", "raw"] = _setting("scaled", "whether the cap is on range-scaled rewards")
-    kl_coefficient: float = _setting(0.1, "weight of the KL to the base model", validator=_at_least(0))
-    kl_center: bool = _setting(True, "subtract the batch mean of the per-token KL estimate")
-    learning_rate: float = _setting(4e-5, "Adam's step size", validator=_at_least(0))
-    beta1: float = _setting(0.9, "Adam's first-moment decay")
-    beta2: float = _setting(0.95, "Adam's second-moment decay")
-    epsilon: float = _setting(1e-8, "Adam's denominator term")
-    loss: Literal["importance", "truncated", "clipped"] = _setting("importance", "form of the policy-gradient loss")
-    clip_low: float = _setting(0.8, "lower ratio bound of the clipped loss")
-    clip_high: float = _setting(1.2, "upper ratio bound of the clipped and truncated losses")
-    micro_batch_tokens: int = _setting(8192, "tokens per forward pass in training", validator=_at_least(1))
+__all__ = [
+    "RESUMABLE_KEYS",
+    "VARIANTS",
+    "Difference",
+    "LearnConfig",
+    "PolicyConfig",
+    "RunConfig",
+    "SandboxConfig",
+    "SearchConfig",
+    "describe_settings",
+    "diff",
+    "digest",
+    "flatten",
+    "from_toml",
+    "load",
+    "override",
+    "parse_sets",
+    "to_toml",
+]
 
 
 @attrs.frozen
-class PolicyConfig:
-    """The model that proposes, and how it samples (paper Table 9)."""
+class Difference:
+    """One key on which two configs differ; ``None`` where a config has no such option."""
 
-    backend: str = _setting("local", "policy backend")
-    model: str = _setting("qwen2.5-coder-0.5b", "folder, hub id or catalogue name")
-    device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
-    dtype: Literal["auto", "float32", "bfloat16"] = _setting("auto", "weights of the base model")
-    lora_rank: int = _setting(32, "rank of the adapter", validator=_at_least(1))
-    lora_alpha: float = _setting(32.0, "scale of the adapter, divided by its rank")
-    temperature: float = _setting(1.0, "softmax temperature", validator=_at_least(1e-3))
-    context: int = _setting(32768, "most tokens of prompt and reply together", validator=_at_least(2))
-    max_new_tokens: int | None = _setting(None, "most tokens of one reply", validator=_at_least(1))
-    thinking_tokens: int | None = _setting(None, "prompt plus thinking before the answer is forced")
-    prefill: str = _setting("", "text that starts every reply: forced, never trained")
-    reasoning_effort: str = _setting("", "passed to the chat template of models that take it")
-    batch: int = _setting(64, "sequences decoded at once", validator=_at_least(1))
-    options: dict[str, Any] = _setting(attrs.Factory(dict), "backend's own options")
+    key: str
+    first: Any
+    second: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}: {absent_as_word(self.first)!r} -> {absent_as_word(self.second)!r}"
 
 
-@attrs.frozen
-class SandboxConfig:
-    """Where candidate code runs."""
+def load(
+    problem: str,
+    *,
+    file: str | pathlib.Path | None = None,
+    sets: Sequence[str] = (),
+    variant: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> RunConfig:
+    """Resolve a config from its layers.
 
-    executor: str = _setting("local", "executor backend")
-    level: Literal["best", "strong", "standard", "unprotected"] = _setting(
-        "best", "least isolation to accept; 'unprotected' must be asked for by name"
-    )
-    workers: int | None = _setting(None, "jobs at once; default one per core")
+    :param problem: the problem's name, or ``FILE.py:Class``; empty takes the file's.
+    :param file: a TOML file with any of the keys.
+    :param sets: ``KEY=VALUE`` texts, as given to ``--set``.
+    :param variant: a name in :data:`VARIANTS`.
+    :param overrides: dotted keys to values that have flags of their own, same rank as ``sets``.
+    :raises ConfigError: for an unknown key or variant, a value that does not fit, a file that cannot be
+        read or is for another problem, or two different values for one key on the command line.
+    """
+    layers = []
+    if file is not None:
+        layers.append(_read_file(pathlib.Path(file)))
+        named = layers[0].get("problem", problem)
+        if problem and named != problem:
+            raise ConfigError(f"{file}: it is for problem '{named}', but '{problem}' was asked for")
+    flags = dict(overrides or {})
+    flags |= {"variant": variant} if variant is not None else {}
+    flags |= {"problem": problem} if problem else {}
+    config = _build([*layers, _command_line(parse_sets(sets), _entries(flags))])
+    if not config.problem:
+        raise ConfigError("no problem named; `ttd list-problems` shows the installed ones")
+    return config
 
 
-@attrs.frozen
-class RunConfig:
-    """Everything that determines a run."""
+def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
+    """Dotted keys and checked values of ``--set`` texts, ready for :func:`override`.
 
-    problem: str = _setting("", "problem name, or FILE.py:Class")
-    options: dict[str, Any] = _setting(attrs.Factory(dict), "the problem's own options")
-    variant: str = _setting("full", "named set of search and learning choices")
-    seed: int = _setting(0, "seeds search, sampling and start states")
-    steps: int = _setting(50, "training steps", validator=_at_least(0))
-    groups: int = _setting(8, "groups per step", validator=_at_least(1))
-    group_size: int = _setting(64, "rollouts per group", validator=_at_least(1))
-    checkpoint_every: int = _setting(1, "steps between checkpoints", validator=_at_least(1))
-    checkpoints_kept: int = _setting(2, "checkpoints kept, newest first", validator=_at_least(1))
-    search: SearchConfig = _setting(attrs.Factory(SearchConfig), "search")
-    learn: LearnConfig = _setting(attrs.Factory(LearnConfig), "learning")
-    policy: PolicyConfig = _setting(attrs.Factory(PolicyConfig), "policy")
-    sandbox: SandboxConfig = _setting(attrs.Factory(SandboxConfig), "sandbox")
+    :raises ConfigError: naming the text that is wrong and what fits.
+    """
+    values: dict[str, Any] = {}
+    for text in sets:
+        key, value = parse_assignment(text)
+        # `--set policy.model=123` means the text, whatever TOML reads into it.
+        if _schema().get(key) is str and not isinstance(value, str):
+            value = text.partition("=")[2].strip()
+        for leaf, checked in _entries({key: value}, where=f"--set {text}: ").items():
+            values[leaf] = _merge(values.get(leaf), checked)
+    return values
 
 
-#: The eight rows of the paper's Table 8, as changes to the default config.
-VARIANTS: dict[str, dict[str, Any]] = {
-    "full": {},
-    "epsilon-greedy": {"search.reuse": "epsilon-greedy"},
-    "constant-beta": {"learn.advantage": "entropic"},
-    "expected-reward": {"learn.advantage": "mean"},
-    "no-training": {"learn.train": False},
-    "no-reuse": {"search.reuse": "none"},
-    "naive-rl": {"search.reuse": "none", "learn.advantage": "mean"},
-    "best-of-n": {"search.reuse": "none", "learn.train": False},
-}
+def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """The config with dotted keys changed.
 
-#: Keys that may change when a run is resumed: they do not alter a step already made.
-RESUMABLE_KEYS = frozenset({"steps", "checkpoints_kept", "sandbox.workers"})
+    :raises ConfigError: for an unknown key, or a value that does not fit.
+    """
+    return _build([_entries(attrs.asdict(config)), _entries(values)])
 
-_converter = cattrs.Converter(forbid_extra_keys=True)
+
+def to_toml(config: RunConfig) -> str:
+    """Every key with its value, as TOML; absent values are the word ``none``."""
+    return tomli_w.dumps(absent_as_word(attrs.asdict(config)))
+
+
+def from_toml(text: str, where: str = "config") -> RunConfig:
+    """Inverse of :func:`to_toml`; keys left out take their defaults.
+
+    :param where: the file's name, for messages.
+    :raises ConfigError: when it is no TOML, or a key or value is wrong.
+    """
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}: not valid TOML: {error}") from error
+    return _build([_entries(tree, where=f"{where}: ")])
 
 
 def flatten(config: RunConfig) -> dict[str, Any]:
@@ -144,9 +145,152 @@ def flatten(config: RunConfig) -> dict[str, Any]:
     def walk(prefix: str, value: Any) -> None:
         if isinstance(value, dict):
             for key, item in value.items():
-                walk(f"{prefix}.{key}" if prefix else key, item)
+                name = f'"{key}"' if "." in key else key
+                walk(f"{prefix}.{name}" if prefix else name, item)
         else:
             flat[prefix] = value
 
     walk("", attrs.asdict(config))
     return flat
+
+
+def digest(config: RunConfig) -> str:
+    """SHA-256 over every key that shapes a step: equal exactly when :func:`diff` is empty."""
+    shaping = {key: value for key, value in flatten(config).items() if key not in RESUMABLE_KEYS}
+    return hashlib.sha256(_canonical(shaping).encode()).hexdigest()
+
+
+def diff(first: RunConfig, second: RunConfig) -> list[Difference]:
+    """Keys on which two configs differ, those that may change on resume left out, sorted."""
+    old, new = flatten(first), flatten(second)
+    return [
+        Difference(key, old.get(key), new.get(key))
+        for key in sorted((old.keys() | new.keys()) - RESUMABLE_KEYS)
+        if key not in old or key not in new or _canonical(old[key]) != _canonical(new[key])
+    ]
+
+
+def describe_settings() -> Iterator[tuple[str, str, Any, str]]:
+    """Key, what fits it, default and help of every setting, in the order of the classes."""
+    defaults = attrs.asdict(RunConfig())
+    for key, kind in _schema().items():
+        section, _, name = key.rpartition(".")
+        owner: Any = _SECTIONS.get(section, RunConfig)
+        default = defaults[section][name] if section else defaults[name]
+        help_text = getattr(attrs.fields(owner), name).metadata["help"]
+        yield key, describe(kind), absent_as_word(default), help_text
+
+
+_SECTIONS: dict[str, type] = {
+    "search": SearchConfig,
+    "learn": LearnConfig,
+    "policy": PolicyConfig,
+    "sandbox": SandboxConfig,
+}
+
+
+@functools.cache
+def _schema() -> dict[str, Any]:
+    """Dotted key to type of every setting; a table of options is one setting."""
+    schema = {key: kind for key, kind in field_types(RunConfig).items() if key not in _SECTIONS}
+    for section, cls in _SECTIONS.items():
+        schema |= {f"{section}.{key}": kind for key, kind in field_types(cls).items()}
+    return schema
+
+
+def _read_file(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    return _entries(tree, where=f"{path}: ")
+
+
+def _command_line(sets: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+    """Both as one layer; neither outranks the other, so they must not contradict."""
+    for key, value in flags.items():
+        if key in sets and sets[key] != value and not isinstance(value, dict):
+            raise ConfigError(f"{key} is given twice: {sets[key]!r} by --set and {value!r} by its own flag")
+    return _merge(sets, flags)  # type: ignore[no-any-return]
+
+
+def _entries(tree: Mapping[str, Any], *, where: str = "", prefix: str = "") -> dict[str, Any]:
+    """Checked values by dotted key, from nested tables or dotted keys, in any mixture."""
+    entries: dict[str, Any] = {}
+    for name, value in tree.items():
+        key = prefix + name
+        if key in _SECTIONS and isinstance(value, Mapping):
+            entries |= _entries(value, where=where, prefix=f"{key}.")
+            continue
+        leaf, nested = _locate(key, value, where)
+        try:
+            checked = fits(nested, _schema()[leaf])
+            _require_plain(checked)
+        except ValueError as error:
+            raise ConfigError(f"{where}{key} {error}") from error
+        entries[leaf] = _merge(entries.get(leaf), checked)
+    return entries
+
+
+def _locate(key: str, value: Any, where: str) -> tuple[str, Any]:
+    """The setting a dotted key belongs to; what lies deeper, inside a table of options, is nested."""
+    schema = _schema()
+    if key in schema:
+        return key, value
+    for table in (name for name, kind in schema.items() if describe(kind) == "a table"):
+        if key.startswith(f"{table}."):
+            for part in reversed(key.removeprefix(f"{table}.").split(".")):
+                value = {part: value}
+            return table, value
+    if key in _SECTIONS:
+        example = next(iter(field_types(_SECTIONS[key])))
+        raise ConfigError(f"{where}{key} is a section; set one of its keys, such as {key}.{example}")
+    hint = did_you_mean(key, schema) or did_you_mean(key, _SECTIONS)
+    raise ConfigError(f"{where}unknown key '{key}'.{hint or ' `ttd run --list-settings` shows every key.'}")
+
+
+def _require_plain(value: Any) -> None:
+    """Refuse what JSON cannot hold: a TOML date, a number that is not finite."""
+    try:
+        _canonical(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"holds what no option can be: {error}") from error
+
+
+def _merge(old: Any, new: Any) -> Any:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old | {key: _merge(old.get(key), item) for key, item in new.items()}
+    return new
+
+
+def _variant_changes(name: str) -> dict[str, Any]:
+    """What a variant sets: every key that any variant sets, so one variant replaces another whole."""
+    if name not in VARIANTS:
+        known = ", ".join(VARIANTS)
+        raise ConfigError(f"unknown variant '{name}'.{did_you_mean(name, VARIANTS)} Known: {known}.")
+    standard = flatten(RunConfig())
+    touched = {key: standard[key] for changes in VARIANTS.values() for key in changes}
+    return touched | VARIANTS[name]
+
+
+def _build(layers: Sequence[Mapping[str, Any]]) -> RunConfig:
+    values: dict[str, Any] = {}
+    for layer in layers:
+        if "variant" in layer:
+            values |= _variant_changes(layer["variant"])
+        for key, value in layer.items():
+            values[key] = _merge(values.get(key), value)
+    top = {key: value for key, value in values.items() if "." not in key}
+    for section, cls in _SECTIONS.items():
+        inner = {k.removeprefix(f"{section}."): v for k, v in values.items() if k.startswith(f"{section}.")}
+        top[section] = fill(cls, inner, prefix=f"{section}.")
+    try:
+        return RunConfig(**top)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, allow_nan=False)
