@@ -1,0 +1,147 @@
+"""Where the next groups start: three ways to pick from the archive, behind one protocol.
+
+``puct`` is the paper's (appendix A.2), ``epsilon-greedy`` and ``none`` its ablations (section 4.5). All
+are deterministic given the archive and the random generator. Several states picked for one batch never
+share a lineage: a picked state blocks its ancestors and its descendants, not its siblings. When fewer
+states are eligible than groups are wanted, the picks are used again from the first.
+
+The authors' own choices, where they differ from the paper's text, are options of
+:class:`~ttd_core.config.SearchConfig`: ``count = "rollout"``, ``scale = "range-without-seeds"`` and
+``scale_floor = 1e-6``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from typing import Protocol
+
+import attrs
+import numpy as np
+
+from ttd_core.config import SearchConfig
+from ttd_core.search.archive import Archive, Node
+from ttd_core.search.puct import PuctTable, exploration_scale, puct_table, ranks
+
+
+class Reuse(Protocol):
+    """Picks the start states of one step."""
+
+    def pick(self, archive: Archive, count: int, rng: np.random.Generator) -> list[Node]:
+        """``count`` start states, one a group.
+
+        :raises ValueError: when the archive is empty.
+        """
+        ...
+
+
+class Blocking:
+    """Which nodes share no lineage with those picked so far in one batch."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+        self._picked: set[int] = set()
+        self._above: set[int] = set()
+
+    def pick(self, node: Node) -> None:
+        """Block the node, its ancestors and its descendants."""
+        self._picked.add(node.id)
+        self._above.update(self._archive.ancestors(node.id))
+
+    def allows(self, node: Node) -> bool:
+        """Whether the node is neither picked, nor above, nor below a picked one."""
+        if node.id in self._picked or node.id in self._above:
+            return False
+        return self._picked.isdisjoint(self._archive.ancestors(node.id))
+
+
+@attrs.frozen
+class PuctReuse:
+    """The best PUCT scores, one a lineage (paper A.2). Uses no randomness.
+
+    :param exploration: c.
+    :param without_seeds: leave the seeds out of the scale.
+    :param scale_floor: least scale.
+    """
+
+    exploration: float = 1.0
+    without_seeds: bool = False
+    scale_floor: float = 0.0
+
+    def table(self, archive: Archive) -> tuple[list[Node], PuctTable]:
+        """Held nodes, oldest first, with the terms of their scores; at least one node."""
+        nodes, rewards, best_children = archive.columns()
+        seeds = np.array([node.seed for node in nodes], dtype=np.bool_)
+        visits = np.array([node.visits for node in nodes], dtype=np.int64)
+        scale = exploration_scale(rewards, seeds, without_seeds=self.without_seeds, floor=self.scale_floor)
+        table = puct_table(
+            rewards, best_children, visits, archive.expansions, exploration=self.exploration, scale=scale
+        )
+        return nodes, table
+
+    def pick(self, archive: Archive, count: int, rng: np.random.Generator) -> list[Node]:
+        """See :meth:`Reuse.pick`."""
+        _refuse_empty(archive)
+        nodes, table = self.table(archive)
+        blocking = Blocking(archive)
+        picked: list[Node] = []
+        for node in (nodes[index] for index in table.order):
+            if len(picked) == count:
+                break
+            if blocking.allows(node):
+                blocking.pick(node)
+                picked.append(node)
+        return _from_the_top(picked, count)
+
+
+@attrs.frozen
+class EpsilonGreedyReuse:
+    """The best reward; with chance ``epsilon`` any state instead, each equally likely (paper 4.5).
+
+    :param epsilon: chance of a uniform pick, drawn for each group on its own.
+    """
+
+    epsilon: float = 0.1
+
+    def pick(self, archive: Archive, count: int, rng: np.random.Generator) -> list[Node]:
+        """See :meth:`Reuse.pick`."""
+        _refuse_empty(archive)
+        nodes, rewards, _ = archive.columns()
+        eligible = [nodes[index] for index in np.argsort(ranks(rewards))]
+        blocking = Blocking(archive)
+        picked: list[Node] = []
+        while eligible and len(picked) < count:
+            explore = rng.random() < self.epsilon
+            node = eligible[int(rng.integers(len(eligible)))] if explore else eligible[0]
+            blocking.pick(node)
+            picked.append(node)
+            eligible = [other for other in eligible if blocking.allows(other)]
+        return _from_the_top(picked, count)
+
+
+@attrs.frozen
+class NoReuse:
+    """Always the seeds, in turn: naive reinforcement learning and best-of-N (paper 4.5)."""
+
+    def pick(self, archive: Archive, count: int, rng: np.random.Generator) -> list[Node]:
+        """See :meth:`Reuse.pick`."""
+        _refuse_empty(archive)
+        return _from_the_top(archive.seeds(), count)
+
+
+def reuse_from_config(config: SearchConfig) -> Reuse:
+    """The strategy a config names."""
+    if config.reuse == "epsilon-greedy":
+        return EpsilonGreedyReuse(config.epsilon)
+    if config.reuse == "none":
+        return NoReuse()
+    return PuctReuse(config.exploration, config.scale == "range-without-seeds", config.scale_floor)
+
+
+def _from_the_top(picked: Iterable[Node], count: int) -> list[Node]:
+    return list(itertools.islice(itertools.cycle(picked), count))
+
+
+def _refuse_empty(archive: Archive) -> None:
+    if not archive.held():
+        raise ValueError("the archive is empty: add the seeds before picking start states")
