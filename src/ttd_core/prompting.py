@@ -99,12 +99,17 @@ def _tail(output: str, characters: int) -> str:
 
 
 def _rules(problem: Problem, state: State) -> str:
-    task = "Improve the program" if state.code.strip() else "Write the program"
+    if state.code.strip():
+        task, advice = (
+            "Improve the program",
+            "Change an idea or a parameter that can really help; what it prints",
+        )
+    else:
+        task, advice = "Write the program", "What it prints"
     tag = _tag(problem.language)
     must = f"It must define `{problem.signature}`. " if problem.language == "python" else ""
     return (
-        f"## Your turn\n\n{task} and give all of it in one ```{tag} block. {must}"
-        "Change an idea or a parameter that can really help; what it prints is shown next time."
+        f"## Your turn\n\n{task} and give all of it in one ```{tag} block. {must}{advice} is shown next time."
     )
 
 

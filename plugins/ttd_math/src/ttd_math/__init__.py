@@ -1,1 +1,1 @@
-"""Open problems in mathematics for ttd: Erdős' minimum overlap, autocorrelation inequalities, circle packing."""
+"""Open problems in mathematics: Erdős' minimum overlap, autocorrelation inequalities, circle packing."""

@@ -1,0 +1,95 @@
+"""What the maths problems share: prompts and programs kept as files, where a run starts, reading a file."""
+
+from __future__ import annotations
+
+import importlib.resources
+import pathlib
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import attrs
+import numpy as np
+
+from ttd_core import parsing
+from ttd_core.errors import UsageError
+from ttd_core.problem import Options, Problem, option
+from ttd_core.types import State
+
+
+def _one_of(*names: str) -> Any:
+    return attrs.validators.in_(names)
+
+
+@attrs.frozen
+class MathOptions(Options):
+    """Options of every problem of this plugin."""
+
+    program: str = option(
+        "short",
+        "the starting program: 'short' (a small model can retype it) or 'strong' (our best method)",
+        validator=_one_of("short", "strong"),
+    )
+
+
+def text_of(folder: str, name: str) -> str:
+    """A text file shipped with the plugin: ``prompts/erdos.md``, ``programs/erdos.py``."""
+    return importlib.resources.files("ttd_math").joinpath(folder, name).read_text(encoding="utf-8")
+
+
+class MathProblem(Problem):
+    """A problem whose solution is one or two float arrays."""
+
+    options_type = MathOptions
+    options: MathOptions
+    preload: ClassVar[tuple[str, ...]] = ("numpy", "scipy.optimize", "scipy.signal")
+    #: Name shared by the files of this problem in ``prompts/``, ``programs/`` and ``helpers/``.
+    family: ClassVar[str]
+    #: Names under which a JSON file may hold each part of the construction.
+    file_keys: ClassVar[tuple[tuple[str, ...], ...]]
+
+    def facts(self) -> Mapping[str, Any]:
+        """What the prompt's ``$placeholders`` stand for."""
+        return {}
+
+    def task(self) -> str:
+        """The task in words, from ``prompts/``."""
+        return string.Template(text_of("prompts", f"{self.family}.md")).substitute(self.facts())
+
+    def starting_program(self) -> str:
+        """The program the ``program`` option names."""
+        suffix = "_start" if self.options.program == "short" else ""
+        return text_of("programs", f"{self.family}{suffix}.py")
+
+    def seed_states(self, rng: np.random.Generator, count: int) -> Sequence[State]:
+        """The starting program with ``start = "program"``, else the paper's start constructions."""
+        if self.options.start == "program":
+            return [State(code=self.starting_program()) for _ in range(count)]
+        if self.options.start != "empty":
+            raise UsageError(f"start must be 'empty' or 'program', not {self.options.start!r}")
+        return [State(data=self.start_data(rng)) for _ in range(count)]
+
+    def start_data(self, rng: np.random.Generator) -> Mapping[str, Any]:
+        """One start construction as the paper draws it; empty where the paper starts from nothing."""
+        return {}
+
+    def read_construction(self, path: pathlib.Path) -> State:
+        """Read a construction from ``.npy`` or JSON: bare values, or an object that names them.
+
+        :raises UsageError: when the file is not one, or says that it belongs to another problem.
+        """
+        value = parsing.read_data_file(path)
+        if isinstance(value, dict):
+            if value.get("problem", self.name) != self.name:
+                raise UsageError(f"{path}: holds a construction of {value['problem']!r}, not of {self.name}")
+            value = [self._part(path, value, keys) for keys in self.file_keys]
+        try:
+            return State(data=self.construct(value))
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"{path}: not a construction of {self.name}: {error}") from error
+
+    def _part(self, path: pathlib.Path, value: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+        for key in keys:
+            if key in value:
+                return value[key]
+        raise UsageError(f"{path}: has none of the keys {', '.join(keys)}")

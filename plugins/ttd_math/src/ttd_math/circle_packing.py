@@ -1,0 +1,164 @@
+"""`cp26` and `cp32`: the largest sum of radii of n disjoint circles in the unit square (paper 4.1.3, B.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ttd_core.problem import Baseline
+from ttd_core.types import Reward, State
+from ttd_math.base import MathProblem
+from ttd_math.plain import Floats, not_finite, plain_points, plain_vector
+
+#: By how much a circle may leave the square, or two may overlap.
+TOLERANCE = Fraction(1, 10**12)
+#: Rounding error of a slack as computed below: coordinates in [-1, 2], four operations, `hypot` within 1 ulp.
+SLACK_ERROR = 8 * 2.0**-52
+#: Rows looked at before a packing is refused by its shape alone.
+READ_AT_MOST = 10_000
+
+
+def sum_of_radii(radii: Floats) -> float:
+    """The sum of the radii, rounded once (``math.fsum``).
+
+    :param radii: float64 [n].
+    """
+    return math.fsum(radii)
+
+
+def violations(centers: Floats, radii: Floats, count: int) -> list[str]:
+    """Rules that a packing breaks, one sentence each.
+
+    The slacks are computed in float64, all pairs at once. Where one lies so close to the tolerance that
+    rounding (at most ``SLACK_ERROR``) could turn the verdict, exact rational arithmetic decides.
+
+    :param centers: float64 [n, 2].
+    :param radii: float64 [n].
+    :param count: the n asked for.
+    """
+    if centers.shape != (count, 2) or radii.shape != (count,):
+        return [f"centers {centers.shape} and radii {radii.shape} should be ({count}, 2) and ({count},)"]
+    infinite = not_finite(centers, "centers") or not_finite(radii, "radii")
+    if infinite:
+        return [infinite]
+    lowest = int(radii.argmin())
+    if radii[lowest] < 0:
+        return [f"radii[{lowest}] = {float(radii[lowest])!r} is negative"]
+    return _outside(centers, radii) + _overlapping(centers, radii)
+
+
+def _outside(centers: Floats, radii: Floats) -> list[str]:
+    slack = np.minimum(centers, 1.0 - centers) - radii[:, None]
+    doubtful = slack < SLACK_ERROR - float(TOLERANCE)
+    found = []
+    for index, axis in np.argwhere(doubtful):
+        center, radius = Fraction(float(centers[index, axis])), Fraction(float(radii[index]))
+        exact = min(center, 1 - center) - radius
+        if exact < -TOLERANCE:
+            found.append(f"circle {index} leaves the square by {float(-exact):.3g}")
+    return found[:3]
+
+
+def _overlapping(centers: Floats, radii: Floats) -> list[str]:
+    first, second = np.triu_indices(len(radii), 1)
+    gap = centers[first] - centers[second]
+    slack = np.hypot(gap[:, 0], gap[:, 1]) - radii[first] - radii[second]
+    found = []
+    for pair in np.flatnonzero(slack < SLACK_ERROR - float(TOLERANCE)):
+        i, j = int(first[pair]), int(second[pair])
+        reach = Fraction(float(radii[i])) + Fraction(float(radii[j])) - TOLERANCE
+        if reach > 0 and squared_distance(centers[i], centers[j]) < reach**2:
+            found.append(f"circles {i} and {j} overlap by {-float(slack[pair]):.3g}")
+            if len(found) == 3:
+                break
+    return found
+
+
+def squared_distance(first: Floats, second: Floats) -> Fraction:
+    """Exact squared distance of two points, float64 [2] each."""
+    return sum(
+        ((Fraction(float(a)) - Fraction(float(b))) ** 2 for a, b in zip(first, second, strict=True)),
+        Fraction(0),
+    )
+
+
+class CirclePacking(MathProblem):
+    """Packings of ``count`` circles; a state is ``{"centers": float64 [n, 2], "radii": float64 [n]}``."""
+
+    metric = "sum of radii"
+    direction = "max"
+    family = "circle_packing"
+    file_keys = (("centers",), ("radii",))
+    entry = "run_packing"
+    signature = "run_packing()"
+    #: Number of circles.
+    count: ClassVar[int]
+
+    def facts(self) -> Mapping[str, Any]:
+        """Number of circles for the prompt."""
+        return {"count": self.count}
+
+    def starting_program(self) -> str:
+        """The program the ``program`` option names, set to this number of circles."""
+        return super().starting_program().replace("N = 26\n", f"N = {self.count}\n", 1)
+
+    def arguments(self, state: State) -> Mapping[str, Any]:
+        """None: the paper's programs take no arguments."""
+        return {}
+
+    def inject(self, state: State) -> Mapping[str, Any]:
+        """``initial_centers`` and ``initial_radii``: the state's packing, or None."""
+        return {"initial_centers": state.data.get("centers"), "initial_radii": state.data.get("radii")}
+
+    def construct(self, value: Any) -> Mapping[str, Any]:
+        """Centers and radii from ``(centers, radii, sum)``; the claimed sum is never looked at."""
+        if type(value) not in (list, tuple) or len(value) not in (2, 3):
+            raise ValueError("run_packing must return (centers, radii, sum)")
+        return {
+            "centers": plain_points(value[0], "centers", READ_AT_MOST),
+            "radii": plain_vector(value[1], "radii", READ_AT_MOST),
+        }
+
+    def check(self, state: State) -> Sequence[str]:
+        """The rules of :func:`violations`."""
+        try:
+            centers = plain_points(state.data.get("centers"), "centers", READ_AT_MOST)
+            radii = plain_vector(state.data.get("radii"), "radii", READ_AT_MOST)
+        except ValueError as error:
+            return [str(error)]
+        return violations(centers, radii, self.count)
+
+    def reward(self, state: State) -> Reward:
+        """The sum of the radii, recomputed."""
+        total = sum_of_radii(plain_vector(state.data["radii"], "radii", READ_AT_MOST))
+        return Reward(value=total, score=total)
+
+
+class CirclePacking26(CirclePacking):
+    """26 circles."""
+
+    name = "cp26"
+    title = "Packing 26 circles in a square"
+    count = 26
+    baselines = (
+        Baseline("AlphaEvolve", 2.635862, "2025"),
+        Baseline("AlphaEvolve V2", 2.635983, "2025"),
+        Baseline("TTT-Discover", 2.635983, "paper, Table 3"),
+    )
+
+
+class CirclePacking32(CirclePacking):
+    """32 circles."""
+
+    name = "cp32"
+    title = "Packing 32 circles in a square"
+    count = 32
+    baselines = (
+        Baseline("AlphaEvolve", 2.937944, "2025"),
+        Baseline("AlphaEvolve V2", 2.939572, "2025"),
+        Baseline("TTT-Discover", 2.939572, "paper, Table 3"),
+    )

@@ -1,0 +1,159 @@
+"""`erdos`: upper bounds for Erdős' minimum overlap constant from step functions (paper 4.1.1, B.3).
+
+A step function h on [0, 2] with n equal steps, values in [0, 1] and sum n/2 certifies
+
+    C5 <= max_k (2/n) sum_i h[i + k] (1 - h[i]),
+
+the largest entry of the full correlation (both factors zero outside their range).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from ttd_core.problem import Baseline, option
+from ttd_core.types import Reward, State
+from ttd_math.base import MathOptions, MathProblem, text_of
+from ttd_math.plain import Floats, not_finite, plain_vector
+
+#: How far the sum of the heights may be from n/2.
+SUM_TOLERANCE = 1e-9
+#: Entries looked at before a list is refused by length alone.
+READ_AT_MOST = 1_000_000
+
+
+def overlap_bound(h: Floats) -> float:
+    """C5 = (2/n) max of the full correlation of h with 1 - h, by direct sums.
+
+    Every product is non-negative for heights in [0, 1], so the relative error of each entry, and of the
+    largest, is at most (n + 3) 2^-53 / (1 - (n + 3) 2^-53): below 1.2e-13 for n = 1000. A correlation by
+    FFT would be slower at these sizes and its error would not be relative to the entry.
+
+    :param h: float64 [n], heights in [0, 1].
+    """
+    return float(np.correlate(h, 1.0 - h, mode="full").max() * 2.0 / h.size)
+
+
+def relative_error_bound(n: int) -> float:
+    """Proven bound on the relative error of :func:`overlap_bound` for n heights in [0, 1]."""
+    error = (n + 3) * 2.0**-53
+    return error / (1.0 - error)
+
+
+def violations(h: Floats, least: int = 2, most: int = 1000) -> list[str]:
+    """Rules that the heights break, one sentence each; the sum is rounded once (``math.fsum``).
+
+    :param h: float64 [n].
+    """
+    if not least <= h.size <= most:
+        return [f"h has {h.size} values; {least} to {most} are allowed"]
+    infinite = not_finite(h, "h")
+    if infinite:
+        return [infinite]
+    found = []
+    low, high = int(h.argmin()), int(h.argmax())
+    if h[low] < 0:
+        found.append(f"h[{low}] = {float(h[low])!r} is below 0")
+    if h[high] > 1:
+        found.append(f"h[{high}] = {float(h[high])!r} is above 1")
+    total = math.fsum(h)
+    if not abs(total - h.size / 2) <= SUM_TOLERANCE:
+        found.append(f"h sums to {total!r} instead of n/2 = {h.size / 2:g}: off by {total - h.size / 2:.3g}")
+    return found
+
+
+def project(h: Floats) -> Floats:
+    """The heights shifted and clipped until they lie in [0, 1] and sum to n/2 within rounding.
+
+    The shift is found by bisection: the sum of ``clip(h + shift, 0, 1)`` grows with the shift.
+
+    :param h: float64 [n], finite.
+    """
+    low, high = -float(h.max()), 1.0 - float(h.min())
+    for _ in range(100):
+        middle = 0.5 * (low + high)
+        if np.clip(h + middle, 0.0, 1.0).sum() < h.size / 2:
+            low = middle
+        else:
+            high = middle
+    return np.clip(h + high, 0.0, 1.0)
+
+
+def random_start(rng: np.random.Generator) -> Floats:
+    """The paper's start: 40 to 100 values 0.5 + uniform(-0.4, 0.4), mean moved to 0.5, clipped to [0, 1]."""
+    n = int(rng.integers(40, 101))
+    return project(0.5 + rng.uniform(-0.4, 0.4, n))
+
+
+@attrs.frozen
+class ErdosOptions(MathOptions):
+    """Options of ``erdos``."""
+
+    min_values: int = option(2, "fewest heights", validator=attrs.validators.ge(2))
+    max_values: int = option(1000, "most heights", validator=attrs.validators.ge(2))
+
+
+class Erdos(MathProblem):
+    """Erdős' minimum overlap problem; a state is ``{"h": float64 [n]}``."""
+
+    name = "erdos"
+    title = "Erdős' minimum overlap problem"
+    metric = "upper bound C5"
+    direction = "min"
+    family = "erdos"
+    file_keys = (("h", "h_values", "heights"),)
+    signature = "run(seed, budget_s, **kwargs)"
+    options_type = ErdosOptions
+    options: ErdosOptions
+    baselines = (
+        Baseline("best human", 0.380927, "Haugland 2016, 51 steps"),
+        Baseline("AlphaEvolve", 0.380924, "95 steps"),
+        Baseline("TTT-Discover", 0.380876, "paper, Table 2, 600 steps"),
+    )
+
+    def facts(self) -> Mapping[str, Any]:
+        """Length limits for the prompt."""
+        return {"least": self.options.min_values, "most": self.options.max_values}
+
+    def start_data(self, rng: np.random.Generator) -> Mapping[str, Any]:
+        """A random start as in the paper."""
+        return {"h": random_start(rng)}
+
+    def inject(self, state: State) -> Mapping[str, Any]:
+        """``initial_h_values``: the state's heights, or for a state without any a fixed random start."""
+        h = state.data.get("h")
+        return {"initial_h_values": h if h is not None else random_start(np.random.default_rng(0))}
+
+    def helpers(self) -> str:
+        """``evaluate_erdos_solution`` for the candidate's own use."""
+        limits = f"LEAST, MOST = {self.options.min_values}, {self.options.max_values}\n"
+        return text_of("helpers", "erdos.py") + limits
+
+    def construct(self, value: Any) -> Mapping[str, Any]:
+        """Heights from ``(h, c5, n)`` or from h alone; the claimed bound and length are never looked at."""
+        if (
+            type(value) in (list, tuple)
+            and 1 <= len(value) <= 3
+            and type(value[0]) in (list, tuple, np.ndarray)
+        ):
+            value = value[0]
+        return {"h": plain_vector(value, "h", READ_AT_MOST)}
+
+    def check(self, state: State) -> Sequence[str]:
+        """The rules of :func:`violations`."""
+        try:
+            h = plain_vector(state.data.get("h"), "h", READ_AT_MOST)
+        except ValueError as error:
+            return [str(error)]
+        return violations(h, self.options.min_values, self.options.max_values)
+
+    def reward(self, state: State) -> Reward:
+        """1 / C5, with C5 recomputed from the heights."""
+        h = plain_vector(state.data["h"], "h", READ_AT_MOST)
+        bound = overlap_bound(h)
+        return Reward(value=1.0 / bound, score=bound, metrics={"values": int(h.size)})
