@@ -28,7 +28,15 @@ from ttd_core.schema import (
     SandboxConfig,
     SearchConfig,
 )
-from ttd_core.settings import absent_as_word, describe, field_types, fill, fits, parse_assignment
+from ttd_core.settings import (
+    absent_as_word,
+    describe,
+    describe_fields,
+    field_types,
+    fill,
+    fits,
+    parse_assignment,
+)
 
 __all__ = [
     "RESUMABLE_KEYS",
@@ -172,13 +180,12 @@ def diff(first: RunConfig, second: RunConfig) -> list[Difference]:
 
 def describe_settings() -> Iterator[tuple[str, str, Any, str]]:
     """Key, what fits it, default and help of every setting, in the order of the classes."""
-    defaults = attrs.asdict(RunConfig())
-    for key, kind in _schema().items():
-        section, _, name = key.rpartition(".")
-        owner: Any = _SECTIONS.get(section, RunConfig)
-        default = defaults[section][name] if section else defaults[name]
-        help_text = getattr(attrs.fields(owner), name).metadata["help"]
-        yield key, describe(kind), absent_as_word(default), help_text
+    for name, kind, default, help_text in describe_fields(RunConfig):
+        if name not in _SECTIONS:
+            yield name, kind, default, help_text
+    for section, cls in _SECTIONS.items():
+        for name, kind, default, help_text in describe_fields(cls):
+            yield f"{section}.{name}", kind, default, help_text
 
 
 _SECTIONS: dict[str, type] = {

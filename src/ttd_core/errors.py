@@ -20,6 +20,8 @@ A failed rollout is never an exception: it is a :class:`~ttd_core.types.Verdict`
 from __future__ import annotations
 
 import difflib
+import pathlib
+import traceback
 from collections.abc import Iterable
 
 
@@ -88,3 +90,17 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the closest candidate, or an empty string."""
     matches = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.6)
     return f" Did you mean '{matches[0]}'?" if matches else ""
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """An exception's type and message in one line, with the innermost file and line outside of ttd_core."""
+    message = " ".join(str(error).split())
+    if len(message) > limit:
+        message = message[: limit - 3] + "..."
+    text = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    here = pathlib.Path(__file__).parent
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = pathlib.Path(frame.filename)
+        if here not in path.parents and not frame.filename.startswith("<"):
+            return f"{text} ({path.name}:{frame.lineno})"
+    return text

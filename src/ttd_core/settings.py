@@ -90,11 +90,14 @@ def fits(value: Any, kind: Any) -> Any:
         raise ValueError(f"is of a type that no setting can have: {describe(kind)}") from error
 
 
-def fill(cls: type[T], values: Mapping[str, Any], *, where: str = "", prefix: str = "") -> T:
+def fill(
+    cls: type[T], values: Mapping[str, Any], *, where: str = "", prefix: str = "", noun: str = "key"
+) -> T:
     """An instance of an attrs class from values by field name; fields not named keep their defaults.
 
     :param where: put before every message (a file, a problem).
     :param prefix: put before every key (``"search."``).
+    :param noun: what a key is called in messages.
     :raises ConfigError: for an unknown key (with the closest known one), or a value that does not fit.
     """
     kinds = field_types(cls)
@@ -102,7 +105,7 @@ def fill(cls: type[T], values: Mapping[str, Any], *, where: str = "", prefix: st
     for key, value in values.items():
         if key not in kinds:
             hint = did_you_mean(key, kinds) or f" Known: {', '.join(sorted(kinds))}."
-            raise ConfigError(f"{where}unknown key '{prefix}{key}'.{hint}")
+            raise ConfigError(f"{where}unknown {noun} '{prefix}{key}'.{hint}")
         try:
             filled[key] = fits(value, kinds[key])
         except ValueError as error:
@@ -135,6 +138,26 @@ def parse_value(raw: str) -> Any:
     # A date, or text that smuggles in a second line, is not a value any setting has.
     single = set(document) == {"value"} and isinstance(value, str | bool | int | float | list | dict)
     return value if single else raw
+
+
+def dump(instance: Any) -> dict[str, Any]:
+    """What :func:`fill` takes to build an equal instance: plain values, every field named."""
+    fields = (field.name for field in attrs.fields(type(instance)) if field.init)
+    return {name: absent_as_word(_converter().unstructure(getattr(instance, name))) for name in fields}
+
+
+def describe_fields(cls: type) -> list[tuple[str, str, Any, str]]:
+    """Name, what fits, default and help of each field of an attrs class."""
+    kinds = field_types(cls)
+    rows = []
+    for field in attrs.fields(cls):
+        if field.name in kinds:
+            default = field.default
+            if isinstance(default, attrs.Factory) and not default.takes_self:  # type: ignore[arg-type]
+                default = default.factory()
+            plain = absent_as_word(_converter().unstructure(default))
+            rows.append((field.name, describe(kinds[field.name]), plain, field.metadata.get("help", "")))
+    return rows
 
 
 def absent_as_word(value: Any) -> Any:

@@ -1,0 +1,38 @@
+"""The backends that come with ttd, registered in ``ttd.plugins`` as any third party's would be.
+
+Each factory imports its backend when it is called: torch and its like load only for a run that uses them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ttd_core.hookspecs import hookimpl
+
+POLICIES = {
+    "local": "ttd_core.policy.local:open_local",
+    "scripted": "ttd_core.policy.scripted:open_scripted",
+}
+EXECUTORS = {"local": "ttd_core.sandbox.local:open_local"}
+
+
+@hookimpl
+def ttd_policies() -> Mapping[str, Callable[[Any], Any]]:
+    """``local``: transformers and peft on this machine; ``scripted``: replies from a list."""
+    return {name: _on_call(target) for name, target in POLICIES.items()}
+
+
+@hookimpl
+def ttd_executors() -> Mapping[str, Callable[[Any], Any]]:
+    """``local``: the sandbox of this machine."""
+    return {name: _on_call(target) for name, target in EXECUTORS.items()}
+
+
+def _on_call(target: str) -> Callable[[Any], Any]:
+    def open_backend(config: Any) -> Any:
+        module, _, factory = target.partition(":")
+        return getattr(importlib.import_module(module), factory)(config)
+
+    return open_backend

@@ -1,0 +1,127 @@
+"""What is installed: problems and plugins by entry point, read from metadata alone.
+
+Nothing is imported here, so listing stays fast and a broken plugin can be listed. Group ``ttd.problems``
+holds one line a problem (name -> class), group ``ttd.plugins`` one a module with hooks.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from collections.abc import Sequence
+
+import attrs
+
+from ttd_core.errors import RegistryClashError, UnknownProblemError, did_you_mean
+
+PROBLEMS = "ttd.problems"
+PLUGINS = "ttd.plugins"
+
+#: Problems of the distributions published beside this one, for the hint on what to install.
+_PUBLISHED = {
+    "erdos": "ttd-math",
+    "ac1": "ttd-math",
+    "ac2": "ttd-math",
+    "cp26": "ttd-math",
+    "cp32": "ttd-math",
+    "trimul": "ttd-kernels",
+    "mla_decode": "ttd-kernels",
+    "ahc039": "ttd-ahc",
+    "ahc058": "ttd-ahc",
+    "denoising": "ttd-bio",
+}
+_FILE_REFERENCE = re.compile(r"^(?P<path>.+\.py)(?::(?P<object>[A-Za-z_][\w.]*))?$")
+
+
+@attrs.frozen
+class Entry:
+    """One entry point.
+
+    :param name: the problem's or plugin's name.
+    :param value: ``module:attribute`` (or a module) that it names; for a file, the reference itself.
+    :param distribution: the distribution that registers it; empty for a file.
+    :param version: that distribution's version; empty for a file.
+    """
+
+    name: str
+    value: str
+    distribution: str = ""
+    version: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Distribution and version, or the file."""
+        return f"{self.distribution} {self.version}" if self.distribution else self.value
+
+    @property
+    def label(self) -> str:
+        """Name and origin, for messages."""
+        return f"{self.name} ({self.origin})" if self.distribution else self.name
+
+
+#: A problem's entry point.
+ProblemEntry = Entry
+
+
+def entries(group: str = PROBLEMS) -> list[Entry]:
+    """Every entry point of a group, by name; names claimed twice appear twice."""
+    found = {
+        Entry(point.name, point.value, point.dist.name, point.dist.version)
+        for point in importlib.metadata.entry_points(group=group)
+        if point.dist is not None
+    }
+    return sorted(found, key=lambda entry: (entry.name, entry.distribution, entry.value))
+
+
+def clashes(found: Sequence[Entry]) -> list[RegistryClashError]:
+    """One error for each name that several entries claim."""
+    claims: dict[str, list[Entry]] = {}
+    for entry in found:
+        claims.setdefault(entry.name, []).append(entry)
+    return [
+        RegistryClashError(
+            f"'{name}' is claimed by {' and '.join(entry.origin for entry in claimed)}; uninstall all but one"
+        )
+        for name, claimed in claims.items()
+        if len(claimed) > 1
+    ]
+
+
+def is_file_reference(name: str) -> bool:
+    """Whether a problem is named by its file: ``./my_problem.py:MyProblem``, or the file alone."""
+    return _FILE_REFERENCE.match(name) is not None
+
+
+def split_file_reference(reference: str) -> tuple[str, str | None]:
+    """Path and class of a file reference; no class where only the file is named."""
+    match = _FILE_REFERENCE.match(reference)
+    if match is None:
+        raise UnknownProblemError(f"'{reference}' is not FILE.py:Class")
+    return match["path"], match["object"]
+
+
+def find(name: str) -> Entry:
+    """The entry of a problem, or of ``FILE.py:Class``.
+
+    :raises UnknownProblemError: when nothing registers it; says what comes closest, or what to install.
+    :raises RegistryClashError: when two distributions register it; names both.
+    """
+    if is_file_reference(name):
+        return Entry(name, name)
+    installed = entries()
+    claimed = [entry for entry in installed if entry.name == name]
+    for clash in clashes(claimed):
+        raise clash
+    if claimed:
+        return claimed[0]
+    raise UnknownProblemError(f"no installed plugin registers problem '{name}'.{_hint(name, installed)}")
+
+
+def _hint(name: str, installed: Sequence[Entry]) -> str:
+    if name in _PUBLISHED:
+        return f" It comes with {_PUBLISHED[name]}: pip install {_PUBLISHED[name]}"
+    names = [entry.name for entry in installed]
+    close = did_you_mean(name, [*names, *_PUBLISHED])
+    if close:
+        return close
+    return f" Installed: {', '.join(names)}." if names else " None is installed: pip install ttd-math"
