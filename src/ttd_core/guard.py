@@ -19,10 +19,19 @@ from ttd_core import hookspecs
 from ttd_core.errors import PluginError, TtdError, did_you_mean, one_line
 from ttd_core.hooktypes import complaint_about, complaint_about_outcome
 
-#: Set on an exception that the host raised inside a plugin's call.
-HOST_MARK = "_ttd_raised_by_host"
+_HOST_MARK = "_ttd_raised_by_host"
 
 _HOOKS = frozenset(name for name in vars(hookspecs) if name.startswith("ttd_"))
+
+
+def mark_as_hosts_own(error: BaseException) -> None:
+    """Let an exception through every guard: the host raised it inside a plugin's call."""
+    setattr(error, _HOST_MARK, True)
+
+
+def is_hosts_own(error: BaseException) -> bool:
+    """Whether the host raised it."""
+    return getattr(error, _HOST_MARK, False)
 
 
 def stand_in(manager: pluggy.PluginManager, plugin: Any, label: str, *, answers: bool = False) -> Any:
@@ -111,6 +120,6 @@ def _finish(resume: Callable[[Any], Any], value: Any, label: str, hook: str) -> 
 
 
 def _lay_blame(error: BaseException, label: str, hook: str) -> NoReturn:
-    if isinstance(error, TtdError) or getattr(error, HOST_MARK, False):
+    if isinstance(error, TtdError) or is_hosts_own(error):
         raise error
     raise PluginError(label, hook, one_line(error)) from error

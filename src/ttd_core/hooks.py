@@ -15,7 +15,7 @@ import pluggy
 from ttd_core import hookspecs
 from ttd_core.entries import PLUGINS, Entry, clashes, entries
 from ttd_core.errors import PluginError, RegistryClashError, TtdError, one_line
-from ttd_core.guard import HOST_MARK, stand_in
+from ttd_core.guard import is_hosts_own, mark_as_hosts_own, stand_in
 from ttd_core.hookspecs import hookimpl
 from ttd_core.problem import Execute, Problem
 from ttd_core.registry import import_entry, provenance
@@ -188,7 +188,7 @@ class Hooks:
         except TtdError:
             raise
         except Exception as error:
-            if getattr(error, HOST_MARK, False):
+            if is_hosts_own(error):
                 raise
             # The guards name the culprit of all they see; what is left is pluggy's own complaint.
             raise PluginError(self._blamed(hook.name), hook.name, one_line(error)) from error
@@ -227,7 +227,7 @@ def _marked(execute: Execute) -> Execute:
         try:
             return execute(job)
         except Exception as error:
-            setattr(error, HOST_MARK, True)
+            mark_as_hosts_own(error)
             raise
 
     return marked

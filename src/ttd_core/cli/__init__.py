@@ -1,1 +1,38 @@
-"""cli"""
+"""The ``ttd`` command line: one module a command group, each imported when its command is called.
+
+Exit codes: 0 done, 1 the candidate or a check failed, 2 usage, 3 the environment lacks something,
+130 interrupted by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import click
+
+from ttd_core.cli.group import Lazy, TtdGroup
+
+COMMANDS = {
+    "list-problems": Lazy("ttd_core.cli.listing:list_problems", "List the installed problems."),
+    "show": Lazy("ttd_core.cli.show:show", "Show a problem: metric, published results, options."),
+    "run": Lazy("ttd_core.cli.run:run", "Learn on a problem, in a new run folder."),
+    "resume": Lazy("ttd_core.cli.run:resume", "Continue a run from its last committed step."),
+    "best": Lazy("ttd_core.cli.best:best", "Show a run's best states; evaluate them again on request."),
+    "eval": Lazy("ttd_core.cli.evaluate:evaluate", "Judge a program or a construction from a file."),
+    "certify": Lazy("ttd_core.cli.certify:certify", "Prove a construction's score in exact arithmetic."),
+    "doctor": Lazy("ttd_core.cli.doctor:doctor", "Check what this machine has and lacks."),
+}
+
+
+@click.command(
+    cls=TtdGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(package_name="ttd-core", prog_name="ttd")
+def main() -> None:
+    """A language model learns while it attacks one hard problem.
+
+    \b
+    Example:
+      ttd list-problems
+      ttd run erdos --model qwen2.5-coder-0.5b --steps 3
+    """

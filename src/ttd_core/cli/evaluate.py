@@ -1,0 +1,96 @@
+"""``ttd eval``: judge one file, as a rollout would be judged."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import attrs
+import click
+
+from ttd_core import config as configs
+from ttd_core import registry
+from ttd_core.cli.output import json_option, print_json
+from ttd_core.cli.parameters import option_option, problem_options
+from ttd_core.cli.tally import compare_with_published
+from ttd_core.errors import UsageError
+from ttd_core.hooks import Hooks
+from ttd_core.problem import Problem
+from ttd_core.run.backends import open_executor
+from ttd_core.run.evaluate import evaluate_action, evaluate_state
+from ttd_core.types import Action, State, Verdict
+
+#: File name suffixes that hold a construction; any other file is a program.
+CONSTRUCTIONS = frozenset([".json", ".npy", ".npz", ".h5ad", ".csv", ".txt"])
+
+
+@click.command("eval")
+@click.argument("problem_name", metavar="PROBLEM")
+@click.argument("file", type=click.Path(path_type=pathlib.Path))
+@option_option
+@click.option("--sandbox", type=click.Choice(["best", "strong", "standard", "unprotected"]), default="best")
+@json_option
+def evaluate(
+    problem_name: str, file: pathlib.Path, options: tuple[str, ...], sandbox: str, as_json: bool
+) -> int:
+    """Judge a program or a construction from a file.
+
+    A .json or .npy file is read as a construction and checked as it is; anything else is a program, which
+    runs in the sandbox. Exit code 0 when valid, 1 when refused.
+
+    \b
+    Example:
+      ttd eval erdos step_function.json
+      ttd eval cp26 packing.py -o timeout_s=60 --json
+    """
+    problem = registry.load(problem_name, problem_options(options))
+    hooks = Hooks(problem)
+    if file.suffix.lower() in CONSTRUCTIONS:
+        verdict = evaluate_state(hooks, problem.read_construction(file))
+    else:
+        config = configs.load(problem_name, overrides={"sandbox.level": sandbox})
+        with open_executor(hooks, config) as executor:
+            action = Action(read_program(file), problem.language)
+            verdict = evaluate_action(hooks, State(), action, executor.run)
+    print_json(as_facts(problem, verdict)) if as_json else click.echo(as_text(problem, verdict))
+    return 0 if verdict.ok else 1
+
+
+def read_program(path: pathlib.Path) -> str:
+    """A program's source.
+
+    :raises UsageError: when the file cannot be read as text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not a text file; a program is UTF-8 text") from error
+
+
+def as_facts(problem: Problem, verdict: Verdict) -> dict[str, Any]:
+    """A verdict as JSON."""
+    published = problem.best_baseline()
+    reward = verdict.reward
+    return {
+        "problem": problem.name,
+        "status": verdict.status.value,
+        "message": verdict.message or verdict.status.sentence,
+        "metric": problem.metric,
+        "score": reward.score if reward else None,
+        "reward": reward.value if reward else None,
+        "metrics": dict(reward.metrics) if reward else {},
+        "best_published": attrs.asdict(published) if published else None,
+        "better": bool(reward and published and problem.better(reward.score, published.score)),
+        "seconds": verdict.seconds,
+        "level": verdict.level,
+    }
+
+
+def as_text(problem: Problem, verdict: Verdict) -> str:
+    """A verdict for people: the score beside the best published one, or why it was refused."""
+    if verdict.reward is None:
+        told = f"{problem.name}: {verdict.status}: {verdict.message or verdict.status.sentence}"
+        return f"{told}\n{verdict.output}".rstrip() if verdict.output else told
+    return f"{problem.name}: valid; {problem.metric} {compare_with_published(problem, verdict.reward.score)}"

@@ -1,0 +1,68 @@
+"""Run folders as people name them on the command line."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ttd_core import config as configs
+from ttd_core.errors import ResumeError, UsageError
+
+#: ``--runs-dir DIR``: where run folders are made and looked up.
+runs_dir_option: Callable[[Any], Any] = click.option(
+    "--runs-dir",
+    type=click.Path(path_type=pathlib.Path, file_okay=False),
+    default="runs",
+    show_default=True,
+    help="Folder that holds the run folders.",
+)
+
+
+def new_folder(runs: pathlib.Path, name: str | None, problem: str) -> pathlib.Path:
+    """A path for a new run: as named, or from problem and time. Nothing is made yet.
+
+    :raises UsageError: when it exists already, or the name is a path.
+    """
+    if name is not None:
+        if pathlib.PurePath(name).name != name or name in (".", ".."):
+            raise UsageError(f"--name {name}: a plain name is needed; --runs-dir sets the folder around it")
+        if (runs / name).exists():
+            raise UsageError(f"{runs / name} exists already; continue it with: ttd resume {runs / name}")
+        return runs / name
+    stem = f"{re.sub(r'[^A-Za-z0-9_]+', '-', problem).strip('-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder, number = runs / stem, 1
+    while folder.exists():
+        number += 1
+        folder = runs / f"{stem}-{number}"
+    return folder
+
+
+def existing_folder(run: str, runs: pathlib.Path) -> pathlib.Path:
+    """The folder of a run named by its path, or by its name inside ``runs``.
+
+    :raises ResumeError: when there is no run.
+    """
+    tried = [pathlib.Path(run), runs / run]
+    for folder in tried:
+        if (folder / "config.toml").is_file():
+            return folder
+    raise ResumeError(f"no run at {' or '.join(str(folder) for folder in dict.fromkeys(tried))}")
+
+
+def stored_config(folder: pathlib.Path) -> configs.RunConfig:
+    """The config a run was started with.
+
+    :raises ResumeError: when it cannot be read.
+    :raises ConfigError: when a key in it is wrong.
+    """
+    path = folder / "config.toml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResumeError(f"{path}: cannot be read: {error}") from error
+    return configs.from_toml(text, where=str(path))

@@ -1,0 +1,77 @@
+"""``ttd list-problems``: what is installed, from metadata alone unless ``--load`` asks for more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ttd_core.cli.output import complain, json_option, print_json, table
+from ttd_core.entries import clashes, entries
+
+
+@click.command("list-problems")
+@click.option("--load", is_flag=True, help="Import every problem, show its title, report those that fail.")
+@json_option
+def list_problems(load: bool, as_json: bool) -> int:
+    """List the installed problems.
+
+    Reads package metadata only and imports no plugin, unless --load is given.
+
+    \b
+    Example:
+      ttd list-problems
+      ttd list-problems --load --json
+    """
+    rows = _loaded_rows() if load else [_row(entry) for entry in entries()]
+    if as_json:
+        print_json(rows)
+    elif not rows:
+        click.echo("no problem is installed; try: pip install ttd-math")
+    else:
+        click.echo(_as_table(rows, load))
+    for row in rows:
+        if "error" in row and not as_json:
+            complain(row["error"])
+    found = clashes(entries())
+    for clash in found:
+        complain(str(clash))
+    return found[0].exit_code if found else 0
+
+
+def _row(entry: Any) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "distribution": entry.distribution,
+        "version": entry.version,
+        "class": entry.value,
+    }
+
+
+def _loaded_rows() -> list[dict[str, Any]]:
+    from ttd_core.registry import load_all  # noqa: PLC0415 - imports numpy and every plugin
+
+    rows = []
+    for loaded in load_all():
+        row = _row(loaded.entry)
+        if loaded.error is not None:
+            row["error"] = str(loaded.error)
+        else:
+            cls = loaded.value
+            best = cls.best_baseline()
+            row |= {"title": cls.title, "metric": cls.metric, "direction": cls.direction}
+            row["best_published"] = best.score if best else None
+        rows.append(row)
+    return rows
+
+
+def _as_table(rows: list[dict[str, Any]], load: bool) -> str:
+    header = ["name", "distribution", "version"]
+    cells = [[row[key] for key in header] for row in rows]
+    if not load:
+        return table(header, cells)
+    for row, line in zip(rows, cells, strict=True):
+        published = row.get("best_published")
+        line.append("" if published is None else f"{published:.10g}")
+        line.append(row.get("title", "cannot be loaded, see below"))
+    return table([*header, "published", "title"], cells)

@@ -1,0 +1,177 @@
+"""``ttd run`` and ``ttd resume``."""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ttd_core import config as configs
+from ttd_core import registry
+from ttd_core.cli.folders import existing_folder, new_folder, runs_dir_option, stored_config
+from ttd_core.cli.group import INTERRUPTED
+from ttd_core.cli.output import complain, json_option, print_json, table
+from ttd_core.cli.parameters import option_option, problem_options, set_option
+from ttd_core.cli.progress import Progress
+from ttd_core.cli.tally import compare_with_published
+from ttd_core.problem import Problem
+from ttd_core.run.loop import RunResult, resume_run, start_run
+
+#: Flags that are a config key under a shorter name.
+FLAGS = {
+    "model": "policy.model",
+    "steps": "steps",
+    "groups": "groups",
+    "group_size": "group_size",
+    "seed": "seed",
+    "policy": "policy.backend",
+    "executor": "sandbox.executor",
+    "sandbox": "sandbox.level",
+}
+_LEVELS = typing.get_args(typing.get_type_hints(configs.SandboxConfig)["level"])
+
+quiet_option: Callable[[Any], Any] = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+
+
+def _print_settings(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        click.echo(table(["key", "needs", "default", "meaning"], configs.describe_settings()))
+        ctx.exit()
+
+
+@click.command("run")
+@click.argument("problem", metavar="PROBLEM", required=False)
+@click.option("--config", "file", type=click.Path(path_type=pathlib.Path), help="TOML file with config keys.")
+@set_option
+@option_option
+@click.option("--model", help="A local folder, a hub id, or a catalogue name.")
+@click.option("--steps", type=int, help="Training steps.")
+@click.option("--groups", type=int, help="Groups per step.")
+@click.option("--group-size", type=int, help="Rollouts per group.")
+@click.option("--seed", type=int, help="Seeds search, sampling and start states.")
+@click.option("--variant", type=click.Choice(list(configs.VARIANTS)), help="Named set of choices.")
+@click.option("--policy", help="Policy backend.")
+@click.option("--executor", help="Executor backend.")
+@click.option("--sandbox", type=click.Choice(_LEVELS), help="Least isolation to accept.")
+@click.option("--name", help="Name of the run folder; default: problem and time.")
+@runs_dir_option
+@click.option(
+    "--list-settings",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_settings,
+    help="Print every key that --set and --config take, and exit.",
+)
+@quiet_option
+@json_option
+def run(
+    problem: str | None,
+    file: pathlib.Path | None,
+    sets: tuple[str, ...],
+    options: tuple[str, ...],
+    variant: str | None,
+    name: str | None,
+    runs_dir: pathlib.Path,
+    quiet: bool,
+    as_json: bool,
+    **flags: Any,
+) -> int:
+    """Learn on a problem, in a new run folder.
+
+    PROBLEM is a name from `ttd list-problems`, or FILE.py:Class; a --config file may name it instead.
+    Later wins: defaults, the file, then flags and --set.
+
+    \b
+    Example:
+      ttd run erdos --model qwen2.5-coder-0.5b --steps 3 --groups 2 --group-size 8 -o start=program
+      ttd run erdos --config mine.toml --variant no-training --set policy.max_new_tokens=800
+    """
+    overrides: dict[str, Any] = {FLAGS[key]: value for key, value in flags.items() if value is not None}
+    if options:
+        overrides["options"] = problem_options(options)
+    config = configs.load(problem or "", file=file, sets=sets, variant=variant, overrides=overrides)
+    built, config = registry.resolve(config)
+    folder = new_folder(runs_dir, name, built.name)
+    return _follow(
+        built, folder, quiet, as_json, lambda observers: start_run(config, folder, observers=observers)
+    )
+
+
+@click.command("resume")
+@click.argument("run_name", metavar="RUN")
+@set_option
+@click.option("--steps", type=int, help="Training steps in all.")
+@runs_dir_option
+@quiet_option
+@json_option
+def resume(
+    run_name: str,
+    sets: tuple[str, ...],
+    steps: int | None,
+    runs_dir: pathlib.Path,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Continue a run from its last committed step.
+
+    RUN is the run's folder, or its name inside --runs-dir. A run goes on under the config it was started
+    with: only steps, checkpoints_kept and sandbox.workers may change.
+
+    \b
+    Example:
+      ttd resume runs/erdos-20260101-120000
+      ttd resume erdos-20260101-120000 --steps 100
+    """
+    folder = existing_folder(run_name, runs_dir)
+    overrides = configs.parse_sets(sets) | ({} if steps is None else {"steps": steps})
+    stored = stored_config(folder)
+    built = registry.load(stored.problem, stored.options)
+    return _follow(
+        built, folder, quiet, as_json, lambda observers: resume_run(folder, overrides, observers=observers)
+    )
+
+
+def _follow(
+    problem: Problem,
+    folder: pathlib.Path,
+    quiet: bool,
+    as_json: bool,
+    go: Callable[[list[Any]], RunResult],
+) -> int:
+    """Run with progress, then say what came of it; the exit code."""
+    try:
+        with Progress(problem, sys.stderr if as_json else sys.stdout, quiet) as progress:
+            result = go([progress])
+    except KeyboardInterrupt:
+        hint = f"; continue with: ttd resume {folder}" if (folder / "config.toml").exists() else ""
+        complain(f"interrupted{hint}")
+        return INTERRUPTED
+    if as_json:
+        print_json(summary(problem, result))
+    elif result.best_score is not None:
+        click.echo(f"best {problem.metric} {compare_with_published(problem, result.best_score)}")
+        click.echo(f"kept in {folder / 'best'}")
+    if result.interrupted:
+        complain(f"interrupted after step {result.steps}; continue with: ttd resume {folder}")
+        return INTERRUPTED
+    return 0
+
+
+def summary(problem: Problem, result: RunResult) -> dict[str, Any]:
+    """A run's outcome as JSON."""
+    published = problem.best_baseline()
+    return {
+        "run": str(result.folder),
+        "problem": problem.name,
+        "metric": problem.metric,
+        "steps": result.steps,
+        "interrupted": result.interrupted,
+        "best_score": result.best_score,
+        "best_published": published.score if published else None,
+        "seconds": result.seconds,
+    }
