@@ -93,7 +93,7 @@ def freeze(value: Any) -> Any:
     are refused, since a mask can hide entries); tuples become lists; numpy scalars become Python's.
 
     :raises TypeError: for any value that is neither JSON nor an allowed array, or a dict key that is
-        not a string.
+        not a string or is ``$array``.
     """
     if value is None or isinstance(value, bool | str):
         return value
@@ -115,6 +115,8 @@ def freeze(value: Any) -> Any:
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"key {key!r} is not a string")
+            if key == "$array":
+                raise TypeError("key '$array' is reserved for stored arrays")
         return {key: freeze(item) for key, item in value.items()}
     raise TypeError(f"value of type {type(value).__name__} is neither JSON nor an array")
 
@@ -169,7 +171,7 @@ class State:
     def digest(self) -> str:
         """Identity for deduplication: the construction's if there is one, else the code's."""
         if not self.data:
-            return hashlib.sha256(b"code:" + self.code.encode()).hexdigest()
+            return hashlib.sha256(b"code:" + self.code.encode("utf-8", "surrogatepass")).hexdigest()
         text = json.dumps(pack(self.data, {}), sort_keys=True)
         return hashlib.sha256(b"data:" + text.encode()).hexdigest()
 

@@ -190,6 +190,15 @@ def test_snapshot_survives_json_and_npy_exactly(tmp_path):
     assert again[1].reward == reward
 
 
+def test_a_program_that_is_no_valid_unicode_has_an_identity():
+    assert State(code="x = '\ud800'").digest != State(code="x = '\ud801'").digest
+
+
+def test_a_construction_cannot_pose_as_a_stored_array():
+    with pytest.raises(TypeError, match="reserved"):
+        State(data={"h": {"$array": "0" * 64}})
+
+
 def test_a_snapshot_of_another_format_is_refused():
     with pytest.raises(ValueError, match="format 99"):
         Archive.restore(SearchConfig(), {"format": 99}, {})

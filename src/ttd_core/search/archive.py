@@ -128,7 +128,7 @@ class Archive:
         self.expansions = 0
         #: What :meth:`admit` did last; ``None`` before, and after a restore.
         self.admission: Admission | None = None
-        self._next_id = 0
+        self.next_id = 0
 
     # -- looking ------------------------------------------------------------------------------------
 
@@ -193,7 +193,7 @@ class Archive:
         for group in groups:
             self._count(group)
         known = {node.digest: node.id for node in reversed(self.held())}
-        fresh = self._next_id
+        fresh = self.next_id
         outcomes = [self._admit_group(step, group, known) for group in groups]
         gone = {node for node in self._enforce_capacity() if node >= fresh}
         self.admission = Admission(
@@ -237,9 +237,9 @@ class Archive:
         return outcomes
 
     def _add(self, state: State, reward: Reward | None, parent: int | None, step: int, digest: str) -> Node:
-        node = Node(self._next_id, state, reward, parent, step, parent is None, digest)
+        node = Node(self.next_id, state, reward, parent, step, parent is None, digest)
         self.nodes[node.id] = node
-        self._next_id += 1
+        self.next_id += 1
         return node
 
     def _enforce_capacity(self) -> set[int]:
@@ -271,7 +271,7 @@ class Archive:
         return {
             "format": SNAPSHOT_FORMAT,
             "expansions": self.expansions,
-            "next_id": self._next_id,
+            "next_id": self.next_id,
             "nodes": nodes,
         }, arrays
 
@@ -301,7 +301,7 @@ class Archive:
         archive = cls(config)
         archive.nodes = {node.id: node for node in sorted(nodes, key=lambda node: node.id)}
         archive.expansions = expansions
-        archive._next_id = next_id
+        archive.next_id = next_id
         return archive
 
     def columns(self) -> tuple[list[Node], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
