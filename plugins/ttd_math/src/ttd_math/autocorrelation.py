@@ -1,0 +1,164 @@
+"""`ac1` and `ac2`: bounds from the autoconvolution of a step function (paper 4.1.2, B.2).
+
+Heights f[0..n-1] on n equal steps; f*f is linear between the 2n - 1 values ``np.convolve(f, f)`` and 0
+beyond. `ac1` bounds C1 from above by 2 n max(f*f) / (sum f)^2; `ac2` bounds C2 from below by
+norm2(f*f)^2 / (norm1 norminf). Neither changes when f is scaled, reversed, or refined by repeating heights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from ttd_core.problem import Baseline, option
+from ttd_core.types import Reward, State
+from ttd_math import exact
+from ttd_math.base import MathOptions, MathProblem, text_of
+from ttd_math.convolution import first_interval, score_from, second_interval
+from ttd_math.plain import Floats, not_finite, plain_vector
+
+#: Heights above this count as this.
+CEILING = 1000.0
+#: Least sum of heights.
+LEAST_SUM = 0.01
+#: Entries looked at before a list is refused by length alone.
+READ_AT_MOST = 1_000_000
+
+
+def first_bound(f: Floats) -> float:
+    """C1, right in ten significant digits; by FFT, or exactly where its error could show in them.
+
+    Relative error below 1e-9 always (both ends of the interval read the same), and below 1e-12 for functions
+    whose values are not concentrated in a few spikes (:func:`ttd_math.convolution.first_interval`).
+
+    :param f: float64 [n], valid heights.
+    """
+    return score_from(first_interval(f), lambda: exact.first_bound(f))
+
+
+def second_bound(f: Floats) -> float:
+    """C2, right in ten significant digits, as :func:`first_bound`.
+
+    :param f: float64 [n], valid heights.
+    """
+    return score_from(second_interval(f), lambda: exact.second_bound(f))
+
+
+def violations(f: Floats, least: int = 1000, most: int = 100_000) -> list[str]:
+    """Rules that the heights break, one sentence each.
+
+    :param f: float64 [n].
+    """
+    if not least <= f.size <= most:
+        return [f"the sequence has {f.size} heights; {least} to {most} are allowed"]
+    infinite = not_finite(f, "f")
+    if infinite:
+        return [infinite]
+    low, high = int(f.argmin()), int(f.argmax())
+    if f[low] < 0:
+        return [f"f[{low}] = {float(f[low])!r} is negative"]
+    if f[high] > CEILING:
+        return [f"f[{high}] = {float(f[high])!r} is above {CEILING:g}"]
+    total = math.fsum(f)
+    return [] if total >= LEAST_SUM else [f"the heights sum to {total!r}; at least {LEAST_SUM} is needed"]
+
+
+@attrs.frozen
+class SequenceOptions(MathOptions):
+    """Options of ``ac1`` and ``ac2``."""
+
+    min_values: int = option(1000, "fewest heights", validator=attrs.validators.ge(1))
+    max_values: int = option(100_000, "most heights", validator=attrs.validators.ge(1))
+
+
+class Autocorrelation(MathProblem):
+    """What both inequalities share; a state is ``{"f": float64 [n]}``."""
+
+    file_keys = (("f", "heights", "h"),)
+    options_type = SequenceOptions
+    options: SequenceOptions
+
+    def facts(self) -> Mapping[str, Any]:
+        """Length limits for the prompt."""
+        return {"least": self.options.min_values, "most": self.options.max_values}
+
+    def start_data(self, rng: np.random.Generator) -> Mapping[str, Any]:
+        """One random height repeated 1000 to 8000 times."""
+        height = max(float(rng.uniform(0.0, 1.0)), LEAST_SUM)
+        return {"f": np.full(int(rng.integers(1000, 8001)), height)}
+
+    def inject(self, state: State) -> Mapping[str, Any]:
+        """``height_sequence_1``: the state's heights, or for a state without any a constant function."""
+        f = state.data.get("f")
+        return {"height_sequence_1": f if f is not None else np.ones(self.options.min_values)}
+
+    def helpers(self) -> str:
+        """``evaluate_sequence`` for the candidate's own use."""
+        limits = f"LEAST, MOST = {self.options.min_values}, {self.options.max_values}\n"
+        return text_of("helpers", f"{self.family}.py") + limits
+
+    def construct(self, value: Any) -> Mapping[str, Any]:
+        """Heights from a list, those above the ceiling lowered to it."""
+        if type(value) in (list, tuple) and len(value) == 1 and type(value[0]) in (list, tuple, np.ndarray):
+            value = value[0]
+        f = plain_vector(value, "f", READ_AT_MOST)
+        return {"f": np.where(f > CEILING, CEILING, f) if np.isfinite(f).all() else f}
+
+    def check(self, state: State) -> Sequence[str]:
+        """The rules of :func:`violations`."""
+        try:
+            f = plain_vector(state.data.get("f"), "f", READ_AT_MOST)
+        except ValueError as error:
+            return [str(error)]
+        return violations(f, self.options.min_values, self.options.max_values)
+
+
+class FirstInequality(Autocorrelation):
+    """First autocorrelation inequality."""
+
+    name = "ac1"
+    title = "First autocorrelation inequality"
+    metric = "upper bound C1"
+    direction = "min"
+    family = "ac1"
+    entry = "propose_candidate"
+    signature = "propose_candidate(seed, budget_s, **kwargs)"
+    baselines = (
+        Baseline("best human", 1.50973, "Matolcsi and Vinuesa 2010"),
+        Baseline("AlphaEvolve V2", 1.50317, "1319 steps"),
+        Baseline("ThetaEvolve", 1.50314, "refined from AlphaEvolve's"),
+        Baseline("TTT-Discover", 1.50287, "paper, Table 2, 30000 steps"),
+    )
+
+    def reward(self, state: State) -> Reward:
+        """1 / C1, with C1 recomputed."""
+        f = plain_vector(state.data["f"], "f", READ_AT_MOST)
+        bound = first_bound(f)
+        return Reward(value=1.0 / bound, score=bound, metrics={"values": int(f.size)})
+
+
+class SecondInequality(Autocorrelation):
+    """Second autocorrelation inequality."""
+
+    name = "ac2"
+    title = "Second autocorrelation inequality"
+    metric = "lower bound C2"
+    direction = "max"
+    family = "ac2"
+    entry = "construct_function"
+    signature = "construct_function(seed, budget_s, **kwargs)"
+    baselines = (
+        Baseline("best human", 0.9015, "2025"),
+        Baseline("AlphaEvolve V2", 0.9610, "50000 steps"),
+        Baseline("TTT-Discover", 0.9591, "paper, Table 2"),
+    )
+
+    def reward(self, state: State) -> Reward:
+        """C2, recomputed."""
+        f = plain_vector(state.data["f"], "f", READ_AT_MOST)
+        bound = second_bound(f)
+        return Reward(value=bound, score=bound, metrics={"values": int(f.size)})
