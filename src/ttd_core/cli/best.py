@@ -12,8 +12,8 @@ import click
 from ttd_core import registry
 from ttd_core.cli.folders import existing_folder, runs_dir_option, stored_config
 from ttd_core.cli.output import json_option, print_json, table
+from ttd_core.run.reading import RunReader
 from ttd_core.run.select import recheck as recheck_states
-from ttd_core.run.select import top
 
 _TIMES = re.compile(r"^([1-9]\d*)x([1-9]\d*)$")
 
@@ -53,14 +53,33 @@ def best(
     folder = existing_folder(run_name, runs_dir)
     stored = stored_config(folder)
     problem = registry.load(stored.problem, stored.options)
-    found = top(folder, count) if recheck is None else recheck_states(folder, *recheck)
+    if recheck is None:
+        found = _kept(folder, count)
+        header = ["rank", "node", "step", problem.metric]
+        rows = [(row["rank"], row["node"], row["step"], problem.format_score(row["score"])) for row in found]
+    else:
+        found = [attrs.asdict(each) for each in recheck_states(folder, *recheck)]
+        header = ["rank", "node", "valid", f"mean {problem.metric}", "first"]
+        rows = []
     if as_json:
-        print_json([attrs.asdict(each) for each in found])
-    elif not found:
-        click.echo("no valid state yet")
-    elif recheck is None:
-        rows = [
-            (rank, each.node, each.step, problem.format_score(each.score))
-            for rank, each in enumerate(found, 1)
+        print_json(found)
+    else:
+        click.echo(table(header, rows) if rows else "no valid state yet")
+
+
+def _kept(folder: pathlib.Path, count: int) -> list[dict[str, Any]]:
+    """The best states as the run scored them."""
+    with RunReader.open(folder) as run:
+        return [
+            {
+                "rank": rank,
+                "node": record.id,
+                "step": record.step,
+                "score": record.reward.score,
+                "reward": record.reward.value,
+                "digest": record.digest,
+                "code": record.code,
+            }
+            for rank, record in enumerate(run.best(count), start=1)
+            if record.reward is not None
         ]
-        click.echo(table(["rank", "node", "step", problem.metric], rows))

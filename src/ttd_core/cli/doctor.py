@@ -1,0 +1,167 @@
+"""``ttd doctor``: what this machine has, what it lacks, and what to do about it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+
+import attrs
+import click
+
+from ttd_core.cli.output import json_option, print_json
+from ttd_core.entries import PLUGINS, PROBLEMS, clashes, entries
+from ttd_core.errors import EnvironmentLacksError, one_line
+from ttd_core.registry import load_all
+
+#: Optional extras, by what they bring in.
+EXTRAS = {
+    "openai": ["openai"],
+    "ray": ["ray"],
+    "report": ["plotly", "jinja2", "pygments"],
+    "testing": ["hypothesis", "pytest"],
+    "tinker": ["tinker"],
+}
+#: Less free disk than this is worth a warning: a small model and its run take this much.
+DISK_WANTED = 5 * 10**9
+
+
+@attrs.frozen
+class Finding:
+    """One line of the report.
+
+    :param area: what it is about: machine, package, extra, sandbox, problem, plugin, storage.
+    :param name: of what.
+    :param status: ``ok``, ``absent`` (optional and not here), ``warning``, or ``failed``.
+    :param detail: version, path, level, or what is wrong and what to do.
+    """
+
+    area: str
+    name: str
+    status: str
+    detail: str
+
+
+@click.command("doctor")
+@json_option
+def doctor(as_json: bool) -> int:
+    """Check what this machine has and lacks.
+
+    Imports every plugin and tries the sandbox. Exit code 3 when something is missing that a run needs; a
+    plugin that fails is reported on its own line and stops nothing else.
+
+    \b
+    Example:
+      ttd doctor
+      ttd doctor --json
+    """
+    findings = [*machine(), *packages(), *extras(), *sandbox(), *plugins(), *storage()]
+    if as_json:
+        print_json([attrs.asdict(finding) for finding in findings])
+    else:
+        area = ""
+        width = max(len(finding.name) for finding in findings)
+        for finding in findings:
+            if finding.area != area:
+                area = finding.area
+                click.echo(f"{area}:")
+            click.echo(f"  {finding.name:{width}}  {finding.status:7}  {finding.detail}".rstrip())
+    lacking = [each for each in findings if each.status == "failed" and each.area in ("package", "sandbox")]
+    return EnvironmentLacksError.exit_code if lacking else 0
+
+
+def machine() -> Iterator[Finding]:
+    """Python, the system, processors and memory."""
+    yield Finding("machine", "python", "ok", f"{platform.python_version()} at {sys.executable}")
+    yield Finding("machine", "system", "ok", f"{platform.system()} {platform.release()} {platform.machine()}")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    usable = len(os.sched_getaffinity(0))
+    yield Finding("machine", "resources", "ok", f"{usable} processors, {memory:.1f} GiB of memory")
+
+
+def packages() -> Iterator[Finding]:
+    """torch with its device, transformers, peft, and ttd itself."""
+    yield _installed("package", "ttd-core", "failed", "pip install ttd-core")
+    yield _torch()
+    yield _installed("package", "transformers", "failed", "pip install transformers")
+    yield _installed("package", "peft", "failed", "pip install peft")
+
+
+def extras() -> Iterator[Finding]:
+    """Optional extras, each by the packages it needs."""
+    for extra, needed in EXTRAS.items():
+        versions = {name: _version(name) for name in needed}
+        missing = [name for name, version in versions.items() if version is None]
+        if missing:
+            hint = f"pip install 'ttd-core[{extra}]' (lacks {', '.join(missing)})"
+            yield Finding("extra", extra, "absent", hint)
+        else:
+            yield Finding("extra", extra, "ok", ", ".join(f"{name} {versions[name]}" for name in needed))
+
+
+def plugins() -> Iterator[Finding]:
+    """Every problem and plugin, imported; and names claimed twice."""
+    for group, area in ((PROBLEMS, "problem"), (PLUGINS, "plugin")):
+        for loaded in load_all(group):
+            if loaded.error is None:
+                yield Finding(area, loaded.entry.name, "ok", loaded.entry.origin)
+            else:
+                yield Finding(area, loaded.entry.name, "failed", str(loaded.error))
+        for clash in clashes(entries(group)):
+            yield Finding(area, "clash", "failed", str(clash))
+
+
+def storage() -> Iterator[Finding]:
+    """The model cache and the working folder, with the space left."""
+    from ttd_core.policy.fetch import cache_folder  # noqa: PLC0415 - brings the hub's client
+
+    for name, folder in (("model cache", cache_folder()), ("working folder", pathlib.Path.cwd())):
+        existing = next(each for each in (folder, *folder.parents) if each.exists())
+        free = shutil.disk_usage(existing).free
+        status, told = "ok", f"{folder}, {free / 1e9:.1f} GB free"
+        if not os.access(existing, os.W_OK):
+            status, told = "failed", f"{folder} cannot be written"
+        elif free < DISK_WANTED:
+            status, told = "warning", f"{told}; a small model and its run want {DISK_WANTED / 1e9:.0f} GB"
+        yield Finding("storage", name, status, told)
+
+
+def sandbox() -> Iterator[Finding]:
+    """Each layer of the sandbox, tried out, and the level they add up to."""
+    from ttd_core.sandbox.probe import probe  # noqa: PLC0415 - starts processes' worth of system code
+
+    report = probe()
+    for layer in report.layers:
+        yield Finding("sandbox", layer.name, "ok" if layer.works else "absent", layer.detail)
+    yield Finding("sandbox", "level", "ok", str(report.level))
+
+
+def _torch() -> Finding:
+    try:
+        import torch  # noqa: PLC0415 - takes seconds to load
+    except ImportError as error:
+        return Finding("package", "torch", "failed", f"pip install torch ({one_line(error)})")
+    if not torch.cuda.is_available():
+        return Finding(
+            "package", "torch", "ok", f"{torch.__version__}, no CUDA device: models run on the CPU"
+        )
+    names = {torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())}
+    return Finding(
+        "package", "torch", "ok", f"{torch.__version__}, CUDA {torch.version.cuda}: {', '.join(names)}"
+    )
+
+
+def _installed(area: str, name: str, missing: str, hint: str) -> Finding:
+    version = _version(name)
+    return Finding(area, name, "ok", version) if version else Finding(area, name, missing, hint)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
