@@ -1,0 +1,236 @@
+"""What happens in a run, as JSON: one constructor a kind, and the log they are written to.
+
+An event has ``kind``, ``time`` (seconds since the epoch) and the fields of its kind, which are the
+constructor's parameters. Observers get each through the ``ttd_event`` hook; ``log.jsonl`` has one a line,
+as it happens, steps that were abandoned included; ``run.db`` has those of committed steps, without the two
+kinds that speak of a single rollout.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import pathlib
+import time as clock
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ttd_core.run.files import storage_errors
+
+Event = dict[str, Any]
+
+#: Kinds that tell of one rollout: in the log and the hook, but not in the database, whose ``rollouts``
+#: table says more.
+ROLLOUT_KINDS = frozenset({"rollout_sampled", "rollout_evaluated"})
+
+#: Kinds that are written to the database at once; others wait for their step's commit.
+DURABLE_KINDS = frozenset({"run_started", "step_finished", "run_finished", "run_interrupted"})
+
+
+def run_started(
+    *,
+    run: str,
+    problem: str,
+    policy: str,
+    step: int,
+    steps: int,
+    groups: int,
+    group_size: int,
+    sandbox: str = "",
+) -> Event:
+    """A run began, or continues.
+
+    :param run: its folder.
+    :param problem: name of the problem.
+    :param policy: name of the policy, for people.
+    :param step: last committed step; 0 for a fresh run.
+    :param steps: steps it shall have in the end.
+    :param groups: groups a step.
+    :param group_size: rollouts a group.
+    :param sandbox: the level candidate code runs at.
+    """
+    fields = {"run": run, "problem": problem, "policy": policy, "step": step, "steps": steps}
+    return _event("run_started", **fields, groups=groups, group_size=group_size, sandbox=sandbox)
+
+
+def step_started(*, step: int, starts: Sequence[int]) -> Event:
+    """Start states are picked and sampling begins.
+
+    :param step: 1 for the first.
+    :param starts: node of each group's start state.
+    """
+    return _event("step_started", step=step, starts=list(starts))
+
+
+def rollout_sampled(*, step: int, group: int, index: int, tokens: int, stop: str) -> Event:
+    """A completion is whole.
+
+    :param group: index of its group in the step.
+    :param index: index in its group.
+    :param tokens: its length, forced tokens included.
+    :param stop: why sampling ended (:class:`~ttd_core.types.StopReason`).
+    """
+    return _event("rollout_sampled", step=step, group=group, index=index, tokens=tokens, stop=stop)
+
+
+def rollout_evaluated(
+    *,
+    step: int,
+    group: int,
+    index: int,
+    status: str,
+    message: str,
+    value: float | None,
+    score: float | None,
+    seconds: float,
+) -> Event:
+    """A rollout was judged.
+
+    :param group: index of its group in the step.
+    :param index: index in its group.
+    :param status: :class:`~ttd_core.types.Status`.
+    :param message: one line for people; empty when ok.
+    :param value: its reward; ``None`` when it failed.
+    :param score: in the problem's metric; ``None`` when it failed.
+    :param seconds: wall seconds its program ran.
+    """
+    place = {"step": step, "group": group, "index": index}
+    judged = {"status": status, "message": message, "value": value, "score": score}
+    return _event("rollout_evaluated", **place, **judged, seconds=seconds)
+
+
+def step_finished(
+    *,
+    step: int,
+    rollouts: int,
+    valid: int,
+    mean_value: float,
+    best_value: float | None,
+    best_score: float | None,
+    metrics: Mapping[str, float],
+    seconds: float,
+) -> Event:
+    """A step is committed.
+
+    :param rollouts: how many it had.
+    :param valid: how many of them were ok.
+    :param mean_value: mean reward, failed rollouts as 0.
+    :param best_value: its best reward; ``None`` when nothing succeeded.
+    :param best_score: the score of that; ``None`` when nothing succeeded.
+    :param metrics: the learner's and the search's numbers.
+    :param seconds: wall seconds the step took.
+    """
+    counts = {"step": step, "rollouts": rollouts, "valid": valid}
+    values = {"mean_value": mean_value, "best_value": best_value, "best_score": best_score}
+    return _event("step_finished", **counts, **values, metrics=dict(metrics), seconds=seconds)
+
+
+def checkpoint_written(*, step: int, path: str) -> Event:
+    """Adapter, optimiser and random state are on disk.
+
+    :param step: the step after which they are these.
+    :param path: the checkpoint's folder, relative to the run's.
+    """
+    return _event("checkpoint_written", step=step, path=path)
+
+
+def run_finished(*, step: int, best_value: float | None, best_score: float | None, seconds: float) -> Event:
+    """The last step is done.
+
+    :param step: number of the last step.
+    :param best_value: best reward of the whole run; ``None`` when nothing ever succeeded.
+    :param best_score: its score; ``None`` when nothing ever succeeded.
+    :param seconds: wall seconds since this process started or resumed it.
+    """
+    return _event("run_finished", step=step, best_value=best_value, best_score=best_score, seconds=seconds)
+
+
+def run_interrupted(*, step: int, reason: str, resume: str) -> Event:
+    """The run stops early, on purpose or by an error.
+
+    :param step: last committed step; the one under way is abandoned.
+    :param reason: one line.
+    :param resume: the command that continues it.
+    """
+    return _event("run_interrupted", step=step, reason=reason, resume=resume)
+
+
+def _event(kind: str, **fields: Any) -> Event:
+    return {"kind": kind, "time": clock.time(), **fields}
+
+
+def to_line(event: Mapping[str, Any]) -> str:
+    """Strict JSON without a line break: numbers that JSON lacks (NaN, infinities) become ``null``."""
+    return json.dumps(plain(event), allow_nan=False)
+
+
+def plain(value: Any) -> Any:
+    """Strict JSON of a value that plugins may have filled with numpy scalars, NaN or odd types."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):  # numpy scalars and arrays
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+class EventLog:
+    """Appends events to ``log.jsonl``, one write a line, so that concurrent writers never interleave.
+
+    :param path: the file; made when missing. A line torn by a crash is closed, so the next stays whole.
+    :raises StorageError: when it cannot be written.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+        with storage_errors(path):
+            self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 - held until close
+            size = self._file.seek(0, os.SEEK_END)
+            self._file.seek(max(size - 1, 0))
+            self._torn = self._file.read(1) not in (b"", b"\n")
+
+    def append(self, event: Mapping[str, Any]) -> None:
+        """Write one event.
+
+        :raises StorageError: when the disk is full or read-only.
+        """
+        line = f"{to_line(event)}\n".encode()
+        with storage_errors(self._path):
+            line = b"\n" + line if self._torn else line
+            self._torn = self._file.write(line) != len(line)
+            if self._torn:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_log(path: pathlib.Path, offset: int = 0) -> tuple[list[Event], int]:
+    """Events appended since ``offset``, and the offset to go on from.
+
+    A last line without its end is left for the next call; a torn line in the middle is skipped.
+
+    :param offset: bytes; 0, or what the last call returned.
+    """
+    if not path.exists():
+        return [], 0
+    with storage_errors(path, "read"), open(path, "rb") as file:
+        file.seek(offset)
+        content = file.read()
+    whole = content[: content.rfind(b"\n") + 1]
+    events = (_parse(line) for line in whole.split(b"\n"))
+    return [event for event in events if event is not None], offset + len(whole)
+
+
+def _parse(line: bytes) -> Event | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "kind" in event else None

@@ -1,0 +1,112 @@
+"""Durable files, and storage failures told in one line: what the run folder is written with."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import pathlib
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from typing import IO
+
+from ttd_core.errors import ResumeError, StorageError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@contextlib.contextmanager
+def storage_errors(path: pathlib.Path, action: str = "written") -> Iterator[None]:
+    """Turn what goes wrong with a file or database at ``path`` into one clear line.
+
+    :param action: what could not be done to it: ``written``, ``read``.
+    :raises StorageError: for any :class:`OSError` or :class:`sqlite3.Error` inside.
+    """
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise StorageError(f"{path} cannot be {action}: {_reason(error, path)}") from error
+
+
+def _reason(error: OSError | sqlite3.Error, path: pathlib.Path) -> str:
+    """What was wrong and what to do."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    code = error.errno if isinstance(error, OSError) else None
+    if name == "SQLITE_FULL" or code in _FULL or (name.startswith("SQLITE_IOERR") and _free(path) == 0):
+        free = f"{_free(path) / 1e6:.1f} MB free"
+        return f"the disk is full ({free}). Free some space and resume; every committed step is kept"
+    if name.startswith("SQLITE_READONLY") or code in _READ_ONLY:
+        return "the folder or the disk is read-only. Make it writable, or choose another folder"
+    if name == "SQLITE_CANTOPEN" or code == errno.ENOENT:
+        return "it is missing, or its folder cannot be written"
+    if name.startswith("SQLITE_BUSY"):
+        return "another process keeps it locked. Try again when that has ended"
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return "it is damaged. Restore the run folder from a copy"
+    return f"{error}"
+
+
+def _free(path: pathlib.Path) -> int:
+    """Bytes free for this user on the disk of a path whose folder exists."""
+    folder = path if path.is_dir() else path.parent
+    return shutil.disk_usage(folder).free
+
+
+def write_aside(path: pathlib.Path, content: bytes) -> None:
+    """Write a whole file or nothing: aside, synced, then renamed over ``path``.
+
+    The name itself is durable after :func:`sync_folder`.
+
+    :raises OSError: as the system reports it; nothing is left behind.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(aside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def sync_folder(folder: pathlib.Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class WriterLock:
+    """Held by the one process that writes a run; the system frees it when that process ends, however.
+
+    A record lock: processes forked from the holder do not inherit it, so a sandbox that outlives a killed
+    run does not block its resumption. It does not guard against two writers within one process.
+
+    :raises ResumeError: when another process holds it.
+    """
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self._file: IO[str] = open(folder / "lock", "a+", encoding="ascii")  # noqa: SIM115 - held until release
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.seek(0)
+            holder = self._file.read().strip() or "unknown"
+            self._file.close()
+            raise ResumeError(
+                f"{folder}: process {holder} is writing this run; wait for it or stop it"
+            ) from error
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        """Let the next writer in."""
+        self._file.close()

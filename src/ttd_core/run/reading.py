@@ -1,0 +1,239 @@
+"""Reading a run: the committed steps, rollouts, states, metrics and events, and the archive as it was.
+
+Any number of readers, in any process, work beside the one that writes; each method sees whole steps only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import attrs
+
+from ttd_core.config import SearchConfig
+from ttd_core.run.arrays import ArrayFiles, LazyArrays
+from ttd_core.run.events import Event
+from ttd_core.run.files import storage_errors
+from ttd_core.run.records import (
+    GroupRecord,
+    RolloutRecord,
+    StateRecord,
+    StepRecord,
+    columns,
+    read_reward,
+    read_row,
+)
+from ttd_core.run.tables import check_version, connect_reader
+from ttd_core.search.archive import Archive, Node
+from ttd_core.types import State
+
+Record = TypeVar("Record", bound=attrs.AttrsInstance)
+
+DATABASE = "run.db"
+ARRAYS = "arrays"
+LOG = "log.jsonl"
+
+# Beside max(), SQLite takes a group's other columns from the row that holds the maximum.
+_NODES_AT = """
+    SELECT states.id, parent, states.step, seed, digest, reward, code, output, data,
+           visits, best_child, attempts, duplicates, place, max(node_stats.step)
+    FROM node_stats JOIN states ON states.id = node_stats.node
+    WHERE node_stats.step <= ?
+    GROUP BY node_stats.node
+"""
+
+
+class RunReader:
+    """A run folder, for reading.
+
+    :param folder: the run's folder.
+    :param connection: to its database.
+    """
+
+    def __init__(self, folder: pathlib.Path, connection: sqlite3.Connection) -> None:
+        self.folder = folder
+        self.arrays = ArrayFiles(folder / ARRAYS)
+        self._connection = connection
+        self._lock = threading.RLock()
+
+    @classmethod
+    def open(cls, folder: pathlib.Path | str) -> Self:
+        """Open an existing run for reading.
+
+        :raises ResumeError: when the folder holds no run, or one of another schema.
+        :raises StorageError: when it cannot be read.
+        """
+        folder = pathlib.Path(folder)
+        connection = connect_reader(folder / DATABASE)
+        try:
+            check_version(connection, folder / DATABASE)
+        except BaseException:
+            connection.close()
+            raise
+        return cls(folder, connection)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- what the run is ----------------------------------------------------------------------------
+
+    def config(self) -> str:
+        """The config's text, as it was given to ``create``."""
+        return str(self._rows("SELECT value FROM meta WHERE key = 'config'")[0][0])
+
+    def last_step(self) -> int:
+        """Number of the last committed step; 0 before the first."""
+        return int(self._rows("SELECT coalesce(max(step), 0) FROM steps")[0][0])
+
+    # -- what happened ------------------------------------------------------------------------------
+
+    def steps(self) -> list[StepRecord]:
+        """Committed steps, in order."""
+        return self._records(StepRecord, "FROM steps ORDER BY step")
+
+    def groups(self, step: int | None = None) -> list[GroupRecord]:
+        """Groups of one step, or of all, in order."""
+        where, values = ("", ()) if step is None else ("WHERE step = ?", (step,))
+        return self._records(GroupRecord, f"FROM groups {where} ORDER BY step, group_index", values)
+
+    def rollouts(self, step: int | None = None, *, text: bool = True) -> Iterator[RolloutRecord]:
+        """Rollouts of one step, or of all, in order; read step by step.
+
+        :param text: whether to read the completions' texts, by far the largest column.
+        """
+        for number in [record.step for record in self.steps()] if step is None else [step]:
+            source = (
+                "rollouts" if text else "(SELECT *, '' AS text FROM (SELECT " + _NARROW + " FROM rollouts))"
+            )
+            yield from self._records(
+                RolloutRecord, f"FROM {source} WHERE step = ? ORDER BY group_index, rollout_index", (number,)
+            )
+
+    def metrics(self) -> dict[int, dict[str, float]]:
+        """Each step's metrics by name; timings are in seconds and named ``seconds/...``."""
+        result: dict[int, dict[str, float]] = {}
+        for step, name, value in self._rows("SELECT step, name, value FROM metrics ORDER BY step, name"):
+            result.setdefault(step, {})[name] = float("nan") if value is None else value
+        return result
+
+    def events(self, since: int = 0) -> list[Event]:
+        """Events of committed steps and of the run, in order, each with its ``number``.
+
+        :param since: only those with a higher number: the last one seen.
+        """
+        rows = self._rows("SELECT number, body FROM events WHERE number > ? ORDER BY number", (since,))
+        return [{"number": number, **json.loads(body)} for number, body in rows]
+
+    # -- what was found -----------------------------------------------------------------------------
+
+    def states(self) -> list[StateRecord]:
+        """Every state that ever entered the archive, oldest first, seeds included."""
+        return self._records(StateRecord, "FROM nodes ORDER BY id")
+
+    def best(self, count: int = 1) -> list[StateRecord]:
+        """The ``count`` scored states of highest reward, best first; the older of equals first."""
+        return self._records(
+            StateRecord, "FROM nodes WHERE value IS NOT NULL ORDER BY value DESC, id LIMIT ?", (count,)
+        )
+
+    def state(self, node: int) -> State:
+        """One state, construction included.
+
+        :raises KeyError: when there is none.
+        :raises StorageError: when its arrays are missing or damaged.
+        """
+        rows = self._rows("SELECT code, output, data FROM states WHERE id = ?", (node,))
+        if not rows:
+            raise KeyError(node)
+        return self._state(*read_row(rows[0]))
+
+    def load_archive(self, config: SearchConfig, step: int | None = None) -> Archive:
+        """The archive exactly as it was when a step was committed.
+
+        :param config: the run's search config.
+        :param step: any committed step, 0 for the seeds alone; the last one by default.
+        :raises StorageError: when arrays are missing or damaged.
+        """
+        with self._snapshot():
+            step = self.last_step() if step is None else step
+            rows = [read_row(row) for row in self._rows(_NODES_AT, (step,))]
+            known = self._rows("SELECT expansions, next_node FROM steps WHERE step = ?", (step,))
+        arrays = LazyArrays(self.arrays)
+        nodes = [self._node(row, arrays) for row in rows if row[13] != "dropped"]
+        expansions, next_node = known[0] if known else (0, len(rows))
+        return Archive.from_nodes(config, nodes, expansions, next_node)
+
+    def _node(self, row: Sequence[Any], arrays: LazyArrays) -> Node:
+        (
+            key,
+            parent,
+            step,
+            seed,
+            digest,
+            reward,
+            code,
+            output,
+            data,
+            visits,
+            best,
+            attempts,
+            again,
+            place,
+            _,
+        ) = row
+        return Node(
+            id=key,
+            state=self._state(code, output, data, arrays),
+            reward=read_reward(reward),
+            parent=parent,
+            step=step,
+            seed=bool(seed),
+            digest=digest,
+            visits=visits,
+            best_child=best,
+            attempts=attempts,
+            duplicates=again,
+            held=place == "held",
+        )
+
+    def _state(self, code: str, output: str, data: str, arrays: LazyArrays | None = None) -> State:
+        value = {"code": code, "output": output, "data": json.loads(data)}
+        return State.from_json(value, arrays if arrays is not None else LazyArrays(self.arrays))
+
+    # -- the database -------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """Several reads that see the same committed step."""
+        with self._lock, storage_errors(self.folder / DATABASE, "read"):
+            self._connection.execute("BEGIN")
+            try:
+                yield
+            finally:
+                self._connection.execute("COMMIT")
+
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._lock, storage_errors(self.folder / DATABASE, "read"):
+            return self._connection.execute(query, values).fetchall()
+
+    def _records(self, record: type[Record], source: str, values: Sequence[Any] = ()) -> list[Record]:
+        rows = self._rows(f"SELECT {columns(record)} {source}", values)
+        return [record(*read_row(row)) for row in rows]
+
+
+_NARROW = ", ".join(field.name for field in attrs.fields(RolloutRecord) if field.name != "text")

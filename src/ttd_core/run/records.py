@@ -1,0 +1,150 @@
+"""What is read back from ``run.db``: one frozen record a row."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+
+from ttd_core.search.archive import Fate
+from ttd_core.types import Message, Reward, Status, StopReason
+
+
+def read_reward(text: str | None) -> Reward | None:
+    """A reward from its column; ``None`` for an unscored seed."""
+    return None if text is None else Reward(**json.loads(text))
+
+
+@attrs.frozen
+class StepRecord:
+    """One committed step.
+
+    :param step: 1 for the first.
+    :param finished: seconds since the epoch.
+    :param rollouts: how many it had.
+    :param valid: how many were ok.
+    :param mean_value: mean reward, failed rollouts as 0.
+    :param best_value: best reward of the step; ``None`` when nothing succeeded.
+    :param best_score: the score of that rollout; ``None`` when nothing succeeded.
+    :param expansions: T after the step.
+    """
+
+    step: int
+    finished: float
+    rollouts: int
+    valid: int
+    mean_value: float
+    best_value: float | None
+    best_score: float | None
+    expansions: int
+
+
+@attrs.frozen
+class GroupRecord:
+    """One group: the rollouts that share a start and a prompt.
+
+    :param step: its step.
+    :param group_index: its place in the step.
+    :param start: node of the start state.
+    :param prompt_tokens: length of the prompt as tokenised; 0 if the policy does not say.
+    :param prompt: the chat messages.
+    """
+
+    step: int
+    group_index: int
+    start: int
+    prompt_tokens: int
+    prompt: list[Message] = attrs.field(converter=json.loads)
+
+
+@attrs.frozen
+class RolloutRecord:
+    """One rollout.
+
+    :param step: its step.
+    :param group_index: its group's place in the step.
+    :param rollout_index: its place in the group.
+    :param status: how it ended.
+    :param fate: what the archive did with it.
+    :param node: the node it became or repeats; ``None`` otherwise.
+    :param value: its reward; ``None`` when it failed.
+    :param score: in the problem's metric; ``None`` when it failed.
+    :param advantage: what the learner gave it; ``None`` when not recorded.
+    :param tokens: length of the completion, forced tokens included.
+    :param trained_tokens: how many of them the model chose itself.
+    :param stop: why sampling ended.
+    :param seconds: wall seconds its program ran.
+    :param level: sandbox level it ran at, empty if it never ran.
+    :param digest: identity of its state; ``None`` when it failed.
+    :param message: one line for people.
+    :param metrics: further facts, JSON.
+    :param code: the program judged, empty where none was found.
+    :param output: tail of what the program printed.
+    :param text: the whole completion; empty when it was not asked for.
+    """
+
+    step: int
+    group_index: int
+    rollout_index: int
+    status: Status = attrs.field(converter=Status)
+    fate: Fate = attrs.field(converter=Fate)
+    node: int | None
+    value: float | None
+    score: float | None
+    advantage: float | None
+    tokens: int
+    trained_tokens: int
+    stop: StopReason = attrs.field(converter=StopReason)
+    seconds: float
+    level: str
+    digest: str | None
+    message: str
+    metrics: dict[str, Any] = attrs.field(converter=json.loads)
+    code: str
+    output: str
+    text: str
+
+
+@attrs.frozen
+class StateRecord:
+    """One state that entered the archive, with its newest statistics. Its construction is read apart.
+
+    :param id: its node.
+    :param parent: node of the start it came from; ``None`` for a seed.
+    :param step: the step that found it; 0 for a seed.
+    :param seed: whether it is a seed.
+    :param digest: its identity.
+    :param reward: what it is worth; ``None`` for an unscored seed.
+    :param code: its program.
+    :param output: tail of what the program printed.
+    :param visits: n.
+    :param best_child: m; ``None`` until a child succeeds.
+    :param attempts: rollouts that started here.
+    :param duplicates: rollouts that arrived here again.
+    :param place: ``held`` in the archive, kept for its ``lineage`` only, or ``dropped``.
+    """
+
+    id: int
+    parent: int | None
+    step: int
+    seed: bool = attrs.field(converter=bool)
+    digest: str
+    reward: Reward | None = attrs.field(converter=read_reward)
+    code: str
+    output: str
+    visits: int
+    best_child: float | None
+    attempts: int
+    duplicates: int
+    place: str
+
+
+def columns(record: type[attrs.AttrsInstance]) -> str:
+    """Names of a record's columns, for a SELECT."""
+    return ", ".join(field.name for field in attrs.fields(record))
+
+
+def read_row(row: tuple[Any, ...]) -> list[Any]:
+    """A row as Python values: texts that UTF-8 cannot hold come back from their bytes."""
+    return [value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value for value in row]

@@ -1,0 +1,296 @@
+"""The run folder as the loop writes it: every step is one durable transaction, or never happened.
+
+Constructions are written first, as files named by their content; the step's transaction then refers to
+them. So a run killed at any moment opens as its last committed step, and files that a step under way had
+written already are found again when it is repeated. See ``docs/run-folder.md`` for the tables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ttd_core.errors import ResumeError
+from ttd_core.run.events import DURABLE_KINDS, ROLLOUT_KINDS, Event, EventLog, to_line
+from ttd_core.run.files import WriterLock, storage_errors, sync_folder
+from ttd_core.run.reading import ARRAYS, DATABASE, LOG, RunReader
+from ttd_core.run.rows import (
+    INSERT_ROLLOUT,
+    INSERT_STATE,
+    INSERT_STATISTICS,
+    Statistics,
+    rollout_row,
+    state_row,
+    statistics,
+    write_number,
+)
+from ttd_core.run.tables import SCHEMA_VERSION, TABLES, check_version, connect_writer
+from ttd_core.search.archive import Admission, Archive, Node
+from ttd_core.types import Group
+
+Advantages = Sequence[npt.NDArray[np.float64]]
+
+
+class RunStore(RunReader):
+    """A run folder, for the one process that writes it; reads like any :class:`RunReader`.
+
+    Made by :meth:`create` or :meth:`open`. Any thread may call any method.
+    """
+
+    def __init__(self, folder: pathlib.Path, connection: sqlite3.Connection, lock: WriterLock) -> None:
+        super().__init__(folder, connection)
+        self._writer = lock
+        self._log = EventLog(folder / LOG)
+        self._waiting: list[Event] = []
+        self._written = self._read_statistics()
+
+    @classmethod
+    def create(cls, folder: pathlib.Path | str, config: str) -> Self:
+        """Begin a run.
+
+        :param folder: the run's folder; made when missing.
+        :param config: the resolved config as text, returned by :meth:`config` to the letter.
+        :raises ResumeError: when the folder holds a run already, or another process is writing there.
+        :raises StorageError: when it cannot be written.
+        """
+        folder = pathlib.Path(folder)
+        with storage_errors(folder):
+            (folder / ARRAYS).mkdir(parents=True, exist_ok=True)
+            lock = WriterLock(folder)
+        with contextlib.ExitStack() as undo:
+            undo.callback(lock.release)
+            connection = connect_writer(folder / DATABASE)
+            undo.callback(connection.close)
+            with storage_errors(folder / DATABASE):
+                _make_tables(connection, folder, config)
+                sync_folder(folder)
+            store = cls(folder, connection, lock)
+            undo.pop_all()
+        return store
+
+    @classmethod
+    def open(cls, folder: pathlib.Path | str) -> Self:
+        """Open an existing run to continue it; see :meth:`RunReader.open` for reading alone.
+
+        :raises ResumeError: when the folder holds no run, or another process is writing it.
+        :raises StorageError: when it cannot be written.
+        """
+        folder = pathlib.Path(folder)
+        if not (folder / DATABASE).exists():
+            raise ResumeError(f"{folder} holds no run: {DATABASE} is missing")
+        with storage_errors(folder):
+            lock = WriterLock(folder)
+        with contextlib.ExitStack() as undo:
+            undo.callback(lock.release)
+            connection = connect_writer(folder / DATABASE)
+            undo.callback(connection.close)
+            check_version(connection, folder / DATABASE)
+            store = cls(folder, connection, lock)
+            store.arrays.sweep()
+            undo.pop_all()
+        return store
+
+    def close(self) -> None:
+        """Close the database and let the next writer in. What is not committed is dropped."""
+        super().close()
+        self._log.close()
+        self._writer.release()
+
+    # -- writing ------------------------------------------------------------------------------------
+
+    def commit_seeds(self, archive: Archive) -> None:
+        """Commit the states the run starts from, before its first step.
+
+        :raises StorageError: when the disk is full or read-only; nothing has changed then.
+        """
+        self._save_arrays(archive)
+        with self._transaction():
+            self._write_nodes(0, archive)
+        self._written = statistics(archive, self._written)
+
+    def commit_step(
+        self,
+        step: int,
+        groups: Sequence[Group],
+        archive: Archive,
+        metrics: Mapping[str, float],
+        timings: Mapping[str, float],
+        *,
+        advantages: Advantages | None = None,
+    ) -> None:
+        """Commit one step, durably and whole: what was sampled, what became of it, the archive after it.
+
+        :param step: one more than the last committed.
+        :param groups: as given to ``archive.admit`` for this step, which must have happened.
+        :param archive: as that left it.
+        :param metrics: the step's numbers by name.
+        :param timings: seconds by name; kept among the metrics as ``seconds/NAME``.
+        :param advantages: for each group float64 [rollouts], if they are to be kept.
+        :raises StorageError: when the disk is full or read-only. Nothing has changed then, and the same
+            call may be made again once there is room.
+        :raises ValueError: when the step is not the next, or its groups are not those last admitted.
+        """
+        admission = self._admission(step, groups, archive)
+        numbers = {**metrics, **{f"seconds/{name}": value for name, value in timings.items()}}
+        self._save_arrays(archive)
+        with self._transaction():
+            self._write_step(step, groups, archive)
+            self._write_nodes(step, archive)
+            self._write_groups(step, groups, admission, advantages)
+            self._connection.executemany(
+                "INSERT INTO metrics (step, name, value) VALUES (?, ?, ?)",
+                [(step, name, write_number(value)) for name, value in numbers.items()],
+            )
+            flushed = self._write_events()
+        del self._waiting[:flushed]
+        self._written = statistics(archive, self._written)
+
+    def record(self, event: Event) -> None:
+        """Keep an event: in ``log.jsonl`` at once, in the database with its step (see ``events.py``).
+
+        :raises StorageError: when the disk is full or read-only.
+        """
+        with self._lock:
+            self._log.append(event)
+            if event["kind"] in ROLLOUT_KINDS:
+                return
+            self._waiting.append(event)
+            if event["kind"] not in DURABLE_KINDS:
+                return
+            with self._transaction():
+                flushed = self._write_events()
+            del self._waiting[:flushed]
+
+    def set_config(self, config: str) -> None:
+        """Replace the config's text, on a resume that changes what may change.
+
+        :raises StorageError: when the disk is full or read-only.
+        """
+        with self._transaction():
+            self._connection.execute("UPDATE meta SET value = ? WHERE key = 'config'", (config,))
+
+    def rewind(self, step: int) -> None:
+        """Forget every step after ``step``: to continue from a checkpoint older than the last step.
+
+        Events stay: they tell what happened. Array files stay too: a repeated step may want them again.
+
+        :param step: a committed step, or 0 to keep the seeds alone.
+        :raises StorageError: when the disk is full or read-only; nothing has changed then.
+        """
+        with self._transaction():
+            for table in ("metrics", "rollouts", "groups", "node_stats"):
+                self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
+            self._connection.execute("DELETE FROM steps WHERE step > ?", (step,))
+            self._connection.execute("DELETE FROM states WHERE id NOT IN (SELECT node FROM node_stats)")
+        self._written = self._read_statistics()
+
+    # -- one transaction ----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock, storage_errors(self.folder / DATABASE):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                # SQLite has rolled back by itself after some failures, a full disk among them.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def _admission(self, step: int, groups: Sequence[Group], archive: Archive) -> Admission:
+        expected = self.last_step() + 1
+        if step != expected:
+            raise ValueError(f"{self.folder}: step {step} cannot be committed, the next is {expected}")
+        admission = archive.admission
+        sizes = [len(group.rollouts) for group in groups]
+        if admission is None or admission.step != step or [len(row) for row in admission.outcomes] != sizes:
+            raise ValueError(
+                f"{self.folder}: admit the groups of step {step} to the archive, then commit them"
+            )
+        return admission
+
+    def _save_arrays(self, archive: Archive) -> None:
+        arrays: dict[str, npt.NDArray[Any]] = {}
+        for node in self._fresh(archive):
+            node.state.to_json(arrays)
+        self.arrays.save(arrays)
+
+    def _fresh(self, archive: Archive) -> list[Node]:
+        return [node for node in archive.nodes.values() if node.id not in self._written]
+
+    def _write_step(self, step: int, groups: Sequence[Group], archive: Archive) -> None:
+        verdicts = [rollout.verdict for group in groups for rollout in group]
+        rewards = [verdict.reward for verdict in verdicts if verdict.reward is not None]
+        best = max(rewards, key=lambda reward: reward.value, default=None)
+        mean = float(np.mean([verdict.value for verdict in verdicts])) if verdicts else 0.0
+        shown = (None, None) if best is None else (float(best.value), float(best.score))
+        self._connection.execute(
+            "INSERT INTO steps (step, finished, rollouts, valid, mean_value, best_value, best_score,"
+            " expansions, next_node) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                step,
+                time.time(),
+                len(verdicts),
+                len(rewards),
+                mean,
+                *shown,
+                archive.expansions,
+                archive.next_id,
+            ),
+        )
+
+    def _write_nodes(self, step: int, archive: Archive) -> None:
+        """The new states, and the statistics of every node whose statistics moved."""
+        self._connection.executemany(INSERT_STATE, [state_row(node) for node in self._fresh(archive)])
+        now = statistics(archive, self._written)
+        self._connection.executemany(
+            INSERT_STATISTICS,
+            [(node, step, *row) for node, row in now.items() if self._written.get(node) != row],
+        )
+
+    def _write_groups(
+        self, step: int, groups: Sequence[Group], admission: Admission, advantages: Advantages | None
+    ) -> None:
+        for index, group in enumerate(groups):
+            self._connection.execute(
+                "INSERT INTO groups (step, group_index, start, prompt_tokens, prompt) VALUES (?, ?, ?, ?, ?)",
+                (step, index, group.start, len(group.prompt_tokens), json.dumps(list(group.prompt))),
+            )
+            given = [None] * len(group.rollouts) if advantages is None else advantages[index].tolist()
+            rows = zip(group.rollouts, admission.outcomes[index], given, strict=True)
+            self._connection.executemany(
+                INSERT_ROLLOUT, [(step, index, place, *rollout_row(*row)) for place, row in enumerate(rows)]
+            )
+
+    def _write_events(self) -> int:
+        """Write the waiting events; return how many, to be forgotten once they are committed."""
+        rows = [(event["time"], event["kind"], event.get("step"), to_line(event)) for event in self._waiting]
+        self._connection.executemany("INSERT INTO events (time, kind, step, body) VALUES (?, ?, ?, ?)", rows)
+        return len(rows)
+
+    def _read_statistics(self) -> dict[int, Statistics]:
+        rows = self._rows("SELECT id, visits, best_child, attempts, duplicates, place FROM nodes")
+        return {row[0]: tuple(row[1:]) for row in rows}
+
+
+def _make_tables(connection: sqlite3.Connection, folder: pathlib.Path, config: str) -> None:
+    """All tables and the run's identity in one transaction: a run exists whole or not at all."""
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in TABLES.split(";\n"):
+        connection.execute(statement)
+    if connection.execute("SELECT 1 FROM meta").fetchone():
+        connection.execute("ROLLBACK")
+        raise ResumeError(f"{folder} holds a run already; `ttd resume {folder}` continues it")
+    entries = [("schema", str(SCHEMA_VERSION)), ("config", config), ("created", repr(time.time()))]
+    connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", entries)
+    connection.execute("COMMIT")

@@ -1,0 +1,172 @@
+"""The tables of ``run.db`` and how a connection to it is opened. See ``docs/run-folder.md``."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sqlite3
+import urllib.parse
+
+from ttd_core.errors import ResumeError, StorageError
+from ttd_core.run.files import storage_errors
+
+#: Raised when a table changes its meaning; a newer one is refused, naming both.
+SCHEMA_VERSION = 1
+
+# Wide columns come last, so that a scan over the narrow ones does not read them.
+TABLES = """
+CREATE TABLE IF NOT EXISTS meta (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS steps (
+    step INTEGER PRIMARY KEY,
+    finished REAL NOT NULL,
+    rollouts INTEGER NOT NULL,
+    valid INTEGER NOT NULL,
+    mean_value REAL NOT NULL,
+    best_value REAL,
+    best_score REAL,
+    expansions INTEGER NOT NULL,
+    next_node INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS states (
+    id INTEGER PRIMARY KEY,
+    parent INTEGER REFERENCES states(id),
+    step INTEGER NOT NULL,
+    seed INTEGER NOT NULL,
+    value REAL,
+    score REAL,
+    digest TEXT NOT NULL,
+    reward TEXT,
+    code TEXT NOT NULL,
+    output TEXT NOT NULL,
+    data TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS node_stats (
+    node INTEGER NOT NULL REFERENCES states(id),
+    step INTEGER NOT NULL,
+    visits INTEGER NOT NULL,
+    best_child REAL,
+    attempts INTEGER NOT NULL,
+    duplicates INTEGER NOT NULL,
+    place TEXT NOT NULL CHECK (place IN ('held', 'lineage', 'dropped')),
+    PRIMARY KEY (node, step)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS groups (
+    step INTEGER NOT NULL REFERENCES steps(step),
+    group_index INTEGER NOT NULL,
+    start INTEGER NOT NULL REFERENCES states(id),
+    prompt_tokens INTEGER NOT NULL,
+    prompt TEXT NOT NULL,
+    PRIMARY KEY (step, group_index)
+);
+CREATE TABLE IF NOT EXISTS rollouts (
+    step INTEGER NOT NULL,
+    group_index INTEGER NOT NULL,
+    rollout_index INTEGER NOT NULL,
+    status TEXT NOT NULL,
+    fate TEXT NOT NULL,
+    node INTEGER REFERENCES states(id),
+    value REAL,
+    score REAL,
+    advantage REAL,
+    tokens INTEGER NOT NULL,
+    trained_tokens INTEGER NOT NULL,
+    stop TEXT NOT NULL,
+    seconds REAL NOT NULL,
+    level TEXT NOT NULL,
+    digest TEXT,
+    message TEXT NOT NULL,
+    metrics TEXT NOT NULL,
+    code TEXT NOT NULL,
+    output TEXT NOT NULL,
+    text TEXT NOT NULL,
+    PRIMARY KEY (step, group_index, rollout_index),
+    FOREIGN KEY (step, group_index) REFERENCES groups(step, group_index)
+);
+CREATE TABLE IF NOT EXISTS metrics (
+    step INTEGER NOT NULL REFERENCES steps(step),
+    name TEXT NOT NULL,
+    value REAL,
+    PRIMARY KEY (step, name)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    time REAL NOT NULL,
+    kind TEXT NOT NULL,
+    step INTEGER,
+    body TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS states_by_value ON states(value DESC, id);
+CREATE VIEW IF NOT EXISTS nodes AS
+    SELECT states.*, last.visits, last.best_child, last.attempts, last.duplicates, last.place
+    FROM states JOIN node_stats AS last ON last.node = states.id
+    WHERE last.step = (SELECT max(step) FROM node_stats WHERE node = states.id);
+"""
+
+
+def connect_writer(path: pathlib.Path) -> sqlite3.Connection:
+    """Open for writing, made if missing: WAL, every commit synced (``synchronous = FULL``).
+
+    ``NORMAL`` would lose committed steps to a power cut; the one sync it saves is a few milliseconds in a
+    step of minutes.
+
+    :raises StorageError: when it cannot be written, is no database, or lies on a disk without WAL.
+    """
+    with storage_errors(path):
+        connection = sqlite3.connect(path, timeout=30.0, isolation_level=None, check_same_thread=False)
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                raise StorageError(
+                    f"{path} cannot be written: this disk does not support SQLite's WAL (a network share?). "
+                    "Put the run folder on a local disk"
+                )
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA journal_size_limit = 67108864")
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def connect_reader(path: pathlib.Path) -> sqlite3.Connection:
+    """Open for reading only; safe beside a writer in another process.
+
+    :raises ResumeError: when there is no database.
+    :raises StorageError: when it cannot be read.
+    """
+    if not path.exists():
+        raise ResumeError(f"{path.parent} holds no run: {path.name} is missing")
+    query = "mode=ro"
+    # A cleanly closed database has no WAL. In a folder that cannot be written SQLite cannot make the
+    # WAL's index either, and must be told that nobody will write meanwhile.
+    if not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
+        query += "&immutable=1"
+    with storage_errors(path, "read"):
+        location = f"file:{urllib.parse.quote(str(path.resolve()))}?{query}"
+        return sqlite3.connect(
+            location, uri=True, timeout=30.0, isolation_level=None, check_same_thread=False
+        )
+
+
+def check_version(connection: sqlite3.Connection, path: pathlib.Path) -> None:
+    """Refuse a database that this version does not understand.
+
+    :raises ResumeError: when it never became a run, or its schema is newer.
+    :raises StorageError: when it cannot be read.
+    """
+    with storage_errors(path, "read"):
+        has_meta = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
+        row = has_meta and connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    if not row:
+        raise ResumeError(
+            f"{path.parent} holds no run: it was stopped before its first write; start it again"
+        )
+    if int(row[0]) != SCHEMA_VERSION:
+        raise ResumeError(
+            f"{path} has schema {row[0]}, this version of ttd reads {SCHEMA_VERSION}; "
+            "use the version of ttd that wrote it"
+        )

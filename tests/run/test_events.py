@@ -1,0 +1,133 @@
+"""Events: every kind is plain JSON that says what its constructor says, and the log survives torn lines."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ttd_core.run import events
+from ttd_core.run.events import EventLog, plain, read_log, to_line
+
+KINDS = [
+    "run_started",
+    "step_started",
+    "rollout_sampled",
+    "rollout_evaluated",
+    "step_finished",
+    "checkpoint_written",
+    "run_finished",
+    "run_interrupted",
+]
+
+VALUES = {"starts": [3, 1], "metrics": {"loss": 0.5}, "value": None, "score": None}
+
+
+def example(kind):
+    """An event of a kind, with its constructor's own parameters."""
+    constructor = getattr(events, kind)
+    parameters = inspect.signature(constructor).parameters
+    return constructor(**{name: VALUES.get(name, 1) for name in parameters}), set(parameters)
+
+
+def test_the_kinds_are_all_there_are():
+    constructors = {
+        name
+        for name, value in vars(events).items()
+        if inspect.isfunction(value) and value.__annotations__.get("return") == "Event" and name[0] != "_"
+    }
+    assert constructors == set(KINDS)
+    assert set(KINDS) >= events.ROLLOUT_KINDS | events.DURABLE_KINDS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_event_has_its_kind_its_time_and_its_fields(kind):
+    event, fields = example(kind)
+    assert set(event) == {"kind", "time"} | fields
+    assert event["kind"] == kind
+    assert abs(event["time"] - time.time()) < 60
+    assert json.loads(to_line(event)) == event
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_documented_for_readers_of_the_folder(kind, request):
+    page = (request.config.rootpath / "docs" / "run-folder.md").read_text(encoding="utf-8")
+    _, fields = example(kind)
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{kind}` |")]
+    assert {field for field in fields if f"`{field}`" in row} == fields
+
+
+def test_what_json_lacks_becomes_null_or_plain():
+    odd = {"nan": math.nan, "inf": np.float32("inf"), "n": np.int64(3), "a": np.arange(2), 5: (True, None)}
+    assert plain(odd) == {"nan": None, "inf": None, "n": 3, "a": [0, 1], "5": [True, None]}
+    assert plain({"path": os}) == {"path": str(os)}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(json_values)
+def test_a_line_is_one_ascii_line_that_reads_back(value):
+    line = to_line({"kind": "x", "value": value})
+    assert line.isascii()
+    assert "\n" not in line
+    assert json.loads(line)["value"] == value
+
+
+def test_the_log_is_read_in_pieces(tmp_path):
+    path = tmp_path / "log.jsonl"
+    assert read_log(path) == ([], 0)
+    log = EventLog(path)
+    log.append(events.step_started(step=1, starts=[]))
+    first, offset = read_log(path)
+    assert [event["step"] for event in first] == [1]
+    assert read_log(path, offset) == ([], offset)
+    log.append(events.step_started(step=2, starts=[]))
+    with open(path, "ab") as file:
+        file.write(b'{"kind": "step_st')
+    later, end = read_log(path, offset)
+    assert [event["step"] for event in later] == [2]
+    assert end < path.stat().st_size, "a line without its end is owed to the next call"
+    log.close()
+
+
+def test_a_torn_line_costs_only_itself(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"kind": "a", "time": 1}\n{"kind": "b", "ti')
+    for number in range(2):
+        log = EventLog(path)
+        log.append({"kind": f"c{number}", "time": 2})
+        log.close()
+    found, _ = read_log(path)
+    assert [event["kind"] for event in found] == ["a", "c0", "c1"]
+
+
+def test_threads_never_interleave_lines(tmp_path):
+    log = EventLog(tmp_path / "log.jsonl")
+
+    def write(thread):
+        for index in range(200):
+            log.append({"kind": "k", "time": 0, "thread": thread, "index": index, "pad": "x" * 500})
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log.close()
+    found, _ = read_log(tmp_path / "log.jsonl")
+    assert len(found) == 800
+    for number in range(4):
+        assert [event["index"] for event in found if event["thread"] == number] == list(range(200))
