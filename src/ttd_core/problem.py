@@ -17,6 +17,7 @@ import attrs
 import numpy as np
 
 from ttd_core import parsing, prompting
+from ttd_core.certificate import Certificate
 from ttd_core.errors import UsageError
 from ttd_core.sandbox.base import MIB, Job, JobResult, Limits, PythonJob
 from ttd_core.types import Action, Completion, Message, Reward, ScoredState, State, Status, Verdict
@@ -188,6 +189,19 @@ class Problem(abc.ABC):
             return State(data=self.construct(value))
         except (ValueError, TypeError, KeyError, IndexError) as error:
             raise UsageError(f"{path}: not a construction of {self.name}: {error}") from error
+
+    def certificate(self, state: State) -> Certificate:
+        """The score of a valid state in exact arithmetic, for ``ttd certify``.
+
+        :raises UsageError: when the problem's score has no exact form.
+        """
+        raise UsageError(
+            f"{self.name} has no exact certificates: its score is not an exact function of its data"
+        )
+
+    def plot(self, state: State) -> str | None:
+        """A picture of a state as one ``<svg>`` element, for people; ``None`` if there is none."""
+        return None
 
     # -- shared by all ------------------------------------------------------------------------------
 

@@ -14,12 +14,14 @@ from typing import Any
 import attrs
 import numpy as np
 
+from ttd_core.certificate import Certificate
 from ttd_core.problem import Baseline, option
 from ttd_core.types import Reward, State
-from ttd_math import exact
+from ttd_math import certify, exact, svg
 from ttd_math.base import MathOptions, MathProblem, text_of
-from ttd_math.convolution import first_interval, score_from, second_interval
+from ttd_math.convolution import autoconvolution, first_interval, second_interval
 from ttd_math.plain import Floats, not_finite, plain_vector
+from ttd_math.rounding import score_from
 
 #: Heights above this count as this.
 CEILING = 1000.0
@@ -116,6 +118,20 @@ class Autocorrelation(MathProblem):
             return [str(error)]
         return violations(f, self.options.min_values, self.options.max_values)
 
+    def plot(self, state: State) -> str | None:
+        """The step function with integral 1 on [-1/4, 1/4], and its autoconvolution."""
+        if self.check(state):
+            return None
+        f = plain_vector(state.data["f"], "f", READ_AT_MOST)
+        f = f * (2.0 * f.size / f.sum())
+        values = np.concatenate([[0.0], autoconvolution(f)[0] / (2.0 * f.size), [0.0]])
+        return svg.curves(
+            [
+                svg.Panel(f"f, {f.size} steps", f, -0.25, 0.25, steps=True),
+                svg.Panel(f"f*f, largest {values.max():.10g}", values, -0.5, 0.5),
+            ]
+        )
+
 
 class FirstInequality(Autocorrelation):
     """First autocorrelation inequality."""
@@ -140,6 +156,10 @@ class FirstInequality(Autocorrelation):
         bound = first_bound(f)
         return Reward(value=1.0 / bound, score=bound, metrics={"values": int(f.size)})
 
+    def certificate(self, state: State) -> Certificate:
+        """Exact C1."""
+        return certify.first_inequality(plain_vector(state.data["f"], "f", READ_AT_MOST))
+
 
 class SecondInequality(Autocorrelation):
     """Second autocorrelation inequality."""
@@ -162,3 +182,7 @@ class SecondInequality(Autocorrelation):
         f = plain_vector(state.data["f"], "f", READ_AT_MOST)
         bound = second_bound(f)
         return Reward(value=bound, score=bound, metrics={"values": int(f.size)})
+
+    def certificate(self, state: State) -> Certificate:
+        """Exact C2."""
+        return certify.second_inequality(plain_vector(state.data["f"], "f", READ_AT_MOST))

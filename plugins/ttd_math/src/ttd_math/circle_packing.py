@@ -9,9 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ttd_core.certificate import Certificate
 from ttd_core.problem import Baseline
 from ttd_core.types import Reward, State
+from ttd_math import certify, svg
 from ttd_math.base import MathProblem
+from ttd_math.exact import squared_distance
 from ttd_math.plain import Floats, not_finite, plain_points, plain_vector
 
 #: By how much a circle may leave the square, or two may overlap.
@@ -78,14 +81,6 @@ def _overlapping(centers: Floats, radii: Floats) -> list[str]:
     return found
 
 
-def squared_distance(first: Floats, second: Floats) -> Fraction:
-    """Exact squared distance of two points, float64 [2] each."""
-    return sum(
-        ((Fraction(float(a)) - Fraction(float(b))) ** 2 for a, b in zip(first, second, strict=True)),
-        Fraction(0),
-    )
-
-
 class CirclePacking(MathProblem):
     """Packings of ``count`` circles; a state is ``{"centers": float64 [n, 2], "radii": float64 [n]}``."""
 
@@ -136,6 +131,22 @@ class CirclePacking(MathProblem):
         """The sum of the radii, recomputed."""
         total = sum_of_radii(plain_vector(state.data["radii"], "radii", READ_AT_MOST))
         return Reward(value=total, score=total)
+
+    def certificate(self, state: State) -> Certificate:
+        """Exact sum of the radii after the least shrink that makes the packing strictly valid."""
+        return certify.packing(
+            self.name,
+            plain_points(state.data["centers"], "centers", READ_AT_MOST),
+            plain_vector(state.data["radii"], "radii", READ_AT_MOST),
+        )
+
+    def plot(self, state: State) -> str | None:
+        """The packing."""
+        if self.check(state):
+            return None
+        radii = plain_vector(state.data["radii"], "radii", READ_AT_MOST)
+        title = f"{self.count} circles, sum of radii {sum_of_radii(radii):.10g}"
+        return svg.circles(plain_points(state.data["centers"], "centers", READ_AT_MOST), radii, title)
 
 
 class CirclePacking26(CirclePacking):

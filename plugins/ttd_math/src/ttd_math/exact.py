@@ -103,9 +103,9 @@ def square_root_below(value: Fraction, bits: int = 120) -> Fraction:
     return Fraction(math.isqrt((value.numerator << (2 * bits)) // value.denominator), 1 << bits)
 
 
-def decimal_text(value: Fraction, digits: int, up: bool) -> str:
-    """A non-negative rational as a decimal with ``digits`` places, rounded up or down, never to nearest."""
-    scaled = value * 10**digits
-    whole = math.ceil(scaled) if up else math.floor(scaled)
-    text = str(whole).rjust(digits + 1, "0")
-    return f"{text[:-digits]}.{text[-digits:]}"
+def squared_distance(first: Floats, second: Floats) -> Fraction:
+    """Exact squared distance of two points, float64 [2] each."""
+    return sum(
+        ((Fraction(float(a)) - Fraction(float(b))) ** 2 for a, b in zip(first, second, strict=True)),
+        Fraction(0),
+    )

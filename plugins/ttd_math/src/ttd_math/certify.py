@@ -1,0 +1,126 @@
+"""Certificates of the five problems: the exact score of a construction and the facts that prove it.
+
+Everything is computed from the stored floats in rational arithmetic; see :mod:`ttd_math.exact`.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from ttd_core.certificate import PLACES, Certificate, CertificateError, decimal_text
+from ttd_core.types import State
+from ttd_math import exact
+from ttd_math.plain import Floats
+
+#: Radii are shrunk by a multiple of 2^-SHRINK_BITS: the least that suffices, to 36 decimal places.
+SHRINK_BITS = 120
+
+
+def overlap(h: Floats) -> Certificate:
+    """C5 <= bound, for the heights next to h that sum to n/2 exactly.
+
+    :param h: float64 [n], valid heights.
+    """
+    heights, exponent = exact.integers(h)
+    total = Fraction(sum(heights)) * Fraction(2) ** exponent
+    half = Fraction(h.size, 2)
+    form = "h (n/2) / S" if total >= half else "1 - (1 - h) (n/2) / (n - S)"
+    return Certificate(
+        problem="erdos",
+        bound=exact.normalised_overlap_bound(h),
+        up=True,
+        claim="C5 <= {decimal}",
+        state=State(data={"h": h}),
+        facts={"values": int(h.size), "S - n/2": _text(total - half), "certified heights": form},
+    )
+
+
+def first_inequality(f: Floats) -> Certificate:
+    """C1 <= bound.
+
+    :param f: float64 [n], valid heights.
+    """
+    return Certificate(
+        problem="ac1",
+        bound=exact.first_bound(f),
+        up=True,
+        claim="C1 <= {decimal}",
+        state=State(data={"f": f}),
+        facts={"values": int(f.size)},
+    )
+
+
+def second_inequality(f: Floats) -> Certificate:
+    """C2 >= bound.
+
+    :param f: float64 [n], valid heights.
+    """
+    return Certificate(
+        problem="ac2",
+        bound=exact.second_bound(f),
+        up=False,
+        claim="C2 >= {decimal}",
+        state=State(data={"f": f}),
+        facts={"values": int(f.size)},
+    )
+
+
+def packing(name: str, centers: Floats, radii: Floats) -> Certificate:
+    """Sum of radii of a packing that is strictly valid: each radius less the smallest common shrink.
+
+    :param centers: float64 [n, 2].
+    :param radii: float64 [n], valid within the tolerance.
+    :raises CertificateError: when a radius would become negative.
+    """
+    shrink = least_shrink(centers, radii)
+    shrunk = [Fraction(radius) - shrink for radius in radii.tolist()]
+    if min(shrunk) < 0 or not strictly_valid(centers, shrunk):
+        raise CertificateError(f"no common shrink makes this packing of {name} strictly valid")
+    return Certificate(
+        problem=name,
+        bound=sum(shrunk, Fraction(0)),
+        up=False,
+        claim=f"{len(shrunk)} disjoint circles in the unit square, sum of radii >= {{decimal}}",
+        state=State(data={"centers": centers, "radii": radii}),
+        facts={"circles": len(shrunk), "each radius shrunk by": _text(shrink)},
+    )
+
+
+def least_shrink(centers: Floats, radii: Floats) -> Fraction:
+    """The least multiple of 2^-120, at least 0, by which every radius must shrink for strict validity.
+
+    :param centers: float64 [n, 2].
+    :param radii: float64 [n].
+    """
+    sizes = [Fraction(radius) for radius in radii.tolist()]
+    worst = Fraction(0)
+    for index, point in enumerate(centers):
+        wall = min(min(Fraction(float(x)), 1 - Fraction(float(x))) for x in point)
+        worst = max(worst, sizes[index] - wall)
+        for other in range(index):
+            apart = exact.square_root_below(exact.squared_distance(point, centers[other]), SHRINK_BITS + 2)
+            worst = max(worst, (sizes[index] + sizes[other] - apart) / 2)
+    unit = 1 << SHRINK_BITS
+    return Fraction(-((-worst.numerator * unit) // worst.denominator), unit)
+
+
+def strictly_valid(centers: Floats, radii: list[Fraction]) -> bool:
+    """Whether circles lie in the closed unit square with disjoint interiors, exactly, without tolerance.
+
+    :param centers: float64 [n, 2].
+    :param radii: n rationals.
+    """
+    for index, point in enumerate(centers):
+        if any(not radii[index] <= Fraction(float(x)) <= 1 - radii[index] for x in point):
+            return False
+        for other in range(index):
+            if exact.squared_distance(point, centers[other]) < (radii[index] + radii[other]) ** 2:
+                return False
+    return bool(np.isfinite(centers).all())
+
+
+def _text(value: Fraction) -> str:
+    """A small rational, exactly and, for people, as a decimal rounded up."""
+    return f"{value} (about {decimal_text(value, 2 * PLACES, up=True)})" if value else "0"

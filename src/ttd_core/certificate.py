@@ -1,0 +1,167 @@
+"""Certificates: an exact score, the construction it belongs to, and the check that anyone can rerun.
+
+On disk a certificate is a small JSON file beside one ``.npy`` file per array of the construction. Checking
+one recomputes everything from the arrays in exact arithmetic and compares; nothing in the JSON is believed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from ttd_core import parsing
+from ttd_core.errors import StorageError, TtdError, UsageError
+from ttd_core.types import State, array_digest, pack, unpack
+
+if TYPE_CHECKING:
+    from ttd_core.problem import Problem
+
+#: Marks a JSON file as one of these.
+FORMAT = "ttd certificate 1"
+#: Decimal places of a certified bound.
+PLACES = 20
+
+
+class CertificateError(TtdError):
+    """A certificate does not hold, or a construction cannot be certified because it is not valid."""
+
+
+@attrs.frozen
+class Certificate:
+    """An exact score with what proves it.
+
+    :param problem: name of the problem.
+    :param bound: the score as a rational number.
+    :param up: whether a decimal of it is rounded up (an upper bound) or down (a lower bound).
+    :param claim: what is proven, as a formula with ``{decimal}`` in the bound's place.
+    :param state: the construction; its code and output are no part of the proof.
+    :param facts: further exact results, JSON with rationals as text.
+    """
+
+    problem: str
+    bound: Fraction
+    up: bool
+    claim: str
+    state: State
+    facts: Mapping[str, Any] = attrs.field(factory=dict)
+
+    @property
+    def decimal(self) -> str:
+        """The bound with twenty places, rounded so that the claim stays true."""
+        return decimal_text(self.bound, PLACES, self.up)
+
+    def statement(self) -> dict[str, Any]:
+        """What the certificate says, as JSON, arrays aside."""
+        return {
+            "format": FORMAT,
+            "problem": self.problem,
+            "claim": self.claim.format(decimal=self.decimal),
+            "bound": {
+                "decimal": self.decimal,
+                "rounded": "up" if self.up else "down",
+                "numerator": str(self.bound.numerator),
+                "denominator": str(self.bound.denominator),
+            },
+            "facts": dict(self.facts),
+        }
+
+
+def decimal_text(value: Fraction, places: int, up: bool) -> str:
+    """A rational as a decimal, rounded up or down as asked, never to nearest."""
+    scaled = value * 10**places
+    whole = math.ceil(scaled) if up else math.floor(scaled)
+    digits = str(abs(whole)).rjust(places + 1, "0")
+    return f"{'-' if whole < 0 else ''}{digits[:-places]}.{digits[-places:]}"
+
+
+def certify(problem: Problem, state: State) -> Certificate:
+    """Check a construction and score it in exact arithmetic.
+
+    :raises CertificateError: when it breaks a rule of the problem.
+    :raises UsageError: when the problem has no exact form.
+    """
+    violations = problem.check(state)
+    if violations:
+        raise CertificateError(f"not a valid construction of {problem.name}: {'; '.join(violations)}")
+    return problem.certificate(state)
+
+
+def write(certificate: Certificate, path: pathlib.Path) -> list[pathlib.Path]:
+    """Write ``path`` and, beside it, each array as ``STEM.NAME.npy``.
+
+    :return: every file written, the certificate first.
+    :raises StorageError: when a file cannot be written.
+    """
+    names = {
+        array_digest(value): f"{path.stem}.{name}.npy"
+        for name, value in certificate.state.data.items()
+        if isinstance(value, np.ndarray)
+    }
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    statement = certificate.statement() | {
+        "data": pack(dict(certificate.state.data), arrays),
+        "arrays": names,
+        "check": f"ttd certify --check {path.name}",
+    }
+    if set(arrays) != set(names):
+        raise UsageError(f"{certificate.problem}: only arrays at the top level of a state can be certified")
+    try:
+        for digest, name in names.items():
+            np.save(path.with_name(name), arrays[digest], allow_pickle=False)
+        path.write_text(json.dumps(statement, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return [path, *(path.with_name(name) for name in names.values())]
+
+
+def read(path: pathlib.Path) -> tuple[dict[str, Any], State]:
+    """The statement and the construction of a certificate file, its arrays matched to their digests.
+
+    :raises UsageError: when it is not a certificate file or an array is missing.
+    :raises CertificateError: when an array is not the one that was certified.
+    """
+    statement = parsing.read_data_file(path)
+    if not isinstance(statement, dict) or statement.get("format") != FORMAT:
+        raise UsageError(f"{path}: not a certificate (no '{FORMAT}' in it)")
+    arrays = {}
+    names = statement.get("arrays")
+    for digest, name in names.items() if isinstance(names, dict) else ():
+        if not isinstance(name, str) or pathlib.PurePath(name).name != name or not name.endswith(".npy"):
+            raise UsageError(f"{path}: {name!r} is not the name of an array file beside it")
+        arrays[digest] = parsing.read_data_file(path.with_name(name))
+        if array_digest(arrays[digest]) != digest:
+            raise CertificateError(f"{path}: {name} is not the array that was certified (SHA-256 differs)")
+    try:
+        return statement, State(data=unpack(statement["data"], arrays))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"{path}: its data cannot be read: {error!r}") from error
+
+
+def check(problem: Problem, path: pathlib.Path) -> Certificate:
+    """Verify a certificate from scratch: recompute it from its arrays and compare every statement.
+
+    :return: the recomputed certificate.
+    :raises CertificateError: when the construction is not valid or any statement differs.
+    :raises UsageError: when the file cannot be read as a certificate.
+    """
+    stated, state = read(path)
+    fresh = certify(problem, state)
+    for key, value in fresh.statement().items():
+        if stated.get(key) != value:
+            raise CertificateError(
+                f"{path}: {key} does not hold: stated {_short(stated.get(key))}, {_short(value)} found"
+            )
+    return fresh
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 120 else f"{text[:117]}..."

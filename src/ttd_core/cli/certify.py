@@ -1,0 +1,77 @@
+"""``ttd certify``: prove a construction's score in exact arithmetic, or check such a proof."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import click
+
+from ttd_core import certificate, registry
+from ttd_core.certificate import Certificate
+from ttd_core.cli.output import json_option, print_json
+from ttd_core.cli.parameters import option_option, problem_options
+from ttd_core.errors import UsageError
+
+
+@click.command("certify")
+@click.argument("names", metavar="[PROBLEM] FILE", nargs=-1, required=True)
+@click.option("--check", is_flag=True, help="FILE is a certificate: verify it from scratch.")
+@click.option(
+    "--output",
+    "-w",
+    type=click.Path(path_type=pathlib.Path, dir_okay=False),
+    help="Where to write the certificate; default FILE with the ending .cert.json, in this folder.",
+)
+@option_option
+@json_option
+def certify(
+    names: tuple[str, ...], check: bool, output: pathlib.Path | None, options: tuple[str, ...], as_json: bool
+) -> None:
+    """Prove a construction's score in exact arithmetic.
+
+    FILE holds a construction, as for `ttd eval`: JSON or .npy. The certificate is a small JSON file beside
+    the arrays as .npy; with --check, it is recomputed from those arrays and compared.
+
+    \b
+    Example:
+      ttd certify erdos best.json
+      ttd certify --check best.cert.json
+    """
+    if check:
+        path = pathlib.Path(_only(names, 1, "--check takes one certificate FILE")[0])
+        stated, _ = certificate.read(path)
+        problem = registry.load(str(stated.get("problem")), problem_options(options))
+        _tell(certificate.check(problem, path), {"checked": str(path)}, as_json)
+        return
+    name, file = _only(names, 2, "give a PROBLEM and a FILE, or --check FILE")
+    problem = registry.load(name, problem_options(options))
+    proof = certificate.certify(problem, problem.read_construction(pathlib.Path(file)))
+    target = output or pathlib.Path(f"{pathlib.Path(file).stem}.cert.json")
+    written = certificate.write(proof, target)
+    _tell(proof, {"written": [str(path) for path in written]}, as_json)
+
+
+def _only(names: tuple[str, ...], count: int, message: str) -> tuple[str, ...]:
+    if len(names) != count:
+        raise UsageError(f"{message}, not {len(names)} argument{'s' if len(names) != 1 else ''}")
+    return names
+
+
+def _tell(proof: Certificate, done: dict[str, Any], as_json: bool) -> None:
+    statement = proof.statement()
+    if as_json:
+        print_json(statement | done)
+        return
+    click.echo(statement["claim"])
+    for name, value in statement["facts"].items():
+        text = str(value)
+        click.echo(f"{name}: {text if len(text) <= 100 else f'{text[:97]}...'}")
+    bound = statement["bound"]
+    click.echo(
+        f"exact: a ratio of integers of {len(bound['numerator'])} and {len(bound['denominator'])} digits"
+    )
+    if "checked" in done:
+        click.echo(f"{done['checked']}: holds")
+    else:
+        click.echo(f"written: {', '.join(done['written'])}")
