@@ -1,0 +1,251 @@
+"""Follow one running job from the trusted side: read its result and its output, hold its deadline.
+
+Nothing read here is believed: the frame is checked byte by byte as it arrives, output is counted and only
+its tail kept, and a clock of our own ends what the server fails to end.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ttd_core.sandbox.base import Limits
+from ttd_core.sandbox.connection import Connection, ServerLost
+from ttd_core.sandbox.inside import wire
+
+#: Seconds beyond the wall limit that the server has to report before it is ended itself.
+GRACE_S = 1.0
+_CHUNK = 1 << 16
+
+OutputListener = Callable[[bytes], None]
+
+
+class Tail:
+    """Counts what a stream brings and keeps its end.
+
+    :param kept: bytes to keep.
+    :param limit: bytes after which :attr:`over` is true.
+    """
+
+    def __init__(self, kept: int, limit: int) -> None:
+        self._kept = kept
+        self._limit = limit
+        self._data = bytearray()
+        self.total = 0
+
+    def add(self, data: bytes) -> None:
+        """Take more bytes."""
+        self.total += len(data)
+        self._data += data
+        if len(self._data) > 2 * self._kept + _CHUNK:
+            del self._data[: -self._kept]
+
+    @property
+    def over(self) -> bool:
+        """Whether more came than allowed."""
+        return self.total > self._limit
+
+    def bytes(self) -> bytes:
+        """The end of the stream."""
+        return bytes(self._data[-self._kept :])
+
+
+class FrameReader:
+    """Reads one frame into memory of our own, refusing the first byte that does not fit.
+
+    :param limit: most bytes after the header.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._arrays: list[np.ndarray[Any, Any]] = []
+        self._body = bytearray()
+        self._parts = self._expected()
+        self._target: memoryview | None = next(self._parts)
+        self.header: wire.Header | None = None
+        self.error = ""
+        self.over = False
+        self.started = False
+
+    def _expected(self) -> Iterator[memoryview]:
+        """The places where the next bytes go, in order."""
+        prefix = bytearray(wire.PREFIX.size)
+        yield memoryview(prefix)
+        text = bytearray(wire.header_length(bytes(prefix)))
+        yield memoryview(text)
+        header = wire.read_header(bytes(text))
+        if header.total > self._limit:
+            self.over = True
+            raise wire.FrameError(f"the result takes {header.total} bytes: at most {self._limit} are allowed")
+        self.header = header
+        self._body = bytearray(header.body)
+        yield memoryview(self._body)
+        for dtype, shape in header.arrays:
+            array = np.empty(shape, dtype)
+            self._arrays.append(array)
+            if array.size:
+                yield array.reshape(-1).view(np.uint8).data
+
+    def read(self, descriptor: int) -> bool:
+        """Take what is there.
+
+        :return: False at the stream's end, or once the frame has proved wrong.
+        """
+        place = self._target if self._target is not None else memoryview(bytearray(1))
+        count = os.readv(descriptor, [place])
+        if count == 0:
+            return False
+        self.started = True
+        if self._target is None:
+            self.error = "bytes follow the end of the frame"
+            return False
+        left = place[count:]
+        try:
+            self._target = left if left.nbytes else next(self._parts, None)
+        except wire.FrameError as error:
+            self.error = str(error)
+            return False
+        return True
+
+    @property
+    def complete(self) -> bool:
+        """Whether a whole frame came and nothing but it."""
+        return self._target is None and not self.error
+
+    def value(self) -> Any:
+        """The value framed; its arrays are read-only.
+
+        :raises FrameError: when its JSON, or what an array holds, is not allowed.
+        """
+        for index, array in enumerate(self._arrays):
+            _check_content(array, index)
+            array.setflags(write=False)
+        return wire.decode(bytes(self._body), self._arrays)
+
+
+def _check_content(array: np.ndarray[Any, Any], index: int) -> None:
+    """Refuse what numpy's dtype admits and a verifier should never meet."""
+    flat = array.reshape(-1)
+    if array.dtype == np.bool_ and flat.size and flat.view(np.uint8).max() > 1:
+        raise wire.FrameError(f"array {index} holds truth values that are neither true nor false")
+    if array.dtype.kind != "f":
+        return
+    step = 1 << 20
+    for start in range(0, flat.size, step):
+        finite = np.isfinite(flat[start : start + step])
+        if not finite.all():
+            place = np.unravel_index(start + int(np.argmin(finite)), array.shape)
+            where = ", ".join(str(int(number)) for number in place)
+            found = array[place]
+            raise wire.FrameError(f"an array holds {found} at [{where}]: only finite numbers can be returned")
+
+
+class Exchange:
+    """One job under way on a server.
+
+    :param connection: the server, which has been sent the job.
+    :param limits: what the job may use.
+    :param frame: reader of the result, for Python jobs.
+    :param stdout: collector of a program's standard output.
+    :param listener: called with each piece of output as it comes.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        limits: Limits,
+        *,
+        frame: FrameReader | None = None,
+        stdout: Tail | None = None,
+        listener: OutputListener | None = None,
+    ) -> None:
+        self._connection = connection
+        self._limits = limits
+        self.frame = frame
+        self.stdout = stdout
+        self.output = Tail(limits.output_kept, limits.output)
+        self._listener = listener
+        self.stopped = ""
+        self._readers: dict[int, Callable[[int], bool]] = {}
+
+    def _read_output(self, descriptor: int) -> bool:
+        data = os.read(descriptor, _CHUNK)
+        self.output.add(data)
+        if data and self._listener is not None:
+            self._listener(data)
+        if self.output.over:
+            self._stop("output")
+        return bool(data)
+
+    def _read_stdout(self, descriptor: int) -> bool:
+        assert self.stdout is not None
+        data = os.read(descriptor, _CHUNK)
+        self.stdout.add(data)
+        if self.stdout.over:
+            self._stop("result")
+        return bool(data)
+
+    def _read_frame(self, descriptor: int) -> bool:
+        assert self.frame is not None
+        more = self.frame.read(descriptor)
+        if self.frame.error:
+            self._stop("frame")
+        return more
+
+    def _stop(self, reason: str) -> None:
+        if not self.stopped:
+            self.stopped = reason
+            self._connection.send({"kind": "cancel"}, [])
+
+    def follow(self, output: int, result: int | None, cancel: int) -> tuple[dict[str, Any], list[int]]:
+        """Read until the server reports the job's end, then drain what is left.
+
+        :param output: read end of the pipe the job prints to.
+        :param result: read end of the pipe its result, or its standard output, comes through.
+        :param cancel: descriptor that becomes readable when the job should end.
+        :return: the server's report and the descriptors attached to it.
+        :raises ServerLost: when the server dies or misses the deadline.
+        """
+        self._readers[output] = self._read_output
+        if result is not None:
+            self._readers[result] = self._read_frame if self.frame is not None else self._read_stdout
+        control = self._connection.control.fileno()
+        poller = select.poll()
+        for descriptor in (*self._readers, control, cancel):
+            poller.register(descriptor, select.POLLIN)
+        deadline = time.monotonic() + self._limits.wall_s + GRACE_S
+        while True:
+            events = {
+                descriptor for descriptor, _ in poller.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            }
+            if not events:
+                raise ServerLost("the fork server missed the job's deadline")
+            if cancel in events:
+                poller.unregister(cancel)
+                self._stop("cancelled")
+            for descriptor in events & set(self._readers):
+                self._read_once(descriptor, poller)
+            if control in events:
+                answer = self._connection.receive()
+                self._drain()
+                return answer
+
+    def _read_once(self, descriptor: int, poller: select.poll) -> None:
+        if not self._readers[descriptor](descriptor):
+            poller.unregister(descriptor)
+            del self._readers[descriptor]
+
+    def _drain(self) -> None:
+        """Read what the ended job left in the pipes; every writer is dead, so each has an end."""
+        for descriptor, read in self._readers.items():
+            os.set_blocking(descriptor, False)
+            try:
+                while not self.stopped and read(descriptor):
+                    continue
+            except BlockingIOError:
+                continue

@@ -1,0 +1,120 @@
+"""Put the calling process, a fresh fork, under a job's limits and layers. One way: nothing here is undone."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import resource
+from typing import Any, NamedTuple
+
+from ttd_core.sandbox.inside import kernel, landlock, seccomp
+
+#: Virtual bytes beyond the resident limit that a process may reserve: thread stacks, arenas, caches.
+_RESERVED = 256 << 20
+#: Seconds of processor time after which the kernel kills what the watcher overlooked.
+_CPU_GRACE = 2
+
+
+class Layers(NamedTuple):
+    """Which layers this server applies to its jobs; decided by probing.
+
+    :param landlock: restrict paths.
+    :param seccomp: filter system calls.
+    :param own_pids: each job gets a pid and an IPC namespace of its own.
+    :param scoped: the server stands in a Landlock signal scope, so ``kill(-1)`` ends its job alone.
+    :param mounts: the server may mount a job's scratch folder as a sized tmpfs.
+    """
+
+    landlock: bool
+    seccomp: bool
+    own_pids: bool
+    scoped: bool
+    mounts: bool
+
+
+def _limit(which: int, value: int) -> None:
+    """Lower a limit; never above the hard one this process was given."""
+    _, hard = resource.getrlimit(which)
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(which, (value, value))
+
+
+def _data_in_use() -> int:
+    """Bytes of private writable memory mapped now, as RLIMIT_DATA counts it."""
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[5]) * resource.getpagesize()
+
+
+def apply_limits(limits: dict[str, Any], kind: str, others: int) -> None:
+    """Set the resource limits of one job.
+
+    :param limits: the fields of :class:`ttd_core.sandbox.base.Limits`.
+    :param others: processes that the kernel already counts for this user.
+    """
+    cpu = limits["cpu_s"] or limits["wall_s"] * limits["cpus"]
+    _limit(resource.RLIMIT_CPU, math.ceil(cpu) + _CPU_GRACE)
+    _limit(resource.RLIMIT_DATA, _data_in_use() + limits["memory"] + _RESERVED)
+    _limit(resource.RLIMIT_NPROC, limits["processes"] + others)
+    _limit(resource.RLIMIT_FSIZE, limits["scratch"])
+    _limit(resource.RLIMIT_NOFILE, 512)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_MEMLOCK, 0)
+    _limit(resource.RLIMIT_MSGQUEUE, 0)
+    _limit(resource.RLIMIT_SIGPENDING, 256)
+    if kind != "python":
+        _limit(resource.RLIMIT_STACK, limits["memory"])
+    # the job, not the trainer, is what the kernel should end when the machine runs out of memory;
+    # a read-only /proc forbids saying so, and the watcher still holds the limit
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
+def become(uid: int | None, keep: int) -> None:
+    """Take a job's own uid, where there is one, and give up every capability but ``keep``.
+
+    :raises OSError: when the kernel refuses.
+    """
+    if uid is not None:
+        if keep:
+            kernel.prctl(kernel.PR_SET_KEEPCAPS, 1)
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+    kernel.drop_capabilities(keep)
+
+
+def ruleset(kind: str, paths: dict[str, list[str]]) -> landlock.Ruleset:
+    """The Landlock rules of one kind of job.
+
+    :param paths: ``listed`` folders whose names may be read, ``readable`` trees, ``writable`` trees,
+        ``devices``, ``loaders`` that a program needs to start, ``tools`` that a compile job may execute.
+    """
+    rules = landlock.Ruleset()
+    rules.allow_all(paths["devices"], landlock.READ_FILE | landlock.WRITE_FILE)
+    rules.allow_all(paths["writable"], landlock.WORK)
+    if kind == "python":
+        rules.allow_all(paths["listed"], landlock.READ_DIR)
+        rules.allow_all(paths["readable"], landlock.READ)
+    else:
+        rules.allow_all(paths["system"], landlock.READ)
+        rules.allow_all(paths["loaders"], landlock.READ | landlock.EXECUTE)
+    if kind == "compile":
+        rules.allow_all(paths["tools"], landlock.READ | landlock.EXECUTE)
+    return rules
+
+
+def enforce(layers: Layers, kind: str, rules: landlock.Ruleset | None, program: int = -1) -> None:
+    """The last step: no new privileges, Landlock, seccomp.
+
+    :raises OSError: when a layer that was found by probing now fails.
+    """
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    if layers.landlock and rules is not None:
+        rules.enforce()
+        os.close(rules.descriptor)
+    if layers.seccomp:
+        profile = {"python": "python", "program": "program", "compile": "tools"}[kind]
+        seccomp.install(seccomp.assemble(profile, os.getpid(), program))

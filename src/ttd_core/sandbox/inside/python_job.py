@@ -1,0 +1,151 @@
+"""Run one candidate's function in a process that is already confined, and frame what it returns.
+
+Whatever is reported from here is a claim: the trusted process reads the frame as data and never more.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import linecache
+import mmap
+import os
+import random
+import sys
+import traceback
+import types
+from collections.abc import Mapping
+from typing import Any
+
+from ttd_core.sandbox.inside import wire
+
+CANDIDATE = "<candidate>"
+HELPERS = "<helpers>"
+
+_DENIED = {errno.EPERM, errno.EACCES}
+
+
+def _read_input(descriptor: int) -> dict[str, Any]:
+    """The job, mapped privately: arrays are writable, and copied only where they are written."""
+    size = os.fstat(descriptor).st_size
+    mapped = mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    os.close(descriptor)
+    job = wire.decode_buffer(memoryview(mapped))
+    assert isinstance(job, dict)
+    return job
+
+
+def _fresh_randomness() -> None:
+    """Forks of one server would otherwise all draw the same numbers."""
+    random.seed()
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+
+
+def _module(name: str, filename: str, source: str) -> types.ModuleType:
+    """A module object that classes, dataclasses and tracebacks of the candidate can refer to."""
+    module = types.ModuleType(name)
+    module.__file__ = filename
+    sys.modules[name] = module
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    return module
+
+
+def _call(job: Mapping[str, Any]) -> Any:
+    module = _module("candidate", CANDIDATE, job["source"])
+    namespace = module.__dict__
+    namespace.update(job["inject"])
+    if job["helpers"]:
+        exec(compile(job["helpers"], HELPERS, "exec"), namespace)
+    exec(compile(job["source"], CANDIDATE, "exec", dont_inherit=True), namespace)
+    entry = namespace.get(job["entry"])
+    if not callable(entry):
+        raise NameError(f"the program defines no function named {job['entry']}")
+    return entry(*job["args"], **job["kwargs"])
+
+
+def _one_line(error: BaseException) -> str:
+    try:
+        text = " ".join(str(error).split())
+    except BaseException:  # noqa: BLE001 (the candidate's own __str__ may raise anything)
+        text = ""
+    name = type(error).__name__
+    return f"{name}: {text[:300]}" if text else name
+
+
+def _line_of(error: BaseException) -> int | None:
+    """The deepest line of the candidate's own source that the error passed through."""
+    if isinstance(error, SyntaxError) and error.filename == CANDIDATE:
+        return error.lineno
+    line = None
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename == CANDIDATE:
+            line = number
+    return line
+
+
+def _is_syntax_error(error: BaseException) -> bool:
+    """Whether the candidate's own text failed to compile, not some text that it compiled itself."""
+    if isinstance(error, SyntaxError):
+        return error.filename == CANDIDATE
+    ran = any(frame.f_code.co_filename == CANDIDATE for frame, _ in traceback.walk_tb(error.__traceback__))
+    return isinstance(error, ValueError) and not ran and "null bytes" in str(error)
+
+
+def describe(error: BaseException) -> tuple[str, str]:
+    """Status and one line for people: the error's type and text, and the candidate's line."""
+    line = _line_of(error)
+    if isinstance(error, SystemExit):
+        message = f"SystemExit: the program called exit({error.code!r})"[:300]
+    elif isinstance(error, SyntaxError):
+        message = f"{type(error).__name__}: {error.msg}"
+    else:
+        message = _one_line(error)
+    if line:
+        message += f" (line {line})"
+    if _is_syntax_error(error):
+        return "syntax_error", message
+    if isinstance(error, MemoryError):
+        return "memory", message
+    if isinstance(error, OSError) and error.errno in _DENIED:
+        return "forbidden", message
+    return "crash", message
+
+
+def _write(descriptor: int, buffers: list[Any]) -> None:
+    for buffer in buffers:
+        left = memoryview(buffer)
+        while left:
+            left = left[os.write(descriptor, left) :]
+
+
+def _encoded(value: Any, limit: int) -> list[Any]:
+    try:
+        buffers = wire.encode(value)
+    except wire.FrameError as error:
+        return wire.encode(None, "invalid", f"the function returned something unusable: {error}")
+    size = sum(memoryview(buffer).nbytes for buffer in buffers)
+    if size > limit:
+        return wire.encode(
+            None, "output_limit", f"the result takes {size} bytes: at most {limit} are allowed"
+        )
+    return buffers
+
+
+def run(input_descriptor: int, result_descriptor: int, result_limit: int) -> None:
+    """Call the candidate's function and write one frame to ``result_descriptor``. Never raises."""
+    gc.enable()
+    try:
+        job = _read_input(input_descriptor)
+        _fresh_randomness()
+        buffers = _encoded(_call(job), result_limit)
+    except BaseException as error:  # noqa: BLE001 (whatever a candidate raises is its result)
+        if not isinstance(error, SystemExit):
+            traceback.print_exception(error, limit=-8)
+        buffers = wire.encode(None, *describe(error))
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue
+    _write(result_descriptor, buffers)

@@ -1,0 +1,181 @@
+"""A seccomp filter of our own: an allow-list, compiled to classic BPF and installed through prctl.
+
+Not on the list: ``EPERM`` for what a candidate might want and may not have (so Python raises
+``PermissionError`` and the verdict can say so), ``ENOSYS`` for the rest. A foreign architecture (``int
+0x80``) and x32 kill the process: no honest program uses them.
+
+Three profiles. ``python``: threads, no fork, no exec. ``program``: the same, and one ``execveat`` of the
+descriptor that holds the compiled program. ``tools``: fork and exec as well (compilers; Landlock decides
+which files execute), no signals at all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import struct
+from collections.abc import Iterable
+
+from ttd_core.sandbox.inside import kernel
+from ttd_core.sandbox.inside.syscalls import Calls
+
+_LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _JUMP_SET, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+_NUMBER, _ARCHITECTURE = 0, 4
+_ALLOW = 0x7FFF0000
+_KILL = 0x80000000
+_ERRNO = 0x00050000
+_PR_SET_SECCOMP, _MODE_FILTER = 22, 2
+
+_CLONE_THREAD_FLAGS = 0x00010000 | 0x00000800 | 0x00000100
+_CLONE_NAMESPACE_FLAGS = 0x7E020080
+_AT_EMPTY_PATH = 0x1000
+
+#: FIOCLEX, FIONCLEX, FIONREAD, FIONBIO, TCGETS, TIOCGWINSZ: asking about descriptors, no more.
+_IOCTLS = (0x5451, 0x5450, 0x541B, 0x5421, 0x5401, 0x5413)
+#: PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_GET_SECCOMP, PR_CAPBSET_READ, PR_GET_NO_NEW_PRIVS,
+#: PR_SET_VMA.
+_PRCTLS = (3, 15, 16, 21, 23, 39, 0x53564D41)
+#: F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, record locks, F_DUPFD_CLOEXEC, F_GETPIPE_SZ,
+#: open-file locks.
+_FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032, 36, 37, 38)
+
+PROFILES = ("python", "program", "tools")
+
+
+def _argument(index: int) -> int:
+    return 16 + 8 * index
+
+
+def _instruction(code: int, yes: int, no: int, value: int) -> bytes:
+    return struct.pack("=HBBI", code, yes, no, value)
+
+
+class _Program:
+    """Assembles the filter; each ``when_*`` block falls through to the next if it does not decide."""
+
+    def __init__(self) -> None:
+        self.code: list[bytes] = []
+
+    def emit(self, code: int, value: int, yes: int = 0, no: int = 0) -> None:
+        self.code.append(_instruction(code, yes, no, value))
+
+    def decide(self, number: int, body: list[bytes]) -> None:
+        """Run ``body``, which must return, when the call is ``number``."""
+        self.emit(_JUMP_EQUAL, number, 0, len(body))
+        self.code.extend(body)
+
+    def ranges(self, numbers: Iterable[int], verdict: int) -> None:
+        """Answer ``verdict`` for every call listed, neighbours folded into ranges."""
+        ordered = sorted(numbers)
+        start = 0
+        for position, number in enumerate(ordered):
+            if position + 1 < len(ordered) and ordered[position + 1] == number + 1:
+                continue
+            self.emit(_JUMP_GREATER_EQUAL, ordered[start], 0, 2)
+            self.emit(_JUMP_GREATER_EQUAL, number + 1, 1, 0)
+            self.emit(_RETURN, verdict)
+            start = position + 1
+
+
+def _one_of(index: int, values: Iterable[int], otherwise: int) -> list[bytes]:
+    """Allow when the low half of an argument is one of ``values``, else answer ``otherwise``."""
+    listed = list(values)
+    body = [_instruction(_LOAD, 0, 0, _argument(index))]
+    for position, value in enumerate(listed):
+        body.append(_instruction(_JUMP_EQUAL, len(listed) - position, 0, value))
+    body.append(_instruction(_RETURN, 0, 0, otherwise))
+    body.append(_instruction(_RETURN, 0, 0, _ALLOW))
+    return body
+
+
+def _denied(number: int = errno.EPERM) -> int:
+    return _ERRNO | number
+
+
+def _clone(profile: str) -> list[bytes]:
+    """Threads always; processes for tools only; new namespaces never."""
+    load = _instruction(_LOAD, 0, 0, _argument(0))
+    refuse = _instruction(_RETURN, 0, 0, _denied())
+    allow = _instruction(_RETURN, 0, 0, _ALLOW)
+    if profile == "tools":
+        return [load, _instruction(_JUMP_SET, 0, 1, _CLONE_NAMESPACE_FLAGS), refuse, allow]
+    return [
+        load,
+        _instruction(_JUMP_SET, 3, 0, _CLONE_NAMESPACE_FLAGS),
+        _instruction(_AND, 0, 0, _CLONE_THREAD_FLAGS),
+        _instruction(_JUMP_EQUAL, 0, 1, _CLONE_THREAD_FLAGS),
+        allow,
+        refuse,
+    ]
+
+
+def _exec_of(descriptor: int) -> list[bytes]:
+    """One program, named by descriptor; the descriptor closes as it is executed."""
+    return [
+        _instruction(_LOAD, 0, 0, _argument(0)),
+        _instruction(_JUMP_EQUAL, 0, 3, descriptor),
+        _instruction(_LOAD, 0, 0, _argument(4)),
+        _instruction(_JUMP_EQUAL, 0, 1, _AT_EMPTY_PATH),
+        _instruction(_RETURN, 0, 0, _ALLOW),
+        _instruction(_RETURN, 0, 0, _denied()),
+    ]
+
+
+def assemble(profile: str, pid: int, program: int = -1, machine: str = "", any_ioctl: bool = False) -> bytes:
+    """The filter as BPF instructions.
+
+    :param profile: one of :data:`PROFILES`.
+    :param pid: the process that may signal and limit itself, as it sees its own number.
+    :param program: descriptor that the ``program`` profile may execute.
+    :param machine: ``uname -m``; this machine's when empty.
+    :param any_ioctl: let every ioctl pass (device drivers need their own).
+    :raises KeyError: for an architecture without tables.
+    """
+    calls = Calls(machine)
+    build = _Program()
+    build.emit(_LOAD, _ARCHITECTURE)
+    build.emit(_JUMP_EQUAL, calls.audit, 1, 0)
+    build.emit(_RETURN, _KILL)
+    build.emit(_LOAD, _NUMBER)
+    if calls.has_x32:
+        build.emit(_JUMP_GREATER_EQUAL, 0x40000000, 0, 1)
+        build.emit(_RETURN, _KILL)
+    special = dict(calls.by_argument)
+    own = [] if profile == "tools" else [pid]
+    build.decide(special["clone3"], [_instruction(_RETURN, 0, 0, _denied(errno.ENOSYS))])
+    build.decide(special["clone"], _clone(profile))
+    build.decide(special["kill"], _one_of(0, own, _denied()))
+    build.decide(special["tgkill"], _one_of(0, own, _denied()))
+    build.decide(special["prlimit64"], _one_of(0, [0, *own], _denied()))
+    if not any_ioctl:
+        build.decide(special["ioctl"], _one_of(1, _IOCTLS, _denied(errno.ENOTTY)))
+    build.decide(special["prctl"], _one_of(0, _PRCTLS, _denied(errno.EINVAL)))
+    build.decide(special["fcntl"], _one_of(1, _FCNTLS, _denied()))
+    allowed, denied = dict(calls.allowed), dict(calls.denied)
+    if any_ioctl:
+        allowed["ioctl"] = special["ioctl"]
+    if profile == "tools":
+        for name in ("fork", "vfork", "execve", "execveat"):
+            if name in denied:
+                allowed[name] = denied.pop(name)
+    elif profile == "program":
+        build.decide(denied.pop("execveat"), _exec_of(program))
+    build.ranges(allowed.values(), _ALLOW)
+    build.ranges(denied.values(), _denied())
+    build.emit(_RETURN, _denied(errno.ENOSYS))
+    return b"".join(build.code)
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+
+
+def install(filter_code: bytes) -> None:
+    """Put the calling thread, and whatever it starts, under a filter for good.
+
+    Needs ``no_new_privs`` set.
+
+    :raises OSError: when the kernel has no seccomp filters.
+    """
+    program = _FilterProgram(len(filter_code) // 8, filter_code)
+    kernel.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(program))

@@ -1,0 +1,303 @@
+"""The fork server: modules imported once, one job at a time, each in a fork that is confined for good.
+
+The server is its job's reaper: the job's parent, it holds the limits, and it ends every process of the job
+before it reports. Messages on the control socket are JSON, one a packet, with descriptors attached:
+
+- ``python``: where to print, the job as a frame (sealed memory), where to write the result;
+- ``program``: where to print, standard input, standard output, the program (sealed memory);
+- ``compile``: where to print, the source; the answer carries the binary, opened without following links.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import importlib
+import json
+import os
+import resource
+import signal
+import socket
+import stat
+import sys
+import time
+from typing import Any
+
+from ttd_core.sandbox.inside import confine, kernel, python_job, watch
+
+PACKET = 1 << 18
+_SOURCE = "main"
+_BINARY = "program"
+
+
+def _resident_bytes() -> int:
+    with open("/proc/self/statm", "rb") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+class Server:
+    """Serves until the other end of ``control`` closes.
+
+    :param control: packet socket to the trusted process.
+    :param setup: what :mod:`ttd_core.sandbox.launch` decided: layers, paths, modules.
+    """
+
+    def __init__(self, control: socket.socket, setup: dict[str, Any]) -> None:
+        self.control = control
+        self.setup = setup
+        self.layers = confine.Layers(**setup["layers"])
+        self.threads: Any = None
+        if self.layers.own_pids:
+            self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+    # -- start ---------------------------------------------------------------------------------------
+
+    def prepare(self) -> str:
+        """Import the modules that jobs find ready.
+
+        :return: what failed, or an empty string.
+        """
+        os.environ.clear()
+        os.environ.update(self.setup["environment"])
+        sys.path[:] = self.setup["sys_path"]
+        sys.dont_write_bytecode = True
+        for name in self.setup["preload"]:
+            try:
+                importlib.import_module(name)
+            except BaseException as error:  # noqa: BLE001 (reported to the trusted process, which raises)
+                return f"cannot preload {name}: {type(error).__name__}: {error}"
+        if "numpy" in sys.modules:
+            self.threads = self._thread_pools()
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        return ""
+
+    @staticmethod
+    def _thread_pools() -> Any:
+        """The controller of BLAS and OpenMP pools, looked up once so that a job only sets a number."""
+        try:
+            threadpoolctl = importlib.import_module("threadpoolctl")
+        except ImportError:
+            return None
+        return threadpoolctl.ThreadpoolController()
+
+    # -- serving -------------------------------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Answer jobs until the trusted process hangs up."""
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(self.control, PACKET, 8)
+            if not message:
+                return
+            job = json.loads(message)
+            if job["kind"] == "cancel":
+                continue  # the job it meant had just ended
+            self.run(job, descriptors)
+
+    def run(self, job: dict[str, Any], descriptors: list[int]) -> None:
+        """Run one job and report how it ended."""
+        scratch = self._open_scratch(job)
+        keeper = self._enter_own_pids(job["kind"])
+        trouble, report_trouble = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        started = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            self._become_job(job, [*descriptors, report_trouble], scratch)
+        for descriptor in (*descriptors, report_trouble):
+            os.close(descriptor)
+        deep = job["kind"] == "compile"
+        polled = scratch if scratch and not self.layers.mounts else ""
+        watcher = watch.Watch(pid, job["limits"], deep, polled)
+        reason = watcher.wait(self.control.fileno())
+        wall = time.monotonic() - started
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if reason:
+            os.kill(pid, signal.SIGKILL)
+        self._kill_rest(pid, keeper)
+        _, status, used = os.wait4(pid, 0)
+        if keeper:
+            os.waitpid(keeper, 0)
+        # with namespaces, all that the job started went with the first process of its own
+        clean = self.layers.own_pids or watch.end_all()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        binary = (
+            self._open_binary(scratch) if job["kind"] == "compile" and status == 0 and not reason else None
+        )
+        self._close_scratch(scratch)
+        report = {
+            "job": job["job"],
+            "status": status,
+            "reason": reason,
+            "wall_s": wall,
+            "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+            "peak": max(watcher.peak, used.ru_maxrss * 1024),
+            "resident": _resident_bytes(),
+            "clean": clean,
+            "trouble": os.read(trouble, 1000).decode(errors="replace"),
+        }
+        os.close(trouble)
+        attached = [] if binary is None else [binary]
+        socket.send_fds(self.control, [json.dumps(report).encode()], attached)
+        for descriptor in attached:
+            os.close(descriptor)
+
+    # -- around a job --------------------------------------------------------------------------------
+
+    def _enter_own_pids(self, kind: str) -> int:
+        """Make the namespaces the next fork is born in.
+
+        A program gets a first process beside it, since as the first of its namespace it could not even
+        abort: the kernel shields that one from its own signals.
+
+        :return: that first process, or 0.
+        """
+        if not self.layers.own_pids:
+            return 0
+        kernel.setns(self.own_pids, kernel.CLONE_NEWPID)
+        kernel.unshare(kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC)
+        if kind == "python":
+            return 0
+        keeper = os.fork()
+        if keeper == 0:
+            os.closerange(0, os.sysconf("SC_OPEN_MAX"))
+            while True:
+                signal.pause()
+        return keeper
+
+    def _kill_rest(self, pid: int, keeper: int) -> None:
+        """End whatever the job started: with its namespace, its Landlock scope, or its process group."""
+        if self.layers.own_pids:
+            os.kill(keeper or pid, signal.SIGKILL)
+        elif self.layers.scoped:
+            try:
+                os.kill(-1, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+        else:
+            try:
+                os.killpg(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
+    def _open_scratch(self, job: dict[str, Any]) -> str:
+        """The job's own folder: a tmpfs of exactly its size, or one that the trusted process made."""
+        size = job["limits"]["scratch"]
+        if not size:
+            return ""
+        if not self.layers.mounts:
+            return str(job["scratch"])
+        path = str(self.setup["scratch"])
+        uid = job["uid"] or 0
+        options = f"size={size},nr_inodes=65536,mode=700,uid={uid},gid={uid}"
+        kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+        return path
+
+    def _close_scratch(self, scratch: str) -> None:
+        if scratch and self.layers.mounts:
+            kernel.umount(scratch, kernel.MNT_DETACH)
+
+    @staticmethod
+    def _open_binary(scratch: str) -> int | None:
+        """The compiler's output, only if it is an ordinary file: no link, FIFO or device is followed."""
+        try:
+            descriptor = os.open(
+                os.path.join(scratch, _BINARY), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            )
+        except OSError:
+            return None
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    # -- inside the fork -----------------------------------------------------------------------------
+
+    def _become_job(self, job: dict[str, Any], descriptors: list[int], scratch: str) -> None:
+        """Confine this fork and run the job in it. Never returns.
+
+        Until the candidate starts, an error goes down the last descriptor: it is ours, not the candidate's.
+        """
+        trouble = descriptors[-1]
+        try:
+            os.setsid()
+            kept = self._arrange_descriptors(job["kind"], descriptors)
+            trouble = kept[-1]
+            rules = self._confine(job, scratch)
+            if job["kind"] == "python":
+                confine.enforce(self.layers, "python", rules)
+                os.close(trouble)
+                python_job.run(kept[0], kept[1], job["limits"]["result"])
+            else:
+                self._execute(job, kept, rules)
+        except BaseException as error:  # noqa: BLE001 (reported to the server, which still has to reap)
+            os.write(trouble, f"{type(error).__name__}: {error}"[:900].encode())
+        finally:
+            os._exit(0)
+
+    def _confine(self, job: dict[str, Any], scratch: str) -> Any:
+        """Everything but the last, irrevocable step.
+
+        :return: the Landlock rules to enforce.
+        """
+        kind, limits = job["kind"], job["limits"]
+        if job["cores"]:
+            os.sched_setaffinity(0, job["cores"])
+        if scratch:
+            os.environ.update(HOME=scratch, TMPDIR=scratch)
+        os.chdir(scratch or "/")
+        paths = self.setup["paths"] | {"writable": [scratch] if scratch else []}
+        rules = confine.ruleset(kind, paths) if self.layers.landlock else None
+        if kind == "python":
+            self._set_threads(limits["cpus"])
+        confine.apply_limits(limits, kind, self.setup["other_processes"])
+        confine.become(job["uid"], self.setup["keep_capabilities"] if kind == "python" else 0)
+        os.umask(0o077)
+        return rules
+
+    @staticmethod
+    def _arrange_descriptors(kind: str, descriptors: list[int]) -> list[int]:
+        """Put the standard streams at 0 to 2, the job's own descriptors after them, and close every other.
+
+        :param descriptors: where to print, the job's own, and the one for trouble.
+        :return: the numbers from 3 on.
+        """
+        printed, *own = descriptors
+        if kind == "program":
+            streams = [own[0], own[1], printed]
+            own = own[2:]
+        else:
+            streams = [os.open("/dev/null", os.O_RDONLY), printed, printed]
+        # first above any number that is still to be overwritten, then down to their places
+        high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 64) for descriptor in (*streams, *own)]
+        for position, descriptor in enumerate(high):
+            os.dup2(descriptor, position, inheritable=position <= 2)
+        os.closerange(len(high), os.sysconf("SC_OPEN_MAX"))
+        return list(range(3, len(high)))
+
+    def _set_threads(self, count: int) -> None:
+        """Let BLAS and OpenMP use as many threads as the job has processors."""
+        for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "BLIS", "VECLIB", "RAYON"):
+            os.environ[f"{name}_NUM_THREADS"] = str(count)
+        if self.threads is not None and count != 1:
+            self.threads.limit(limits=count)
+        # a program that is ended still has printed what it printed
+        for stream in (sys.stdout, sys.stderr):
+            reconfigure = getattr(stream, "reconfigure", None)
+            if reconfigure is not None:
+                reconfigure(line_buffering=True)
+
+    def _execute(self, job: dict[str, Any], kept: list[int], rules: Any) -> None:
+        """Replace this process by the compiler or by the compiled program."""
+        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        environment = dict(os.environ)
+        if job["kind"] == "program":
+            confine.enforce(self.layers, "program", rules, program=kept[0])
+            os.execve(kept[0], ["program", *job["arguments"]], environment)
+        source = _SOURCE + job["suffix"]
+        with open(source, "wb") as file, open(kept[0], "rb", closefd=False) as given:
+            file.write(given.read())
+        command = [*job["command"], "-o", _BINARY, source]
+        confine.enforce(self.layers, "compile", rules)
+        os.execvpe(command[0], command, environment)

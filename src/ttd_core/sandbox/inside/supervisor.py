@@ -1,0 +1,116 @@
+"""The first process inside: forms what the launcher left to form, then forks the server and waits for it.
+
+It is given no data but paths and module names. Under bubblewrap the namespaces exist already; by hand it
+makes them; at level ``standard`` there are none. As root it maps the server into a user namespace where
+even its root is an unprivileged stranger outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+from ttd_core.sandbox.inside import handmade, kernel, landlock
+from ttd_core.sandbox.inside.server import PACKET, Server
+
+_MAPPED_IDS = 65536
+
+
+def _write_maps(pid: int, base: int) -> None:
+    """Map ids 0 to 65535 of a user namespace to a range of ours that nobody uses outside."""
+    for name in ("uid_map", "gid_map"):
+        with open(f"/proc/{pid}/{name}", "w") as file:
+            file.write(f"0 {base} {_MAPPED_IDS}")
+
+
+def _enter_mapped_user(base: int) -> None:
+    """Move this process into a user namespace mapped by a helper that stays outside."""
+    parent = f"/proc/{os.readlink('/proc/self')}"
+    mine, theirs = socket.socketpair()
+    helper = os.fork()
+    if helper == 0:
+        code = 1
+        try:
+            theirs.recv(1)
+            _write_maps(int(parent.rpartition("/")[2]), base)
+            code = 0
+        finally:
+            os._exit(code)
+    kernel.unshare(kernel.CLONE_NEWUSER)
+    mine.send(b"x")
+    if os.waitpid(helper, 0)[1] != 0:
+        raise OSError("cannot map ids into the user namespace")
+    mine.close()
+    theirs.close()
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+
+
+def _go_on_in_child() -> None:
+    """Fork and return in the child; the parent waits and exits as the child does."""
+    child = os.fork()
+    if child == 0:
+        return
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    os._exit(status if status >= 0 else 128 - status)
+
+
+def _stand_in_scope() -> None:
+    """Enter a Landlock scope: signals sent from here on reach only this process's own descendants.
+
+    :raises OSError: when a signal still passes outside.
+    """
+    kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
+    rules = landlock.Ruleset(filesystem=False, network=False)
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    rules.enforce()
+    os.close(rules.descriptor)
+    try:
+        os.kill(os.getppid(), 0)
+    except PermissionError:
+        return
+    raise OSError("the Landlock signal scope does not hold")
+
+
+def _form(setup: dict[str, Any]) -> None:
+    """Make the namespaces and scopes that this setup asks for, in the process that becomes the server."""
+    if setup["by_hand"]:
+        handmade.build(setup["by_hand"])
+    if setup["own_namespaces"]:
+        _go_on_in_child()
+        if setup["id_base"]:
+            _enter_mapped_user(setup["id_base"])
+        kernel.unshare(kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
+        _go_on_in_child()
+        return
+    _go_on_in_child()
+    if setup["layers"]["scoped"]:
+        _stand_in_scope()
+
+
+def main() -> None:
+    """Receive the setup on the inherited control socket, form, serve, and leave when it closes."""
+    control = socket.socket(fileno=int(sys.argv[2]))
+    control.set_inheritable(False)
+    setup = json.loads(control.recv(PACKET))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _form(setup)
+        server = Server(control, setup)
+        failure = server.prepare()
+    except OSError as error:
+        failure = str(error)
+    control.send(json.dumps({"ready": not failure, "failure": failure}).encode())
+    if not failure:
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+        # the trusted process may leave at any moment, and then there is nobody to report to
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            server.serve()
+    os._exit(0)

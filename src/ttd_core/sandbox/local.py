@@ -1,0 +1,235 @@
+"""The executor of this machine: warm fork servers, one per worker, in the strongest sandbox it can form."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import itertools
+import os
+import queue
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Self
+
+from ttd_core.config import RunConfig
+from ttd_core.sandbox import launch, probe
+from ttd_core.sandbox.artifacts import Artifacts, digest_of
+from ttd_core.sandbox.base import Artifact, CompileJob, Job, JobResult, Level, ProgramJob
+from ttd_core.sandbox.connection import Connection, ServerLost
+from ttd_core.sandbox.cores import Cores
+from ttd_core.sandbox.exchange import OutputListener
+from ttd_core.sandbox.futures import CancelSignal, JobFuture
+from ttd_core.sandbox.task import Task
+from ttd_core.types import Status
+
+_RECYCLE_JOBS = 1000
+_RECYCLE_GROWTH = 64 << 20
+_RETRIES = 1
+
+
+class LocalExecutor:
+    """Runs jobs on this machine. See :class:`ttd_core.sandbox.base.Executor` for the contract.
+
+    :param workers: jobs at once; one per core by default.
+    :param level: the least isolation to accept: ``best`` (strong or standard), ``strong``, ``standard`` or
+        ``unprotected``.
+    :param preload: modules ready in Python jobs that name none themselves.
+    :param exactly: form this level even if a stronger one can be formed (comparisons, tests).
+    :raises SandboxUnavailableError: when the level cannot be formed here; says what to install or set.
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        level: str = "best",
+        preload: tuple[str, ...] = ("numpy",),
+        *,
+        exactly: Level | None = None,
+        recycle_jobs: int = _RECYCLE_JOBS,
+    ) -> None:
+        self._means = probe.choose(level, exactly)
+        self._workers = workers or len(os.sched_getaffinity(0))
+        self._preload = tuple(preload)
+        self._recycle_jobs = recycle_jobs
+        self._queue: queue.SimpleQueue[JobFuture | None] = queue.SimpleQueue()
+        self._room = threading.Semaphore(2 * self._workers)
+        self._lock = threading.Lock()
+        self._idle: list[Connection] = []
+        self._unfinished: set[JobFuture] = set()
+        self._closed = False
+        self._artifacts = Artifacts()
+        self._cores = Cores()
+        self._ids = launch.IdRange(self._means)
+        self._numbers = itertools.count(1)
+        self._launcher = concurrent.futures.ThreadPoolExecutor(1, "sandbox-launcher")
+        self._threads = [
+            threading.Thread(target=self._work, name=f"sandbox-{index}", daemon=True)
+            for index in range(self._workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def level(self) -> Level:
+        """The isolation every job gets."""
+        return self._means.level
+
+    @property
+    def workers(self) -> int:
+        """How many jobs run at once."""
+        return self._workers
+
+    def submit(self, job: Job, on_output: OutputListener | None = None) -> JobFuture:
+        """Queue a job; blocks while twice as many as there are workers wait.
+
+        :param on_output: called with each piece of what the job prints, as it comes.
+        :raises RuntimeError: when the executor is closed.
+        """
+        future = JobFuture(job, on_output)
+        self._room.acquire()
+        with self._lock:
+            if self._closed:
+                self._room.release()
+                raise RuntimeError("the executor is closed")
+            self._unfinished.add(future)
+        self._queue.put(future)
+        return future
+
+    def run(self, job: Job, on_output: OutputListener | None = None) -> JobResult:
+        """Run a job and wait for it."""
+        return self.submit(job, on_output).result()
+
+    def close(self) -> None:
+        """Kill what runs, drop what waits, release every process, descriptor and file."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            unfinished = list(self._unfinished)
+        for future in unfinished:
+            future.cancel()
+        self._cores.close()
+        for _ in self._threads:
+            self._queue.put(None)
+            self._room.release()
+        for thread in self._threads:
+            thread.join()
+        for connection in self._idle:
+            connection.close()
+        self._launcher.shutdown()
+        self._artifacts.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- workers -------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while (future := self._queue.get()) is not None:
+            self._room.release()
+            if future.take():
+                result: JobResult | BaseException
+                try:
+                    result = self._run(future)
+                except BaseException as error:  # noqa: BLE001 (handed to whoever waits for the job)
+                    result = error
+                future.finish(result)
+            with self._lock:
+                self._unfinished.discard(future)
+
+    def _run(self, future: JobFuture) -> JobResult:
+        job = future.job
+        if isinstance(job, CompileJob) and (digest := digest_of(job)) in self._artifacts:
+            return JobResult(Status.OK, artifact=Artifact(digest), level=self.level)
+        exclusive = job.limits.exclusive_core
+        cores = self._cores.take(job.limits.cpus, exclusive)
+        cancelled = CancelSignal(future)
+        try:
+            return self._attempts(future, cores, cancelled.descriptor)
+        finally:
+            cancelled.close()
+            self._cores.give_back(cores, exclusive)
+
+    def _attempts(self, future: JobFuture, cores: tuple[int, ...], cancel: int) -> JobResult:
+        """Run a job, and once more if the sandbox itself failed."""
+        retries = 0
+        while True:
+            result = self._attempt(future, cores, cancel, retries)
+            again = result.status is Status.INFRASTRUCTURE and not future.cancelled()
+            if not again or retries >= _RETRIES:
+                return result
+            retries += 1
+
+    def _attempt(self, future: JobFuture, cores: tuple[int, ...], cancel: int, retries: int) -> JobResult:
+        job = future.job
+        preload = () if isinstance(job, CompileJob | ProgramJob) else (job.preload or self._preload)
+        with contextlib.ExitStack() as stack:
+            scratch = stack.enter_context(self._scratch(job))
+            uid = self._ids.job_id(next(self._numbers))
+            if scratch and uid is not None:
+                os.chown(scratch, uid, uid)
+            task = stack.enter_context(Task(job, self._artifacts, self.level, retries, future.listener))
+            connection = self._server(preload)
+            try:
+                result, clean = task.run(connection, next(self._numbers), cores, uid, scratch, cancel)
+            except ServerLost as error:
+                connection.kill()
+                connection.close()
+                return task.lost(error)
+            except BaseException:
+                connection.close()
+                raise
+            if not clean or connection.worn(self._recycle_jobs, _RECYCLE_GROWTH):
+                connection.close()
+            else:
+                self._keep(connection)
+            return result
+
+    @contextlib.contextmanager
+    def _scratch(self, job: Job) -> Iterator[str]:
+        """A folder on disk for a job that wants one where no tmpfs can be made for it."""
+        if not job.limits.scratch or self._means.namespaces:
+            yield ""
+            return
+        folder = tempfile.mkdtemp(prefix="ttd-job-")
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    # -- servers -------------------------------------------------------------------------------------
+
+    def _server(self, preload: tuple[str, ...]) -> Connection:
+        """An idle server with these modules, or a new one."""
+        with self._lock:
+            for connection in reversed(self._idle):
+                if connection.preload == preload:
+                    self._idle.remove(connection)
+                    return connection
+        # started by one thread that lives as long as we do: the kernel ties bubblewrap's life to it
+        starting = self._launcher.submit(launch.start, self._means, preload, self._ids.server_base())
+        return Connection(starting.result(), preload)
+
+    def _keep(self, connection: Connection) -> None:
+        """Put a server back; end the longest idle one when there are too many."""
+        with self._lock:
+            self._idle.append(connection)
+            surplus = self._idle.pop(0) if len(self._idle) > 2 * self._workers else None
+        if surplus is not None:
+            surplus.close()
+
+
+def open_local(config: RunConfig) -> LocalExecutor:
+    """The executor that a run's config asks for.
+
+    :raises SandboxUnavailableError: when the level cannot be formed here.
+    """
+    return LocalExecutor(config.sandbox.workers, config.sandbox.level)
