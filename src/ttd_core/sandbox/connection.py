@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +24,15 @@ class ServerLost(Exception):
     """The fork server died or stopped answering; its job is ours to retry."""
 
 
+def remove_folder(path: str) -> None:
+    """Remove a folder whatever a job left in it: folders without permissions, or nested without end."""
+    if path and os.path.exists(path):
+        shutil.rmtree(path, ignore_errors=True)
+    if path and os.path.exists(path):
+        subprocess.run(["chmod", "-R", "u+rwX", path], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(["rm", "-rf", path], check=False, stderr=subprocess.DEVNULL)
+
+
 class Connection:
     """A warm fork server.
 
@@ -34,6 +44,7 @@ class Connection:
     def __init__(self, launched: launch.Launched, preload: tuple[str, ...]) -> None:
         self._process = launched.process
         self._log = launched.log
+        self._scratch = launched.scratch
         self.control = launched.control
         self.preload = preload
         self.jobs = 0
@@ -95,6 +106,7 @@ class Connection:
         with contextlib.suppress(OSError):  # closed already by an earlier call
             os.close(self._log)
         self._log = -1
+        remove_folder(self._scratch)
 
     def kill(self) -> None:
         """End every process of the server now: its namespace goes with bubblewrap, its group by signal."""

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from typing import Any
 
 import attrs
@@ -97,6 +98,7 @@ def _bubblewrap(means: Means, view: layout.Layout) -> list[str]:
             command += ["--tmpfs", path, "--remount-ro", path]
         else:
             command += ["--ro-bind", "/dev/null", path]
+    command += ["--remount-ro", "/"]
     return [*command, "--chdir", "/", "--clearenv", "--"]
 
 
@@ -108,7 +110,9 @@ def _environment() -> dict[str, str]:
     return fixed | threads | {"PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "Agg"}
 
 
-def _setup(means: Means, view: layout.Layout, preload: tuple[str, ...], id_base: int) -> dict[str, Any]:
+def _setup(
+    means: Means, view: layout.Layout, preload: tuple[str, ...], id_base: int, scratch: str
+) -> dict[str, Any]:
     root = os.geteuid() == 0
     system = [*layout.SYSTEM, *layout.SETTINGS, *layout.KERNEL_FACTS]
     return {
@@ -125,13 +129,14 @@ def _setup(means: Means, view: layout.Layout, preload: tuple[str, ...], id_base:
         "preload": list(preload),
         "sys_path": list(view.search),
         "environment": _environment(),
-        "scratch": layout.SCRATCH,
+        "scratch": scratch or layout.SCRATCH,
         "keep_capabilities": 0 if means.namespaces else _capability_to_read(view),
         "other_processes": 0 if root else 8 if means.namespaces else 4096,
         "paths": {
             "devices": list(layout.DEVICES),
             "listed": list(view.libraries),
-            "readable": view.readable(),
+            "readable": view.readable(covered=means.namespaces),
+            "writable": [os.path.dirname(layout.SCRATCH)] if means.namespaces else [scratch],
             "system": system,
             "loaders": _loaders(),
             "tools": ["/usr", "/bin", "/lib", "/lib64"],
@@ -169,11 +174,13 @@ class Launched:
     :param process: the outermost process: bubblewrap, or the supervisor.
     :param control: packet socket to the server.
     :param log: file with what the server itself printed.
+    :param scratch: folder on disk for its jobs' files, where no tmpfs can be made for them.
     """
 
     process: subprocess.Popen[bytes]
     control: socket.socket
     log: int
+    scratch: str
 
 
 def start(means: Means, preload: tuple[str, ...], id_base: int) -> Launched:
@@ -183,6 +190,7 @@ def start(means: Means, preload: tuple[str, ...], id_base: int) -> Launched:
     """
     view = layout.find()
     command = _bubblewrap(means, view) if means.bubblewrap else []
+    scratch = "" if means.namespaces else tempfile.mkdtemp(prefix="ttd-job-")
     mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     log = os.memfd_create("sandbox-log", os.MFD_CLOEXEC)
     try:
@@ -196,14 +204,14 @@ def start(means: Means, preload: tuple[str, ...], id_base: int) -> Launched:
             pass_fds=[theirs.fileno()],
             start_new_session=True,
         )
-        mine.send(json.dumps(_setup(means, view, preload, id_base)).encode())
+        mine.send(json.dumps(_setup(means, view, preload, id_base, scratch)).encode())
     except BaseException:
         mine.close()
         os.close(log)
         raise
     finally:
         theirs.close()
-    return Launched(process, mine, log)
+    return Launched(process, mine, log, scratch)
 
 
 def find_bubblewrap() -> str:

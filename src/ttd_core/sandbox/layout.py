@@ -32,7 +32,7 @@ KERNEL_FACTS = (
 )
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 #: Where a job's own folder appears when it is a tmpfs made for it.
-SCRATCH = "/scratch"
+SCRATCH = "/scratch/job"
 
 
 @attrs.frozen
@@ -54,9 +54,14 @@ class Layout:
     hidden: tuple[str, ...]
     program: str
 
-    def readable(self) -> list[str]:
-        """Every path a Python job may read, hidden ones left out by listing their neighbours."""
+    def readable(self, covered: bool) -> list[str]:
+        """Every path a Python job may read.
+
+        :param covered: whether the hidden ones are covered by mounts; else their neighbours are listed.
+        """
         paths = [*SYSTEM, *SETTINGS, *KERNEL_FACTS, *self.prefix]
+        if covered:
+            return [*paths, *self.libraries]
         hidden = set(self.hidden)
         for folder in self.libraries:
             paths += [entry.path for entry in os.scandir(folder) if entry.path not in hidden]

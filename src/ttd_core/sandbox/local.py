@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import itertools
 import os
 import queue
-import shutil
-import tempfile
 import threading
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -171,15 +167,11 @@ class LocalExecutor:
     def _attempt(self, future: JobFuture, cores: tuple[int, ...], cancel: int, retries: int) -> JobResult:
         job = future.job
         preload = () if isinstance(job, CompileJob | ProgramJob) else (job.preload or self._preload)
-        with contextlib.ExitStack() as stack:
-            scratch = stack.enter_context(self._scratch(job))
-            uid = self._ids.job_id(next(self._numbers))
-            if scratch and uid is not None:
-                os.chown(scratch, uid, uid)
-            task = stack.enter_context(Task(job, self._artifacts, self.level, retries, future.listener))
+        uid = self._ids.job_id(next(self._numbers))
+        with Task(job, self._artifacts, self.level, retries, future.listener) as task:
             connection = self._server(preload)
             try:
-                result, clean = task.run(connection, next(self._numbers), cores, uid, scratch, cancel)
+                result, clean = task.run(connection, next(self._numbers), cores, uid, cancel)
             except ServerLost as error:
                 connection.kill()
                 connection.close()
@@ -192,18 +184,6 @@ class LocalExecutor:
             else:
                 self._keep(connection)
             return result
-
-    @contextlib.contextmanager
-    def _scratch(self, job: Job) -> Iterator[str]:
-        """A folder on disk for a job that wants one where no tmpfs can be made for it."""
-        if not job.limits.scratch or self._means.namespaces:
-            yield ""
-            return
-        folder = tempfile.mkdtemp(prefix="ttd-job-")
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     # -- servers -------------------------------------------------------------------------------------
 

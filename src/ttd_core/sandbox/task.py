@@ -77,7 +77,6 @@ class Task:
         number: int,
         cores: tuple[int, ...],
         uid: int | None,
-        scratch: str,
         cancel: int,
     ) -> tuple[JobResult, bool]:
         """Run the job on a server.
@@ -85,7 +84,6 @@ class Task:
         :param number: of the job, unique in this executor.
         :param cores: the processors it may run on.
         :param uid: its own user id inside, when it gets one.
-        :param scratch: its folder, when the trusted process made it.
         :param cancel: descriptor that becomes readable to end it.
         :return: its result, and whether the server is fit for another.
         :raises ServerLost: when the server dies or misses the deadline.
@@ -100,7 +98,7 @@ class Task:
             "kind": _KINDS[type(job)],
             "limits": attrs.asdict(job.limits),
         }
-        message |= {"cores": list(cores), "uid": uid, "scratch": scratch}
+        message |= {"cores": list(cores), "uid": uid}
         if isinstance(job, CompileJob):
             message |= {"command": list(job.command), "suffix": job.suffix}
         elif isinstance(job, ProgramJob):

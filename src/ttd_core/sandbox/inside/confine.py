@@ -89,8 +89,9 @@ def become(uid: int | None, keep: int) -> None:
 def ruleset(kind: str, paths: dict[str, list[str]]) -> landlock.Ruleset:
     """The Landlock rules of one kind of job.
 
-    :param paths: ``listed`` folders whose names may be read, ``readable`` trees, ``writable`` trees,
-        ``devices``, ``loaders`` that a program needs to start, ``tools`` that a compile job may execute.
+    :param paths: ``listed`` folders whose names may be read, ``readable`` trees, ``writable`` ones,
+        ``devices``, ``system`` folders, ``loaders`` that a program needs to start, ``tools`` that a
+        compile job may execute.
     """
     rules = landlock.Ruleset()
     rules.allow_all(paths["devices"], landlock.READ_FILE | landlock.WRITE_FILE)
@@ -106,15 +107,18 @@ def ruleset(kind: str, paths: dict[str, list[str]]) -> landlock.Ruleset:
     return rules
 
 
-def enforce(layers: Layers, kind: str, rules: landlock.Ruleset | None, program: int = -1) -> None:
+def enforce(layers: Layers, kind: str, rules: int, program: int = -1) -> None:
     """The last step: no new privileges, Landlock, seccomp.
+
+    :param rules: descriptor of the Landlock rules, closed here; not used without that layer.
+    :param program: descriptor that a program job executes.
 
     :raises OSError: when a layer that was found by probing now fails.
     """
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    if layers.landlock and rules is not None:
-        rules.enforce()
-        os.close(rules.descriptor)
+    if layers.landlock:
+        landlock.enforce(rules)
+        os.close(rules)
     if layers.seccomp:
         profile = {"python": "python", "program": "program", "compile": "tools"}[kind]
         seccomp.install(seccomp.assemble(profile, os.getpid(), program))

@@ -57,7 +57,7 @@ def abi() -> int:
 
 
 class Ruleset:
-    """Rules being collected; :meth:`enforce` puts the calling thread under them.
+    """Rules being collected, for :func:`enforce`.
 
     :param filesystem: whether paths are restricted (all of them but those allowed).
     :param scoped: whether signals and abstract sockets are kept inside (ABI 6).
@@ -97,9 +97,10 @@ class Ruleset:
         for path in paths:
             self.allow(path, rights)
 
-    def enforce(self) -> None:
-        """Restrict the calling thread and whatever it starts, for good. Needs ``no_new_privs``.
 
-        :raises OSError: when the kernel refuses.
-        """
-        kernel.raw(_RESTRICT_SELF, self.descriptor, 0)
+def enforce(descriptor: int) -> None:
+    """Put the calling thread, and whatever it starts, under a ruleset for good. Needs ``no_new_privs``.
+
+    :raises OSError: when the kernel refuses.
+    """
+    kernel.raw(_RESTRICT_SELF, descriptor, 0)

@@ -47,6 +47,7 @@ class Server:
         self.setup = setup
         self.layers = confine.Layers(**setup["layers"])
         self.threads: Any = None
+        self.rules: dict[str, int] = {}
         if self.layers.own_pids:
             self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -99,11 +100,12 @@ class Server:
         """Run one job and report how it ended."""
         scratch = self._open_scratch(job)
         keeper = self._enter_own_pids(job["kind"])
+        self._rules(job["kind"])
         trouble, report_trouble = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         started = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            self._become_job(job, [*descriptors, report_trouble], scratch)
+            self._become_job(job, [*descriptors, self._rules(job["kind"]), report_trouble], scratch)
         for descriptor in (*descriptors, report_trouble):
             os.close(descriptor)
         deep = job["kind"] == "compile"
@@ -124,7 +126,7 @@ class Server:
         binary = (
             self._open_binary(scratch) if job["kind"] == "compile" and status == 0 and not reason else None
         )
-        self._close_scratch(scratch)
+        clean = self._close_scratch(scratch) and clean
         report = {
             "job": job["job"],
             "status": status,
@@ -180,22 +182,39 @@ class Server:
             except ProcessLookupError:
                 return
 
+    def _rules(self, kind: str) -> int:
+        """Descriptor of the Landlock rules of a kind of job, made once: only their enforcing is per job."""
+        if kind not in self.rules:
+            made = confine.ruleset(kind, self.setup["paths"]).descriptor if self.layers.landlock else 0
+            self.rules[kind] = made
+        return self.rules[kind]
+
     def _open_scratch(self, job: dict[str, Any]) -> str:
-        """The job's own folder: a tmpfs of exactly its size, or one that the trusted process made."""
+        """The job's own folder: a tmpfs of exactly its size, or one on disk, emptied after each job."""
         size = job["limits"]["scratch"]
         if not size:
             return ""
-        if not self.layers.mounts:
-            return str(job["scratch"])
         path = str(self.setup["scratch"])
         uid = job["uid"] or 0
+        if not self.layers.mounts:
+            if uid:
+                os.chown(path, uid, uid)
+            return path
         options = f"size={size},nr_inodes=65536,mode=700,uid={uid},gid={uid}"
         kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
         return path
 
-    def _close_scratch(self, scratch: str) -> None:
-        if scratch and self.layers.mounts:
+    def _close_scratch(self, scratch: str) -> bool:
+        """Take the folder's contents away.
+
+        :return: whether nothing is left.
+        """
+        if not scratch:
+            return True
+        if self.layers.mounts:
             kernel.umount(scratch, kernel.MNT_DETACH)
+            return True
+        return watch.empty_folder(scratch)
 
     @staticmethod
     def _open_binary(scratch: str) -> int | None:
@@ -223,37 +242,31 @@ class Server:
             os.setsid()
             kept = self._arrange_descriptors(job["kind"], descriptors)
             trouble = kept[-1]
-            rules = self._confine(job, scratch)
+            self._confine(job, scratch)
             if job["kind"] == "python":
-                confine.enforce(self.layers, "python", rules)
+                confine.enforce(self.layers, "python", kept[2])
                 os.close(trouble)
                 python_job.run(kept[0], kept[1], job["limits"]["result"])
             else:
-                self._execute(job, kept, rules)
+                self._execute(job, kept)
         except BaseException as error:  # noqa: BLE001 (reported to the server, which still has to reap)
             os.write(trouble, f"{type(error).__name__}: {error}"[:900].encode())
         finally:
             os._exit(0)
 
-    def _confine(self, job: dict[str, Any], scratch: str) -> Any:
-        """Everything but the last, irrevocable step.
-
-        :return: the Landlock rules to enforce.
-        """
+    def _confine(self, job: dict[str, Any], scratch: str) -> None:
+        """Everything but the last, irrevocable step."""
         kind, limits = job["kind"], job["limits"]
         if job["cores"]:
             os.sched_setaffinity(0, job["cores"])
         if scratch:
             os.environ.update(HOME=scratch, TMPDIR=scratch)
         os.chdir(scratch or "/")
-        paths = self.setup["paths"] | {"writable": [scratch] if scratch else []}
-        rules = confine.ruleset(kind, paths) if self.layers.landlock else None
         if kind == "python":
             self._set_threads(limits["cpus"])
         confine.apply_limits(limits, kind, self.setup["other_processes"])
         confine.become(job["uid"], self.setup["keep_capabilities"] if kind == "python" else 0)
         os.umask(0o077)
-        return rules
 
     @staticmethod
     def _arrange_descriptors(kind: str, descriptors: list[int]) -> list[int]:
@@ -287,17 +300,17 @@ class Server:
             if reconfigure is not None:
                 reconfigure(line_buffering=True)
 
-    def _execute(self, job: dict[str, Any], kept: list[int], rules: Any) -> None:
+    def _execute(self, job: dict[str, Any], kept: list[int]) -> None:
         """Replace this process by the compiler or by the compiled program."""
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         environment = dict(os.environ)
         if job["kind"] == "program":
-            confine.enforce(self.layers, "program", rules, program=kept[0])
+            confine.enforce(self.layers, "program", kept[1], program=kept[0])
             os.execve(kept[0], ["program", *job["arguments"]], environment)
         source = _SOURCE + job["suffix"]
         with open(source, "wb") as file, open(kept[0], "rb", closefd=False) as given:
             file.write(given.read())
         command = [*job["command"], "-o", _BINARY, source]
-        confine.enforce(self.layers, "compile", rules)
+        confine.enforce(self.layers, "compile", kept[1])
         os.execvpe(command[0], command, environment)

@@ -70,7 +70,7 @@ def _stand_in_scope() -> None:
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
     rules = landlock.Ruleset(filesystem=False, network=False)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    rules.enforce()
+    landlock.enforce(rules.descriptor)
     os.close(rules.descriptor)
     try:
         os.kill(os.getppid(), 0)

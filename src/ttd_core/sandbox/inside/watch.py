@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import time
 from typing import Any, NamedTuple
@@ -85,6 +86,20 @@ def folder_bytes(path: str) -> int:
         except OSError:
             continue
     return total
+
+
+def empty_folder(path: str) -> bool:
+    """Remove all that lies in a folder.
+
+    :return: whether it is empty now.
+    """
+    for name in os.listdir(path):
+        below = os.path.join(path, name)
+        if os.path.isdir(below) and not os.path.islink(below):
+            shutil.rmtree(below, ignore_errors=True)
+        else:
+            os.unlink(below)
+    return not os.listdir(path)
 
 
 class Watch:
