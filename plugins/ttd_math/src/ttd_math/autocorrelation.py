@@ -18,7 +18,7 @@ from ttd_core.certificate import Certificate
 from ttd_core.problem import Baseline, option
 from ttd_core.types import Reward, State
 from ttd_math import certify, exact, svg
-from ttd_math.base import MathOptions, MathProblem, text_of
+from ttd_math.base import MathOptions, MathProblem, at_least_min_values, text_of
 from ttd_math.convolution import autoconvolution, first_interval, second_interval
 from ttd_math.plain import Floats, not_finite, plain_vector
 from ttd_math.rounding import score_from
@@ -74,7 +74,7 @@ class SequenceOptions(MathOptions):
     """Options of ``ac1`` and ``ac2``."""
 
     min_values: int = option(1000, "fewest heights", validator=attrs.validators.ge(1))
-    max_values: int = option(100_000, "most heights", validator=attrs.validators.ge(1))
+    max_values: int = option(100_000, "most heights", validator=at_least_min_values)
 
 
 class Autocorrelation(MathProblem):

@@ -17,10 +17,6 @@ from ttd_core.problem import Options, Problem, option
 from ttd_core.types import State
 
 
-def _one_of(*names: str) -> Any:
-    return attrs.validators.in_(names)
-
-
 @attrs.frozen
 class MathOptions(Options):
     """Options of every problem of this plugin."""
@@ -28,8 +24,14 @@ class MathOptions(Options):
     program: str = option(
         "short",
         "the starting program: 'short' (a small model can retype it) or 'strong' (our best method)",
-        validator=_one_of("short", "strong"),
+        validator=attrs.validators.in_(("short", "strong")),
     )
+
+
+def at_least_min_values(options: Any, attribute: attrs.Attribute[int], value: int) -> None:
+    """Validator of a ``max_values`` option declared after ``min_values``."""
+    if value < options.min_values:
+        raise ValueError(f"{attribute.name} = {value} is below min_values = {options.min_values}")
 
 
 def text_of(folder: str, name: str) -> str:

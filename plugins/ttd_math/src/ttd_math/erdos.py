@@ -20,7 +20,7 @@ from ttd_core.certificate import Certificate
 from ttd_core.problem import Baseline, option
 from ttd_core.types import Reward, State
 from ttd_math import certify, exact, svg
-from ttd_math.base import MathOptions, MathProblem, text_of
+from ttd_math.base import MathOptions, MathProblem, at_least_min_values, text_of
 from ttd_math.plain import Floats, not_finite, plain_vector
 from ttd_math.rounding import ROUNDOFF, Interval, score_from
 
@@ -34,13 +34,14 @@ def overlap_interval(h: Floats) -> Interval:
     """An interval around C5 = (2/n) max of the full correlation of h with 1 - h, by direct sums.
 
     Every product is non-negative for heights in [0, 1], so the relative error of each entry, and of the
-    largest, is at most k u / (1 - k u) with k = n + 3: below 1.2e-13 for n = 1000. At these sizes an FFT
-    would be no faster, and its error would not be relative to the entry.
+    largest, is at most k u / (1 - k u) with k = n + 3, and five more cover the rounding of the interval's own
+    ends: below 1.2e-13 for n = 1000. At these sizes an FFT would be no faster, and its error would not be
+    relative to the entry.
 
     :param h: float64 [n], heights in [0, 1].
     """
     bound = float(np.correlate(h, 1.0 - h, mode="full").max() * 2.0 / h.size)
-    error = (h.size + 3) * ROUNDOFF
+    error = (h.size + 8) * ROUNDOFF
     error /= 1.0 - error
     return Interval(bound * (1.0 - error), bound * (1.0 + error))
 
@@ -103,7 +104,7 @@ class ErdosOptions(MathOptions):
     """Options of ``erdos``."""
 
     min_values: int = option(2, "fewest heights", validator=attrs.validators.ge(2))
-    max_values: int = option(1000, "most heights", validator=attrs.validators.ge(2))
+    max_values: int = option(1000, "most heights", validator=at_least_min_values)
 
 
 class Erdos(MathProblem):
