@@ -23,6 +23,7 @@ COMMANDS = {
 
 
 @click.command(
+    "ttd",
     cls=TtdGroup,
     lazy=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},

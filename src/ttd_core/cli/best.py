@@ -12,29 +12,35 @@ import click
 from ttd_core import registry
 from ttd_core.cli.folders import existing_folder, runs_dir_option, stored_config
 from ttd_core.cli.output import json_option, print_json, table
+from ttd_core.problem import Problem
 from ttd_core.run.reading import RunReader
+from ttd_core.run.select import Rechecked
 from ttd_core.run.select import recheck as recheck_states
 
 _TIMES = re.compile(r"^([1-9]\d*)x([1-9]\d*)$")
 
 
-class _Recheck(click.ParamType):
-    name = "COUNTxTIMES"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        """``20x3`` as two numbers."""
-        match = _TIMES.match(str(value))
-        if match is None:
-            self.fail(f"{value!r} is not COUNTxTIMES, such as 20x3", param, ctx)
-        return int(match[1]), int(match[2])
+def _count_and_times(
+    ctx: click.Context, parameter: click.Parameter, text: str | None
+) -> tuple[int, int] | None:
+    """``20x3`` as two numbers."""
+    if text is None:
+        return None
+    match = _TIMES.match(text)
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not COUNTxTIMES, such as 20x3", ctx, parameter)
+    return int(match[1]), int(match[2])
 
 
 @click.command("best")
 @click.argument("run_name", metavar="RUN")
 @click.option("--count", type=click.IntRange(min=1), default=5, show_default=True, help="How many to show.")
-@click.option("--recheck", type=_Recheck(), help="Evaluate the best COUNT again, TIMES times each.")
+@click.option(
+    "--recheck",
+    metavar="COUNTxTIMES",
+    callback=_count_and_times,
+    help="Evaluate the best COUNT again, TIMES times each.",
+)
 @runs_dir_option
 @json_option
 def best(
@@ -56,15 +62,24 @@ def best(
     if recheck is None:
         found = _kept(folder, count)
         header = ["rank", "node", "step", problem.metric]
-        rows = [(row["rank"], row["node"], row["step"], problem.format_score(row["score"])) for row in found]
+        rows = [[row["rank"], row["node"], row["step"], problem.format_score(row["score"])] for row in found]
     else:
-        found = [attrs.asdict(each) for each in recheck_states(folder, *recheck)]
-        header = ["rank", "node", "valid", f"mean {problem.metric}", "first"]
-        rows = []
+        rechecked = recheck_states(folder, *recheck)
+        found = [attrs.asdict(each) for each in rechecked]
+        header = ["rank", "node", "step", f"mean {problem.metric}", "spread", "valid", "first", "failures"]
+        rows = [_row(problem, each) for each in rechecked]
     if as_json:
         print_json(found)
     else:
         click.echo(table(header, rows) if rows else "no valid state yet")
+
+
+def _row(problem: Problem, each: Rechecked) -> list[Any]:
+    mean = "-" if each.mean is None else problem.format_score(each.mean)
+    spread = "-" if each.mean is None else f"{each.spread:.2g}"
+    valid = f"{each.valid}/{each.times}"
+    failures = "; ".join(each.messages)
+    return [each.rank, each.node, each.step, mean, spread, valid, problem.format_score(each.first), failures]
 
 
 def _kept(folder: pathlib.Path, count: int) -> list[dict[str, Any]]:

@@ -14,9 +14,13 @@ import attrs
 import click
 
 from ttd_core.cli.output import json_option, print_json
+from ttd_core.config import RunConfig
 from ttd_core.entries import PLUGINS, PROBLEMS, clashes, entries
-from ttd_core.errors import EnvironmentLacksError, one_line
+from ttd_core.errors import EnvironmentLacksError, TtdError, one_line
+from ttd_core.hooks import Hooks
 from ttd_core.registry import load_all
+from ttd_core.run.backends import open_executor
+from ttd_core.sandbox.base import PythonJob
 
 #: Optional extras, by what they bring in.
 EXTRAS = {
@@ -131,13 +135,19 @@ def storage() -> Iterator[Finding]:
 
 
 def sandbox() -> Iterator[Finding]:
-    """Each layer of the sandbox, tried out, and the level they add up to."""
-    from ttd_core.sandbox.probe import probe  # noqa: PLC0415 - starts processes' worth of system code
-
-    report = probe()
-    for layer in report.layers:
-        yield Finding("sandbox", layer.name, "ok" if layer.works else "absent", layer.detail)
-    yield Finding("sandbox", "level", "ok", str(report.level))
+    """The level this machine forms, and a job that really ran in it."""
+    try:
+        with open_executor(Hooks(), RunConfig()) as executor:
+            result = executor.run(PythonJob(source="def run():\n    return 1\n", entry="run"))
+            level = str(executor.level)
+    except TtdError as error:
+        yield Finding("sandbox", "level", "failed", str(error))
+        return
+    yield Finding("sandbox", "level", "ok", level)
+    if result.ok and result.value == 1:
+        yield Finding("sandbox", "trial job", "ok", f"ran in {1000 * result.wall_s:.1f} ms")
+    else:
+        yield Finding("sandbox", "trial job", "failed", f"{result.status}: {result.message}")
 
 
 def _torch() -> Finding:

@@ -7,18 +7,20 @@ from typing import Any
 
 import attrs
 import click
+import numpy as np
 
 from ttd_core import config as configs
 from ttd_core import registry
 from ttd_core.cli.output import json_option, print_json
-from ttd_core.cli.parameters import option_option, problem_options
+from ttd_core.cli.parameters import option_option, problem_options, sandbox_option
 from ttd_core.cli.tally import compare_with_published
 from ttd_core.errors import UsageError
 from ttd_core.hooks import Hooks
 from ttd_core.problem import Problem
 from ttd_core.run.backends import open_executor
 from ttd_core.run.evaluate import evaluate_action, evaluate_state
-from ttd_core.types import Action, State, Verdict
+from ttd_core.run.seeds import score_seeds
+from ttd_core.types import Action, Verdict
 
 #: File name suffixes that hold a construction; any other file is a program.
 CONSTRUCTIONS = frozenset([".json", ".npy", ".npz", ".h5ad", ".csv", ".txt"])
@@ -28,15 +30,16 @@ CONSTRUCTIONS = frozenset([".json", ".npy", ".npz", ".h5ad", ".csv", ".txt"])
 @click.argument("problem_name", metavar="PROBLEM")
 @click.argument("file", type=click.Path(path_type=pathlib.Path))
 @option_option
-@click.option("--sandbox", type=click.Choice(["best", "strong", "standard", "unprotected"]), default="best")
+@sandbox_option
 @json_option
 def evaluate(
-    problem_name: str, file: pathlib.Path, options: tuple[str, ...], sandbox: str, as_json: bool
+    problem_name: str, file: pathlib.Path, options: tuple[str, ...], sandbox: str | None, as_json: bool
 ) -> int:
     """Judge a program or a construction from a file.
 
     A .json or .npy file is read as a construction and checked as it is; anything else is a program, which
-    runs in the sandbox. Exit code 0 when valid, 1 when refused.
+    runs in the sandbox from the first start state of a run with seed 0. Exit code 0 when valid, 1 when
+    refused.
 
     \b
     Example:
@@ -48,10 +51,11 @@ def evaluate(
     if file.suffix.lower() in CONSTRUCTIONS:
         verdict = evaluate_state(hooks, problem.read_construction(file))
     else:
-        config = configs.load(problem_name, overrides={"sandbox.level": sandbox})
+        action = Action(read_program(file), problem.language)
+        config = configs.load(problem_name, overrides={"sandbox.level": sandbox} if sandbox else {})
         with open_executor(hooks, config) as executor:
-            action = Action(read_program(file), problem.language)
-            verdict = evaluate_action(hooks, State(), action, executor.run)
+            start, _ = score_seeds(hooks, np.random.default_rng(0), 1, executor.run)[0]
+            verdict = evaluate_action(hooks, start, action, executor.run)
     print_json(as_facts(problem, verdict)) if as_json else click.echo(as_text(problem, verdict))
     return 0 if verdict.ok else 1
 

@@ -76,8 +76,7 @@ class TtdGroup(click.Group):
             error.show()
             code = error.exit_code
         except click.UsageError as error:
-            hint = f" See: {error.ctx.command_path} --help" if error.ctx else ""
-            complain(f"{error.format_message()}{hint}")
+            complain(_with_hint(error))
             code = error.exit_code
         except click.ClickException as error:
             complain(error.format_message())
@@ -148,6 +147,14 @@ class TtdGroup(click.Group):
                 self.add_command(command, name)
         for failure in failures:
             complain(str(failure), "warning")
+
+
+def _with_hint(error: click.UsageError) -> str:
+    message = error.format_message().rstrip()
+    if error.ctx is None:
+        return message
+    stop = "" if message.endswith((".", "?", "!")) else "."
+    return f"{message}{stop} See: {error.ctx.command_path} --help"
 
 
 def _leave_closed_pipe() -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
+from ttd_core.config import SandboxConfig
 from ttd_core.settings import parse_assignment
 
 #: ``-o KEY=VALUE``: the problem's own options.
@@ -26,6 +28,13 @@ set_option: Callable[[Any], Any] = click.option(
     multiple=True,
     metavar="KEY=VALUE",
     help="Any key of the config, such as learn.kl_coefficient=0.01. Repeatable.",
+)
+
+#: ``--sandbox LEVEL``: what the config's ``sandbox.level`` takes.
+sandbox_option: Callable[[Any], Any] = click.option(
+    "--sandbox",
+    type=click.Choice(typing.get_args(typing.get_type_hints(SandboxConfig)["level"])),
+    help="Least isolation to accept.",
 )
 
 

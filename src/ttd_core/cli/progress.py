@@ -57,8 +57,6 @@ class Progress:
             self._go_live()
         elif kind == "step_finished":
             self._say(step_line(self.tally.problem, event, self.tally.steps))
-        elif kind == "run_finished":
-            self._say(f"best {self.tally.standing()}")
 
     def _title(self) -> str:
         tally = self.tally

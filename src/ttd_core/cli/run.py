@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pathlib
 import sys
-import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +14,10 @@ from ttd_core import registry
 from ttd_core.cli.folders import existing_folder, new_folder, runs_dir_option, stored_config
 from ttd_core.cli.group import INTERRUPTED
 from ttd_core.cli.output import complain, json_option, print_json, table
-from ttd_core.cli.parameters import option_option, problem_options, set_option
+from ttd_core.cli.parameters import option_option, problem_options, sandbox_option, set_option
 from ttd_core.cli.progress import Progress
 from ttd_core.cli.tally import compare_with_published
+from ttd_core.hooks import Hooks
 from ttd_core.problem import Problem
 from ttd_core.run.loop import RunResult, resume_run, start_run
 
@@ -32,7 +32,6 @@ FLAGS = {
     "executor": "sandbox.executor",
     "sandbox": "sandbox.level",
 }
-_LEVELS = typing.get_args(typing.get_type_hints(configs.SandboxConfig)["level"])
 
 quiet_option: Callable[[Any], Any] = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 
@@ -56,7 +55,7 @@ def _print_settings(ctx: click.Context, _parameter: click.Parameter, asked: bool
 @click.option("--variant", type=click.Choice(list(configs.VARIANTS)), help="Named set of choices.")
 @click.option("--policy", help="Policy backend.")
 @click.option("--executor", help="Executor backend.")
-@click.option("--sandbox", type=click.Choice(_LEVELS), help="Least isolation to accept.")
+@sandbox_option
 @click.option("--name", help="Name of the run folder; default: problem and time.")
 @runs_dir_option
 @click.option(
@@ -144,6 +143,8 @@ def _follow(
     go: Callable[[list[Any]], RunResult],
 ) -> int:
     """Run with progress, then say what came of it; the exit code."""
+    for failure in Hooks(problem).failures:
+        complain(str(failure), "warning")
     try:
         with Progress(problem, sys.stderr if as_json else sys.stdout, quiet) as progress:
             result = go([progress])

@@ -115,8 +115,7 @@ def step_line(problem: Problem, event: Mapping[str, Any], steps: int) -> str:
     parts.append(f"reward mean {event['mean_value']:.6g}")
     if event["best_value"] is not None:
         parts[-1] += f" best {event['best_value']:.6g}"
-    if event["best_score"] is not None:
-        parts.append(_score_part(problem, event["best_score"], metrics))
+    parts += _scores(problem, event["best_score"], metrics)
     for key, label, form in (
         ("kl", "KL", ".3g"),
         ("advantage_std", "advantage std", ".3g"),
@@ -137,13 +136,25 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _score_part(problem: Problem, score: float, metrics: Mapping[str, Any]) -> str:
-    start, gain = metrics.get("score_start"), metrics.get("score_gain")
-    text = f"score {problem.format_score(score)}"
-    if start is None:
-        return text
-    gained = f", gain {gain:+.3g}" if gain is not None else ""
-    return f"{text} (start {problem.format_score(start)}{gained})"
+def _scores(problem: Problem, best: float | None, metrics: Mapping[str, Any]) -> list[str]:
+    """The step's best score beside its start's, and the best from a program that repeats nothing."""
+    parts = []
+    start = metrics.get("score_start")
+    if best is not None:
+        notes = [] if start is None else [f"start {problem.format_score(start)}"]
+        notes += _gain(metrics.get("score_gain"))
+        parts.append(f"score {problem.format_score(best)}" + (f" ({', '.join(notes)})" if notes else ""))
+    novel = metrics.get("score_novel")
+    if novel is not None and novel != best:
+        notes = _gain(metrics.get("gain_novel"))
+        parts.append(
+            f"new program {problem.format_score(novel)}" + (f" ({', '.join(notes)})" if notes else "")
+        )
+    return parts
+
+
+def _gain(gain: float | None) -> list[str]:
+    return [] if gain is None else [f"gain {gain:+.3g}"]
 
 
 def _percent(part: int, whole: int) -> str:

@@ -1,0 +1,79 @@
+"""``ttd eval``: constructions and programs judged as a rollout is."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+
+
+def write(name: str, content: str) -> str:
+    pathlib.Path(name).write_text(content)
+    return name
+
+
+def test_a_construction(ttd, summing) -> None:
+    result = ttd("eval", "sum", write("good.json", "[1.0, 1.0, 0.75]"))
+    assert result.exit_code == 0
+    assert result.stdout == ("sum: valid; sum 2.75 (above the published 2.5 of somebody by 0.25: better)\n")
+
+
+def test_json(ttd, summing) -> None:
+    facts = json.loads(ttd("eval", "sum", write("good.json", "[1.0, 0.5, 0.75]"), "--json").stdout)
+    assert (facts["status"], facts["score"], facts["reward"], facts["better"]) == ("ok", 2.25, 2.25, False)
+    assert facts["metrics"] == {"count": 3}
+    assert facts["best_published"] == {"label": "somebody", "score": 2.5, "source": "a paper"}
+
+
+def test_an_invalid_construction_is_exit_code_1(ttd, summing) -> None:
+    result = ttd("eval", "sum", write("bad.json", "[2.0, 0.5, 0.5]"))
+    assert (result.exit_code, result.stdout) == (1, "sum: invalid: number 2.0 is not in [0, 1]\n")
+    facts = json.loads(ttd("eval", "sum", "bad.json", "--json").stdout)
+    assert (facts["status"], facts["score"], facts["better"]) == ("invalid", None, False)
+
+
+def test_options_count(ttd, summing) -> None:
+    assert ttd("eval", "sum", write("two.json", "[0.5, 0.5]"), "-o", "size=2").exit_code == 0
+    assert ttd("eval", "sum", "two.json").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.json", None, "none.json: cannot be read: No such file or directory"),
+        ("none.py", None, "none.py: cannot be read: No such file or directory"),
+        ("torn.json", "[1.0,", "torn.json"),
+        ("text.json", '["a"]', "text.json: not a construction of sum"),
+    ],
+)
+def test_files_that_cannot_be_read(ttd, summing, name, content, message) -> None:
+    if content is not None:
+        write(name, content)
+    result = ttd("eval", "sum", name)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"error: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_program_that_is_not_text(ttd, summing) -> None:
+    pathlib.Path("binary.py").write_bytes(b"\xff\xfe")
+    result = ttd("eval", "sum", "binary.py")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: binary.py: not a text file; a program is UTF-8 text\n",
+    )
+
+
+def test_programs_run_in_the_sandbox(ttd, summing) -> None:
+    program = write("good.py", "def run(seed, budget_s, **kwargs):\n    return [1.0, 1.0, 1.0]\n")
+    facts = json.loads(ttd("eval", "sum", program, "--json").stdout)
+    assert (facts["status"], facts["score"], facts["better"]) == ("ok", 3.0, True)
+    assert facts["level"] in ("strong", "standard")
+    assert facts["seconds"] > 0
+    result = ttd(
+        "eval", "sum", write("crash.py", "def run(**kwargs):\n    print('so far')\n    return 1 / 0\n")
+    )
+    assert result.exit_code == 1
+    assert "sum: crash: ZeroDivisionError" in result.stdout
+    assert "so far" in result.stdout

@@ -1,0 +1,51 @@
+"""``ttd list-problems``."""
+
+from __future__ import annotations
+
+import json
+
+
+def row(ttd, name: str, *flags: str) -> dict:
+    result = ttd("list-problems", "--json", *flags)
+    assert result.exit_code == 0
+    return {each["name"]: each for each in json.loads(result.stdout)}[name]
+
+
+def test_json_and_table_agree(ttd, summing) -> None:
+    expected = {"name": "sum", "distribution": "ttd-sum", "version": "2.1", "class": "sum_problem:Sum"}
+    assert row(ttd, "sum") == expected
+    lines = ttd("list-problems").stdout.splitlines()
+    assert lines[0].split() == ["NAME", "DISTRIBUTION", "VERSION"]
+    assert ["sum", "ttd-sum", "2.1"] in [line.split() for line in lines]
+
+
+def test_load_tells_more(ttd, summing) -> None:
+    loaded = row(ttd, "sum", "--load")
+    assert (loaded["title"], loaded["metric"], loaded["direction"]) == ("Make a sum large", "sum", "max")
+    assert loaded["best_published"] == 2.5
+    assert "sum    ttd-sum" in ttd("list-problems", "--load").stdout.replace("cp", "")
+
+
+def test_load_reports_what_fails_on_its_own_line(ttd, summing, install) -> None:
+    install("broken", {"broken_listing": "raise ValueError('no')"}, problems={"bad": "broken_listing:Bad"})
+    result = ttd("list-problems", "--load")
+    assert result.exit_code == 0
+    assert "Make a sum large" in result.stdout
+    assert result.stderr.splitlines() == [
+        "error: plugin bad (broken 1.0): import: ValueError: no (broken_listing.py:1)"
+    ]
+    assert row(ttd, "bad", "--load")["error"].startswith("plugin bad (broken 1.0)")
+    assert "bad" in ttd("list-problems").stdout
+
+
+def test_a_clash_names_both(ttd, summing, install, problem_source) -> None:
+    install("other-sum", {"other_sum": problem_source}, problems={"sum": "other_sum:Sum"})
+    result = ttd("list-problems")
+    assert result.exit_code == 3
+    assert "error: 'sum' is claimed by other-sum 1.0 and ttd-sum 2.1; uninstall all but one" in result.stderr
+
+
+def test_nothing_installed(ttd, monkeypatch) -> None:
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [])
+    assert ttd("list-problems").stdout == "no problem is installed; try: pip install ttd-math\n"
+    assert json.loads(ttd("list-problems", "--json").stdout) == []

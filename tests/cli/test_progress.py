@@ -1,0 +1,201 @@
+"""What progress says: the tally's arithmetic, the lines, and the live view drawn for real."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from ttd_core.cli.progress import Progress
+from ttd_core.cli.tally import Tally, compare_with_published, duration, step_line
+from ttd_core.problem import Baseline, Problem
+from ttd_core.run import events
+from ttd_core.types import Reward
+
+
+class Bound(Problem):
+    name = "bound"
+    title = "A bound"
+    metric = "bound"
+    direction = "min"
+    baselines = (Baseline("humans", 0.381), Baseline("machines", 0.380876))
+
+    def task(self):
+        return "x"
+
+    def construct(self, value):
+        return {}
+
+    def check(self, state):
+        return []
+
+    def reward(self, state):
+        return Reward(1.0, 1.0)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def started(step: int = 0) -> dict:
+    return events.run_started(
+        run="runs/x", problem="bound", policy="a model", step=step, steps=10, groups=2, group_size=4
+    )
+
+
+def sampled(tokens: int = 50) -> dict:
+    return events.rollout_sampled(step=1, group=0, index=0, tokens=tokens, stop="stop")
+
+
+def judged(score: float | None) -> dict:
+    return events.rollout_evaluated(
+        step=1,
+        group=0,
+        index=0,
+        status="ok" if score is not None else "crash",
+        message="",
+        value=None if score is None else 1 / score,
+        score=score,
+        seconds=1.0,
+    )
+
+
+def finished(step: int = 1, seconds: float = 20.0, **metrics: float) -> dict:
+    return events.step_finished(
+        step=step,
+        rollouts=8,
+        valid=5,
+        mean_value=1.25,
+        best_value=2.5,
+        best_score=0.4,
+        metrics=metrics,
+        seconds=seconds,
+    )
+
+
+def test_tally_counts_and_estimates() -> None:
+    clock = Clock()
+    tally = Tally(Bound(), clock)
+    assert (tally.seconds_left, tally.tokens_per_second) == (None, None)
+    assert tally.standing() == "no valid bound yet"
+    tally.feed(started())
+    tally.feed(events.step_started(step=1, starts=[0, 1]))
+    clock.now += 10
+    tally.feed(sampled())
+    tally.feed(sampled())
+    tally.feed(judged(0.5))
+    tally.feed(judged(None))
+    assert (tally.sampled, tally.evaluated, tally.valid, tally.per_step) == (2, 2, 1, 8)
+    assert tally.tokens_per_second == 10.0
+    assert tally.best == 0.5
+    assert tally.seconds_left == 10 * 8 / 2 * 10 - 10  # two of eight in 10 s, ten steps to go
+    tally.feed(finished(step=1, seconds=20.0))
+    assert (tally.done, tally.best, tally.seconds_left) == (1, 0.4, 180.0)
+    tally.feed(events.step_started(step=2, starts=[0, 1]))
+    clock.now += 5
+    assert tally.seconds_left == 175.0
+    assert (tally.sampled, tally.evaluated, tally.valid, tally.tokens) == (0, 0, 0, 0)
+
+
+def test_tally_takes_the_runs_best_after_a_resume() -> None:
+    tally = Tally(Bound())
+    tally.feed(started(step=3))
+    tally.feed(finished(step=4, run_score_best=0.39))
+    assert tally.best == 0.39
+
+
+@pytest.mark.parametrize(
+    ("score", "text"),
+    [
+        (0.3808753232, "0.3808753232 (below the published 0.380876 of machines by 6.77e-07: better)"),
+        (0.4, "0.4 (above the published 0.380876 of machines by 0.0191: worse)"),
+        (0.380876, "0.380876 (equal to the published 0.380876 of machines)"),
+    ],
+)
+def test_compare_with_published(score: float, text: str) -> None:
+    assert compare_with_published(Bound(), score) == text
+
+
+def test_step_line_says_everything() -> None:
+    line = step_line(
+        Bound(),
+        finished(
+            score_start=0.42,
+            score_gain=0.02,
+            score_novel=0.41,
+            gain_novel=0.01,
+            kl=0.00123,
+            advantage_std=1.5,
+            repeat_share=0.25,
+            tokens_per_s=812.3,
+        ),
+        50,
+    )
+    assert line == (
+        "step 1/50  valid 5/8 (62%)  reward mean 1.25 best 2.5  score 0.4 (start 0.42, gain +0.02)  "
+        "new program 0.41 (gain +0.01)  KL 0.00123  advantage std 1.5  repeats 25%  tokens/s 812  20.0 s"
+    )
+
+
+def test_step_line_of_a_step_without_success() -> None:
+    event = finished() | {"best_value": None, "best_score": None, "valid": 0, "mean_value": 0.0}
+    assert step_line(Bound(), event, 3) == "step 1/3  valid 0/8 (0%)  reward mean 0  20.0 s"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "-"), (0.4, "0:00"), (59.6, "1:00"), (125, "2:05"), (3723, "1:02:03")]
+)
+def test_duration(seconds: float | None, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def play(progress: Progress) -> None:
+    with progress:
+        for event in (
+            started(),
+            events.step_started(step=1, starts=[0]),
+            sampled(),
+            judged(0.5),
+            finished(),
+            events.run_finished(step=1, best_value=2.5, best_score=0.4, seconds=1.0),
+        ):
+            progress.ttd_event(event)
+
+
+def test_plain_lines() -> None:
+    stream = io.StringIO()
+    play(Progress(Bound(), stream))
+    assert stream.getvalue().splitlines() == [
+        "runs/x: bound with a model, 10 steps of 8 rollouts",
+        "step 1/10  valid 5/8 (62%)  reward mean 1.25 best 2.5  score 0.4  20.0 s",
+    ]
+
+
+def test_quiet() -> None:
+    stream = io.StringIO()
+    progress = Progress(Bound(), stream, quiet=True)
+    play(progress)
+    assert stream.getvalue() == ""
+    assert progress.tally.best == 0.4
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_live_view_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    stream = Terminal()
+    play(Progress(Bound(), stream))
+    text = stream.getvalue()
+    for piece in ("sampled", "evaluated", "1/8", "time left", "tokens/s"):
+        assert piece in text
+    assert "step 1/10  valid 5/8 (62%)" in text
+    assert "0.4 (above the published 0.380876 of machines by 0.0191: worse)" in text
+    assert "\x1b[?25h" in text  # the cursor is shown again

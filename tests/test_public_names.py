@@ -1,0 +1,126 @@
+"""The public names and the command line's options are promises: a change here is a change for users."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+import pytest
+
+import ttd_core
+from ttd_core.cli import COMMANDS, main
+
+NAMES = [
+    "Action",
+    "Artifact",
+    "Baseline",
+    "CompileJob",
+    "Completion",
+    "ConfigError",
+    "EnvironmentLacksError",
+    "Execute",
+    "Executor",
+    "Group",
+    "Job",
+    "JobResult",
+    "Level",
+    "Limits",
+    "Message",
+    "ModelUnavailableError",
+    "Options",
+    "PluginError",
+    "Policy",
+    "Problem",
+    "ProgramJob",
+    "PythonJob",
+    "RegistryClashError",
+    "ResumeError",
+    "Reward",
+    "Rollout",
+    "RunConfig",
+    "Sample",
+    "SamplingParams",
+    "SandboxUnavailableError",
+    "ScoredState",
+    "Sequences",
+    "State",
+    "Status",
+    "StopReason",
+    "StorageError",
+    "Trainer",
+    "TtdError",
+    "UnknownProblemError",
+    "UsageError",
+    "Verdict",
+    "hookimpl",
+    "option",
+]
+
+#: Arguments and options of each command of this package's own.
+OPTIONS = {
+    "list-problems": "--json --load",
+    "show": "PROBLEM --json --option --program --prompt -o",
+    "run": (
+        "PROBLEM --config --executor --group-size --groups --json --list-settings --model --name --option "
+        "--policy --quiet --runs-dir --sandbox --seed --set --steps --variant -o -q"
+    ),
+    "resume": "RUN --json --quiet --runs-dir --set --steps -q",
+    "best": "RUN --count --json --recheck --runs-dir",
+    "eval": "PROBLEM FILE --json --option --sandbox -o",
+    "doctor": "--json",
+}
+
+
+def test_public_names() -> None:
+    assert sorted(ttd_core.__all__) == sorted(NAMES)
+    assert ttd_core.__all__ == sorted(ttd_core.__all__)
+    assert set(NAMES) <= set(dir(ttd_core))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_public_name_comes_from_one_home(name: str) -> None:
+    value = getattr(ttd_core, name)
+    assert value is getattr(ttd_core, name)
+
+
+def test_a_name_that_is_not_public() -> None:
+    with pytest.raises(AttributeError, match="module 'ttd_core' has no attribute 'Nothing'"):
+        ttd_core.Nothing  # noqa: B018
+    with pytest.raises(ImportError):
+        importlib.import_module("ttd_core.nothing")
+
+
+def test_commands() -> None:
+    assert set(OPTIONS) <= set(COMMANDS)
+    assert set(COMMANDS) <= set(OPTIONS) | {"certify"}
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_command_options(name: str) -> None:
+    command = COMMANDS[name].load()
+    names = []
+    for parameter in command.params:
+        if isinstance(parameter, click.Argument):
+            names.append(parameter.metavar or str(parameter.name).upper())
+        else:
+            names += parameter.opts
+    arguments = [each for each in names if not each.startswith("-")]
+    assert " ".join([*arguments, *sorted(set(names) - set(arguments))]) == OPTIONS[name]
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_every_command_prints_json_and_its_help_has_an_example(name: str) -> None:
+    command = COMMANDS[name].load()
+    assert "--json" in OPTIONS[name]
+    text = command.get_help(click.Context(command, info_name=name))
+    assert "Example:" in text
+    assert f"ttd {name}" in text
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_the_listed_help_is_the_commands_own(name: str) -> None:
+    assert COMMANDS[name].load().get_short_help_str(200) == COMMANDS[name].help
+
+
+def test_the_entry_point_is_the_group() -> None:
+    assert isinstance(main, click.Group)
