@@ -72,11 +72,11 @@ def packing(name: str, centers: Floats, radii: Floats) -> Certificate:
 
     :param centers: float64 [n, 2].
     :param radii: float64 [n], valid within the tolerance.
-    :raises CertificateError: when a radius would become negative.
+    :raises CertificateError: when no shrink helps: a center lies outside the square.
     """
     shrink = least_shrink(centers, radii)
-    shrunk = [Fraction(radius) - shrink for radius in radii.tolist()]
-    if min(shrunk) < 0 or not strictly_valid(centers, shrunk):
+    shrunk = [max(Fraction(0), Fraction(radius) - shrink) for radius in radii.tolist()]
+    if not strictly_valid(centers, shrunk):
         raise CertificateError(f"no common shrink makes this packing of {name} strictly valid")
     return Certificate(
         problem=name,
@@ -91,6 +91,9 @@ def packing(name: str, centers: Floats, radii: Floats) -> Certificate:
 def least_shrink(centers: Floats, radii: Floats) -> Fraction:
     """The least multiple of 2^-120, at least 0, by which every radius must shrink for strict validity.
 
+    A radius smaller than the shrink becomes 0, so of two circles at distance d with radii a <= b the shrink
+    is at least (a + b - d) / 2 where that is at most a, and b - d otherwise.
+
     :param centers: float64 [n, 2].
     :param radii: float64 [n].
     """
@@ -101,7 +104,9 @@ def least_shrink(centers: Floats, radii: Floats) -> Fraction:
         worst = max(worst, sizes[index] - wall)
         for other in range(index):
             apart = exact.square_root_below(exact.squared_distance(point, centers[other]), SHRINK_BITS + 2)
-            worst = max(worst, (sizes[index] + sizes[other] - apart) / 2)
+            small, large = sorted((sizes[index], sizes[other]))
+            both = (small + large - apart) / 2
+            worst = max(worst, both if both <= small else large - apart)
     unit = 1 << SHRINK_BITS
     return Fraction(-((-worst.numerator * unit) // worst.denominator), unit)
 
