@@ -101,6 +101,19 @@ def test_tally_counts_and_estimates() -> None:
     assert (tally.sampled, tally.evaluated, tally.valid, tally.tokens) == (0, 0, 0, 0)
 
 
+def test_phases() -> None:
+    tally = Tally(Bound())
+    tally.feed(started())
+    assert tally.phase == "starting"
+    tally.feed(events.step_started(step=1, starts=[0]))
+    assert tally.phase == "sampling and evaluating"
+    for _ in range(8):
+        tally.feed(judged(0.5))
+    assert tally.phase == "learning"
+    tally.feed(finished(step=10))
+    assert tally.phase == "done"
+
+
 def test_tally_takes_the_runs_best_after_a_resume() -> None:
     tally = Tally(Bound())
     tally.feed(started(step=3))

@@ -100,6 +100,7 @@ class _View:
         share = f"{tally.valid / tally.evaluated:.0%}" if tally.evaluated else "-"
         speed = tally.tokens_per_second
         facts = Table.grid(padding=(0, 2))
+        facts.add_row("now", tally.phase)
         facts.add_row("valid", share)
         facts.add_row("best", tally.standing())
         facts.add_row("tokens/s", f"{speed:.0f}" if speed else "-")

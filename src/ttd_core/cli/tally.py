@@ -78,6 +78,13 @@ class Tally:
             return None
         return max(0.0, self._elapsed() * self.per_step / self.evaluated * left - self._elapsed())
 
+    @property
+    def phase(self) -> str:
+        """What the run is busy with, in words."""
+        if self._step_began is None:
+            return "starting" if self.done < self.steps else "done"
+        return "learning" if self.evaluated >= self.per_step else "sampling and evaluating"
+
     def standing(self) -> str:
         """The best score beside the best published one, in words."""
         if self.best is None:
