@@ -424,6 +424,34 @@ def test_a_plugin_that_cannot_join_is_reported_and_stops_nothing(install, source
     assert hooks.check(STATE) == ["no"]
 
 
+def test_an_optional_hook_of_a_later_version_is_skipped() -> None:
+    class Ahead:
+        @hookimpl(optionalhook=True)
+        def ttd_paint(self):
+            raise AssertionError("never called")
+
+        @hookimpl(specname="ttd_check")
+        def strictly(self, state):
+            return ["no"]
+
+    assert build(Ahead()).check(STATE) == ["no"]
+
+
+def test_order_among_plugins_is_kept() -> None:
+    class Last:
+        @hookimpl(trylast=True)
+        def ttd_reward(self):
+            return Reward(1.0, 1.0)
+
+    class First:
+        @hookimpl(tryfirst=True)
+        def ttd_reward(self):
+            return Reward(9.0, 9.0)
+
+    assert build(First(), Last()).reward(STATE).value == 9.0
+    assert build(Last()).reward(STATE).value == 2.0  # even the problem answers before one that tries last
+
+
 def test_two_distributions_that_claim_one_plugin_name() -> None:
     with pytest.raises(RegistryClashError, match=r"'x' is claimed by a 1 and b 2"):
         Hooks(Plain(), plugins=[Entry("x", "json", "a", "1"), Entry("x", "csv", "b", "2")])

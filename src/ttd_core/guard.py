@@ -48,6 +48,8 @@ def stand_in(manager: pluggy.PluginManager, plugin: Any, label: str, *, answers:
             continue
         hook = options.get("specname") or name
         if hook not in _HOOKS:
+            if options.get("optionalhook"):
+                continue
             raise PluginError(label, hook, f"there is no such hook.{did_you_mean(hook, _HOOKS)}")
         if options.get("hookwrapper"):
             raise PluginError(label, hook, "hookwrapper=True is not supported; use wrapper=True")

@@ -22,8 +22,8 @@ from ttd_core.run.evaluate import evaluate_action, evaluate_state
 from ttd_core.run.seeds import score_seeds
 from ttd_core.types import Action, Verdict
 
-#: File name suffixes that hold a construction; any other file is a program.
-CONSTRUCTIONS = frozenset([".json", ".npy", ".npz", ".h5ad", ".csv", ".txt"])
+#: File name suffixes of data, which no program has; what a problem cannot read of it, it refuses itself.
+CONSTRUCTIONS = frozenset([".json", ".npy", ".npz", ".h5ad"])
 
 
 @click.command("eval")
