@@ -57,6 +57,9 @@ class LearnConfig:
         1.2, "upper ratio bound of the clipped and truncated losses", validator=at_least(0)
     )
     micro_batch_tokens: int = setting(8192, "tokens per forward pass in training", validator=at_least(1))
+    activation_checkpointing: Literal["auto", "on", "off"] = setting(
+        "auto", "recompute activations in the backward pass; auto does so when memory is short"
+    )
 
 
 @attrs.frozen

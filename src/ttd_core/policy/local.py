@@ -1,0 +1,207 @@
+"""The ``local`` backend: an open model with a LoRA adapter on this machine's CPU or one GPU.
+
+One model serves three roles: with its adapter it samples and is trained; with the adapter switched off it is
+the base that the KL is measured against.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import peft
+import torch
+
+from ttd_core.config import RunConfig
+from ttd_core.errors import UsageError
+from ttd_core.policy import attention, checkpoint, fetch, loading
+from ttd_core.policy.base import Sample, SamplingParams, Sequences
+from ttd_core.policy.decode import DecodeLimits, Decoder, arrays_of
+from ttd_core.policy.forcing import ThinkingFormat
+from ttd_core.policy.training import LogprobModel, optimiser_step
+from ttd_core.types import Completion, Message
+
+__all__ = ["LocalPolicy", "open_local"]
+
+
+def open_local(config: RunConfig) -> LocalPolicy:
+    """Fetch, load and adapt the model a config names.
+
+    :raises ModelUnavailableError: when there is no such model to be had.
+    :raises EnvironmentLacksError: when the device asked for is not here.
+    """
+    device = loading.choose_device(config.policy.device)
+    folder = fetch.resolve(config.policy.model)
+    dtype = loading.choose_dtype(config.policy.dtype, device)
+    model, tokenizer = loading.load_model(folder, dtype, device)
+    return LocalPolicy(model, tokenizer, config)
+
+
+class LocalPolicy:
+    """Samples with, and trains, one adapted model.
+
+    :param model: a transformers causal language model on its device, full attention in every layer.
+    :param tokenizer: its tokeniser, with a chat template.
+    :param config: the run's config.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, config: RunConfig) -> None:
+        attention.require_full_attention(model.config, config.policy.model)
+        attention.install(model)
+        self._config = config
+        self._tokenizer = tokenizer
+        self._device: torch.device = model.device
+        torch.manual_seed(config.seed)
+        lora = peft.LoraConfig(
+            r=config.policy.lora_rank,
+            lora_alpha=config.policy.lora_alpha,
+            target_modules="all-linear",
+            task_type=peft.TaskType.CAUSAL_LM,
+        )
+        self._peft = peft.get_peft_model(model, lora)
+        self._peft.eval()
+        self._model = LogprobModel(model, config.learn.activation_checkpointing)
+        self._parameters = {name: p for name, p in self._peft.named_parameters() if p.requires_grad}
+        learn = config.learn
+        self._optimiser = torch.optim.Adam(
+            list(self._parameters.values()),
+            lr=learn.learning_rate,
+            betas=(learn.beta1, learn.beta2),
+            eps=learn.epsilon,
+        )
+        effort = config.policy.reasoning_effort
+        self._template_options: dict[str, Any] = {"reasoning_effort": effort} if effort else {}
+        self._thinking = ThinkingFormat.of(tokenizer, self._template_options)
+        self._ends = _end_tokens(model, tokenizer)
+
+    @property
+    def name(self) -> str:
+        """Model and backend, for people."""
+        dtype = str(next(self._model.causal.parameters()).dtype).removeprefix("torch.")
+        return f"{self._config.policy.model} (local, {self._device}, {dtype})"
+
+    def sample(
+        self, prompts: Sequence[Sequence[Message]], count: int, params: SamplingParams
+    ) -> Iterator[Sample]:
+        """Yield ``count`` replies to each prompt as they finish."""
+        encoded = [self._encode(prompt, params.prefill) for prompt in prompts]
+        limits = self._limits([len(tokens) for tokens in encoded], params)
+        decoder = Decoder(
+            backbone=self._model.backbone,
+            head=self._model.head,
+            layers=self._model.layers,
+            device=self._device,
+            rows=self._config.policy.batch,
+        )
+        generator = torch.Generator(device=self._device).manual_seed(params.seed)
+        for reply in decoder.decode(encoded, count, params.temperature, limits, generator):
+            tokens, logprobs, trained = arrays_of(reply)
+            text, answer = self._decode_text(reply.tokens, params.prefill)
+            yield Sample(
+                prompt=reply.prompt,
+                index=reply.index,
+                completion=Completion(
+                    text=text,
+                    tokens=tokens,
+                    logprobs=logprobs,
+                    trained=trained,
+                    stop=reply.stop or _unfinished(),
+                    answer=answer,
+                ),
+                prompt_tokens=np.array(encoded[reply.prompt], dtype=np.int64),
+            )
+
+    def _encode(self, prompt: Sequence[Message], prefill: str) -> list[int]:
+        """Token ids of the rendered chat, up to where the reply (after any prefill) begins."""
+        text: str = self._tokenizer.apply_chat_template(
+            list(prompt), tokenize=False, add_generation_prompt=True, **self._template_options
+        )
+        ids: list[int] = self._tokenizer(text + prefill, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _limits(self, lengths: Sequence[int], params: SamplingParams) -> DecodeLimits:
+        """Where replies end; refuses prompts that leave no room.
+
+        :raises UsageError: names the prompt's length and the context's.
+        """
+        context = min(params.context, self._model.longest_context)
+        for length in lengths:
+            if length >= context:
+                raise UsageError(
+                    f"the prompt is {length} tokens long and the context holds {context}; raise "
+                    "policy.context or shorten the prompt (a smaller -o output_chars, a shorter program)"
+                )
+        longest = [min(context - length, params.max_new_tokens or context) for length in lengths]
+        thinking = None
+        if params.thinking_tokens is not None:
+            thinking = [max(0, params.thinking_tokens - length) for length in lengths]
+        return DecodeLimits(self._ends, longest, thinking, self._forced)
+
+    def _forced(self, tokens: Sequence[int]) -> Sequence[int]:
+        """Tokens that close the thinking; none when the final answer is open already."""
+        closing = self._thinking.closing(self._tokenizer.decode(list(tokens)))
+        ids: list[int] = self._tokenizer(closing, add_special_tokens=False)["input_ids"] if closing else []
+        return ids
+
+    def _decode_text(self, tokens: Sequence[int], prefill: str) -> tuple[str, str]:
+        """The reply's text and its final answer, prefill included, special tokens removed."""
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        if not self._thinking.core:
+            return prefill + text, prefill + text
+        raw: str = self._tokenizer.decode(list(tokens))
+        answer = self._thinking.answer(prefill + raw)
+        for special in self._tokenizer.all_special_tokens:
+            answer = answer.replace(special, "")
+        return prefill + text, answer
+
+    # -- learning -----------------------------------------------------------------------------------
+
+    def base_logprobs(
+        self, prompt_tokens: npt.NDArray[np.int64], completions: Sequence[Completion], temperature: float
+    ) -> list[npt.NDArray[np.float32]]:
+        """Log-probabilities of the replies under the model without its adapter."""
+        with self._peft.disable_adapter(), torch.inference_mode():
+            return self._model.reply_logprobs(
+                prompt_tokens, completions, temperature, self._config.learn.micro_batch_tokens
+            )
+
+    def train_step(self, batch: Sequence[Sequences], temperature: float) -> Mapping[str, float]:
+        """One Adam step on the batch's summed loss, accumulated pack by pack."""
+        return optimiser_step(self._model, self._optimiser, batch, temperature, self._config.learn)
+
+    def save(self, folder: pathlib.Path) -> None:
+        """Write the adapter (as peft reads it) and the optimiser's state."""
+        checkpoint.save(folder, self._peft, self._parameters, self._optimiser)
+
+    def load(self, folder: pathlib.Path) -> None:
+        """Restore adapter and optimiser exactly.
+
+        :raises UsageError: when the folder does not hold this model's adapter.
+        """
+        checkpoint.load(folder, self._parameters, self._optimiser)
+
+    def adapter_digest(self) -> str:
+        """SHA-256 over the adapter's weights."""
+        return checkpoint.digest(self._parameters)
+
+    def close(self) -> None:
+        """Give the model's memory back."""
+        self._optimiser.zero_grad(set_to_none=True)
+        del self._peft, self._model, self._parameters, self._optimiser
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _unfinished() -> Any:
+    raise RuntimeError("the decoder yielded a reply without a stop reason")
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Token ids that end a reply: the generation config's and the tokeniser's."""
+    ends = model.generation_config.eos_token_id
+    found = set(ends) if isinstance(ends, list | tuple) else {ends}
+    found.add(tokenizer.eos_token_id)
+    return frozenset(token for token in found if token is not None)

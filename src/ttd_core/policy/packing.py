@@ -1,0 +1,92 @@
+"""Packs: one sequence that holds a prompt once and several replies to it, for exact and lean training.
+
+Each reply sees the prompt and itself, at the positions it was sampled at, so its log-probabilities and
+gradients are those of the unpacked sequences, while the prompt is computed once a pack. The whole group goes
+into one pack when it fits ``budget`` tokens; otherwise replies are spread over as few packs as first-fit
+decreasing finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Tokens = npt.NDArray[np.int64]
+
+
+@attrs.frozen(eq=False)
+class Pack:
+    """A prompt and some of its replies as one sequence.
+
+    :param ids: int64 [1, length].
+    :param positions: int64 [1, length].
+    :param mask: bool [1, 1, length, length], True where attention is allowed.
+    :param sources: int64 [reply tokens], index in the sequence whose hidden state predicts each reply token.
+    :param targets: int64 [reply tokens], the reply tokens themselves, reply after reply.
+    :param members: which replies, in the order of ``targets``.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    mask: torch.Tensor
+    sources: torch.Tensor
+    targets: torch.Tensor
+    members: tuple[int, ...]
+
+
+def plan_packs(prompt: int, replies: Sequence[int], budget: int) -> list[tuple[int, ...]]:
+    """Which replies share a pack: first-fit decreasing under ``budget`` tokens, a reply alone if it must.
+
+    :param prompt: tokens of the prompt.
+    :param replies: tokens of each reply; empty replies are left out.
+    """
+    packs: list[tuple[int, list[int]]] = []
+    for reply in sorted(range(len(replies)), key=lambda index: (-replies[index], index)):
+        if replies[reply] == 0:
+            continue
+        for place, (used, members) in enumerate(packs):
+            if used + replies[reply] <= budget:
+                members.append(reply)
+                packs[place] = (used + replies[reply], members)
+                break
+        else:
+            packs.append((prompt + replies[reply], [reply]))
+    return [tuple(sorted(members)) for _, members in packs]
+
+
+def build_pack(
+    prompt: Tokens, replies: Sequence[Tokens], members: Sequence[int], device: torch.device
+) -> Pack:
+    """Lay out one pack."""
+    chosen = [replies[member] for member in members]
+    ids = np.concatenate([prompt, *chosen])
+    owner = np.concatenate(
+        [np.zeros(len(prompt), np.int64)] + [np.full(len(r), n + 1) for n, r in enumerate(chosen)]
+    )
+    positions = np.concatenate(
+        [np.arange(len(prompt))] + [len(prompt) + np.arange(len(reply)) for reply in chosen]
+    )
+    starts = len(prompt) + np.cumsum([0] + [len(reply) for reply in chosen[:-1]])
+    sources = np.concatenate(
+        # A reply's first token is predicted by the prompt's last; each later one by its predecessor.
+        [
+            np.concatenate([[len(prompt) - 1], start + np.arange(len(reply) - 1)])
+            for start, reply in zip(starts, chosen, strict=True)
+        ]
+    )
+    owners = torch.from_numpy(owner).to(device)
+    order = torch.arange(len(ids), device=device)
+    same = (owners[None, :] == owners[:, None]) | (owners[None, :] == 0)
+    mask = same & (order[None, :] <= order[:, None])
+    return Pack(
+        ids=torch.from_numpy(ids).to(device)[None],
+        positions=torch.from_numpy(positions).to(device)[None],
+        mask=mask[None, None],
+        sources=torch.from_numpy(sources.astype(np.int64)).to(device),
+        targets=torch.from_numpy(np.concatenate(chosen)).to(device),
+        members=tuple(members),
+    )

@@ -1,0 +1,186 @@
+"""Recomputed log-probabilities of packed replies, and the optimiser step built on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ttd_core.config import LearnConfig
+from ttd_core.learn.losses import token_losses
+from ttd_core.policy.attention import PromptCache, ReplyCache
+from ttd_core.policy.base import Sequences
+from ttd_core.policy.logprobs import chosen_logprobs
+from ttd_core.policy.packing import Pack, build_pack, plan_packs
+from ttd_core.types import Completion
+
+#: Activations kept for the backward pass, in hidden-size vectors a token and layer (attention, MLP, norms).
+_ACTIVATION_VECTORS = 40
+
+
+class LogprobModel:
+    """A causal language model split where it matters: backbone, head, and log-probabilities of packs.
+
+    :param causal: the transformers model (adapter layers already in place).
+    :param checkpointing: ``on``, ``off``, or ``auto`` (on when activations would crowd the memory).
+    """
+
+    def __init__(self, causal: Any, checkpointing: str) -> None:
+        self.causal = causal
+        self._base = getattr(causal, causal.base_model_prefix)
+        self._checkpointing = checkpointing
+        self._checkpointed = False
+        config = causal.config
+        self.layers: int = config.num_hidden_layers
+        self.longest_context: int = int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+        self._hidden_size: int = config.hidden_size
+        self._softcap: float | None = getattr(config, "final_logit_softcapping", None)
+        self._divide: float = float(getattr(config, "logits_scaling", None) or 1.0)
+        self._multiply: float = float(getattr(config, "logit_scale", None) or 1.0)
+
+    def backbone(
+        self, ids: torch.Tensor, positions: torch.Tensor, cache: PromptCache | ReplyCache, decoding: bool
+    ) -> torch.Tensor:
+        """Hidden states [rows, length, hidden size] while sampling."""
+        extra = {"replies": cache} if decoding else {}
+        output = self._base(
+            input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=False, **extra
+        )
+        hidden: torch.Tensor = output.last_hidden_state
+        return hidden
+
+    def head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Float32 logits [rows, vocabulary] of hidden states [rows, hidden size]."""
+        logits: torch.Tensor = self.causal.get_output_embeddings()(hidden).float()
+        logits = logits * (self._multiply / self._divide)
+        return logits if self._softcap is None else self._softcap * (logits / self._softcap).tanh()
+
+    def pack_logprobs(self, pack: Pack, temperature: float) -> torch.Tensor:
+        """Float32 [reply tokens] of one pack."""
+        output = self._base(
+            input_ids=pack.ids, position_ids=pack.positions, attention_mask=pack.mask, use_cache=False
+        )
+        hidden = output.last_hidden_state[0, pack.sources]
+        return chosen_logprobs(hidden, pack.targets, self.head, temperature)
+
+    def reply_logprobs(
+        self,
+        prompt: npt.NDArray[np.int64],
+        completions: Sequence[Completion],
+        temperature: float,
+        budget: int,
+    ) -> list[npt.NDArray[np.float32]]:
+        """Log-probability of each reply's tokens, float32 [length] each; no gradient is kept."""
+        replies = [completion.tokens for completion in completions]
+        found = [np.zeros(len(reply), np.float32) for reply in replies]
+        for members in plan_packs(len(prompt), [len(reply) for reply in replies], budget):
+            pack = build_pack(prompt, replies, members, self.causal.device)
+            values = self.pack_logprobs(pack, temperature).cpu().numpy()
+            ends = np.cumsum([len(replies[member]) for member in members])
+            for member, part in zip(members, np.split(values, ends[:-1]), strict=True):
+                found[member] = part
+        return found
+
+    def set_training(self, longest_pack: int) -> None:
+        """Switch on activation checkpointing if asked for or if memory would not hold the activations."""
+        wanted = self._checkpointing == "on" or (
+            self._checkpointing == "auto" and self._activation_bytes(longest_pack) > 0.4 * self._free_bytes()
+        )
+        if wanted and not self._checkpointed:
+            self.causal.gradient_checkpointing_enable({"use_reentrant": False})
+            self._checkpointed = True
+        # Layers checkpoint only in training mode; there is no dropout that it would switch on.
+        self.causal.train(wanted)
+
+    def set_sampling(self) -> None:
+        """Back to evaluation mode."""
+        self.causal.eval()
+
+    def _activation_bytes(self, tokens: int) -> float:
+        item = next(self.causal.parameters()).element_size()
+        return float(tokens * self.layers * self._hidden_size * _ACTIVATION_VECTORS * item)
+
+    def _free_bytes(self) -> float:
+        if self.causal.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.causal.device)
+            return float(free)
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            fields = dict(line.split(":", 1) for line in lines)
+        return float(fields["MemAvailable"].split()[0]) * 1024
+
+
+def optimiser_step(
+    model: LogprobModel,
+    optimiser: torch.optim.Optimizer,
+    batch: Sequence[Sequences],
+    temperature: float,
+    config: LearnConfig,
+) -> Mapping[str, float]:
+    """Accumulate the gradient of the summed token losses over all packs, then take one step.
+
+    The packs only divide the sum, so the step does not depend on ``micro_batch_tokens`` beyond rounding.
+
+    :return: ``loss``, ``grad_norm``, ``logprob_gap`` (mean absolute difference of recomputed and sampled
+        log-probabilities over trained tokens), ``logprob_gap_max``, ``ratio_max``, ``packs``.
+    """
+    optimiser.zero_grad(set_to_none=True)
+    plans = [
+        (item, members)
+        for item in batch
+        for members in plan_packs(
+            len(item.prompt_tokens), [len(c.tokens) for c in item.completions], config.micro_batch_tokens
+        )
+    ]
+    longest = max(len(i.prompt_tokens) + sum(len(i.completions[m].tokens) for m in ms) for i, ms in plans)
+    model.set_training(longest)
+    loss, gap, gap_max, ratio_max, tokens = 0.0, 0.0, 0.0, 0.0, 0
+    try:
+        for item, members in plans:
+            pack = build_pack(
+                item.prompt_tokens, [c.tokens for c in item.completions], members, model.causal.device
+            )
+            logprobs = model.pack_logprobs(pack, temperature)
+            sampler, advantages, trained = _pack_targets(item, members, logprobs.device)
+            losses = token_losses(logprobs[trained], sampler[trained], advantages[trained], config)
+            losses.sum().backward()  # type: ignore[no-untyped-call]
+            loss += float(losses.detach().sum())
+            difference = (logprobs.detach() - sampler)[trained]
+            if difference.numel():
+                gap += float(difference.abs().sum())
+                gap_max = max(gap_max, float(difference.abs().max()))
+                ratio_max = max(ratio_max, float(difference.max().exp()))
+                tokens += difference.numel()
+    finally:
+        model.set_sampling()
+    norm = math.sqrt(sum(float(p.grad.square().sum()) for p in _parameters(optimiser) if p.grad is not None))
+    optimiser.step()
+    return {
+        "loss": loss,
+        "grad_norm": norm,
+        "logprob_gap": gap / max(tokens, 1),
+        "logprob_gap_max": gap_max,
+        "ratio_max": ratio_max,
+        "packs": float(len(plans)),
+    }
+
+
+def _parameters(optimiser: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
+    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+
+def _pack_targets(
+    item: Sequences, members: Sequence[int], device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sampler log-probabilities, advantages (float32) and trained mask of a pack's tokens, in its order."""
+    sampler = np.concatenate([item.completions[m].logprobs for m in members])
+    advantages = np.concatenate([item.advantages[m] for m in members]).astype(np.float32)
+    trained = np.concatenate([item.completions[m].trained for m in members])
+    return (
+        torch.from_numpy(sampler).to(device),
+        torch.from_numpy(advantages).to(device),
+        torch.from_numpy(trained).to(device),
+    )

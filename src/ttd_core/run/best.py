@@ -1,0 +1,79 @@
+"""``best/``: the best program and construction of a run, always whole and ready to use.
+
+``best`` is a link to a folder that is written first and then switched to in one rename, so a reader never
+sees one state's program beside another's construction.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+
+import numpy as np
+import numpy.typing as npt
+
+from ttd_core.problem import Problem
+from ttd_core.run.files import storage_errors
+from ttd_core.search.archive import Node
+
+_SUFFIX = {"python": ".py", "c++": ".cpp"}
+
+
+def write_best(folder: pathlib.Path, problem: Problem, node: Node) -> pathlib.Path:
+    """Make ``best/`` show ``node``: program, ``construction.json`` and ``.npy`` arrays, ``best.json``.
+
+    :param folder: the run's folder.
+    :param node: a scored node.
+    :raises StorageError: when the disk is full or read-only; the former best stays.
+    """
+    assert node.reward is not None
+    link = folder / "best"
+    target = folder / ".best" / f"node-{node.id:06d}"
+    with storage_errors(link):
+        if link.is_symlink() and os.readlink(link) == str(target.relative_to(folder)) and target.is_dir():
+            return link
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        _write_state(target, problem, node)
+        switch = folder / ".best" / "link"
+        switch.unlink(missing_ok=True)
+        switch.symlink_to(target.relative_to(folder))
+        os.replace(switch, link)
+        for other in (folder / ".best").iterdir():
+            if other.is_dir() and other != target:
+                shutil.rmtree(other, ignore_errors=True)
+    return link
+
+
+def _write_state(target: pathlib.Path, problem: Problem, node: Node) -> None:
+    assert node.reward is not None
+    state = node.state
+    if state.code:
+        (target / f"program{_SUFFIX.get(problem.language, '.txt')}").write_text(state.code, encoding="utf-8")
+    if state.data:
+        values = {key: _plain(value) for key, value in state.data.items()}
+        text = json.dumps({"problem": problem.name, **values})
+        (target / "construction.json").write_text(text, encoding="utf-8")
+        for key, value in state.data.items():
+            if isinstance(value, np.ndarray):
+                np.save(target / f"{key}.npy", value, allow_pickle=False)
+    facts = {
+        "problem": problem.name,
+        "metric": problem.metric,
+        "score": node.reward.score,
+        "reward": node.reward.value,
+        "metrics": dict(node.reward.metrics),
+        "node": node.id,
+        "step": node.step,
+        "digest": node.digest,
+    }
+    (target / "best.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        array: npt.NDArray[np.generic] = value
+        return array.tolist()
+    return value

@@ -1,0 +1,78 @@
+"""From a reply to a verdict: parse, transition in the sandbox, check, reward.
+
+A failed rollout is a :class:`~ttd_core.types.Verdict`; only a plugin's own bug is an exception. Check and
+reward see the state as data (read-only arrays, JSON), never anything the candidate's process still holds.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import attrs
+
+from ttd_core.hooks import Hooks
+from ttd_core.problem import Execute
+from ttd_core.sandbox.base import Job, JobResult
+from ttd_core.types import Action, Completion, State, Status, Verdict
+
+#: Violations quoted in a verdict's message; the rest are counted.
+_QUOTED = 3
+
+
+class Meter:
+    """An ``execute`` that remembers what its jobs used; a plugin may call it from several threads."""
+
+    def __init__(self, execute: Execute) -> None:
+        self._execute = execute
+        self._lock = threading.Lock()
+        self.seconds = 0.0
+        self.level = ""
+        self.peak_memory = 0
+
+    def __call__(self, job: Job) -> JobResult:
+        """Run a job in the sandbox and note its cost."""
+        result = self._execute(job)
+        with self._lock:
+            self.seconds += result.wall_s
+            self.level = str(result.level)
+            self.peak_memory = max(self.peak_memory, result.peak_memory)
+        return result
+
+
+def evaluate_completion(hooks: Hooks, start: State, completion: Completion, execute: Execute) -> Verdict:
+    """Judge one reply to the prompt for ``start``.
+
+    :raises PluginError: when a hook fails; names the plugin.
+    """
+    action = hooks.parse_action(completion)
+    if isinstance(action, Verdict):
+        return action
+    return evaluate_action(hooks, start, action, execute)
+
+
+def evaluate_action(hooks: Hooks, start: State, action: Action, execute: Execute) -> Verdict:
+    """Run an action from ``start`` and judge the state it leads to.
+
+    :raises PluginError: when a hook fails; names the plugin.
+    """
+    meter = Meter(execute)
+    outcome = hooks.transition(start, action, meter)
+    verdict = outcome if isinstance(outcome, Verdict) else evaluate_state(hooks, outcome)
+    metrics = dict(verdict.metrics)
+    if meter.peak_memory:
+        metrics["peak_memory"] = meter.peak_memory
+    return attrs.evolve(verdict, code=action.code, seconds=meter.seconds, level=meter.level, metrics=metrics)
+
+
+def evaluate_state(hooks: Hooks, state: State) -> Verdict:
+    """Check and score a state in the trusted process.
+
+    :raises PluginError: when a hook fails; names the plugin.
+    """
+    violations = hooks.check(state)
+    if violations:
+        more = len(violations) - _QUOTED
+        quoted = "; ".join(violations[:_QUOTED]) + (f"; and {more} more" if more > 0 else "")
+        return Verdict.failed(Status.INVALID, quoted, code=state.code, output=state.output)
+    reward = hooks.reward(state)
+    return Verdict(Status.OK, state=state, reward=reward, code=state.code, output=state.output)

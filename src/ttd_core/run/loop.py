@@ -1,0 +1,272 @@
+"""The loop: pick, sample and judge, learn, admit, commit; step after step, until done or interrupted.
+
+Whatever happens, the run folder holds whole steps: a step's checkpoint is written first, then its database
+transaction is committed, then ``best/`` is switched. A run killed between these resumes from the last commit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from ttd_core import config as configs
+from ttd_core.config import RunConfig
+from ttd_core.errors import ResumeError
+from ttd_core.hooks import Hooks
+from ttd_core.policy.base import Policy, Trainer
+from ttd_core.problem import Problem
+from ttd_core.registry import resolve
+from ttd_core.run import events
+from ttd_core.run.backends import open_executor, open_policy
+from ttd_core.run.best import write_best
+from ttd_core.run.checkpoints import Checkpoints
+from ttd_core.run.files import storage_errors, write_aside
+from ttd_core.run.seeds import score_seeds, starting_codes
+from ttd_core.run.step import StepRunner, step_rng
+from ttd_core.run.store import RunStore
+from ttd_core.sandbox.base import Executor
+from ttd_core.search.archive import Archive
+
+CONFIG_FILE = "config.toml"
+
+
+@attrs.frozen
+class RunResult:
+    """How a run ended.
+
+    :param folder: its folder.
+    :param steps: committed steps in all.
+    :param best_score: in the problem's metric; ``None`` when nothing is scored.
+    :param interrupted: whether it stopped before its last step.
+    :param seconds: wall seconds of this process.
+    """
+
+    folder: pathlib.Path
+    steps: int
+    best_score: float | None
+    interrupted: bool
+    seconds: float
+
+
+def start_run(config: RunConfig, folder: pathlib.Path, observers: Sequence[Any] = ()) -> RunResult:
+    """Begin a run in a folder that holds none.
+
+    Everything that can be refused is refused before the folder is made.
+
+    :param observers: objects implementing ``ttd_event``.
+    :raises TtdError: for anything a person can mend; one line, with the exit code.
+    """
+    problem, config = resolve(config)
+    hooks = Hooks(problem, observers)
+    with _backends(hooks, config) as (executor, policy):
+        text = configs.to_toml(config)
+        with contextlib.closing(RunStore.create(folder, text)) as store:
+            with storage_errors(folder):
+                write_aside(folder / CONFIG_FILE, text.encode())
+            archive = Archive(config.search)
+            archive.add_seeds(score_seeds(hooks, step_rng(config, 0), config.groups, executor.run))
+            store.commit_seeds(archive)
+            return _Run(config, problem, hooks, executor, policy, store, archive).go()
+
+
+def resume_run(
+    folder: pathlib.Path, overrides: Mapping[str, Any], observers: Sequence[Any] = ()
+) -> RunResult:
+    """Continue a run from its last committed step.
+
+    :param overrides: dotted keys; only those in ``RESUMABLE_KEYS`` may differ from the stored config.
+    :raises ResumeError: when there is no run, or a key that shapes steps differs; names every such key.
+    """
+    with contextlib.closing(RunStore.open(folder)) as store:
+        stored = configs.from_toml(store.config(), where=f"{folder}/run.db")
+        config = _wanted(folder, stored, overrides)
+        problem, config = resolve(config)
+        hooks = Hooks(problem, observers)
+        with _backends(hooks, config) as (executor, policy):
+            text = configs.to_toml(config)
+            if text != store.config():
+                store.set_config(text)
+                with storage_errors(folder):
+                    write_aside(folder / CONFIG_FILE, text.encode())
+            _rewind_to_checkpoint(folder, store, policy, config)
+            archive = store.load_archive(config.search)
+            if not archive.nodes:
+                archive.add_seeds(score_seeds(hooks, step_rng(config, 0), config.groups, executor.run))
+                store.commit_seeds(archive)
+            return _Run(config, problem, hooks, executor, policy, store, archive).go()
+
+
+def _wanted(folder: pathlib.Path, stored: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
+    """The config to resume under; refuses changes that would make it another run."""
+    path = folder / CONFIG_FILE
+    if path.is_file():
+        edited = configs.from_toml(path.read_text(encoding="utf-8"), where=str(path))
+        _refuse(folder, configs.diff(stored, edited), f"{path} was changed")
+        stored = edited
+    config = configs.override(stored, overrides)
+    _refuse(folder, configs.diff(stored, config), "the options differ from the run's")
+    return config
+
+
+def _refuse(folder: pathlib.Path, differences: Sequence[configs.Difference], why: str) -> None:
+    if differences:
+        keys = "; ".join(str(difference) for difference in differences)
+        raise ResumeError(
+            f"{folder}: {why}: {keys}. A run goes on under its own config; start a new one with `ttd run`"
+        )
+
+
+def _rewind_to_checkpoint(folder: pathlib.Path, store: RunStore, policy: Policy, config: RunConfig) -> None:
+    """Load the policy of the last committed step; forget steps whose policy was not kept."""
+    last = store.last_step()
+    if not (config.learn.train and isinstance(policy, Trainer)):
+        return
+    checkpoints = Checkpoints(folder)
+    step = checkpoints.latest(last)
+    if step:
+        policy.load(checkpoints.path(step))
+    if step < last:
+        store.rewind(step)
+
+
+@contextlib.contextmanager
+def _backends(hooks: Hooks, config: RunConfig) -> Iterator[tuple[Executor, Policy]]:
+    """Executor first: it fails fast and forks before a model fills the memory."""
+    with open_executor(hooks, config) as executor:
+        policy = open_policy(hooks, config)
+        try:
+            yield executor, policy
+        finally:
+            policy.close()
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM like Ctrl-C while a run is on (only the main thread may say so)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signal: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+class _Run:
+    """A run under way."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        problem: Problem,
+        hooks: Hooks,
+        executor: Executor,
+        policy: Policy,
+        store: RunStore,
+        archive: Archive,
+    ) -> None:
+        self._config = config
+        self._problem = problem
+        self._hooks = hooks
+        self._policy = policy
+        self._store = store
+        self._archive = archive
+        self._checkpoints = Checkpoints(store.folder)
+        self._trains = config.learn.train and isinstance(policy, Trainer)
+        seeds = [(node.state, node.reward) for node in archive.seeds()]
+        self._step = StepRunner(config, hooks, policy, executor, archive, starting_codes(seeds), self._emit)
+        self._level = str(executor.level)
+
+    def _emit(self, event: events.Event) -> None:
+        self._store.record(event)
+        self._hooks.event(event)
+
+    def go(self) -> RunResult:
+        """Run to the last step; an interrupt abandons the step under way and keeps all others."""
+        started = time.monotonic()
+        config = self._config
+        self._emit(
+            events.run_started(
+                run=str(self._store.folder),
+                problem=self._problem.name,
+                policy=self._policy.name,
+                step=self._store.last_step(),
+                steps=config.steps,
+                groups=config.groups,
+                group_size=config.group_size,
+                sandbox=self._level,
+            )
+        )
+        self._show_best()
+        try:
+            with _terminate_as_interrupt():
+                for step in range(self._store.last_step() + 1, config.steps + 1):
+                    self._one(step)
+        except KeyboardInterrupt:
+            return self._interrupted(started)
+        best = self._archive.best()
+        seconds = time.monotonic() - started
+        value, score = (None, None) if best is None or best.reward is None else _pair(best.reward)
+        self._emit(
+            events.run_finished(
+                step=self._store.last_step(), best_value=value, best_score=score, seconds=seconds
+            )
+        )
+        return self._result(started, interrupted=False)
+
+    def _one(self, step: int) -> None:
+        """One step, committed."""
+        started = time.monotonic()
+        outcome = self._step.run(step)
+        clock = time.monotonic()
+        if self._trains and (step % self._config.checkpoint_every == 0 or step == self._config.steps):
+            assert isinstance(self._policy, Trainer)
+            path = self._checkpoints.save(step, self._policy)
+            self._emit(events.checkpoint_written(step=step, path=str(path.relative_to(self._store.folder))))
+        timings = {**outcome.timings, "checkpoint": time.monotonic() - clock}
+        metrics = dict(outcome.metrics)
+        best = self._archive.best()
+        if best is not None and best.reward is not None:
+            metrics["run_score_best"] = best.reward.score
+        self._store.commit_step(
+            step, outcome.groups, self._archive, metrics, timings, advantages=outcome.advantages
+        )
+        if self._trains:
+            self._checkpoints.prune(self._config.checkpoints_kept, committed=step)
+        self._show_best()
+        self._emit(outcome.finished(step, metrics, time.monotonic() - started))
+
+    def _show_best(self) -> None:
+        best = self._archive.best()
+        if best is not None:
+            write_best(self._store.folder, self._problem, best)
+
+    def _interrupted(self, started: float) -> RunResult:
+        step = self._store.last_step()
+        self._emit(
+            events.run_interrupted(step=step, reason="interrupted", resume=f"ttd resume {self._store.folder}")
+        )
+        return self._result(started, interrupted=True)
+
+    def _result(self, started: float, *, interrupted: bool) -> RunResult:
+        best = self._store.best(1)
+        score = best[0].reward.score if best and best[0].reward is not None else None
+        return RunResult(
+            self._store.folder, self._store.last_step(), score, interrupted, time.monotonic() - started
+        )
+
+
+def _pair(reward: Any) -> tuple[float, float]:
+    return reward.value, reward.score

@@ -1,0 +1,60 @@
+"""The states a run starts from, scored the way any rollout is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ttd_core.errors import UsageError
+from ttd_core.hooks import Hooks
+from ttd_core.problem import Execute
+from ttd_core.run.evaluate import evaluate_action, evaluate_state
+from ttd_core.types import Action, Reward, State, Verdict
+
+
+def score_seeds(
+    hooks: Hooks, rng: np.random.Generator, count: int, execute: Execute
+) -> list[tuple[State, Reward | None]]:
+    """``count`` seed states with their rewards; an empty one has none.
+
+    A seed that is only a program is run once, in the sandbox and under the limits of any candidate, and
+    becomes the state that it produces. Equal seeds are judged once.
+
+    :raises UsageError: when a seed fails; says which and why.
+    """
+    problem = hooks.problem
+    assert problem is not None
+    known: dict[str, tuple[State, Reward | None]] = {}
+    seeds = []
+    for number, state in enumerate(hooks.seed_states(rng, count), start=1):
+        if state.digest not in known:
+            known[state.digest] = _scored(hooks, state, number, problem.language, execute)
+        seeds.append(known[state.digest])
+    return seeds
+
+
+def _scored(
+    hooks: Hooks, state: State, number: int, language: str, execute: Execute
+) -> tuple[State, Reward | None]:
+    if not state.code and not state.data:
+        return state, None
+    if state.data:
+        verdict = evaluate_state(hooks, state)
+    else:
+        verdict = evaluate_action(hooks, State(), Action(state.code, language), execute)
+    if verdict.state is None:
+        raise UsageError(_complaint(number, verdict))
+    return verdict.state, verdict.reward
+
+
+def _complaint(number: int, verdict: Verdict) -> str:
+    return (
+        f"seed state {number} is not valid ({verdict.status}: {verdict.message or verdict.status.sentence}); "
+        "raise its limits (-o timeout_s=..., -o memory_mb=...) or start from another (-o start=...)"
+    )
+
+
+def starting_codes(seeds: Sequence[tuple[State, Reward | None]]) -> list[str]:
+    """The distinct programs among the seeds."""
+    return list(dict.fromkeys(state.code for state, _ in seeds if state.code))

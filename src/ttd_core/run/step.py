@@ -1,0 +1,179 @@
+"""One step of a run, in memory: pick starts, sample and judge, learn, admit to the archive."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from ttd_core.config import RunConfig
+from ttd_core.hooks import Hooks
+from ttd_core.learn.learner import advantages_of, learn
+from ttd_core.policy.base import Policy, SamplingParams, Trainer
+from ttd_core.run import events
+from ttd_core.run.measure import Measure
+from ttd_core.run.rollout import RolloutCollector
+from ttd_core.sandbox.base import Executor
+from ttd_core.search.archive import Archive
+from ttd_core.search.reuse import reuse_from_config
+from ttd_core.types import Completion, Group, Verdict
+
+
+def step_rng(config: RunConfig, step: int) -> np.random.Generator:
+    """The random generator of one step: a step is repeated alike, whichever process makes it."""
+    return np.random.default_rng([config.seed, step])
+
+
+@attrs.frozen(eq=False)
+class StepOutcome:
+    """What a step came to, before it is committed.
+
+    :param advantages: per group float64 [rollouts].
+    :param metrics: numbers by name.
+    :param timings: seconds by name.
+    """
+
+    groups: list[Group]
+    advantages: list[npt.NDArray[np.float64]]
+    metrics: Mapping[str, float]
+    timings: Mapping[str, float]
+
+    def finished(self, step: int, metrics: Mapping[str, float], seconds: float) -> events.Event:
+        """The ``step_finished`` event."""
+        verdicts = [rollout.verdict for group in self.groups for rollout in group]
+        rewards = [verdict.reward for verdict in verdicts if verdict.reward is not None]
+        best = max(rewards, key=lambda reward: reward.value, default=None)
+        return events.step_finished(
+            step=step,
+            rollouts=len(verdicts),
+            valid=len(rewards),
+            mean_value=float(np.mean([verdict.value for verdict in verdicts])),
+            best_value=None if best is None else best.value,
+            best_score=None if best is None else best.score,
+            metrics=metrics,
+            seconds=seconds,
+        )
+
+
+class StepRunner:
+    """Makes the steps of one run.
+
+    :param starting_codes: programs the run started from, for the repeat share.
+    :param emit: takes events.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        hooks: Hooks,
+        policy: Policy,
+        executor: Executor,
+        archive: Archive,
+        starting_codes: Sequence[str],
+        emit: Callable[[events.Event], None],
+    ) -> None:
+        assert hooks.problem is not None
+        self._config = config
+        self._hooks = hooks
+        self._policy = policy
+        self._archive = archive
+        self._emit = emit
+        self._reuse = reuse_from_config(config.search)
+        self._measure = Measure(hooks.problem, starting_codes)
+        self._collector = RolloutCollector(hooks, policy, executor.run, executor.workers)
+
+    def run(self, step: int) -> StepOutcome:
+        """Make step ``step``; the archive and the policy have moved when it returns."""
+        clock = _Clock()
+        rng = step_rng(self._config, step)
+        starts = self._reuse.pick(self._archive, self._config.groups, rng)
+        self._emit(events.step_started(step=step, starts=[node.id for node in starts]))
+        prompts = [self._hooks.render_prompt(node.state, self._archive.history(node.id)) for node in starts]
+        clock.lap("prepare")
+        last_sampled = time.monotonic()
+
+        def sampled(group: int, index: int, completion: Completion) -> None:
+            nonlocal last_sampled
+            last_sampled = time.monotonic()
+            self._emit(
+                events.rollout_sampled(
+                    step=step,
+                    group=group,
+                    index=index,
+                    tokens=len(completion.tokens),
+                    stop=completion.stop.value,
+                )
+            )
+
+        groups = self._collector.collect(
+            starts, prompts, self._config.group_size, self._params(rng), sampled, self._on_evaluated(step)
+        )
+        sampling = clock.split(last_sampled)
+        clock.lap("rollouts")
+        metrics = self._measure.step(groups, self._archive)
+        metrics["tokens_per_s"] = metrics["tokens"] / sampling if sampling > 0 else 0.0
+        metrics.update(self._learn(groups))
+        clock.lap("learn")
+        self._archive.admit(step, groups)
+        clock.lap("admit")
+        return StepOutcome(
+            groups,
+            [advantages_of(group, self._config.learn) for group in groups],
+            metrics,
+            {**clock.laps, "sampling": sampling},
+        )
+
+    def _params(self, rng: np.random.Generator) -> SamplingParams:
+        policy = self._config.policy
+        return SamplingParams(
+            temperature=policy.temperature,
+            context=policy.context,
+            max_new_tokens=policy.max_new_tokens,
+            thinking_tokens=policy.thinking_tokens,
+            prefill=policy.prefill,
+            seed=int(rng.integers(2**63)),
+        )
+
+    def _on_evaluated(self, step: int) -> Callable[[int, int, Verdict], None]:
+        def evaluated(group: int, index: int, verdict: Verdict) -> None:
+            reward = verdict.reward
+            self._emit(
+                events.rollout_evaluated(
+                    step=step,
+                    group=group,
+                    index=index,
+                    status=verdict.status.value,
+                    message=verdict.message,
+                    value=None if reward is None else reward.value,
+                    score=None if reward is None else reward.score,
+                    seconds=verdict.seconds,
+                )
+            )
+
+        return evaluated
+
+    def _learn(self, groups: Sequence[Group]) -> dict[str, float]:
+        if not self._config.learn.train or not isinstance(self._policy, Trainer):
+            return {}
+        return learn(self._policy, groups, self._config.learn, self._config.policy.temperature)
+
+
+class _Clock:
+    """Seconds between laps."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        """Name the time since the last lap."""
+        now = time.monotonic()
+        self.laps[name] = now - self._last
+        self._last = now
+
+    def split(self, moment: float) -> float:
+        """Seconds from the last lap to ``moment``."""
+        return max(0.0, moment - self._last)
