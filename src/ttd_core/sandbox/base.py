@@ -67,6 +67,22 @@ class Limits:
     exclusive_core: bool = False
 
 
+@attrs.frozen
+class Access:
+    """What a job may reach beyond the usual; the problem's choice, never a candidate's.
+
+    :param devices: device nodes, read and write (``/dev/nvidia0``). With any, the memory limit holds for
+        resident bytes alone, since drivers reserve far more address space than they use.
+    :param readable: further files and folders, read only (a CUDA toolkit).
+    :param executables: files and folders whose programs it may execute (compilers), read only. With any,
+        the job may start processes; all of them count against its limits and end with it.
+    """
+
+    devices: tuple[str, ...] = ()
+    readable: tuple[str, ...] = ()
+    executables: tuple[str, ...] = ()
+
+
 @attrs.frozen(eq=False)
 class PythonJob:
     """Call one function that candidate source defines.
@@ -83,6 +99,7 @@ class PythonJob:
     :param helpers: trusted Python source run before the candidate's, in the same namespace.
     :param preload: modules imported by the (warm) server before any job; an allow-list decided by us.
     :param limits: what it may use.
+    :param access: what it may reach beyond the usual.
     """
 
     source: str
@@ -93,6 +110,7 @@ class PythonJob:
     helpers: str = ""
     preload: tuple[str, ...] = ()
     limits: Limits = attrs.field(factory=Limits)
+    access: Access = attrs.field(factory=Access)
 
 
 @attrs.frozen

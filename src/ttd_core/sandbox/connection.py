@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,29 +23,21 @@ class ServerLost(Exception):
     """The fork server died or stopped answering; its job is ours to retry."""
 
 
-def remove_folder(path: str) -> None:
-    """Remove a folder whatever a job left in it: folders without permissions, or nested without end."""
-    if path and os.path.exists(path):
-        shutil.rmtree(path, ignore_errors=True)
-    if path and os.path.exists(path):
-        subprocess.run(["chmod", "-R", "u+rwX", path], check=False, stderr=subprocess.DEVNULL)
-        subprocess.run(["rm", "-rf", path], check=False, stderr=subprocess.DEVNULL)
-
-
 class Connection:
     """A warm fork server.
 
     :param launched: the processes and descriptors behind it.
-    :param preload: the modules it has imported.
+    :param order: what kind of server it is.
     :raises SandboxUnavailableError: when it cannot be started, with the reason.
     """
 
-    def __init__(self, launched: launch.Launched, preload: tuple[str, ...]) -> None:
+    def __init__(self, launched: launch.Launched, order: launch.Order) -> None:
         self._process = launched.process
         self._log = launched.log
         self._scratch = launched.scratch
         self.control = launched.control
-        self.preload = preload
+        self._group = launched.group
+        self.order = order
         self.jobs = 0
         self.first_resident = 0
         self.resident = 0
@@ -63,6 +54,11 @@ class Connection:
         if answer["failure"]:
             self.close()
             raise SandboxUnavailableError(f"the sandbox cannot start: {answer['failure']}")
+        self._group.settle()
+
+    def bound(self, memory: int, processes: int) -> None:
+        """Set what the next job may use in the server's control groups."""
+        self._group.limit(memory, processes)
 
     def log_tail(self) -> str:
         """The last line that the server printed itself, for messages."""
@@ -106,10 +102,12 @@ class Connection:
         with contextlib.suppress(OSError):  # closed already by an earlier call
             os.close(self._log)
         self._log = -1
-        remove_folder(self._scratch)
+        self._group.remove()
+        launch.remove_folder(self._scratch)
 
     def kill(self) -> None:
         """End every process of the server now: its namespace goes with bubblewrap, its group by signal."""
+        self._group.end_all()
         with contextlib.suppress(ProcessLookupError):  # it ended by itself just now
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()

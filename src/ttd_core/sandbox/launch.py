@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import contextlib
 import json
 import os
 import shutil
@@ -13,11 +13,13 @@ from typing import Any
 
 import attrs
 
-from ttd_core.sandbox import layout
-from ttd_core.sandbox.base import Level
+from ttd_core.sandbox import cgroup, layout
+from ttd_core.sandbox.base import Access
 from ttd_core.sandbox.inside import kernel
+from ttd_core.sandbox.means import Means
 
-_BOOT = """
+#: Makes the modules inside importable where their package's own are not, and starts them.
+BOOT = """
 import sys, types
 for name, folder in (("ttd_core", ""), ("ttd_core.sandbox", sys.argv[1])):
     sys.modules[name] = types.ModuleType(name)
@@ -27,29 +29,6 @@ supervisor.main()
 """
 
 _CAPABILITIES_AS_ROOT = ("CAP_SETUID", "CAP_SETGID")
-
-
-@attrs.frozen
-class Means:
-    """How a level is formed on this machine.
-
-    :param level: what it amounts to.
-    :param bubblewrap: path of ``bwrap``, or empty.
-    :param by_hand: make the namespaces without it.
-    :param landlock: Landlock's ABI, 0 without.
-    :param seccomp: whether filters install.
-    """
-
-    level: Level
-    bubblewrap: str = ""
-    by_hand: bool = False
-    landlock: int = 0
-    seccomp: bool = False
-
-    @property
-    def namespaces(self) -> bool:
-        """Whether jobs run in namespaces of their own."""
-        return bool(self.bubblewrap) or self.by_hand
 
 
 def _folders_above(paths: list[str]) -> list[str]:
@@ -65,8 +44,25 @@ def _folders_above(paths: list[str]) -> list[str]:
     return list(chain)
 
 
-def _bubblewrap(means: Means, view: layout.Layout) -> list[str]:
-    """The bwrap command line: the interpreter, its libraries, the system's, and no home."""
+def _view(shown: layout.Layout, access: Access) -> dict[str, list[Any]]:
+    """What of the file system a server in namespaces sees; everything else is absent."""
+    system = [path for path in (*layout.SYSTEM, *layout.SETTINGS) if os.path.lexists(path)]
+    facts = [path for path in layout.KERNEL_FACTS if path.startswith("/sys/") and os.path.exists(path)]
+    own = [*shown.prefix, *shown.libraries, os.path.join(shown.program, "inside")]
+    more = [os.path.realpath(path) for path in (*access.readable, *access.executables)]
+    bind = [path for path in system if not os.path.islink(path)] + facts + own + more
+    devices = [*layout.DEVICES, *access.devices]
+    return {
+        "folders": [*_folders_above([*bind, *devices, layout.SCRATCH]), layout.SCRATCH],
+        "links": [[path, os.readlink(path)] for path in system if os.path.islink(path)],
+        "bind": bind,
+        "devices": devices,
+        "covered": list(shown.hidden),
+    }
+
+
+def _bubblewrap(means: Means, view: dict[str, list[Any]]) -> list[str]:
+    """The bwrap command line that shows ``view``."""
     command = [means.bubblewrap, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-net"]
     command += ["--unshare-uts", "--unshare-cgroup-try", "--hostname", "sandbox"]
     if os.geteuid() == 0:
@@ -75,30 +71,21 @@ def _bubblewrap(means: Means, view: layout.Layout) -> list[str]:
             command += ["--cap-add", name]
     else:
         command += ["--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "ALL"]
-    shown = [*view.prefix, *view.libraries, os.path.join(view.program, "inside")]
-    for path in _folders_above([*layout.SETTINGS, *layout.KERNEL_FACTS, *layout.DEVICES, *shown]):
+    for path in view["folders"]:
         # left to bubblewrap, they would be open to its own user only
-        if not path.startswith("/proc"):
-            command += ["--dir", path]
-    for path in (*layout.SYSTEM, *layout.SETTINGS):
-        if os.path.islink(path):
-            command += ["--symlink", os.readlink(path), path]
-        elif os.path.exists(path):
-            command += ["--ro-bind", path, path]
-    for path in layout.KERNEL_FACTS:
-        if path.startswith("/sys/"):
-            command += ["--ro-bind-try", path, path]
-    command += ["--proc", "/proc", "--dir", layout.SCRATCH]
-    for path in layout.DEVICES:
-        command += ["--dev-bind", path, path]
-    for path in shown:
+        command += ["--dir", path]
+    for path, target in view["links"]:
+        command += ["--symlink", target, path]
+    for path in view["bind"]:
         command += ["--ro-bind", path, path]
-    for path in view.hidden:
+    for path in view["devices"]:
+        command += ["--dev-bind", path, path]
+    for path in view["covered"]:
         if os.path.isdir(path):
             command += ["--tmpfs", path, "--remount-ro", path]
         else:
             command += ["--ro-bind", "/dev/null", path]
-    command += ["--remount-ro", "/"]
+    command += ["--proc", "/proc", "--remount-ro", "/"]
     return [*command, "--chdir", "/", "--clearenv", "--"]
 
 
@@ -110,11 +97,35 @@ def _environment() -> dict[str, str]:
     return fixed | threads | {"PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "Agg"}
 
 
-def _setup(
-    means: Means, view: layout.Layout, preload: tuple[str, ...], id_base: int, scratch: str
-) -> dict[str, Any]:
+@attrs.frozen
+class Order:
+    """What kind of server is wanted; an idle one of the same order can be used again.
+
+    :param preload: modules to import.
+    :param access: what its jobs may reach beyond the usual.
+    """
+
+    preload: tuple[str, ...] = ()
+    access: Access = attrs.field(factory=Access)
+
+
+def _paths(means: Means, view: layout.Layout, access: Access, scratch: str) -> dict[str, list[str]]:
+    """The Landlock rules, as paths."""
+    return {
+        "devices": [*layout.DEVICES, *access.devices],
+        "listed": list(view.libraries),
+        "readable": [*view.readable(covered=means.namespaces), *map(os.path.realpath, access.readable)],
+        "writable": [os.path.dirname(layout.SCRATCH)] if means.namespaces else [scratch],
+        "executable": [os.path.realpath(path) for path in access.executables],
+        "system": [*layout.SYSTEM, *layout.SETTINGS, *layout.KERNEL_FACTS],
+        "loaders": _loaders(),
+        "tools": ["/usr", "/bin", "/lib", "/lib64"],
+    }
+
+
+def _setup(means: Means, order: Order, id_base: int, scratch: str) -> dict[str, Any]:
+    view = layout.find()
     root = os.geteuid() == 0
-    system = [*layout.SYSTEM, *layout.SETTINGS, *layout.KERNEL_FACTS]
     return {
         "layers": {
             "landlock": means.landlock > 0,
@@ -123,24 +134,18 @@ def _setup(
             "scoped": not means.namespaces and means.landlock >= 6,
             "mounts": means.namespaces,
         },
-        "by_hand": None,
+        "by_hand": _view(view, order.access) if means.by_hand else None,
         "own_namespaces": means.namespaces,
         "id_base": id_base if means.namespaces and root else 0,
-        "preload": list(preload),
+        "preload": list(order.preload),
         "sys_path": list(view.search),
         "environment": _environment(),
         "scratch": scratch or layout.SCRATCH,
         "keep_capabilities": 0 if means.namespaces else _capability_to_read(view),
         "other_processes": 0 if root else 8 if means.namespaces else 4096,
-        "paths": {
-            "devices": list(layout.DEVICES),
-            "listed": list(view.libraries),
-            "readable": view.readable(covered=means.namespaces),
-            "writable": [os.path.dirname(layout.SCRATCH)] if means.namespaces else [scratch],
-            "system": system,
-            "loaders": _loaders(),
-            "tools": ["/usr", "/bin", "/lib", "/lib64"],
-        },
+        "drivers": bool(order.access.devices),
+        "processes": bool(order.access.executables),
+        "paths": _paths(means, view, order.access, scratch),
     }
 
 
@@ -175,70 +180,60 @@ class Launched:
     :param control: packet socket to the server.
     :param log: file with what the server itself printed.
     :param scratch: folder on disk for its jobs' files, where no tmpfs can be made for them.
+    :param group: its control groups.
     """
 
     process: subprocess.Popen[bytes]
     control: socket.socket
     log: int
     scratch: str
+    group: cgroup.Group
 
 
-def start(means: Means, preload: tuple[str, ...], id_base: int) -> Launched:
+def start(means: Means, order: Order, id_base: int) -> Launched:
     """Start a server; it answers ``ready`` on its control socket once its modules are imported.
 
     The calling thread must outlive the server: with its end the kernel ends bubblewrap too.
     """
     view = layout.find()
-    command = _bubblewrap(means, view) if means.bubblewrap else []
-    scratch = "" if means.namespaces else tempfile.mkdtemp(prefix="ttd-job-")
-    mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    log = os.memfd_create("sandbox-log", os.MFD_CLOEXEC)
-    try:
-        process = subprocess.Popen(
-            [*command, view.python, "-I", "-S", "-B", "-c", _BOOT, view.program, str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env={},
-            cwd="/",
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
-        mine.send(json.dumps(_setup(means, view, preload, id_base, scratch)).encode())
-    except BaseException:
-        mine.close()
-        os.close(log)
-        raise
-    finally:
-        theirs.close()
-    return Launched(process, mine, log, scratch)
+    command = _bubblewrap(means, _view(view, order.access)) if means.bubblewrap else []
+    with contextlib.ExitStack() as undo:
+        scratch = "" if means.namespaces else tempfile.mkdtemp(prefix="ttd-job-")
+        undo.callback(remove_folder, scratch)
+        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        undo.callback(mine.close)
+        log = os.memfd_create("sandbox-log", os.MFD_CLOEXEC)
+        undo.callback(os.close, log)
+        group = cgroup.Group.make()
+        undo.callback(group.remove)
+        with theirs:
+            process = subprocess.Popen(
+                [*command, view.python, "-I", "-S", "-B", "-c", BOOT, view.program, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={},
+                cwd="/",
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        entrances = group.entrances()
+        try:
+            setup = json.dumps(_setup(means, order, id_base, scratch)).encode()
+            # an outermost process that failed at once says so on its own, when its answer is awaited
+            with contextlib.suppress(BrokenPipeError):
+                socket.send_fds(mine, [setup], entrances)
+        finally:
+            for entrance in entrances:
+                os.close(entrance)
+        undo.pop_all()
+    return Launched(process, mine, log, scratch, group)
 
 
-def find_bubblewrap() -> str:
-    """Path of bubblewrap's program, or empty."""
-    return shutil.which("bwrap") or ""
-
-
-class IdRange:
-    """User ids for jobs and servers that nobody else uses; none where we are not root.
-
-    :param means: how the level is formed: inside a mapped user namespace ids start at 1, else at the base.
-    """
-
-    def __init__(self, means: Means) -> None:
-        self._mapped = means.namespaces
-        self._root = os.geteuid() == 0
-        # 0x70000000 and up: assigned by no distribution, container runtime or systemd
-        self._base = 0x70000000 + (os.getpid() % 1000) * 0x40000
-        self._servers = itertools.count()
-
-    def server_base(self) -> int:
-        """Outer id that the next server's own root maps to."""
-        return self._base + (next(self._servers) % 4) * 0x10000
-
-    def job_id(self, number: int) -> int | None:
-        """User id of a job, as it counts inside."""
-        if not self._root:
-            return None
-        inside = 1 + number % 60000
-        return inside if self._mapped else self._base + inside
+def remove_folder(path: str) -> None:
+    """Remove a folder whatever a job left in it: folders without permissions, or nested without end."""
+    if path and os.path.exists(path):
+        shutil.rmtree(path, ignore_errors=True)
+    if path and os.path.exists(path):
+        subprocess.run(["chmod", "-R", "u+rwX", path], check=False, stderr=subprocess.DEVNULL)
+        subprocess.run(["rm", "-rf", path], check=False, stderr=subprocess.DEVNULL)

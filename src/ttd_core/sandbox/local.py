@@ -13,11 +13,12 @@ from typing import Self
 from ttd_core.config import RunConfig
 from ttd_core.sandbox import launch, probe
 from ttd_core.sandbox.artifacts import Artifacts, digest_of
-from ttd_core.sandbox.base import Artifact, CompileJob, Job, JobResult, Level, ProgramJob
+from ttd_core.sandbox.base import Artifact, CompileJob, Job, JobResult, Level, PythonJob
 from ttd_core.sandbox.connection import Connection, ServerLost
 from ttd_core.sandbox.cores import Cores
 from ttd_core.sandbox.exchange import OutputListener
 from ttd_core.sandbox.futures import CancelSignal, JobFuture
+from ttd_core.sandbox.means import IdRange, Means
 from ttd_core.sandbox.task import Task
 from ttd_core.types import Status
 
@@ -33,7 +34,9 @@ class LocalExecutor:
     :param level: the least isolation to accept: ``best`` (strong or standard), ``strong``, ``standard`` or
         ``unprotected``.
     :param preload: modules ready in Python jobs that name none themselves.
-    :param exactly: form this level even if a stronger one can be formed (comparisons, tests).
+    :param exactly: form this level, or use these means, even if a stronger one can be formed (comparisons,
+        tests).
+    :param recycle_jobs: jobs after which a server is replaced.
     :raises SandboxUnavailableError: when the level cannot be formed here; says what to install or set.
     """
 
@@ -43,7 +46,7 @@ class LocalExecutor:
         level: str = "best",
         preload: tuple[str, ...] = ("numpy",),
         *,
-        exactly: Level | None = None,
+        exactly: Level | Means | None = None,
         recycle_jobs: int = _RECYCLE_JOBS,
     ) -> None:
         self._means = probe.choose(level, exactly)
@@ -58,7 +61,7 @@ class LocalExecutor:
         self._closed = False
         self._artifacts = Artifacts()
         self._cores = Cores()
-        self._ids = launch.IdRange(self._means)
+        self._ids = IdRange(self._means)
         self._numbers = itertools.count(1)
         self._launcher = concurrent.futures.ThreadPoolExecutor(1, "sandbox-launcher")
         self._threads = [
@@ -166,10 +169,12 @@ class LocalExecutor:
 
     def _attempt(self, future: JobFuture, cores: tuple[int, ...], cancel: int, retries: int) -> JobResult:
         job = future.job
-        preload = () if isinstance(job, CompileJob | ProgramJob) else (job.preload or self._preload)
+        order = launch.Order()
+        if isinstance(job, PythonJob):
+            order = launch.Order(job.preload or self._preload, job.access)
         uid = self._ids.job_id(next(self._numbers))
         with Task(job, self._artifacts, self.level, retries, future.listener) as task:
-            connection = self._server(preload)
+            connection = self._server(order)
             try:
                 result, clean = task.run(connection, next(self._numbers), cores, uid, cancel)
             except ServerLost as error:
@@ -187,16 +192,16 @@ class LocalExecutor:
 
     # -- servers -------------------------------------------------------------------------------------
 
-    def _server(self, preload: tuple[str, ...]) -> Connection:
-        """An idle server with these modules, or a new one."""
+    def _server(self, order: launch.Order) -> Connection:
+        """An idle server of this kind, or a new one."""
         with self._lock:
             for connection in reversed(self._idle):
-                if connection.preload == preload:
+                if connection.order == order:
                     self._idle.remove(connection)
                     return connection
         # started by one thread that lives as long as we do: the kernel ties bubblewrap's life to it
-        starting = self._launcher.submit(launch.start, self._means, preload, self._ids.server_base())
-        return Connection(starting.result(), preload)
+        starting = self._launcher.submit(launch.start, self._means, order, self._ids.server_base())
+        return Connection(starting.result(), order)
 
     def _keep(self, connection: Connection) -> None:
         """Put a server back; end the longest idle one when there are too many."""

@@ -112,6 +112,7 @@ class Task:
             writing.append(write_to)
             descriptors.insert(2, write_to)
         exchange = self._exchange(connection)
+        connection.bound(job.limits.memory + job.limits.scratch, job.limits.processes)
         try:
             connection.send(message, descriptors)
         finally:

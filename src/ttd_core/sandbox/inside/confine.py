@@ -47,15 +47,17 @@ def _data_in_use() -> int:
         return int(file.read().split()[5]) * resource.getpagesize()
 
 
-def apply_limits(limits: dict[str, Any], kind: str, others: int) -> None:
+def apply_limits(limits: dict[str, Any], kind: str, others: int, drivers: bool) -> None:
     """Set the resource limits of one job.
 
     :param limits: the fields of :class:`ttd_core.sandbox.base.Limits`.
     :param others: processes that the kernel already counts for this user.
+    :param drivers: whether device drivers may reserve memory without bound.
     """
     cpu = limits["cpu_s"] or limits["wall_s"] * limits["cpus"]
     _limit(resource.RLIMIT_CPU, math.ceil(cpu) + _CPU_GRACE)
-    _limit(resource.RLIMIT_DATA, _data_in_use() + limits["memory"] + _RESERVED)
+    if not drivers:
+        _limit(resource.RLIMIT_DATA, _data_in_use() + limits["memory"] + _RESERVED)
     _limit(resource.RLIMIT_NPROC, limits["processes"] + others)
     _limit(resource.RLIMIT_FSIZE, limits["scratch"])
     _limit(resource.RLIMIT_NOFILE, 512)
@@ -91,7 +93,7 @@ def ruleset(kind: str, paths: dict[str, list[str]]) -> landlock.Ruleset:
 
     :param paths: ``listed`` folders whose names may be read, ``readable`` trees, ``writable`` ones,
         ``devices``, ``system`` folders, ``loaders`` that a program needs to start, ``tools`` that a
-        compile job may execute.
+        compile job may execute, ``executable`` ones that a Python job may.
     """
     rules = landlock.Ruleset()
     rules.allow_all(paths["devices"], landlock.READ_FILE | landlock.WRITE_FILE)
@@ -99,6 +101,8 @@ def ruleset(kind: str, paths: dict[str, list[str]]) -> landlock.Ruleset:
     if kind == "python":
         rules.allow_all(paths["listed"], landlock.READ_DIR)
         rules.allow_all(paths["readable"], landlock.READ)
+        if paths["executable"]:
+            rules.allow_all([*paths["executable"], *paths["loaders"]], landlock.READ | landlock.EXECUTE)
     else:
         rules.allow_all(paths["system"], landlock.READ)
         rules.allow_all(paths["loaders"], landlock.READ | landlock.EXECUTE)
@@ -107,11 +111,13 @@ def ruleset(kind: str, paths: dict[str, list[str]]) -> landlock.Ruleset:
     return rules
 
 
-def enforce(layers: Layers, kind: str, rules: int, program: int = -1) -> None:
+def enforce(layers: Layers, profile: str, rules: int, program: int = -1, drivers: bool = False) -> None:
     """The last step: no new privileges, Landlock, seccomp.
 
+    :param profile: of system calls, see :data:`ttd_core.sandbox.inside.seccomp.PROFILES`.
     :param rules: descriptor of the Landlock rules, closed here; not used without that layer.
     :param program: descriptor that a program job executes.
+    :param drivers: whether every ioctl passes.
 
     :raises OSError: when a layer that was found by probing now fails.
     """
@@ -120,5 +126,4 @@ def enforce(layers: Layers, kind: str, rules: int, program: int = -1) -> None:
         landlock.enforce(rules)
         os.close(rules)
     if layers.seccomp:
-        profile = {"python": "python", "program": "program", "compile": "tools"}[kind]
-        seccomp.install(seccomp.assemble(profile, os.getpid(), program))
+        seccomp.install(seccomp.filter_for(profile, os.getpid(), program, drivers))

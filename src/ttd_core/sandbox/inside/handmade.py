@@ -2,17 +2,108 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import struct
 from typing import Any
 
-_ROOT = "/tmp"
+from ttd_core.sandbox.inside import kernel
+
+#: Folders that systems have; one is hidden, in our own mount namespace only, under the new root being built.
+_STAGES = ("/tmp", "/mnt", "/run", "/var")
+_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+_MOUNT_SETATTR = 442
+_AT_RECURSIVE = 0x8000
+_AT_FDCWD = -100
+_ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 0x1, 0x2, 0x4
+_NAMESPACES = (
+    kernel.CLONE_NEWNS
+    | kernel.CLONE_NEWPID
+    | kernel.CLONE_NEWIPC
+    | kernel.CLONE_NEWNET
+    | kernel.CLONE_NEWUTS
+    | kernel.CLONE_NEWCGROUP
+)
+
+
+def enter() -> None:
+    """Enter new namespaces; a new user namespace first where we are not root. Forks next come first in them.
+
+    :raises OSError: when the kernel or its policy refuses.
+    """
+    if os.geteuid() == 0:
+        kernel.unshare(_NAMESPACES)
+        return
+    uid, gid = os.geteuid(), os.getegid()
+    kernel.unshare(kernel.CLONE_NEWUSER | _NAMESPACES)
+    for name, line in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(line)
+
+
+def _seal(path: str, flags: int, recursive: bool) -> None:
+    attributes = struct.pack("=QQQQ", flags, 0, 0, 0)
+    options = _AT_RECURSIVE if recursive else 0
+    kernel.raw(_MOUNT_SETATTR, _AT_FDCWD, path.encode() + b"\0", options, attributes, len(attributes))
+
+
+def _put_place(path: str, like: str) -> None:
+    """An empty folder or file to mount on."""
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    if os.path.isdir(like):
+        os.makedirs(path, mode=0o755, exist_ok=True)
+    elif not os.path.lexists(path):
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o444))
+
+
+def _bind(source: str, stage: str, device: bool = False) -> None:
+    target = stage + source
+    _put_place(target, source)
+    kernel.mount(source, target, "", kernel.MS_BIND | kernel.MS_REC)
+    _seal(target, _ATTR_NOSUID if device else _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV, recursive=True)
+
+
+def _stage(shown: list[str]) -> str:
+    """A folder to build on that hides nothing which is to be shown.
+
+    :raises OSError: when there is none.
+    """
+    for stage in _STAGES:
+        if os.path.isdir(stage) and not any(path.startswith(stage + "/") for path in shown):
+            return stage
+    raise OSError(f"none of {', '.join(_STAGES)} is free to build the sandbox's root on")
 
 
 def build(view: dict[str, Any]) -> None:
-    """Enter new namespaces and leave only ``view`` of the file system.
+    """Leave only ``view`` of the file system, in the first process of the namespaces that :func:`enter` made.
 
-    :param view: ``user``, whether a user namespace is needed first; ``bind``, (source, target) pairs read
-        only; ``devices``; ``links``, (target, path) pairs; ``folders``, empty ones; ``masks``, folders and
-        files to cover.
+    :param view: ``bind``, paths shown read only; ``devices``, paths shown as they are; ``links``, pairs of
+        path and target; ``folders``, empty ones; ``covered``, paths shown empty.
     :raises OSError: when the kernel or its policy refuses.
     """
-    raise NotImplementedError(view)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
+    stage = _stage(view["bind"])
+    kernel.mount("tmpfs", stage, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
+    os.umask(0o022)
+    for path, target in view["links"]:
+        os.makedirs(stage + os.path.dirname(path), exist_ok=True)
+        os.symlink(target, stage + path)
+    for path in view["folders"]:
+        os.makedirs(stage + path, mode=0o755, exist_ok=True)
+    for path in view["bind"]:
+        _bind(path, stage)
+    for path in view["devices"]:
+        _bind(path, stage, device=True)
+    for path in view["covered"]:
+        if os.path.isdir(stage + path):
+            kernel.mount("tmpfs", stage + path, "tmpfs", kernel.MS_RDONLY | kernel.MS_NOSUID, "mode=755")
+        else:
+            kernel.mount("/dev/null", stage + path, "", kernel.MS_BIND)
+    os.makedirs(stage + "/proc", exist_ok=True)
+    kernel.mount("proc", stage + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    os.chdir(stage)
+    kernel.raw(_PIVOT_ROOT[os.uname().machine], b".\0", b".\0")
+    kernel.umount(".", kernel.MNT_DETACH)
+    os.chdir("/")
+    _seal("/", _ATTR_RDONLY, recursive=False)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import struct
 from collections.abc import Iterable
 
@@ -164,6 +165,20 @@ def assemble(profile: str, pid: int, program: int = -1, machine: str = "", any_i
     build.ranges(denied.values(), _denied())
     build.emit(_RETURN, _denied(errno.ENOSYS))
     return b"".join(build.code)
+
+
+_ANY_PID = 0x7EADBEEF
+
+
+@functools.cache
+def _template(profile: str, program: int, any_ioctl: bool) -> bytes:
+    return assemble(profile, _ANY_PID, program, any_ioctl=any_ioctl)
+
+
+def filter_for(profile: str, pid: int, program: int = -1, any_ioctl: bool = False) -> bytes:
+    """As :func:`assemble`, for this machine, from a copy assembled once and given the process's number."""
+    template = _template(profile, program, any_ioctl)
+    return template.replace(struct.pack("=I", _ANY_PID), struct.pack("=I", pid))
 
 
 class _FilterProgram(ctypes.Structure):

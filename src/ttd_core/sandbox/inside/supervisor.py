@@ -19,6 +19,8 @@ from ttd_core.sandbox.inside import handmade, kernel, landlock
 from ttd_core.sandbox.inside.server import PACKET, Server
 
 _MAPPED_IDS = 65536
+#: CAP_SETGID and CAP_SETUID.
+_TO_WRITE_MAPS = 1 << 6 | 1 << 7
 
 
 def _write_maps(pid: int, base: int) -> None:
@@ -82,7 +84,12 @@ def _stand_in_scope() -> None:
 def _form(setup: dict[str, Any]) -> None:
     """Make the namespaces and scopes that this setup asks for, in the process that becomes the server."""
     if setup["by_hand"]:
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        handmade.enter()
+        _go_on_in_child()
         handmade.build(setup["by_hand"])
+        if setup["id_base"]:
+            kernel.drop_capabilities(_TO_WRITE_MAPS)
     if setup["own_namespaces"]:
         _go_on_in_child()
         if setup["id_base"]:
@@ -99,7 +106,11 @@ def main() -> None:
     """Receive the setup on the inherited control socket, form, serve, and leave when it closes."""
     control = socket.socket(fileno=int(sys.argv[2]))
     control.set_inheritable(False)
-    setup = json.loads(control.recv(PACKET))
+    message, entrances, _, _ = socket.recv_fds(control, PACKET, 8)
+    for entrance in entrances:
+        os.write(entrance, b"0")
+        os.close(entrance)
+    setup = json.loads(message)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         _form(setup)

@@ -1,0 +1,177 @@
+"""Control groups for fork servers, where this process may make them: hard caps on memory and processes.
+
+Both hierarchies are known: version 2 (one tree) and version 1 (a tree per controller). A server enters its
+group once, before it imports anything; moving every job would cost more than the job. What the server
+itself uses is measured when it is ready and added to each limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import pathlib
+import time
+
+import attrs
+
+from ttd_core.sandbox.base import MIB
+
+_NAMES = itertools.count()
+#: Bytes of kernel memory and page cache that a job may cause beside its own.
+_SLACK = 32 * MIB
+#: Processes of the server itself: supervisors waiting, the server, a program's companion.
+_OWN_PROCESSES = 16
+
+
+@attrs.frozen
+class _Files:
+    """Names of one hierarchy's files."""
+
+    controller: str
+    limit: str
+    usage: str
+
+
+_MEMORY_1 = _Files("memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+_MEMORY_2 = _Files("", "memory.max", "memory.current")
+_PIDS_1 = _Files("pids", "pids.max", "pids.current")
+_PIDS_2 = _Files("", "pids.max", "pids.current")
+
+
+def _mounts() -> dict[str, pathlib.Path]:
+    """Controller (empty for version 2) to mount point."""
+    found: dict[str, pathlib.Path] = {}
+    for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        kind, _, options = right.split()[:3]
+        point = pathlib.Path(left.split()[4])
+        if kind == "cgroup2":
+            found[""] = point
+        elif kind == "cgroup":
+            found.update(dict.fromkeys(options.split(","), point))
+    return found
+
+
+def _own_paths() -> dict[str, str]:
+    """Controller (empty for version 2) to this process's path in that tree."""
+    paths: dict[str, str] = {}
+    for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        paths.update(dict.fromkeys(controllers.split(","), path))
+    return paths
+
+
+def _candidates(controller: str) -> list[pathlib.Path]:
+    """Where a group might be made: in our own, beside it, at the top."""
+    mount = _mounts().get(controller)
+    own = _own_paths().get(controller)
+    if mount is None or own is None:
+        return []
+    here = mount / own.lstrip("/")
+    return list(dict.fromkeys([here, here.parent if here != mount else mount, mount]))
+
+
+def _make(files: _Files, name: str, needed: str) -> pathlib.Path | None:
+    """A new group whose file ``needed`` is writable; ``None`` where none can be made."""
+    for parent in _candidates(files.controller):
+        group = parent / name
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        if os.access(group / needed, os.W_OK) and os.access(group / "cgroup.procs", os.W_OK):
+            return group
+        group.rmdir()
+    return None
+
+
+@attrs.define
+class Group:
+    """The control groups of one server.
+
+    :param memory: folder whose limit bounds memory, with the names of its files; ``None`` without.
+    :param pids: the same for processes.
+    :param kill: folder with ``cgroup.kill``; ``None`` without.
+    """
+
+    memory: tuple[pathlib.Path, _Files] | None = None
+    pids: tuple[pathlib.Path, _Files] | None = None
+    kill: pathlib.Path | None = None
+    _own_memory: int = 0
+    _set: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def make(cls) -> Group:
+        """Whatever groups can be made here; perhaps none."""
+        name = f"ttd-{os.getpid()}-{next(_NAMES)}"
+        group = cls()
+        if unified := _make(_MEMORY_2, name, _MEMORY_2.limit):
+            group.memory = (unified, _MEMORY_2)
+            if os.access(unified / _PIDS_2.limit, os.W_OK):
+                group.pids = (unified, _PIDS_2)
+        elif bounded := _make(_MEMORY_1, name, _MEMORY_1.limit):
+            group.memory = (bounded, _MEMORY_1)
+        if group.pids is None and (counted := _make(_PIDS_1, name, _PIDS_1.limit)):
+            group.pids = (counted, _PIDS_1)
+        group.kill = unified or _make(_MEMORY_2, name, "cgroup.kill")
+        return group
+
+    @property
+    def folders(self) -> list[pathlib.Path]:
+        """Every group made, once each."""
+        held = [pair[0] for pair in (self.memory, self.pids) if pair is not None]
+        return list(dict.fromkeys([*held, *([self.kill] if self.kill else [])]))
+
+    def entrances(self) -> list[int]:
+        """Descriptors through which a process enters by writing ``0``; the caller closes them."""
+        return [os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in self.folders]
+
+    def settle(self) -> None:
+        """Note what the server uses by itself, now that its modules are imported."""
+        if self.memory is not None:
+            folder, files = self.memory
+            self._own_memory = int((folder / files.usage).read_text())
+
+    def limit(self, memory: int, processes: int) -> None:
+        """Bound the next job: bytes, and processes and threads together."""
+        if self._set == (memory, processes):
+            return
+        wanted = (
+            (self.memory, self._own_memory + memory + _SLACK),
+            (self.pids, processes + _OWN_PROCESSES),
+        )
+        for pair, value in wanted:
+            if pair is not None:
+                folder, files = pair
+                (folder / files.limit).write_text(str(value))
+        self._set = (memory, processes)
+
+    def end_all(self) -> None:
+        """Kill every process inside, where the kernel offers that."""
+        if self.kill is not None:
+            with contextlib.suppress(OSError):  # already empty and removed
+                (self.kill / "cgroup.kill").write_text("1")
+
+    def remove(self) -> None:
+        """Remove the groups; a process that is just ending is given a moment."""
+        for folder in self.folders:
+            for _ in range(100):
+                try:
+                    folder.rmdir()
+                    break
+                except FileNotFoundError:
+                    break
+                except OSError:
+                    time.sleep(0.005)
+
+
+def sweep() -> None:
+    """Remove groups that a killed process of ours left behind."""
+    for controller in ("", "memory", "pids"):
+        for parent in _candidates(controller):
+            for folder in parent.glob("ttd-*-*"):
+                number = folder.name.split("-")[1]
+                if number.isdigit() and not os.path.exists(f"/proc/{number}"):
+                    with contextlib.suppress(OSError):  # another sweep was faster
+                        folder.rmdir()
