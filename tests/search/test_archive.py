@@ -105,6 +105,14 @@ def test_repeats_take_no_place_among_the_best_children():
     assert sorted(node.state.data["name"] for node in made.held() if not node.seed) == ["a", "c"]
 
 
+def test_a_repeat_of_equal_seeds_counts_for_the_oldest():
+    made = archive(seeds=3)
+    again = Rollout(Completion("x"), Verdict(Status.OK, state=State(), reward=Reward(1.0, 1.0)))
+    admission = made.admit(1, [group(2, again)])
+    assert admission.outcomes[0][0].node == 0
+    assert [made[node].duplicates for node in range(3)] == [1, 0, 0]
+
+
 def test_states_without_a_construction_are_compared_by_code():
     def program(code, output):
         state = State(code=code, output=output)

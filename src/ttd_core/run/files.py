@@ -50,9 +50,9 @@ def _reason(error: OSError | sqlite3.Error, path: pathlib.Path) -> str:
 
 
 def _free(path: pathlib.Path) -> int:
-    """Bytes free for this user on the disk of a path whose folder exists."""
-    folder = path if path.is_dir() else path.parent
-    return shutil.disk_usage(folder).free
+    """Bytes free for this user on the disk where a path is, or would be."""
+    there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    return shutil.disk_usage(there).free
 
 
 def write_aside(path: pathlib.Path, content: bytes) -> None:

@@ -1,0 +1,95 @@
+"""Durable files and the one-line messages of storage failures."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+
+import pytest
+
+from ttd_core.errors import ResumeError, StorageError
+from ttd_core.run.files import WriterLock, storage_errors, write_aside
+
+
+def sqlite_error(name):
+    error = sqlite3.OperationalError("what SQLite says")
+    error.sqlite_errorname = name
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "x"), "the disk is full ("),
+        (OSError(errno.EDQUOT, "x"), "the disk is full ("),
+        (sqlite_error("SQLITE_FULL"), "the disk is full ("),
+        (OSError(errno.EROFS, "x"), "the folder or the disk is read-only."),
+        (PermissionError(errno.EACCES, "x"), "the folder or the disk is read-only."),
+        (sqlite_error("SQLITE_READONLY_DBMOVED"), "the folder or the disk is read-only."),
+        (sqlite_error("SQLITE_CANTOPEN"), "it is missing, or its folder cannot be written"),
+        (sqlite_error("SQLITE_BUSY"), "another process keeps it locked."),
+        (sqlite_error("SQLITE_CORRUPT"), "it is damaged."),
+        (sqlite_error("SQLITE_NOTADB"), "it is damaged."),
+        (sqlite_error("SQLITE_IOERR_FSYNC"), "what SQLite says"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+    ],
+)
+def test_a_failure_is_one_line_that_names_the_path(tmp_path, error, reason):
+    path = tmp_path / "run.db"
+    with pytest.raises(StorageError) as caught, storage_errors(path, "read"):
+        raise error
+    message = str(caught.value)
+    assert message.startswith(f"{path} cannot be read: ")
+    assert reason in message
+    assert "\n" not in message
+    assert caught.value.__cause__ is error
+    assert caught.value.exit_code == 3
+
+
+def test_a_failure_is_told_where_the_folder_is_missing_too(tmp_path):
+    path = tmp_path / "gone" / "deeper" / "run.db"
+    with pytest.raises(StorageError, match="the disk is full"), storage_errors(path):
+        raise OSError(errno.ENOSPC, "x")
+
+
+def test_other_errors_pass():
+    with pytest.raises(ZeroDivisionError), storage_errors(None):
+        raise ZeroDivisionError
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "best.json"
+    write_aside(path, b"old")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_aside(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["best.json"]
+    monkeypatch.undo()
+    write_aside(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_lock_is_free_again_once_released_and_not_inherited(tmp_path):
+    WriterLock(tmp_path).release()
+    lock = WriterLock(tmp_path)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:  # forked from the holder, as a sandbox's server is: it must be refused like any other
+        try:
+            WriterLock(tmp_path)
+        except ResumeError as error:
+            os.write(write, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    assert f"process {os.getpid()} is writing this run" in os.read(read, 1000).decode()
+    os.close(read)
+    lock.release()
