@@ -14,13 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from ttd_core.sandbox.base import Limits
-from ttd_core.sandbox.connection import Connection, ServerLost
+from ttd_core.sandbox.base import GIB, Limits
+from ttd_core.sandbox.connection import Connection
 from ttd_core.sandbox.inside import wire
 
-#: Seconds beyond the wall limit that the server has to report before it is ended itself.
+#: Seconds beyond the wall limit that the server has to report before it is ended itself; and seconds more
+#: for each GiB that the kernel may have to take back.
 GRACE_S = 1.0
+GRACE_PER_GIB_S = 0.5
 _CHUNK = 1 << 16
+
+
+class DeadlineMissed(Exception):
+    """A job ran out of time and its server did not report its end: both must go."""
+
 
 OutputListener = Callable[[bytes], None]
 
@@ -209,7 +216,8 @@ class Exchange:
         :param result: read end of the pipe its result, or its standard output, comes through.
         :param cancel: descriptor that becomes readable when the job should end.
         :return: the server's report and the descriptors attached to it.
-        :raises ServerLost: when the server dies or misses the deadline.
+        :raises ServerLost: when the server dies.
+        :raises DeadlineMissed: when it does not report in time.
         """
         self._readers[output] = self._read_output
         if result is not None:
@@ -219,12 +227,13 @@ class Exchange:
         for descriptor in (*self._readers, control, cancel):
             poller.register(descriptor, select.POLLIN)
         deadline = time.monotonic() + self._limits.wall_s + GRACE_S
+        deadline += GRACE_PER_GIB_S * self._limits.memory / GIB
         while True:
             events = {
                 descriptor for descriptor, _ in poller.poll(max(0.0, deadline - time.monotonic()) * 1000)
             }
             if not events:
-                raise ServerLost("the fork server missed the job's deadline")
+                raise DeadlineMissed
             if cancel in events:
                 poller.unregister(cancel)
                 self._stop("cancelled")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import concurrent.futures
 import itertools
 import os
@@ -70,6 +71,7 @@ class LocalExecutor:
         ]
         for thread in self._threads:
             thread.start()
+        atexit.register(self.close)
 
     @property
     def level(self) -> Level:
@@ -119,6 +121,7 @@ class LocalExecutor:
         for connection in self._idle:
             connection.close()
         self._launcher.shutdown()
+        atexit.unregister(self.close)
         self._artifacts.close()
 
     def __enter__(self) -> Self:
@@ -152,6 +155,8 @@ class LocalExecutor:
         cores = self._cores.take(job.limits.cpus, exclusive)
         cancelled = CancelSignal(future)
         try:
+            if future.cancelled():
+                return JobResult(Status.INFRASTRUCTURE, "cancelled", level=self.level)
             return self._attempts(future, cores, cancelled.descriptor)
         finally:
             cancelled.close()
@@ -184,7 +189,7 @@ class LocalExecutor:
             except BaseException:
                 connection.close()
                 raise
-            if not clean or connection.worn(self._recycle_jobs, _RECYCLE_GROWTH):
+            if not clean or not connection.alive or connection.worn(self._recycle_jobs, _RECYCLE_GROWTH):
                 connection.close()
             else:
                 self._keep(connection)

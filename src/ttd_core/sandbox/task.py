@@ -12,7 +12,7 @@ import attrs
 from ttd_core.sandbox.artifacts import Artifacts, digest_of, sealed
 from ttd_core.sandbox.base import CompileJob, Job, JobResult, Level, ProgramJob, PythonJob
 from ttd_core.sandbox.connection import Connection, ServerLost
-from ttd_core.sandbox.exchange import Exchange, FrameReader, OutputListener, Tail
+from ttd_core.sandbox.exchange import DeadlineMissed, Exchange, FrameReader, OutputListener, Tail
 from ttd_core.sandbox.inside import wire
 from ttd_core.sandbox.judge import judge, one_line
 from ttd_core.types import Status
@@ -63,7 +63,7 @@ class Task:
         if isinstance(job, PythonJob):
             fields = {name: getattr(job, name) for name in ("source", "entry", "helpers")}
             fields |= {"args": job.args, "kwargs": job.kwargs, "inject": job.inject}
-            return [self._held(sealed(wire.encode(fields)))]
+            return [self._held(sealed(wire.encode(fields, trusted=True)))]
         if isinstance(job, CompileJob):
             return [self._held(sealed([job.source.encode(errors="replace")]))]
         program = self._artifacts.open(job.artifact.digest)
@@ -118,7 +118,10 @@ class Task:
         finally:
             for descriptor in writing:
                 os.close(descriptor)
-        report, attached = exchange.follow(output, result, cancel)
+        try:
+            report, attached = exchange.follow(output, result, cancel)
+        except DeadlineMissed:
+            return self._overdue(exchange), False
         for descriptor in attached:
             self._held(descriptor)
         found = judge(job, report, exchange, self._level, self._retries)
@@ -143,6 +146,19 @@ class Task:
 
     def _failed(self, message: str) -> JobResult:
         return JobResult(Status.INFRASTRUCTURE, one_line(message), level=self._level, retries=self._retries)
+
+    def _overdue(self, exchange: Exchange) -> JobResult:
+        """The result of a job that its server did not manage to end in time."""
+        limits = self._job.limits
+        return JobResult(
+            Status.TIMEOUT,
+            f"stopped after {limits.wall_s:g} s of wall time",
+            output=exchange.output.bytes().decode(errors="replace"),
+            output_bytes=exchange.output.total,
+            wall_s=limits.wall_s,
+            level=self._level,
+            retries=self._retries,
+        )
 
     def lost(self, error: ServerLost) -> JobResult:
         """The result when the server died under the job."""

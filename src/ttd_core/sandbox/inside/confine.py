@@ -12,6 +12,8 @@ from ttd_core.sandbox.inside import kernel, landlock, seccomp
 
 #: Virtual bytes beyond the resident limit that a process may reserve: thread stacks, arenas, caches.
 _RESERVED = 256 << 20
+#: Bytes of stack that a native program may use: contest programs recurse deeply.
+_STACK = 256 << 20
 #: Seconds of processor time after which the kernel kills what the watcher overlooked.
 _CPU_GRACE = 2
 
@@ -66,7 +68,8 @@ def apply_limits(limits: dict[str, Any], kind: str, others: int, drivers: bool) 
     _limit(resource.RLIMIT_MSGQUEUE, 0)
     _limit(resource.RLIMIT_SIGPENDING, 256)
     if kind != "python":
-        _limit(resource.RLIMIT_STACK, limits["memory"])
+        # a thread's stack takes this much address space too, so it is not all of the memory
+        _limit(resource.RLIMIT_STACK, min(limits["memory"], _STACK))
     # the job, not the trainer, is what the kernel should end when the machine runs out of memory;
     # a read-only /proc forbids saying so, and the watcher still holds the limit
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:

@@ -6,6 +6,7 @@ same everywhere.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import struct
@@ -41,6 +42,11 @@ PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 CAP_DAC_OVERRIDE = 1
 CAP_DAC_READ_SEARCH = 2
+
+#: SECBIT_NOROOT, SECBIT_NO_CAP_AMBIENT_RAISE and their locks.
+_NO_ROOT_EVER = 0x1 | 0x2 | 0x40 | 0x80
+#: CAP_CHECKPOINT_RESTORE, the newest there is.
+_LAST_CAPABILITY = 40
 
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -119,6 +125,18 @@ def drop_capabilities(keep: int = 0) -> None:
     data = struct.pack("=6I", keep, keep, 0, 0, 0, 0)
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     _checked(_libc.capset(header, data), "capset")
+
+
+def lock_capabilities() -> None:
+    """Make sure that no program executed from here on gains a capability, not even as root.
+
+    Lets go of the bounding set; a capability now held stays until it is dropped. Silent without the
+    capability to do so: then there is nothing to let go of.
+    """
+    with contextlib.suppress(OSError):
+        for number in range(_LAST_CAPABILITY + 1):
+            prctl(PR_CAPBSET_DROP, number)
+        prctl(PR_SET_SECUREBITS, _NO_ROOT_EVER)
 
 
 def effective_capabilities() -> int:

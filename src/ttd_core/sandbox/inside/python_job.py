@@ -5,6 +5,7 @@ Whatever is reported from here is a claim: the trusted process reads the frame a
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import linecache
@@ -22,6 +23,8 @@ from ttd_core.sandbox.inside import wire
 CANDIDATE = "<candidate>"
 HELPERS = "<helpers>"
 
+_FRAMES_SHOWN = 8
+_TRACEBACK_BYTES = 4000
 _DENIED = {errno.EPERM, errno.EACCES}
 
 
@@ -132,6 +135,27 @@ def _encoded(value: Any, limit: int) -> list[Any]:
     return buffers
 
 
+def _flush() -> None:
+    """Push out what was printed, through whatever the candidate put in place of the streams."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(
+            BaseException
+        ):  # nothing that the candidate's own stream raises matters here
+            stream.flush()
+
+
+def _print_traceback(error: BaseException) -> None:
+    """Show the candidate its own frames, and none of ours."""
+    if isinstance(error, SystemExit):
+        return
+    with contextlib.suppress(BaseException):  # an error whose own text raises has no traceback to show
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename not in {CANDIDATE, HELPERS}:
+            trace = trace.tb_next
+        lines = traceback.format_exception(type(error), error, trace, limit=-_FRAMES_SHOWN)
+        os.write(2, "".join(lines).encode(errors="replace")[-_TRACEBACK_BYTES:])
+
+
 def run(input_descriptor: int, result_descriptor: int, result_limit: int) -> None:
     """Call the candidate's function and write one frame to ``result_descriptor``. Never raises."""
     gc.enable()
@@ -140,12 +164,8 @@ def run(input_descriptor: int, result_descriptor: int, result_limit: int) -> Non
         _fresh_randomness()
         buffers = _encoded(_call(job), result_limit)
     except BaseException as error:  # noqa: BLE001 (whatever a candidate raises is its result)
-        if not isinstance(error, SystemExit):
-            traceback.print_exception(error, limit=-8)
+        _flush()
+        _print_traceback(error)
         buffers = wire.encode(None, *describe(error))
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            continue
+    _flush()
     _write(result_descriptor, buffers)

@@ -114,6 +114,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         _form(setup)
+        kernel.lock_capabilities()
         server = Server(control, setup)
         failure = server.prepare()
     except OSError as error:

@@ -25,6 +25,9 @@ MAGIC = b"ttd1"
 PREFIX = struct.Struct("=4sI")
 MAX_HEADER = 4096
 MAX_ARRAYS = 16
+#: Of a frame that the trusted process writes: a problem may inject more than a candidate may return.
+MAX_TRUSTED_HEADER = 1 << 16
+MAX_TRUSTED_ARRAYS = 512
 MAX_DIMENSIONS = 8
 MAX_DEPTH = 32
 MAX_BODY = 16 << 20
@@ -130,16 +133,20 @@ class _Packer:
         return {"$array": len(self.arrays) - 1}
 
 
-def encode(value: Any, status: str = "ok", message: str = "") -> list[Any]:
+def encode(value: Any, status: str = "ok", message: str = "", *, trusted: bool = False) -> list[Any]:
     """Frame a value as a list of buffers to write in order.
 
-    More than 16 arrays (a list of points, say) travel as nested lists instead.
+    More than 16 arrays (a list of points, say) travel as nested lists instead, unless the trusted process
+    writes.
 
+    :param trusted: whether the trusted process writes, for a job to read.
     :raises FrameError: when a part of ``value`` is neither JSON nor an allowed array; says which.
     """
     packer = _Packer(inline_arrays=False)
     packed = packer.pack(value)
-    if len(packer.arrays) > MAX_ARRAYS:
+    if trusted and len(packer.arrays) > MAX_TRUSTED_ARRAYS:
+        raise FrameError(f"a job is given {len(packer.arrays)} arrays: at most {MAX_TRUSTED_ARRAYS}")
+    if not trusted and len(packer.arrays) > MAX_ARRAYS:
         packer = _Packer(inline_arrays=True)
         packed = packer.pack(value)
     body = json.dumps(packed, allow_nan=False, check_circular=False).encode()
@@ -187,9 +194,9 @@ def _natural(value: Any) -> int:
     return value
 
 
-def _header_arrays(listed: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
-    if not isinstance(listed, list) or len(listed) > MAX_ARRAYS:
-        raise FrameError(f"the header lists more than {MAX_ARRAYS} arrays")
+def _header_arrays(listed: Any, most: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    if not isinstance(listed, list) or len(listed) > most:
+        raise FrameError(f"the header lists more than {most} arrays")
     for entry in listed:
         if not isinstance(entry, list) or len(entry) != 2 or not isinstance(entry[1], list):
             raise FrameError("the header describes an array in an unknown form")
@@ -201,21 +208,21 @@ def _header_arrays(listed: Any) -> Iterator[tuple[str, tuple[int, ...]]]:
         yield dtype, tuple(_natural(length) for length in shape)
 
 
-def header_length(prefix: bytes) -> int:
-    """Bytes of header after the eight of the prefix.
+def header_length(prefix: bytes, most: int = MAX_HEADER) -> int:
+    """Bytes of header after the eight of the prefix; at most ``most``.
 
     :raises FrameError: when the prefix is not a frame's.
     """
     magic, length = PREFIX.unpack(prefix)
     if magic != MAGIC:
         raise FrameError("the result does not start as a frame does")
-    if not 0 < length <= MAX_HEADER:
-        raise FrameError(f"the header takes {length} bytes: at most {MAX_HEADER}")
+    if not 0 < length <= most:
+        raise FrameError(f"the header takes {length} bytes: at most {most}")
     return int(length)
 
 
-def read_header(data: bytes) -> Header:
-    """Parse a header.
+def read_header(data: bytes, most_arrays: int = MAX_ARRAYS) -> Header:
+    """Parse a header that lists at most ``most_arrays`` arrays.
 
     :raises FrameError: when it is malformed.
     """
@@ -227,7 +234,9 @@ def read_header(data: bytes) -> Header:
     body = _natural(fields["body"])
     if body > MAX_BODY:
         raise FrameError(f"the JSON takes {body} bytes: at most {MAX_BODY}")
-    return Header(fields["status"], fields["message"], body, tuple(_header_arrays(fields["arrays"])))
+    return Header(
+        fields["status"], fields["message"], body, tuple(_header_arrays(fields["arrays"], most_arrays))
+    )
 
 
 class _Unpacker:
@@ -284,8 +293,8 @@ def decode_buffer(buffer: memoryview) -> Any:
 
     :raises FrameError: when the frame is malformed.
     """
-    start = PREFIX.size + header_length(bytes(buffer[: PREFIX.size]))
-    header = read_header(bytes(buffer[PREFIX.size : start]))
+    start = PREFIX.size + header_length(bytes(buffer[: PREFIX.size]), MAX_TRUSTED_HEADER)
+    header = read_header(bytes(buffer[PREFIX.size : start]), MAX_TRUSTED_ARRAYS)
     if len(buffer) != start + header.total:
         raise FrameError("the frame is longer or shorter than its header says")
     arrays = []
