@@ -7,6 +7,8 @@ import json
 import pytest
 
 from ttd_core.cli import doctor
+from ttd_core.sandbox import probe
+from ttd_core.sandbox.base import Level
 
 
 def test_json_covers_every_area(ttd, summing, install, monkeypatch, tmp_path) -> None:
@@ -23,13 +25,38 @@ def test_json_covers_every_area(ttd, summing, install, monkeypatch, tmp_path) ->
     assert findings["plugin", "ttd_core"]["status"] == "ok"
     assert "No module named 'nothing_here'" in findings["plugin", "odd"]["detail"]
     assert str(tmp_path / "cache") in findings["storage", "model cache"]["detail"]
-    assert findings["sandbox", "level"]["detail"]
+    level = findings["sandbox", "level"]
+    if level["status"] == "ok":
+        assert level["detail"].split(",")[0] in ("strong", "standard")
+        assert findings["sandbox", "trial job"]["detail"].startswith(level["detail"].split(",")[0])
     assert {"openai", "ray", "report", "testing", "tinker"} <= {
         name for area, name in findings if area == "extra"
     }
     assert {each["status"] for each in findings.values()} <= {"ok", "absent", "warning", "failed"}
     # A broken third-party plugin does not keep this machine from running others.
-    assert result.exit_code == (0 if findings["sandbox", "level"]["status"] == "ok" else 3)
+    assert result.exit_code == (0 if level["status"] == "ok" else 3)
+
+
+@pytest.fixture
+def report() -> probe.Report:
+    return probe.Report(
+        level=Level.REFUSED,
+        how="nothing",
+        kill="a signal",
+        user="this user",
+        layers=(probe.Layer("landlock", False, "not in the kernel", "boot another"),),
+        means=(),
+    )
+
+
+def test_a_machine_without_a_sandbox_says_what_to_do(ttd, monkeypatch, report: probe.Report) -> None:
+    monkeypatch.setattr(doctor, "probe", lambda: report)
+    findings = {each.name: each for each in doctor.sandbox()}
+    assert set(findings) == {"level", "landlock"}
+    assert findings["level"].status == "failed"
+    assert findings["landlock"].status == "absent"
+    assert findings["landlock"].detail == "not in the kernel; to have it: boot another"
+    assert ttd("doctor").exit_code == 3
 
 
 def test_text_has_a_line_each(ttd, summing) -> None:

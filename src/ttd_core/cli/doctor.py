@@ -20,7 +20,8 @@ from ttd_core.errors import EnvironmentLacksError, TtdError, one_line
 from ttd_core.hooks import Hooks
 from ttd_core.registry import load_all
 from ttd_core.run.backends import open_executor
-from ttd_core.sandbox.base import PythonJob
+from ttd_core.sandbox.base import Level, PythonJob
+from ttd_core.sandbox.probe import probe
 
 #: Optional extras, by what they bring in.
 EXTRAS = {
@@ -135,19 +136,32 @@ def storage() -> Iterator[Finding]:
 
 
 def sandbox() -> Iterator[Finding]:
-    """The level this machine forms, and a job that really ran in it."""
+    """The level this machine forms, each layer it is made of, and a job that really ran in it."""
     try:
-        with open_executor(Hooks(), RunConfig()) as executor:
-            result = executor.run(PythonJob(source="def run():\n    return 1\n", entry="run"))
-            level = str(executor.level)
+        report = probe()
     except TtdError as error:
         yield Finding("sandbox", "level", "failed", str(error))
         return
-    yield Finding("sandbox", "level", "ok", level)
+    formed = report.level is not Level.REFUSED
+    told = f"{report.level}, {report.how}; jobs end by {report.kill} and run as {report.user}"
+    refused = "no level can be formed; what is absent below says what to do"
+    yield Finding("sandbox", "level", "ok" if formed else "failed", told if formed else refused)
+    for layer in report.layers:
+        remedy = f"; to have it: {layer.remedy}" if layer.remedy and not layer.present else ""
+        yield Finding("sandbox", layer.name, "ok" if layer.present else "absent", f"{layer.detail}{remedy}")
+    if formed:
+        yield _trial_job()
+
+
+def _trial_job() -> Finding:
+    try:
+        with open_executor(Hooks(), RunConfig()) as executor:
+            result = executor.run(PythonJob(source="def run():\n    return 1\n", entry="run"))
+    except TtdError as error:
+        return Finding("sandbox", "trial job", "failed", str(error))
     if result.ok and result.value == 1:
-        yield Finding("sandbox", "trial job", "ok", f"ran in {1000 * result.wall_s:.1f} ms")
-    else:
-        yield Finding("sandbox", "trial job", "failed", f"{result.status}: {result.message}")
+        return Finding("sandbox", "trial job", "ok", f"{result.level}, ran in {1000 * result.wall_s:.1f} ms")
+    return Finding("sandbox", "trial job", "failed", f"{result.status}: {result.message}")
 
 
 def _torch() -> Finding:
