@@ -64,14 +64,30 @@ def test_agrees_with_rational_arithmetic_near_the_tolerance(packing, data) -> No
     assert (violations(centers, radii, 6) == []) == exactly_valid(centers, radii)
 
 
-@pytest.mark.parametrize("ulps", range(-4, 5))
-def test_the_wall_is_exact_to_the_last_bit(ulps) -> None:
-    centers, radii = grid(26)
-    radii = np.zeros(26)
-    radii[3] = centers[3, 0] + 1e-12 + ulps * np.spacing(centers[3, 0])
-    centers = np.delete(centers, 3, axis=0)
-    centers = np.insert(np.full((25, 2), 0.9), 3, [radii[3] - 1e-12 - ulps * 2.0**-60, 0.5], axis=0)
-    assert (violations(centers, radii, 26) == []) == exactly_valid(centers, radii)
+def test_between_circles_the_verdict_is_exact_to_the_last_bit() -> None:
+    rng = np.random.default_rng(3)
+    turned = 0
+    for _ in range(300):
+        centers = rng.uniform(0.3, 0.7, (2, 2))
+        apart = float(np.hypot(*(centers[0] - centers[1])))
+        first = rng.uniform(0.3, 0.7) * apart
+        second = apart - first + 1e-12
+        for ulps in range(-2, 3):
+            radii = np.array([first, second + ulps * np.spacing(second)])
+            verdict = exactly_valid(centers, radii)
+            turned += (apart - radii[0] - radii[1] >= -1e-12) != verdict
+            assert (violations(centers, radii, 2) == []) == verdict
+    assert turned > 10, "floats alone would have decided some of these wrongly"
+
+
+@given(st.floats(0, 1), st.sampled_from([0.0, 1e-12, 1e-9]), st.integers(-3, 3), st.booleans())
+def test_at_the_wall_the_verdict_is_exact_to_the_last_bit(position, excess, ulps, mirror) -> None:
+    wall = min(position, 1 - position)
+    radius = max(0.0, wall + excess + ulps * float(np.spacing(wall + excess)))
+    centers, radii = np.array([[position, 0.5]]), np.array([radius])
+    if mirror:
+        centers = centers[:, ::-1].copy()
+    assert (violations(centers, radii, 1) == []) == exactly_valid(centers, radii)
 
 
 @settings(max_examples=30)

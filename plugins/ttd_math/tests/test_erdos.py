@@ -143,6 +143,14 @@ def test_each_broken_rule_has_its_own_message(change, message) -> None:
     assert violations(h)[0] == message
 
 
+@pytest.mark.parametrize("excess", [1e-300, 1e-17, 1e-12, 1e-7])
+def test_no_height_may_leave_the_range_by_ever_so_little(excess) -> None:
+    below = np.array([-excess, 1.0, 0.5, 0.5 + excess])
+    assert violations(below) == [f"h[0] = {-excess!r} is below 0"]
+    above = np.array([np.nextafter(1.0 + excess, 2.0), 0.0, 0.5, 0.5 - excess])
+    assert violations(above) == [f"h[0] = {float(above[0])!r} is above 1"]
+
+
 def test_the_sum_may_be_off_by_the_tolerance_and_no_more() -> None:
     h = np.full(4, 0.5)
     h[0] += 0.9e-9
