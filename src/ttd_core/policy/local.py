@@ -7,7 +7,9 @@ the base that the KL is measured against.
 from __future__ import annotations
 
 import pathlib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -61,13 +63,19 @@ class LocalPolicy:
             target_modules="all-linear",
             task_type=peft.TaskType.CAUSAL_LM,
         )
-        self._peft = peft.get_peft_model(model, lora)
+        #: The transformers model, adapter layers in place.
+        self.model = model
+        with warnings.catch_warnings():
+            # peft asks transformers by a name that transformers has since deprecated.
+            warnings.simplefilter("ignore", FutureWarning)
+            self._peft = peft.get_peft_model(model, lora)
         self._peft.eval()
-        self._model = LogprobModel(model, config.learn.activation_checkpointing)
-        self._parameters = {name: p for name, p in self._peft.named_parameters() if p.requires_grad}
+        self._split = LogprobModel(model, config.learn.activation_checkpointing)
+        #: The adapter's weights by name: all that is trained.
+        self.parameters = {name: p for name, p in self._peft.named_parameters() if p.requires_grad}
         learn = config.learn
         self._optimiser = torch.optim.Adam(
-            list(self._parameters.values()),
+            list(self.parameters.values()),
             lr=learn.learning_rate,
             betas=(learn.beta1, learn.beta2),
             eps=learn.epsilon,
@@ -80,7 +88,7 @@ class LocalPolicy:
     @property
     def name(self) -> str:
         """Model and backend, for people."""
-        dtype = str(next(self._model.causal.parameters()).dtype).removeprefix("torch.")
+        dtype = str(next(self._split.causal.parameters()).dtype).removeprefix("torch.")
         return f"{self._config.policy.model} (local, {self._device}, {dtype})"
 
     def sample(
@@ -90,9 +98,9 @@ class LocalPolicy:
         encoded = [self._encode(prompt, params.prefill) for prompt in prompts]
         limits = self._limits([len(tokens) for tokens in encoded], params)
         decoder = Decoder(
-            backbone=self._model.backbone,
-            head=self._model.head,
-            layers=self._model.layers,
+            backbone=self._split.backbone,
+            head=self._split.head,
+            layers=self._split.layers,
             device=self._device,
             rows=self._config.policy.batch,
         )
@@ -127,7 +135,7 @@ class LocalPolicy:
 
         :raises UsageError: names the prompt's length and the context's.
         """
-        context = min(params.context, self._model.longest_context)
+        context = min(params.context, self._split.longest_context)
         for length in lengths:
             if length >= context:
                 raise UsageError(
@@ -157,40 +165,45 @@ class LocalPolicy:
             answer = answer.replace(special, "")
         return prefill + text, answer
 
+    def without_adapter(self) -> AbstractContextManager[Any]:
+        """The base model for the length of a ``with`` block."""
+        adapter: AbstractContextManager[Any] = self._peft.disable_adapter()
+        return adapter
+
     # -- learning -----------------------------------------------------------------------------------
 
     def base_logprobs(
         self, prompt_tokens: npt.NDArray[np.int64], completions: Sequence[Completion], temperature: float
     ) -> list[npt.NDArray[np.float32]]:
         """Log-probabilities of the replies under the model without its adapter."""
-        with self._peft.disable_adapter(), torch.inference_mode():
-            return self._model.reply_logprobs(
+        with self.without_adapter(), torch.inference_mode():
+            return self._split.reply_logprobs(
                 prompt_tokens, completions, temperature, self._config.learn.micro_batch_tokens
             )
 
     def train_step(self, batch: Sequence[Sequences], temperature: float) -> Mapping[str, float]:
         """One Adam step on the batch's summed loss, accumulated pack by pack."""
-        return optimiser_step(self._model, self._optimiser, batch, temperature, self._config.learn)
+        return optimiser_step(self._split, self._optimiser, batch, temperature, self._config.learn)
 
     def save(self, folder: pathlib.Path) -> None:
         """Write the adapter (as peft reads it) and the optimiser's state."""
-        checkpoint.save(folder, self._peft, self._parameters, self._optimiser)
+        checkpoint.save(folder, self._peft, self.parameters, self._optimiser)
 
     def load(self, folder: pathlib.Path) -> None:
         """Restore adapter and optimiser exactly.
 
         :raises UsageError: when the folder does not hold this model's adapter.
         """
-        checkpoint.load(folder, self._parameters, self._optimiser)
+        checkpoint.load(folder, self.parameters, self._optimiser)
 
     def adapter_digest(self) -> str:
         """SHA-256 over the adapter's weights."""
-        return checkpoint.digest(self._parameters)
+        return checkpoint.digest(self.parameters)
 
     def close(self) -> None:
         """Give the model's memory back."""
         self._optimiser.zero_grad(set_to_none=True)
-        del self._peft, self._model, self._parameters, self._optimiser
+        del self._peft, self._split, self.model, self.parameters, self._optimiser
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -91,7 +91,7 @@ class LogprobModel:
             self._checkpointing == "auto" and self._activation_bytes(longest_pack) > 0.4 * self._free_bytes()
         )
         if wanted and not self._checkpointed:
-            self.causal.gradient_checkpointing_enable({"use_reentrant": False})
+            _enable_checkpointing(self.causal)
             self._checkpointed = True
         # Layers checkpoint only in training mode; there is no dropout that it would switch on.
         self.causal.train(wanted)
@@ -166,6 +166,12 @@ def optimiser_step(
         "ratio_max": ratio_max,
         "packs": float(len(plans)),
     }
+
+
+def _enable_checkpointing(causal: Any) -> None:
+    """Under the name that this release of transformers gives it."""
+    enable = getattr(causal, "activation_checkpointing_enable", None) or causal.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
 
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[torch.nn.Parameter]:

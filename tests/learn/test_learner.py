@@ -1,0 +1,128 @@
+"""From groups to one step: KL shaping, masks, groups that carry nothing."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ttd_core.config import LearnConfig
+from ttd_core.learn.learner import advantages_of, learn, shape_with_kl
+from ttd_core.policy.base import Sequences
+from ttd_core.types import Completion, Group, Reward, Rollout, State, Status, Verdict
+
+CONFIG = LearnConfig()
+
+
+class RecordingTrainer:
+    """Keeps the batch it was given; its base model finds every token 0.5 nats likelier than the sampler."""
+
+    def __init__(self) -> None:
+        self.batches: list[Sequence[Sequences]] = []
+
+    def base_logprobs(
+        self, prompt_tokens: npt.NDArray[np.int64], completions: Sequence[Completion], temperature: float
+    ) -> list[npt.NDArray[np.float32]]:
+        return [completion.logprobs + np.float32(0.5) for completion in completions]
+
+    def train_step(self, batch: Sequence[Sequences], temperature: float) -> Mapping[str, float]:
+        self.batches.append(batch)
+        return {"loss": 1.0}
+
+    def save(self, folder: pathlib.Path) -> None: ...
+
+    def load(self, folder: pathlib.Path) -> None: ...
+
+    def adapter_digest(self) -> str:
+        return ""
+
+
+def reply(length: int, forced: int = 0) -> Completion:
+    trained = np.ones(length, bool)
+    trained[:forced] = False
+    logprobs = np.where(trained, -1.0, 0.0).astype(np.float32)
+    return Completion("x", np.arange(length), logprobs, trained)
+
+
+def verdict(value: float | None, status: Status = Status.CRASH) -> Verdict:
+    if value is None:
+        return Verdict.failed(status, "no")
+    return Verdict(Status.OK, state=State(), reward=Reward(value, value))
+
+
+def group(values: Sequence[float | None], lengths: Sequence[int] | None = None, **kwargs: Any) -> Group:
+    sizes = lengths or [3] * len(values)
+    rollouts = [Rollout(reply(size, **kwargs), verdict(v)) for v, size in zip(values, sizes, strict=True)]
+    return Group(0, [], np.arange(4), rollouts)
+
+
+def test_one_step_on_the_informative_groups() -> None:
+    trainer = RecordingTrainer()
+    metrics = learn(trainer, [group([0, 1, 2, 3]), group([1, 1, 1, 1])], CONFIG, 1.0)
+    (batch,) = trainer.batches
+    assert len(batch) == 1
+    assert metrics["groups_used"] == 1
+    assert metrics["tokens_trained"] == 12
+    assert metrics["kl"] == pytest.approx(-0.5)
+    assert metrics["loss"] == 1.0
+    # A constant divergence is its own mean: centred shaping then leaves the advantages alone.
+    golden = [-0.96963308, -0.86669806, -0.33870056, 8.86541794]
+    for found, expected in zip(batch[0].advantages, golden, strict=True):
+        assert found == pytest.approx(np.full(3, expected), abs=1e-6)
+
+
+def test_uncentred_kl_subtracts_the_divergence() -> None:
+    trainer = RecordingTrainer()
+    config = attrs.evolve(CONFIG, kl_center=False)
+    learn(trainer, [group([0, 1, 2, 3])], config, 1.0)
+    assert trainer.batches[0][0].advantages[3] == pytest.approx(np.full(3, 8.86541794 + 0.1 * 0.5), abs=1e-6)
+
+
+def test_forced_tokens_are_left_out_of_everything() -> None:
+    trainer = RecordingTrainer()
+    metrics = learn(trainer, [group([0, 1, 2, 3], [5, 5, 5, 5], forced=2)], CONFIG, 1.0)
+    assert metrics["tokens_trained"] == 12
+    assert metrics["kl"] == pytest.approx(-0.5)
+    for advantages in trainer.batches[0][0].advantages:
+        assert (advantages[:2] == 0).all()
+        assert (advantages[2:] != 0).all()
+
+
+def test_nothing_to_learn_moves_nothing() -> None:
+    trainer = RecordingTrainer()
+    metrics = learn(trainer, [group([None, None]), group([2.0])], CONFIG, 1.0)
+    assert trainer.batches == []
+    assert metrics["tokens_trained"] == 0
+
+
+def test_infrastructure_failures_do_not_count() -> None:
+    rollouts = [
+        Rollout(reply(3), verdict(1.0)),
+        Rollout(reply(3), verdict(None, Status.INFRASTRUCTURE)),
+        Rollout(reply(3), verdict(1.0)),
+    ]
+    lost = Group(0, [], np.arange(4), rollouts)
+    # Counted as a zero it would make the others winners.
+    assert np.isnan(advantages_of(lost, CONFIG)[1])
+    assert (advantages_of(lost, CONFIG)[[0, 2]] == 0).all()
+
+
+@given(
+    st.lists(st.lists(st.floats(-3, 3), min_size=1, max_size=6), min_size=1, max_size=6),
+    st.floats(0, 2),
+)
+def test_centred_shaping_keeps_the_total_advantage(rows: list[list[float]], weight: float) -> None:
+    divergences = [np.array(row) for row in rows]
+    advantages = [np.ones(len(row)) for row in rows]
+    masks = [np.ones(len(row), bool) for row in rows]
+    config = attrs.evolve(CONFIG, kl_coefficient=weight)
+    shaped, mean = shape_with_kl(advantages, divergences, masks, config)
+    assert mean == pytest.approx(np.concatenate(divergences).mean(), abs=1e-12)
+    assert sum(part.sum() for part in shaped) == pytest.approx(sum(map(len, rows)), abs=1e-9)
