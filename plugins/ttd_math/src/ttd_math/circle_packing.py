@@ -19,8 +19,8 @@ from ttd_math.plain import Floats, not_finite, plain_points, plain_vector
 
 #: By how much a circle may leave the square, or two may overlap.
 TOLERANCE = Fraction(1, 10**12)
-#: Rounding error of the slack of a pair as computed below: four operations on numbers in [0, 1], `hypot` within
-#: one unit in the last place.
+#: Rounding error of the slack of a pair as computed below: four operations on numbers in [0, 1], `hypot`
+#: within one unit in the last place.
 SLACK_ERROR = 8 * 2.0**-52
 #: Rows looked at before a packing is refused by its shape alone.
 READ_AT_MOST = 10_000
