@@ -22,7 +22,7 @@ CORE = ROOT / "src" / "ttd_core"
 #: or lower ones.
 LAYERS = [
     (0, r"errors|types"),
-    (1, r"settings|schema|config|parsing|prompting|problem|hookspecs|certificate"),
+    (1, r"settings|schema|config|parsing|merging|prompting|problem|hookspecs|certificate"),
     (1, r"search(\..*)?|learn\.objective|sandbox\.base|policy\.base"),
     (2, r"entries|registry|guard|hooktypes|hooks|builtins|learn(\..*)?|policy(\..*)?|sandbox(\..*)?"),
     (3, r"run(\..*)?"),

@@ -117,7 +117,7 @@ def parse_program(text: str, language: str, entry: str) -> Action | Verdict:
             f"the program has {len(source)} characters; at most {MAX_PROGRAM_CHARS} are read",
         )
     if language == "python":
-        failure = _compile_failure(source) or _entry_failure(source, entry)
+        failure = checked_program(source, entry)
         if failure is not None:
             return failure
     return Action(code=source, language=language)
@@ -183,7 +183,7 @@ def _entry_failure(source: str, entry: str) -> Verdict | None:
     if not entry:
         return None
     try:
-        tree = _compiled(source, ast.PyCF_ONLY_AST)
+        tree = syntax_tree(source)
     except (RecursionError, MemoryError):
         return Verdict.failed(Status.SYNTAX_ERROR, "the program is nested too deeply", code=_clip(source))
     if entry in set(_bound_names(tree)):
@@ -191,6 +191,20 @@ def _entry_failure(source: str, entry: str) -> Verdict | None:
     return Verdict.failed(
         Status.PARSE_ERROR, f"the program does not define {entry} at its top level", code=source
     )
+
+
+def syntax_tree(source: str) -> ast.Module:
+    """The syntax tree of a program; nothing of it runs.
+
+    :raises SyntaxError, ValueError, RecursionError, MemoryError: as :func:`compile` does.
+    """
+    tree: ast.Module = _compiled(source, ast.PyCF_ONLY_AST)
+    return tree
+
+
+def checked_program(source: str, entry: str) -> Verdict | None:
+    """A verdict when a Python program does not compile or does not define ``entry``; else ``None``."""
+    return _compile_failure(source) or _entry_failure(source, entry)
 
 
 def _compiled(source: str, flags: int) -> Any:

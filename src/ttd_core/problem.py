@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import attrs
 import numpy as np
 
-from ttd_core import parsing, prompting
+from ttd_core import merging, parsing, prompting
 from ttd_core.certificate import Certificate
 from ttd_core.errors import UsageError
 from ttd_core.sandbox.base import MIB, Job, JobResult, Limits, PythonJob
@@ -54,6 +54,11 @@ class Options:
     cpus: int = option(2, "processors a program may use")
     memory_mb: int = option(1024, "resident memory a program may use, MiB")
     start: str = option("empty", "where the first prompts start: 'empty' or 'program' (the starting program)")
+    reply: str = option(
+        "program",
+        "what a reply holds: 'program' (all of it) or 'parts' (only the top-level parts it changes)",
+        validator=attrs.validators.in_(("program", "parts")),
+    )
     output_chars: int = option(500, "characters of the last program's output shown in the prompt")
     target: float | None = option(None, "score to aim for; default the best published one")
 
@@ -70,6 +75,14 @@ class Options:
             "memory": self.memory_mb * MIB,
         }
         return Limits(**(base | changes))
+
+
+#: What reading a value of any shape as a construction may raise: the candidate's fault, not the plugin's.
+_UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
+
+
+def _unreadable(error: Exception) -> str:
+    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
 class Problem(abc.ABC):
@@ -157,12 +170,22 @@ class Problem(abc.ABC):
 
     def parse_action(self, completion: Completion) -> Action | Verdict:
         """Read the program out of a reply: the last fenced code block that compiles."""
-        return parsing.parse_program(completion.answer, language=self.language, entry=self.entry)
+        entry = "" if self.options.reply == "parts" else self.entry
+        return parsing.parse_program(completion.answer, language=self.language, entry=entry)
+
+    def complete(self, state: State, action: Action) -> Action | Verdict:
+        """The whole program an action stands for: with ``reply = "parts"``, merged into ``state``'s."""
+        if self.options.reply != "parts":
+            return action
+        return merging.complete_program(state.code, action, self.entry)
 
     def transition(self, state: State, action: Action, execute: Execute) -> State | Verdict:
         """Run the program in the sandbox and read its result as a new state."""
+        whole = self.complete(state, action)
+        if isinstance(whole, Verdict):
+            return whole
         job = PythonJob(
-            source=action.code,
+            source=whole.code,
             entry=self.entry,
             kwargs=self.arguments(state),
             inject=self.inject(state),
@@ -172,12 +195,12 @@ class Problem(abc.ABC):
         )
         result = execute(job)
         if not result.ok:
-            return Verdict.failed(result.status, result.message, output=result.output)
+            return Verdict.failed(result.status, result.message, code=whole.code, output=result.output)
         try:
             data = self.construct(result.value)
-            return State(code=action.code, data=data, output=result.output)
-        except (ValueError, TypeError) as error:
-            return Verdict.failed(Status.INVALID, str(error), output=result.output)
+            return State(code=whole.code, data=data, output=result.output)
+        except _UNREADABLE as error:
+            return Verdict.failed(Status.INVALID, _unreadable(error), code=whole.code, output=result.output)
 
     def read_construction(self, path: pathlib.Path) -> State:
         """Read a construction from a file for ``ttd eval``: JSON (as ``construct`` takes it) or ``.npy``.
@@ -187,8 +210,8 @@ class Problem(abc.ABC):
         value = parsing.read_data_file(path)
         try:
             return State(data=self.construct(value))
-        except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise UsageError(f"{path}: not a construction of {self.name}: {error}") from error
+        except _UNREADABLE as error:
+            raise UsageError(f"{path}: not a construction of {self.name}: {_unreadable(error)}") from error
 
     def certificate(self, state: State) -> Certificate:
         """The score of a valid state in exact arithmetic, for ``ttd certify``.

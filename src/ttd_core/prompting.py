@@ -107,6 +107,12 @@ def _rules(problem: Problem, state: State) -> str:
     else:
         task, advice = "Write the program", "What it prints"
     tag = _tag(problem.language)
+    if problem.options.reply == "parts" and state.code.strip():
+        return (
+            f"## Your turn\n\n{task}. In one ```{tag} block give only the top-level parts you change or add "
+            "(a constant, a function, each whole); all other parts stay as they are. "
+            f"{advice} is shown next time."
+        )
     must = f"It must define `{problem.signature}`. " if problem.language == "python" else ""
     return (
         f"## Your turn\n\n{task} and give all of it in one ```{tag} block. {must}{advice} is shown next time."
