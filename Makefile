@@ -1,17 +1,63 @@
-# Two commands: `make run` runs the main job, `make test` passes the tests. Both set up `.venv` when it is
+# Two commands: `make run` runs the main job, `make test` passes the tests. Each sets up `.venv` when it is
 # missing or older than the files that say what it needs.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := math kernels ahc bio
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 MANIFESTS := pyproject.toml constraints.txt $(foreach p,$(PLUGINS),plugins/ttd_$(p)/pyproject.toml)
-STAMP := $(VENV)/.installed
+SYSTEM := bwrap
+RUN ?= erdos-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: setup run test test-all check build clean
+.PHONY: help setup run test test-all check lint types docs wheels clean system
 
-setup: $(STAMP)
+help:  ## say what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-$(STAMP): $(MANIFESTS)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,testing,report]' $(foreach p,$(PLUGINS),-e plugins/ttd_$(p))
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# What the main job needs, and no more: the core and the plugin of its problem.
+$(VENV)/.run: $(BIN)/python pyproject.toml constraints.txt plugins/ttd_math/pyproject.toml
+	$(INSTALL) -e . -e plugins/ttd_math
 	touch $@
+
+$(VENV)/.dev: $(BIN)/python $(MANIFESTS)
+	$(INSTALL) -e '.[dev,testing,report]' $(foreach p,$(PLUGINS),-e plugins/ttd_$(p))
+	touch $@ $(VENV)/.run
+
+# Bubblewrap makes the strongest sandbox; without it the sandbox forms its namespaces by hand.
+system:
+	@command -v $(SYSTEM) >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && { apt-get install -y -qq bubblewrap >/dev/null 2>&1 \
+	    || { apt-get update -qq && apt-get install -y -qq bubblewrap; } >/dev/null 2>&1; }; } \
+	  || echo "note: bubblewrap is not installed; the sandbox works without it (see ttd doctor)"
+
+setup: system $(VENV)/.dev  ## install everything for development into .venv
+
+run: system $(VENV)/.run  ## train a small open model on Erdős' problem for three steps
+	$(BIN)/ttd run --config docs/examples/erdos-laptop.toml --name $(RUN)
+
+check: lint types  ## ruff and mypy
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+test: system $(VENV)/.dev check  ## the tests that take seconds, after ruff and mypy
+	$(BIN)/pytest -m "not slow and not peer and not ray"
+
+test-all: system $(VENV)/.dev  ## the rest: slow tests, Ray, and comparisons with other packages
+	$(BIN)/pytest -m "slow or peer or ray"
+
+wheels: $(VENV)/.dev  ## build the five wheels into dist/
+	rm -rf dist
+	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
+	for p in $(PLUGINS); do $(BIN)/python -m build --wheel --outdir dist plugins/ttd_$$p >/dev/null || exit 1; done
+	ls dist
+
+clean:  ## remove what the build made
+	rm -rf $(VENV) dist site .mypy_cache .ruff_cache .pytest_cache

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ttd_core.merging import split_parts
 from ttd_core.types import Message, ScoredState, State
 
 if TYPE_CHECKING:
@@ -109,14 +110,26 @@ def _rules(problem: Problem, state: State) -> str:
     tag = _tag(problem.language)
     if problem.options.reply == "parts" and state.code.strip():
         return (
-            f"## Your turn\n\n{task}. In one ```{tag} block give only the top-level parts you change or add "
-            "(a constant, a function, each whole); all other parts stay as they are. "
-            f"{advice} is shown next time."
+            f"## Your turn\n\n{task}. Do not repeat it: in one ```{tag} block give only the top-level parts "
+            "that you change or add (a constant, a function, each whole); all other parts stay as they are. "
+            f"{advice} is shown next time.{_example_of_a_part(state.code, tag)}"
         )
     must = f"It must define `{problem.signature}`. " if problem.language == "python" else ""
     return (
         f"## Your turn\n\n{task} and give all of it in one ```{tag} block. {must}{advice} is shown next time."
     )
+
+
+def _example_of_a_part(program: str, tag: str) -> str:
+    """What a short reply looks like, by the name of one of the program's own constants."""
+    try:
+        parts = split_parts(program)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ""
+    name = next((part.names[0] for part in parts if part.kind == "assign" and len(part.names) == 1), None)
+    if name is None:
+        return ""
+    return f" A whole reply that changes one constant:\n\n{fenced(f'{name} = ...', tag)}"
 
 
 def _tag(language: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import attrs
 import click
 
 from ttd_core import config as configs
@@ -154,19 +155,47 @@ def _follow(
         return INTERRUPTED
     if as_json:
         print_json(summary(problem, result))
-    elif result.best_score is not None:
-        click.echo(f"best {problem.metric} {compare_with_published(problem, result.best_score)}")
-        click.echo(f"kept in {folder / 'best'}")
+    else:
+        for line in closing_lines(problem, result):
+            click.echo(line)
     if result.interrupted:
         complain(f"interrupted after step {result.steps}; continue with: ttd resume {folder}")
         return INTERRUPTED
     return 0
 
 
+def closing_lines(problem: Problem, result: RunResult) -> Iterator[str]:
+    """A run's outcome for people."""
+    found = result.summary
+    yield (
+        f"{found.valid} of {found.rollouts} rollouts valid ({found.valid_share:.0%}); "
+        f"{found.repeats:.0%} of the programs repeat the one they started from"
+    )
+    if found.novel_score is not None:
+        line = f"best new program: {problem.metric} {problem.format_score(found.novel_score)}"
+        if found.novel_gain is not None and found.start_score is not None:
+            start = problem.format_score(found.start_score)
+            judged = "better" if found.novel_gain > 0 else "no better"
+            line += f", {judged} than the start's {start} (gain {found.novel_gain:+.3g})"
+        yield line
+    before, after = result.adapter
+    if before != after:
+        yield f"adapter moved by {found.update_norm:.3g}: {before[:12]} -> {after[:12]}"
+    elif before:
+        yield f"adapter unchanged: {before[:12]}"
+    if found.best_score is not None:
+        yield f"best {problem.metric} {compare_with_published(problem, found.best_score)}"
+        yield f"kept in {result.folder / 'best'}"
+
+
 def summary(problem: Problem, result: RunResult) -> dict[str, Any]:
     """A run's outcome as JSON."""
     published = problem.best_baseline()
+    before, after = result.adapter
     return {
+        **attrs.asdict(result.summary),
+        "adapter_before": before,
+        "adapter_after": after,
         "run": str(result.folder),
         "problem": problem.name,
         "metric": problem.metric,

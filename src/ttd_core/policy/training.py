@@ -124,8 +124,9 @@ def optimiser_step(
 
     The packs only divide the sum, so the step does not depend on ``micro_batch_tokens`` beyond rounding.
 
-    :return: ``loss``, ``grad_norm``, ``logprob_gap`` (mean absolute difference of recomputed and sampled
-        log-probabilities over trained tokens), ``logprob_gap_max``, ``ratio_max``, ``packs``.
+    :return: ``loss``, ``grad_norm``, ``update_norm`` (how far the adapter moved), ``logprob_gap`` (mean
+        absolute difference of recomputed and sampled log-probabilities over trained tokens),
+        ``logprob_gap_max``, ``ratio_max``, ``packs``.
     """
     optimiser.zero_grad(set_to_none=True)
     plans = [
@@ -157,10 +158,16 @@ def optimiser_step(
     finally:
         model.set_sampling()
     norm = math.sqrt(sum(float(p.grad.square().sum()) for p in _parameters(optimiser) if p.grad is not None))
+    before = [parameter.detach().clone() for parameter in _parameters(optimiser)]
     optimiser.step()
+    moved = sum(
+        float((new.detach() - old).square().sum())
+        for new, old in zip(_parameters(optimiser), before, strict=True)
+    )
     return {
         "loss": loss,
         "grad_norm": norm,
+        "update_norm": math.sqrt(moved),
         "logprob_gap": gap / max(tokens, 1),
         "logprob_gap_max": gap_max,
         "ratio_max": ratio_max,

@@ -61,7 +61,9 @@ def evaluate_action(hooks: Hooks, start: State, action: Action, execute: Execute
     metrics = dict(verdict.metrics)
     if meter.peak_memory:
         metrics["peak_memory"] = meter.peak_memory
-    return attrs.evolve(verdict, code=verdict.code or action.code, seconds=meter.seconds, level=meter.level, metrics=metrics)
+    return attrs.evolve(
+        verdict, code=verdict.code or action.code, seconds=meter.seconds, level=meter.level, metrics=metrics
+    )
 
 
 def evaluate_state(hooks: Hooks, state: State) -> Verdict:

@@ -31,6 +31,7 @@ from ttd_core.run.files import storage_errors, write_aside
 from ttd_core.run.seeds import score_seeds, starting_codes
 from ttd_core.run.step import StepRunner, step_rng
 from ttd_core.run.store import RunStore
+from ttd_core.run.summary import RunSummary, summarise
 from ttd_core.sandbox.base import Executor
 from ttd_core.search.archive import Archive
 
@@ -43,16 +44,23 @@ class RunResult:
 
     :param folder: its folder.
     :param steps: committed steps in all.
-    :param best_score: in the problem's metric; ``None`` when nothing is scored.
+    :param summary: totals over all its steps.
+    :param adapter: digest of the adapter before and after this process; empty for a policy without one.
     :param interrupted: whether it stopped before its last step.
     :param seconds: wall seconds of this process.
     """
 
     folder: pathlib.Path
     steps: int
-    best_score: float | None
+    summary: RunSummary
+    adapter: tuple[str, str]
     interrupted: bool
     seconds: float
+
+    @property
+    def best_score(self) -> float | None:
+        """In the problem's metric; ``None`` when nothing is scored."""
+        return self.summary.best_score
 
 
 def start_run(config: RunConfig, folder: pathlib.Path, observers: Sequence[Any] = ()) -> RunResult:
@@ -188,6 +196,7 @@ class _Run:
         seeds = [(node.state, node.reward) for node in archive.seeds()]
         self._step = StepRunner(config, hooks, policy, executor, archive, starting_codes(seeds), self._emit)
         self._level = str(executor.level)
+        self._adapter_before = self._adapter()
 
     def _emit(self, event: events.Event) -> None:
         self._store.record(event)
@@ -261,11 +270,17 @@ class _Run:
         return self._result(started, interrupted=True)
 
     def _result(self, started: float, *, interrupted: bool) -> RunResult:
-        best = self._store.best(1)
-        score = best[0].reward.score if best and best[0].reward is not None else None
         return RunResult(
-            self._store.folder, self._store.last_step(), score, interrupted, time.monotonic() - started
+            folder=self._store.folder,
+            steps=self._store.last_step(),
+            summary=summarise(self._store, self._problem),
+            adapter=(self._adapter_before, self._adapter()),
+            interrupted=interrupted,
+            seconds=time.monotonic() - started,
         )
+
+    def _adapter(self) -> str:
+        return self._policy.adapter_digest() if isinstance(self._policy, Trainer) else ""
 
 
 def _pair(reward: Any) -> tuple[float, float]:

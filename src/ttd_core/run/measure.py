@@ -28,7 +28,8 @@ class Measure:
 
         ``valid_share``, ``reward_mean``, ``score_start`` (best start), ``score_gain`` (best rollout over
         its own start, positive is better), ``repeat_share`` (programs equal to a starting one or to their
-        own start's), ``score_novel`` and ``gain_novel`` (best program that repeats nothing), token counts.
+        own start's), ``programs`` and ``repeats`` (counts), ``score_novel`` and ``gain_novel`` (best program
+        that repeats nothing), token counts.
         """
         verdicts = [rollout.verdict for group in groups for rollout in group]
         completions = [rollout.completion for group in groups for rollout in group]
@@ -65,6 +66,8 @@ class Measure:
                     gains.append(gain)
                 if verdict.reward is not None and not repeated:
                     novel.append((verdict.reward.score, gain))
+        metrics["programs"] = float(programs)
+        metrics["repeats"] = float(repeats)
         metrics["repeat_share"] = repeats / programs if programs else 0.0
         starts = [node.reward.score for g in groups if (node := archive[g.start]).reward is not None]
         if starts:

@@ -1,0 +1,64 @@
+"""What a whole run came to, read from its folder: shares, the best new program, and what it gained."""
+
+from __future__ import annotations
+
+import attrs
+
+from ttd_core.problem import Problem
+from ttd_core.run.reading import RunReader
+
+
+@attrs.frozen
+class RunSummary:
+    """Totals of a run.
+
+    :param rollouts: all of them.
+    :param valid: how many were ok.
+    :param repeats: share of programs that repeat a starting program or their own start's, 0 to 1.
+    :param best_score: best score of all; ``None`` when nothing is scored.
+    :param start_score: best score among the states the run started from; ``None`` when none has one.
+    :param novel_score: best score from a program that repeats nothing; ``None`` when there is none.
+    :param novel_gain: how much better than ``start_score`` that is; positive is better.
+    :param update_norm: how far training moved the adapter, summed over steps; 0 without training.
+    """
+
+    rollouts: int
+    valid: int
+    repeats: float
+    best_score: float | None
+    start_score: float | None
+    novel_score: float | None
+    novel_gain: float | None
+    update_norm: float
+
+    @property
+    def valid_share(self) -> float:
+        """Valid rollouts over all, 0 to 1."""
+        return self.valid / self.rollouts if self.rollouts else 0.0
+
+
+def summarise(run: RunReader, problem: Problem) -> RunSummary:
+    """Add up a run's committed steps."""
+    steps = run.steps()
+    metrics = run.metrics()
+    pick = min if problem.direction == "min" else max
+    seeds = [state.reward.score for state in run.states() if state.seed and state.reward is not None]
+    novel = [values["score_novel"] for values in metrics.values() if "score_novel" in values]
+    programs = sum(values.get("programs", 0.0) for values in metrics.values())
+    repeated = sum(values.get("repeats", 0.0) for values in metrics.values())
+    best = run.best(1)
+    start = pick(seeds) if seeds else None
+    found = pick(novel) if novel else None
+    gain = None
+    if start is not None and found is not None:
+        gain = start - found if problem.direction == "min" else found - start
+    return RunSummary(
+        rollouts=sum(step.rollouts for step in steps),
+        valid=sum(step.valid for step in steps),
+        repeats=repeated / programs if programs else 0.0,
+        best_score=best[0].reward.score if best and best[0].reward is not None else None,
+        start_score=start,
+        novel_score=found,
+        novel_gain=gain,
+        update_norm=sum(values.get("update_norm", 0.0) for values in metrics.values()),
+    )
