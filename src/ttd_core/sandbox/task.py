@@ -10,13 +10,14 @@ from typing import Any, Self
 import attrs
 
 from ttd_core.sandbox.artifacts import Artifacts, digest_of, sealed
-from ttd_core.sandbox.base import CompileJob, Job, JobResult, Level, ProgramJob, PythonJob
+from ttd_core.sandbox.base import MIB, CompileJob, Job, JobResult, Level, ProgramJob, PythonJob
 from ttd_core.sandbox.connection import Connection, ServerLost
 from ttd_core.sandbox.exchange import DeadlineMissed, Exchange, FrameReader, OutputListener, Tail
 from ttd_core.sandbox.inside import wire
 from ttd_core.sandbox.judge import judge, one_line
 from ttd_core.types import Status
 
+_COMPILER_SCRATCH = 256 * MIB
 _KINDS: dict[type, str] = {PythonJob: "python", CompileJob: "compile", ProgramJob: "program"}
 
 

@@ -89,10 +89,10 @@ def _line_of(error: BaseException) -> int | None:
 
 def _is_syntax_error(error: BaseException) -> bool:
     """Whether the candidate's own text failed to compile, not some text that it compiled itself."""
-    if isinstance(error, SyntaxError):
-        return error.filename == CANDIDATE
+    if isinstance(error, SyntaxError) and error.filename == CANDIDATE:
+        return True
     ran = any(frame.f_code.co_filename == CANDIDATE for frame, _ in traceback.walk_tb(error.__traceback__))
-    return isinstance(error, ValueError) and not ran and "null bytes" in str(error)
+    return isinstance(error, SyntaxError | ValueError) and not ran and "null bytes" in str(error)
 
 
 def describe(error: BaseException) -> tuple[str, str]:

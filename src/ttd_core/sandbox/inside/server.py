@@ -29,6 +29,11 @@ PACKET = 1 << 18
 _SOURCE = "main"
 _BINARY = "program"
 _REHEARSALS = 16
+#: Parts of a package that it imports only when they are first named, which would be in every job.
+_PARTS = {
+    "numpy": ("numpy.random", "numpy.linalg", "numpy.fft"),
+    "scipy": ("scipy.optimize", "scipy.linalg", "scipy.sparse", "scipy.special", "scipy.fft"),
+}
 
 
 def _resident_bytes() -> int:
@@ -63,7 +68,8 @@ class Server:
         os.environ.update(self.setup["environment"])
         sys.path[:] = self.setup["sys_path"]
         sys.dont_write_bytecode = True
-        for name in self.setup["preload"]:
+        wanted = [part for name in self.setup["preload"] for part in (name, *_PARTS.get(name, ()))]
+        for name in wanted:
             try:
                 importlib.import_module(name)
             except BaseException as error:  # noqa: BLE001 (reported to the trusted process, which raises)

@@ -1,0 +1,135 @@
+"""What outlives a job: shared memory, descriptors, state of the interpreter."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+from attacks.model import Attack, claims
+from attacks.world import World, remove_shared_memory, shared_memory_segments
+from ttd_core.sandbox.base import MIB, JobResult, Limits
+
+_SHM = pathlib.Path("/dev/shm")  # noqa: S108
+
+
+def _shm_file(world: World, result: JobResult) -> str:
+    left = _SHM / world.mark
+    if left.exists():
+        left.unlink()
+        return "a file stayed in /dev/shm"
+    return ""
+
+
+def _segment(world: World, result: JobResult) -> str:
+    if result.ok and isinstance(result.value, int) and shared_memory_segments():
+        remove_shared_memory(result.value)
+        return "a segment outlived the job"
+    return claims(world, result)
+
+
+def _descriptors_control(world: World) -> str:
+    """A plain child inherits what it is passed."""
+    reading, writing = os.pipe()
+    os.write(writing, world.secret.encode())
+    os.close(writing)
+    source = f"import os; print(os.read({reading}, 100).decode())"
+    run = subprocess.run(
+        [sys.executable, "-c", source], pass_fds=[reading], capture_output=True, text=True, check=True
+    )
+    os.close(reading)
+    return "an inherited descriptor told the secret" if world.secret in run.stdout else ""
+
+
+def _extra_descriptors(world: World, result: JobResult) -> str:
+    """0 to 2, and the result's pipe; nothing readable, nothing else."""
+    surplus = set(result.value or []) - {0, 1, 2, 4}
+    return f"descriptors {sorted(surplus)} are open" if surplus else ""
+
+
+STATE_WRITER = """
+import builtins, json, os, sys
+import numpy
+def run(w):
+    builtins.stolen = json.stolen = numpy.stolen = sys.stolen = 1
+    os.environ["STOLEN"] = "1"
+    numpy.sum = len
+    for folder in (".", os.environ.get("TMPDIR", "."), "/tmp", "/dev/shm", "/scratch", "/var/tmp"):
+        try:
+            open(os.path.join(folder, "stolen"), "w").write("1")
+        except OSError:
+            pass
+    return 0
+"""
+
+STATE_READER = """
+import builtins, json, os, sys
+import numpy
+def run(w):
+    found = [m.__name__ for m in (builtins, json, numpy, sys) if hasattr(m, "stolen")]
+    found += ["environ"] * ("STOLEN" in os.environ) + ["numpy.sum"] * (numpy.sum is len)
+    for folder in (".", os.environ.get("TMPDIR", "."), "/tmp", "/dev/shm", "/scratch", "/var/tmp"):
+        if os.path.exists(os.path.join(folder, "stolen")):
+            found.append(folder)
+    return found
+"""
+
+
+def _state_control(world: World) -> str:
+    """One interpreter that runs candidates one after the other, as a plain evaluator might."""
+    source = f"{STATE_WRITER}\nrun({{}})\n{STATE_READER}\nprint(run({{}}))"
+    run = subprocess.run(
+        [sys.executable, "-c", source], cwd=world.drop, capture_output=True, text=True, check=True
+    )
+    for folder in (pathlib.Path("/tmp"), _SHM, pathlib.Path("/var/tmp")):  # noqa: S108
+        (folder / "stolen").unlink(missing_ok=True)
+    return "" if run.stdout.strip() == "[]" else f"the next program found {run.stdout.strip()}"
+
+
+ATTACKS = [
+    Attack(
+        "a file left in /dev/shm",
+        "def run(w): return open('/dev/shm/' + w['mark'], 'w').write('x')",
+        _shm_file,
+    ),
+    Attack(
+        "a System V segment left behind",
+        "import ctypes\n"
+        "def run(w):\n"
+        "    segment = ctypes.CDLL(None).shmget(0x7474, 4096, 0o1666)\n"
+        "    return None if segment < 0 else segment",
+        _segment,
+    ),
+    Attack(
+        "memfd x 40",
+        "import os\n"
+        "def run(w):\n"
+        "    held = [os.memfd_create(str(n)) for n in range(40)]\n"
+        "    return sum(os.write(f, b'x' * 25_000_000) for f in held)",
+        claims,
+        limits=Limits(wall_s=10.0, memory=512 * MIB),
+    ),
+    Attack(
+        "surviving descriptors",
+        "import os\n"
+        "def run(w):\n"
+        "    found = []\n"
+        "    for n in range(1024):\n"
+        "        try:\n"
+        "            os.fstat(n)\n"
+        "            found.append(n)\n"
+        "        except OSError:\n"
+        "            pass\n"
+        "    return found",
+        _extra_descriptors,
+        control=_descriptors_control,
+    ),
+    Attack(
+        "state carried to the next job",
+        STATE_READER,
+        claims,
+        control=_state_control,
+        limits=Limits(wall_s=8.0, scratch=MIB),
+    ),
+]

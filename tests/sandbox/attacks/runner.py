@@ -1,0 +1,150 @@
+"""Make every attack at one level and tell what happened."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+
+from attacks import control
+from attacks.catalogue import ATTACKS
+from attacks.memory import STATE_READER, STATE_WRITER
+from attacks.model import Attack
+from attacks.world import World
+from ttd_core.sandbox.base import CompileJob, JobResult, Level, PythonJob
+from ttd_core.sandbox.local import LocalExecutor
+from ttd_core.sandbox.means import Means
+from ttd_core.sandbox.probe import probe
+
+
+@attrs.frozen
+class Outcome:
+    """What an attack did at one level.
+
+    :param evidence: that it succeeded; empty when it was stopped.
+    :param status: of its job.
+    :param message: of its job.
+    :param expected: whether the documentation says so.
+    """
+
+    attack: str
+    level: str
+    temper: str
+    user: str
+    evidence: str
+    status: str
+    message: str
+    expected: bool
+
+
+def means_of(name: str) -> Means:
+    """The means called ``strong``, ``strong-by-hand`` or ``standard``.
+
+    :raises LookupError: where they cannot be formed.
+    """
+    for means in probe().means:
+        called = means.level.value + ("-by-hand" if means.by_hand else "")
+        if called == name:
+            return means
+    raise LookupError(f"{name} cannot be formed here")
+
+
+def formable() -> list[str]:
+    """Names of all means that this machine and user can form."""
+    return [means.level.value + ("-by-hand" if means.by_hand else "") for means in probe().means]
+
+
+def _make(attack: Attack, world: World, executor: LocalExecutor) -> JobResult:
+    facts = world.facts()
+    artifact = None
+    if attack.language == "c++":
+        built = executor.run(CompileJob(attack.source_for(facts), attack.command))
+        assert built.ok, f"{attack.name}: {built.message}"
+        artifact = built.artifact
+    if attack.source is STATE_READER:
+        planted = executor.run(PythonJob(STATE_WRITER, "run", args=[facts], limits=attack.limits))
+        assert planted.ok, planted.message
+    return executor.run(attack.job(facts, artifact))
+
+
+def attack_all(name: str, temper: str, wanted: str = "") -> Iterator[Outcome]:
+    """Make every attack whose name holds ``wanted``.
+
+    :param name: of the means, see :func:`means_of`.
+    :param temper: ``warm`` (servers used again) or ``cold`` (a new server for every job).
+    """
+    means = means_of(name)
+    user = "root" if os.geteuid() == 0 else "plain"
+    recycle = 1 if temper == "cold" else 1000
+    os.environ["ATTACK_SECRET"] = "unset"
+    with World() as world:
+        os.environ["ATTACK_SECRET"] = world.secret
+        with LocalExecutor(2, exactly=means, recycle_jobs=recycle) as executor:
+            for attack in ATTACKS:
+                if wanted not in attack.name:
+                    continue
+                world.repair()
+                result = _make(attack, world, executor)
+                evidence = attack.oracle(world, result)
+                world.kill_survivors()
+                if result.status.value == "infrastructure" and not evidence:
+                    evidence = f"it was never made: {result.message}"
+                known = means.level.value in attack.open_at
+                yield Outcome(
+                    attack.name,
+                    name,
+                    temper,
+                    user,
+                    evidence,
+                    result.status.value,
+                    result.message,
+                    expected=bool(evidence) == known,
+                )
+    os.environ.pop("ATTACK_SECRET")
+
+
+def controls(wanted: str = "") -> Iterator[tuple[str, str]]:
+    """Each attack with the evidence that it works unsandboxed."""
+    with World() as world:
+        for attack in ATTACKS:
+            if wanted in attack.name:
+                yield attack.name, control.succeeds(attack, world)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print outcomes as JSON lines; exit code 1 when one is not as documented."""
+    parser = argparse.ArgumentParser(prog="attacks", description=__doc__)
+    parser.add_argument("--level", default="", help="strong, strong-by-hand or standard; all by default")
+    parser.add_argument("--temper", default="warm", choices=["warm", "cold"])
+    parser.add_argument("--only", default="", help="attacks whose name holds this")
+    parser.add_argument("--controls", action="store_true", help="run the controls instead")
+    given = parser.parse_args(arguments)
+    wrong = 0
+    if given.controls:
+        for name, evidence in controls(given.only):
+            print(json.dumps({"attack": name, "control": evidence}), flush=True)
+            wrong += not evidence
+        return int(wrong > 0)
+    for level in [given.level] if given.level else formable():
+        for outcome in attack_all(level, given.temper, given.only):
+            print(json.dumps(_plain(outcome)), flush=True)
+            wrong += not outcome.expected
+    return int(wrong > 0)
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    return attrs.asdict(outcome)
+
+
+def levels() -> list[Level]:
+    """Levels in order of strength."""
+    return [Level.STRONG, Level.STANDARD]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
