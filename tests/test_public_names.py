@@ -18,6 +18,7 @@ NAMES = [
     "Completion",
     "ConfigError",
     "EnvironmentLacksError",
+    "Examples",
     "Execute",
     "Executor",
     "Group",

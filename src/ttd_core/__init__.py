@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from ttd_core.hookspecs import hookimpl
     from ttd_core.policy.base import Policy, Sample, SamplingParams, Sequences, Trainer
-    from ttd_core.problem import Baseline, Execute, Options, Problem, option
+    from ttd_core.problem import Baseline, Examples, Execute, Options, Problem, option
     from ttd_core.sandbox.base import (
         Artifact,
         CompileJob,
@@ -59,6 +59,7 @@ __all__ = [
     "Completion",
     "ConfigError",
     "EnvironmentLacksError",
+    "Examples",
     "Execute",
     "Executor",
     "Group",
@@ -101,7 +102,7 @@ _HOMES = {
     "config": ["RunConfig"],
     "hookspecs": ["hookimpl"],
     "policy.base": ["Policy", "Sample", "SamplingParams", "Sequences", "Trainer"],
-    "problem": ["Baseline", "Execute", "Options", "Problem", "option"],
+    "problem": ["Baseline", "Examples", "Execute", "Options", "Problem", "option"],
     "sandbox.base": [
         *("Artifact", "CompileJob", "Executor", "Job", "JobResult", "Level", "Limits", "ProgramJob"),
         "PythonJob",

@@ -40,6 +40,21 @@ class Baseline:
     source: str = ""
 
 
+@attrs.frozen
+class Examples:
+    """Answers whose judgement the author knows, for ``ttd check-problem`` and the contract's tests.
+
+    Each is a value as the candidate's function returns it, an :class:`~ttd_core.types.Action` (a program, run
+    in the sandbox) or a :class:`~ttd_core.types.State` (checked as it is).
+
+    :param good: valid answers; two of different scores show that the reward grows with the score.
+    :param bad: answers that break a rule each, or lie about themselves.
+    """
+
+    good: Sequence[Any] = ()
+    bad: Sequence[Any] = ()
+
+
 def option(default: Any, help: str, **kwargs: Any) -> Any:
     """An attrs field for a problem's options, with the sentence shown by ``ttd show``."""
     return attrs.field(default=default, metadata={"help": help}, kw_only=True, **kwargs)
@@ -157,8 +172,17 @@ class Problem(abc.ABC):
         return {"seed": 0, "budget_s": self.options.budget}
 
     def seed_states(self, rng: np.random.Generator, count: int) -> Sequence[State]:
-        """Where a run starts: ``count`` states. Unscored ones have reward 0."""
-        return [State() for _ in range(count)]
+        """Where a run starts: ``count`` states. Unscored ones have reward 0.
+
+        :raises UsageError: when the ``start`` option asks for what there is not.
+        """
+        if self.options.start == "empty":
+            return [State() for _ in range(count)]
+        program = self.starting_program() if self.options.start == "program" else None
+        if program is None:
+            known = "'empty'" if self.starting_program() is None else "'empty' or 'program'"
+            raise UsageError(f"{self.name}: start must be {known}, not {self.options.start!r}")
+        return [State(code=program) for _ in range(count)]
 
     def render_prompt(self, state: State, history: Sequence[ScoredState]) -> list[Message]:
         """Chat messages asking for a better program than ``state``'s.
@@ -221,6 +245,10 @@ class Problem(abc.ABC):
         raise UsageError(
             f"{self.name} has no exact certificates: its score is not an exact function of its data"
         )
+
+    def examples(self) -> Examples:
+        """Answers known to be good or bad; ``ttd check-problem`` holds the verifier to them."""
+        return Examples()
 
     def plot(self, state: State) -> str | None:
         """A picture of a state as one ``<svg>`` element, for people; ``None`` if there is none."""
