@@ -18,8 +18,9 @@ from ttd_core.policy.logprobs import chosen_logprobs
 from ttd_core.policy.packing import Pack, build_pack, plan_packs
 from ttd_core.types import Completion
 
-#: Activations kept for the backward pass, in hidden-size vectors a token and layer (attention, MLP, norms).
-_ACTIVATION_VECTORS = 40
+#: Activations kept for the backward pass, in hidden-size vectors a token and layer: attention, MLP, norms and
+#: the adapters' float32 inputs. Measured on a 0.5B Qwen2 at rank 16: 49.
+_ACTIVATION_VECTORS = 50
 
 
 class LogprobModel:
@@ -88,7 +89,7 @@ class LogprobModel:
     def set_training(self, longest_pack: int) -> None:
         """Switch on activation checkpointing if asked for or if memory would not hold the activations."""
         wanted = self._checkpointing == "on" or (
-            self._checkpointing == "auto" and self._activation_bytes(longest_pack) > 0.4 * self._free_bytes()
+            self._checkpointing == "auto" and self._activation_bytes(longest_pack) > 0.25 * self._free_bytes()
         )
         if wanted and not self._checkpointed:
             _enable_checkpointing(self.causal)
