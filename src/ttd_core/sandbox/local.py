@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import concurrent.futures
 import itertools
 import os
-import queue
 import threading
 from types import TracebackType
 from typing import Self
@@ -20,6 +18,7 @@ from ttd_core.sandbox.cores import Cores
 from ttd_core.sandbox.exchange import OutputListener
 from ttd_core.sandbox.futures import CancelSignal, JobFuture
 from ttd_core.sandbox.means import IdRange, Means
+from ttd_core.sandbox.pool import JobPool, at_exit
 from ttd_core.sandbox.task import Task
 from ttd_core.types import Status
 
@@ -51,27 +50,17 @@ class LocalExecutor:
         recycle_jobs: int = _RECYCLE_JOBS,
     ) -> None:
         self._means = probe.choose(level, exactly)
-        self._workers = workers or len(os.sched_getaffinity(0))
         self._preload = tuple(preload)
         self._recycle_jobs = recycle_jobs
-        self._queue: queue.SimpleQueue[JobFuture | None] = queue.SimpleQueue()
-        self._room = threading.Semaphore(2 * self._workers)
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
-        self._unfinished: set[JobFuture] = set()
-        self._closed = False
         self._artifacts = Artifacts()
         self._cores = Cores()
         self._ids = IdRange(self._means)
         self._numbers = itertools.count(1)
         self._launcher = concurrent.futures.ThreadPoolExecutor(1, "sandbox-launcher")
-        self._threads = [
-            threading.Thread(target=self._work, name=f"sandbox-{index}", daemon=True)
-            for index in range(self._workers)
-        ]
-        for thread in self._threads:
-            thread.start()
-        atexit.register(self.close)
+        self._pool = JobPool(workers or len(os.sched_getaffinity(0)), self._run)
+        self._stay = at_exit(self.close)
 
     @property
     def level(self) -> Level:
@@ -81,7 +70,7 @@ class LocalExecutor:
     @property
     def workers(self) -> int:
         """How many jobs run at once."""
-        return self._workers
+        return self._pool.workers
 
     def submit(self, job: Job, on_output: OutputListener | None = None) -> JobFuture:
         """Queue a job; blocks while twice as many as there are workers wait.
@@ -89,15 +78,7 @@ class LocalExecutor:
         :param on_output: called with each piece of what the job prints, as it comes.
         :raises RuntimeError: when the executor is closed.
         """
-        future = JobFuture(job, on_output)
-        self._room.acquire()
-        with self._lock:
-            if self._closed:
-                self._room.release()
-                raise RuntimeError("the executor is closed")
-            self._unfinished.add(future)
-        self._queue.put(future)
-        return future
+        return self._pool.submit(job, on_output)
 
     def run(self, job: Job, on_output: OutputListener | None = None) -> JobResult:
         """Run a job and wait for it."""
@@ -105,23 +86,14 @@ class LocalExecutor:
 
     def close(self) -> None:
         """Kill what runs, drop what waits, release every process, descriptor and file."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            unfinished = list(self._unfinished)
-        for future in unfinished:
-            future.cancel()
+        if not self._pool.cancel_all():
+            return
         self._cores.close()
-        for _ in self._threads:
-            self._queue.put(None)
-            self._room.release()
-        for thread in self._threads:
-            thread.join()
+        self._pool.join()
         for connection in self._idle:
             connection.close()
         self._launcher.shutdown()
-        atexit.unregister(self.close)
+        self._stay()
         self._artifacts.close()
 
     def __enter__(self) -> Self:
@@ -132,20 +104,18 @@ class LocalExecutor:
     ) -> None:
         self.close()
 
-    # -- workers -------------------------------------------------------------------------------------
+    # -- programs ------------------------------------------------------------------------------------
 
-    def _work(self) -> None:
-        while (future := self._queue.get()) is not None:
-            self._room.release()
-            if future.take():
-                result: JobResult | BaseException
-                try:
-                    result = self._run(future)
-                except BaseException as error:  # noqa: BLE001 (handed to whoever waits for the job)
-                    result = error
-                future.finish(result)
-            with self._lock:
-                self._unfinished.discard(future)
+    def adopt(self, digest: str, program: bytes) -> None:
+        """Hold a program compiled elsewhere, unless it is held already."""
+        if digest not in self._artifacts:
+            self._artifacts.add_bytes(digest, [program])
+
+    def program(self, digest: str) -> bytes:
+        """A program held here, as bytes."""
+        return self._artifacts.read(digest)
+
+    # -- workers -------------------------------------------------------------------------------------
 
     def _run(self, future: JobFuture) -> JobResult:
         job = future.job
@@ -212,7 +182,7 @@ class LocalExecutor:
         """Put a server back; end the longest idle one when there are too many."""
         with self._lock:
             self._idle.append(connection)
-            surplus = self._idle.pop(0) if len(self._idle) > 2 * self._workers else None
+            surplus = self._idle.pop(0) if len(self._idle) > 2 * self.workers else None
         if surplus is not None:
             surplus.close()
 

@@ -1,0 +1,84 @@
+"""Jobs and results as bytes, for executors whose workers are other processes: frames again, no pickle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+
+from ttd_core.sandbox.base import (
+    Access,
+    Artifact,
+    CompileJob,
+    Job,
+    JobResult,
+    Level,
+    Limits,
+    ProgramJob,
+    PythonJob,
+)
+from ttd_core.sandbox.inside import wire
+from ttd_core.types import Status
+
+_KINDS: dict[str, type[PythonJob] | type[CompileJob] | type[ProgramJob]] = {
+    "python": PythonJob,
+    "compile": CompileJob,
+    "program": ProgramJob,
+}
+
+
+def _frame(value: Any) -> bytes:
+    return b"".join(bytes(memoryview(buffer)) for buffer in wire.encode(value, trusted=True))
+
+
+def _bytes(data: bytes) -> Any:
+    return np.frombuffer(data, np.uint8)
+
+
+def encode_job(job: Job) -> bytes:
+    """A job as one frame."""
+    kind = next(name for name, type_ in _KINDS.items() if type(job) is type_)
+    fields = {field.name: getattr(job, field.name) for field in attrs.fields(type(job))}
+    fields["limits"] = attrs.asdict(job.limits)
+    if isinstance(job, PythonJob):
+        fields["access"] = attrs.asdict(job.access)
+    elif isinstance(job, ProgramJob):
+        fields["artifact"] = job.artifact.digest
+        fields["stdin"] = _bytes(job.stdin)
+    return _frame({"kind": kind, "fields": fields})
+
+
+def decode_job(data: bytes) -> Job:
+    """Inverse of :func:`encode_job`."""
+    packed = wire.decode_buffer(memoryview(data))
+    fields = packed["fields"]
+    fields["limits"] = Limits(**fields["limits"])
+    for name in ("preload", "command", "arguments"):
+        if name in fields:
+            fields[name] = tuple(fields[name])
+    if "access" in fields:
+        fields["access"] = Access(**{name: tuple(paths) for name, paths in fields["access"].items()})
+    if "artifact" in fields:
+        fields["artifact"] = Artifact(fields["artifact"])
+        fields["stdin"] = fields["stdin"].tobytes()
+    job: Job = _KINDS[packed["kind"]](**fields)
+    return job
+
+
+def encode_result(result: JobResult) -> bytes:
+    """A result as one frame."""
+    fields = {field.name: getattr(result, field.name) for field in attrs.fields(JobResult)}
+    fields["stdout"] = _bytes(result.stdout)
+    fields["artifact"] = None if result.artifact is None else result.artifact.digest
+    return _frame(fields)
+
+
+def decode_result(data: bytes) -> JobResult:
+    """Inverse of :func:`encode_result`; arrays are read-only."""
+    fields = wire.decode_buffer(memoryview(data))
+    fields["status"] = Status(fields["status"])
+    fields["level"] = Level(fields["level"])
+    fields["stdout"] = fields["stdout"].tobytes()
+    fields["artifact"] = None if fields["artifact"] is None else Artifact(fields["artifact"])
+    return JobResult(**fields)
