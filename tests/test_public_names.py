@@ -69,6 +69,8 @@ OPTIONS = {
     "best": "RUN --count --json --recheck --runs-dir",
     "eval": "PROBLEM FILE --json --option --sandbox -o",
     "certify": "[PROBLEM] FILE --check --json --option --output -o -w",
+    "new-problem": "NAME --json --minimal --to",
+    "check-problem": "PROBLEM --json --option --sandbox -o",
     "doctor": "--json",
 }
 

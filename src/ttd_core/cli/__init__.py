@@ -18,6 +18,10 @@ COMMANDS = {
     "best": Lazy("ttd_core.cli.best:best", "Show a run's best states; evaluate them again on request."),
     "eval": Lazy("ttd_core.cli.evaluate:evaluate", "Judge a program or a construction from a file."),
     "certify": Lazy("ttd_core.cli.certify:certify", "Prove a construction's score in exact arithmetic."),
+    "new-problem": Lazy("ttd_core.cli.new_problem:new_problem", "Begin a problem of your own."),
+    "check-problem": Lazy(
+        "ttd_core.cli.check_problem:check_problem", "Check that a problem keeps the contract."
+    ),
     "doctor": Lazy("ttd_core.cli.doctor:doctor", "Check what this machine has and lacks."),
 }
 

@@ -13,45 +13,24 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from ttd_core.testing.hostile import LyingFloat, Unwilling
+
+__all__ = [
+    "Floats",
+    "LyingFloat",
+    "Unwilling",
+    "arrays",
+    "broken_replies",
+    "hostile_arrays",
+    "hostile_values",
+    "point_sets",
+    "replies",
+    "step_functions",
+    "wire_values",
+]
+
 #: A float64 array, its shape given where it is used.
 Floats = npt.NDArray[np.float64]
-
-
-class LyingFloat(float):
-    """A float that claims to be smaller than everything and equal to anything."""
-
-    def __lt__(self, other: object) -> bool:
-        return True
-
-    def __le__(self, other: object) -> bool:
-        return True
-
-    def __gt__(self, other: object) -> bool:
-        return False
-
-    def __ge__(self, other: object) -> bool:
-        return True
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    __hash__ = float.__hash__
-
-
-class Unwilling:
-    """An object whose every conversion raises."""
-
-    def __float__(self) -> float:
-        raise RuntimeError("no")
-
-    def __array__(self, *_: Any, **__: Any) -> Any:
-        raise RuntimeError("no")
-
-    def __len__(self) -> int:
-        raise RuntimeError("no")
-
-    def __iter__(self) -> Any:
-        raise RuntimeError("no")
 
 
 def arrays(
@@ -133,6 +112,27 @@ def hostile_values() -> st.SearchStrategy[Any]:
     def grow(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         lists = st.lists(inner, max_size=6)
         return st.one_of(lists, lists.map(tuple), st.dictionaries(st.text(max_size=3), inner, max_size=3))
+
+    return st.recursive(leaves, grow, max_leaves=20)
+
+
+def wire_values() -> st.SearchStrategy[Any]:
+    """What can really come out of the sandbox: JSON values and plain arrays of numbers, in any nesting."""
+    leaves = st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=5),
+        hnp.arrays(
+            st.sampled_from([np.float64, np.float32, np.int64, np.uint8, np.bool_]),
+            hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=6),
+        ),
+    )
+
+    def grow(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+        keys = st.text(max_size=3)
+        return st.one_of(st.lists(inner, max_size=6), st.dictionaries(keys, inner, max_size=3))
 
     return st.recursive(leaves, grow, max_leaves=20)
 

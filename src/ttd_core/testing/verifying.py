@@ -1,0 +1,257 @@
+"""The contract's checks of a verifier: known answers judged rightly, repeatable, total, hard to fool."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from ttd_core.errors import PluginError
+from ttd_core.testing import hostile
+from ttd_core.testing.leaves import Leaf, leaves, replaced
+from ttd_core.testing.subject import Finding, Subject, shorten
+from ttd_core.types import Action, State, Verdict
+
+#: Answers spoiled in every way; more would show nothing new.
+_SPOILED = 3
+
+
+def find_in_examples(subject: Subject) -> Iterator[Finding]:
+    """Answers the author knows to be good are valid, those known to be bad are refused."""
+    examples = subject.examples
+    if not examples.good and not subject.valid:
+        yield Finding(
+            "no answer is known to be good", "let examples() return Examples(good=[...]) with valid answers"
+        )
+    if not examples.bad:
+        yield Finding(
+            "no answer is known to be bad",
+            "let examples() return Examples(bad=[...]), one for each rule that an answer can break",
+        )
+    for number, verdict in enumerate(subject.good, start=1):
+        if not verdict.ok:
+            yield Finding(
+                f"good example {number} is refused: {verdict.message or verdict.status.sentence}",
+                "correct the example, or the rule in construct or check that refuses it",
+            )
+    for number, answer in enumerate(examples.bad, start=1):
+        verdict = subject.judge(answer)
+        if verdict.ok:
+            yield Finding(
+                f"bad example {number} is accepted with score {_score(verdict):.10g}",
+                "let check return a violation for the rule that it breaks",
+            )
+
+
+def find_in_round_trips(subject: Subject) -> Iterator[Finding]:
+    """A state stored as JSON and arrays comes back as the same state, with the same verdict."""
+    for judged in subject.valid:
+        arrays: dict[str, Any] = {}
+        state = judged.state
+        try:
+            text = json.dumps(state.to_json(arrays), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            yield Finding(
+                f"{judged.label} cannot be stored: {error}",
+                "keep finite numbers, text, lists, dicts and plain arrays in a construction",
+            )
+            continue
+        back = State.from_json(json.loads(text), arrays)
+        verdict = subject.judge(back)
+        if back.digest != state.digest or verdict.reward != judged.reward:
+            yield Finding(
+                f"{judged.label} is judged otherwise after it was stored and read again",
+                "let check and reward depend on state.data alone",
+            )
+
+
+def find_unrepeatable(subject: Subject) -> Iterator[Finding]:
+    """The same state gets the same verdict: at once, later, after others, from a problem built anew."""
+    states = [judged.state for judged in subject.valid]
+    for answer in subject.examples.bad:
+        state = answer if isinstance(answer, State | Action) else subject.construct(answer)
+        states += [state] if isinstance(state, State) else []
+    if not states:
+        return
+    digests = [state.digest for state in states]
+    first = [subject.judge(state) for state in states]
+    later = [subject.judge(state) for state in reversed(states)][::-1]
+    fresh = subject.again()
+    anew = [fresh.judge(state) for state in reversed(states)][::-1]
+    for one, two, three in zip(first, later, anew, strict=True):
+        if _facts(one) != _facts(two) or _facts(one) != _facts(three):
+            yield Finding(
+                f"the same state is judged {_said(one)} and then {_said(two if one != two else three)}",
+                "let check and reward depend on state.data alone: no random numbers, no clock, no memory",
+            )
+            return
+    if digests != [state.digest for state in states]:
+        yield Finding("check or reward changes the state it judges", "copy what you want to change")
+
+
+def find_crashes(subject: Subject) -> Iterator[Finding]:
+    """No value crashes ``construct``, no state crashes ``check``, no state that passes crashes ``reward``."""
+    for value in hostile.values():
+        try:
+            subject.judge(value)
+        except PluginError as error:
+            yield _crash(error, f"an answer that is {shorten(value)}")
+            break
+    states = [State(), State(data={"anything": 1})]
+    for judged in subject.valid[:1]:
+        data = judged.state.data
+        for key in data:
+            states.append(State(data={other: data[other] for other in data if other != key}))
+            for value in hostile.values():
+                states.append(State(data={**data, key: value}))
+    for state in states:
+        try:
+            subject.judge(state)
+        except PluginError as error:
+            yield _crash(error, f"a state with {_contents(state)}")
+            break
+
+
+def find_accepted_nonsense(subject: Subject) -> Iterator[Finding]:
+    """NaN, nothing, wrong shapes and arrays that hide entries are refused wherever numbers stand."""
+    if subject.judge(State()).ok:
+        yield Finding(
+            "check accepts a state without anything in it", "refuse a construction without its parts"
+        )
+    seen: set[str] = set()
+    for judged in subject.valid[:_SPOILED]:
+        for leaf in leaves(judged.state.data):
+            for finding in _accepted(subject, judged.state, leaf):
+                if finding.fix not in seen:
+                    seen.add(finding.fix)
+                    yield finding
+    for answer, verdict in zip(subject.examples.good, subject.good, strict=True):
+        if verdict.ok and not isinstance(answer, State | Action):
+            yield from itertools.islice(_hidden(subject, answer), 1)
+
+
+def find_believed_reports(subject: Subject) -> Iterator[Finding]:
+    """A score that an answer reports about itself is never believed."""
+    for answer, verdict in zip(subject.examples.good, subject.good, strict=True):
+        if verdict.reward is None or not isinstance(answer, list | tuple | dict):
+            continue
+        score = verdict.reward.score
+        for leaf in leaves(answer):
+            # A number beside other values that equals the score is a report; alone it is the answer itself.
+            if leaf.is_array or not leaf.path or not math.isclose(leaf.value, score, rel_tol=1e-6):
+                continue
+            claim = score - 1.0 - abs(score) if subject.problem.better(0.0, 1.0) else score + 1.0 + abs(score)
+            lied = subject.judge(replaced(answer, leaf.path, claim))
+            if lied.ok and not math.isclose(_score(lied), score, rel_tol=1e-9):
+                yield Finding(
+                    f"an answer that claims {claim:.4g} instead of {score:.4g} gets score {_score(lied):.4g}",
+                    "compute the score from the construction; never take one that the answer reports",
+                )
+                return
+
+
+def find_disorder(subject: Subject) -> Iterator[Finding]:
+    """Among valid answers, the one with the better score has the larger reward."""
+    rewards = [judged.reward for judged in subject.valid]
+    if len({reward.score for reward in rewards}) < 2:
+        yield Finding(
+            "fewer than two scores are known, so nothing shows that the reward grows with the score",
+            "let examples() give two good answers with different scores",
+        )
+    for one, two in itertools.combinations(rewards, 2):
+        better, worse = (one, two) if subject.problem.better(one.score, two.score) else (two, one)
+        if one.score != two.score and not better.value > worse.value:
+            yield Finding(
+                f"score {better.score:.6g} is better than {worse.score:.6g} (direction "
+                f"{subject.problem.direction!r}), but its reward {better.value:.6g} is not larger than "
+                f"{worse.value:.6g}",
+                "reward what is better more, say 1 / score or -score when a smaller score is better",
+            )
+            return
+
+
+def _accepted(subject: Subject, state: State, leaf: Leaf) -> Iterator[Finding]:
+    """Nonsense in place of one leaf of a valid state that is still accepted."""
+    where = leaf.where("data")
+    if not leaf.is_array:
+        for special in (math.nan, math.inf, -math.inf):
+            if _passes(subject, state, leaf, special):
+                yield _not_finite(f"{special} as {where}")
+                return
+        return
+    array = leaf.array
+    for name, spoiled in hostile.spoiled_entries(array):
+        if _passes(subject, state, leaf, leaf.like(spoiled)):
+            yield _not_finite(f"{name} of {where}")
+            break
+    for name, odd in hostile.wrong_shapes(array):
+        if _passes(subject, state, leaf, leaf.like(odd)):
+            yield Finding(
+                f"check accepts {name} as {where}",
+                "compare the shape with the one you mean before anything else",
+            )
+            break
+
+
+def _not_finite(what: str) -> Finding:
+    return Finding(
+        f"check accepts {what}",
+        "ask for what must hold (0 <= x <= 1, np.isfinite), since NaN makes x < 0 false too",
+    )
+
+
+def _passes(subject: Subject, state: State, leaf: Leaf, new: Any) -> bool:
+    try:
+        return subject.judge(State(data=replaced(state.data, leaf.path, new))).ok
+    except PluginError:
+        # A crash is no acceptance; the check for crashes tells of it.
+        return False
+
+
+def _hidden(subject: Subject, answer: Any) -> Iterator[Finding]:
+    for leaf in leaves(answer):
+        if not leaf.is_array:
+            continue
+        for name, hiding in hostile.hiding_arrays(leaf.array):
+            try:
+                passed = subject.judge(replaced(answer, leaf.path, hiding)).ok
+            except PluginError:
+                passed = False
+            if passed:
+                yield Finding(
+                    f"{name} with a NaN under it is accepted in {leaf.where('the answer')}",
+                    "copy the numbers with np.array(value, dtype=float) in construct, which hides nothing",
+                )
+
+
+def _crash(error: PluginError, on: str) -> Finding:
+    hook = error.hook.removeprefix("ttd_")
+    if hook == "construct":
+        return Finding(
+            f"construct fails: {error.reason}", "raise ValueError for what cannot be read as a construction"
+        )
+    return Finding(
+        f"{hook} fails on {on}: {error.reason}",
+        "test type and shape first, and return a violation for what does not fit",
+    )
+
+
+def _contents(state: State) -> str:
+    if not state.data:
+        return "nothing in it"
+    return ", ".join(f"data[{key!r}] = {shorten(value, 40)}" for key, value in state.data.items())
+
+
+def _facts(verdict: Verdict) -> Any:
+    return (verdict.status, verdict.message, verdict.reward)
+
+
+def _said(verdict: Verdict) -> str:
+    return f"{_score(verdict):.10g}" if verdict.ok else f"{verdict.status} ({verdict.message})"
+
+
+def _score(verdict: Verdict) -> float:
+    assert verdict.reward is not None
+    return verdict.reward.score
