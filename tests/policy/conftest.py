@@ -69,16 +69,20 @@ def make_config(**overrides: Any) -> RunConfig:
 
 
 def make_policy(
-    template: str = PLAIN_TEMPLATE, model_changes: dict[str, Any] | None = None, **overrides: Any
+    template: str = PLAIN_TEMPLATE,
+    model_changes: dict[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+    **overrides: Any,
 ) -> LocalPolicy:
     """A policy on the tiny model whose adapter is not zero any more."""
     tokenizer = make_tokenizer(template)
-    model = make_model(len(tokenizer), **(model_changes or {}))
+    model = make_model(len(tokenizer), **(model_changes or {})).to(dtype)
     policy = LocalPolicy(model, tokenizer, make_config(**overrides))
     with torch.no_grad():
-        for name, parameter in policy.parameters.items():
+        for name, parameter in policy.adapter.masters.items():
             if "lora_B" in name:
                 parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(len(name)))
+        policy.adapter.publish()
     return policy
 
 

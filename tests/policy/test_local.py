@@ -110,8 +110,8 @@ def test_packed_gradient_is_the_plain_gradient(make_policy: Make) -> None:
     samples = sample(policy)
     batch = batch_of(samples)
     metrics = policy.train_step(batch, 1.0)
-    packed = {name: p.grad.clone() for name, p in policy.parameters.items() if p.grad is not None}
-    for parameter in policy.parameters.values():
+    packed = {name: p.grad.clone() for name, p in policy.adapter.masters.items() if p.grad is not None}
+    for parameter in policy.adapter.masters.values():
         parameter.grad = None
     for item, prompt in zip(batch, range(2), strict=True):
         for one, advantages in zip(by_prompt(samples, prompt), item.advantages, strict=True):
@@ -119,8 +119,8 @@ def test_packed_gradient_is_the_plain_gradient(make_policy: Make) -> None:
             ratio = (logprobs - torch.from_numpy(one.completion.logprobs)).exp()
             (-(torch.from_numpy(advantages).float() * ratio)).sum().backward()
     assert metrics["logprob_gap"] < 1e-4
-    assert len(packed) == len(policy.parameters)
-    for name, parameter in policy.parameters.items():
+    assert len(packed) == len(policy.adapter.masters)
+    for name, parameter in policy.adapter.masters.items():
         assert parameter.grad is not None
         torch.testing.assert_close(packed[name], parameter.grad, rtol=1e-4, atol=1e-5)
 
@@ -133,7 +133,11 @@ def test_step_does_not_depend_on_the_micro_batch(make_policy: Make) -> None:
         samples = samples or sample(policy)
         metrics = policy.train_step(batch_of(samples), 1.0)
         stepped.append(
-            (metrics["packs"], {n: p.detach().clone() for n, p in policy.parameters.items()}, metrics["loss"])
+            (
+                metrics["packs"],
+                {n: p.detach().clone() for n, p in policy.adapter.masters.items()},
+                metrics["loss"],
+            )
         )
     assert stepped[0][0] == 2
     assert stepped[2][0] == 8
@@ -148,7 +152,7 @@ def test_activation_checkpointing_changes_nothing(make_policy: Make) -> None:
     for mode in ("off", "on"):
         policy = make_policy(learn__activation_checkpointing=mode)
         policy.train_step(batch_of(sample(policy)), 1.0)
-        stepped.append({n: p.detach().clone() for n, p in policy.parameters.items()})
+        stepped.append({n: p.detach().clone() for n, p in policy.adapter.masters.items()})
     for name, parameter in stepped[0].items():
         torch.testing.assert_close(parameter, stepped[1][name], rtol=0, atol=1e-6)
 
@@ -254,3 +258,27 @@ def test_forced_tokens_get_no_gradient(make_policy: Make, thinking_template: str
 def test_sliding_windows_are_refused_by_name(make_policy: Make) -> None:
     with pytest.raises(ModelUnavailableError, match="sliding_attention"):
         make_policy(model_changes={"layer_types": ["full_attention", "sliding_attention"]})
+
+
+def test_bfloat16_keeps_float32_masters(make_policy: Make, tmp_path: pathlib.Path) -> None:
+    policy = make_policy(dtype=torch.bfloat16, learn__learning_rate=1e-4, learn__micro_batch_tokens=120)
+    working = {n: p for n, p in policy.model.named_parameters() if "lora" in n}
+    assert {p.dtype for p in working.values()} == {torch.bfloat16}
+    before = {n: p.clone() for n, p in policy.adapter.masters.items()}
+    samples = sample(policy)
+    metrics = policy.train_step(batch_of(samples), 1.0)
+    assert 0 < metrics["logprob_gap"] < 0.1
+    assert metrics["update_norm"] > 0
+    # A step of 1e-4 is lost on bfloat16 weights near 0.1; the masters keep it.
+    moved = [(policy.adapter.masters[n] - old).abs().max().item() for n, old in before.items()]
+    assert max(moved) == pytest.approx(1e-4, rel=0.01)
+    for name, parameter in working.items():
+        (master,) = (m for n, m in policy.adapter.masters.items() if n.endswith(name))
+        torch.testing.assert_close(parameter, master.bfloat16(), rtol=0, atol=0)
+    policy.save(tmp_path)
+    other = make_policy(dtype=torch.bfloat16)
+    other.load(tmp_path)
+    assert other.adapter_digest() == policy.adapter_digest()
+    assert [s.completion.tokens.tolist() for s in sample(other)] == [
+        s.completion.tokens.tolist() for s in sample(policy)
+    ]

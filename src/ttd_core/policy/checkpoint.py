@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pathlib
-from collections.abc import Mapping
 from typing import Any
 
 import peft
@@ -14,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ttd_core.errors import UsageError
+from ttd_core.policy.adapter import Adapter
 
 _ADAPTER = "adapter_model.safetensors"
 _OPTIMISER = "optimiser.safetensors"
@@ -23,7 +22,7 @@ _PEFT_CONFIG = "adapter_config.json"
 def save(
     folder: pathlib.Path,
     model: Any,
-    parameters: Mapping[str, torch.nn.Parameter],
+    adapter: Adapter,
     optimiser: torch.optim.Optimizer,
 ) -> None:
     """Write the adapter as peft loads it, and the optimiser's state beside it."""
@@ -37,7 +36,7 @@ def save(
     }
     (folder / _PEFT_CONFIG).write_text(json.dumps(settings, indent=1, sort_keys=True, default=str))
     tensors: dict[str, torch.Tensor] = {}
-    for name, parameter in parameters.items():
+    for name, parameter in adapter.masters.items():
         # float32 exactly as held: get_peft_model_state_dict renames keys, these keep their own.
         tensors[f"weight/{name}"] = parameter.detach().contiguous().cpu()
         for key, value in optimiser.state.get(parameter, {}).items():
@@ -47,7 +46,7 @@ def save(
 
 def load(
     folder: pathlib.Path,
-    parameters: Mapping[str, torch.nn.Parameter],
+    adapter: Adapter,
     optimiser: torch.optim.Optimizer,
 ) -> None:
     """Restore what :func:`save` wrote, to the bit.
@@ -59,17 +58,18 @@ def load(
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UsageError(f"checkpoint {path} cannot be read: {error}") from error
-    expected = {f"weight/{name}": tuple(p.shape) for name, p in parameters.items()}
+    expected = {f"weight/{name}": tuple(p.shape) for name, p in adapter.masters.items()}
     found = {key: tuple(t.shape) for key, t in tensors.items() if key.startswith("weight/")}
     if expected != found:
         raise UsageError(
             f"checkpoint {folder} belongs to another model or adapter rank; resume with its own config"
         )
     with torch.no_grad():
-        for name, parameter in parameters.items():
+        for name, parameter in adapter.masters.items():
             parameter.copy_(tensors[f"weight/{name}"])
+    adapter.publish()
     optimiser.state.clear()
-    for name, parameter in parameters.items():
+    for name, parameter in adapter.masters.items():
         state = {
             key: tensors[f"{key}/{name}"]
             for key in ("step", "exp_avg", "exp_avg_sq")
@@ -81,12 +81,3 @@ def load(
                 key: value.clone() if key == "step" else value.to(parameter.device, copy=True)
                 for key, value in state.items()
             }
-
-
-def digest(parameters: Mapping[str, torch.nn.Parameter]) -> str:
-    """SHA-256 over names and weights, in name order."""
-    total = hashlib.sha256()
-    for name in sorted(parameters):
-        total.update(name.encode())
-        total.update(parameters[name].detach().float().contiguous().cpu().numpy().tobytes())
-    return total.hexdigest()

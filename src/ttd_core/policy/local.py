@@ -20,6 +20,7 @@ import torch
 from ttd_core.config import RunConfig
 from ttd_core.errors import UsageError
 from ttd_core.policy import attention, checkpoint, fetch, loading
+from ttd_core.policy.adapter import Adapter
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
 from ttd_core.policy.decode import DecodeLimits, Decoder, arrays_of
 from ttd_core.policy.forcing import ThinkingFormat
@@ -68,14 +69,14 @@ class LocalPolicy:
         with warnings.catch_warnings():
             # peft asks transformers by a name that transformers has since deprecated.
             warnings.simplefilter("ignore", FutureWarning)
-            self._peft = peft.get_peft_model(model, lora)
+            self._peft = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
         self._peft.eval()
         self._split = LogprobModel(model, config.learn.activation_checkpointing)
-        #: The adapter's weights by name: all that is trained.
-        self.parameters = {name: p for name, p in self._peft.named_parameters() if p.requires_grad}
+        #: The adapter: all that is trained.
+        self.adapter = Adapter(self._peft)
         learn = config.learn
         self._optimiser = torch.optim.Adam(
-            list(self.parameters.values()),
+            list(self.adapter),
             lr=learn.learning_rate,
             betas=(learn.beta1, learn.beta2),
             eps=learn.epsilon,
@@ -183,27 +184,29 @@ class LocalPolicy:
 
     def train_step(self, batch: Sequence[Sequences], temperature: float) -> Mapping[str, float]:
         """One Adam step on the batch's summed loss, accumulated pack by pack."""
-        return optimiser_step(self._split, self._optimiser, batch, temperature, self._config.learn)
+        return optimiser_step(
+            self._split, self.adapter, self._optimiser, batch, temperature, self._config.learn
+        )
 
     def save(self, folder: pathlib.Path) -> None:
         """Write the adapter (as peft reads it) and the optimiser's state."""
-        checkpoint.save(folder, self._peft, self.parameters, self._optimiser)
+        checkpoint.save(folder, self._peft, self.adapter, self._optimiser)
 
     def load(self, folder: pathlib.Path) -> None:
         """Restore adapter and optimiser exactly.
 
         :raises UsageError: when the folder does not hold this model's adapter.
         """
-        checkpoint.load(folder, self.parameters, self._optimiser)
+        checkpoint.load(folder, self.adapter, self._optimiser)
 
     def adapter_digest(self) -> str:
         """SHA-256 over the adapter's weights."""
-        return checkpoint.digest(self.parameters)
+        return self.adapter.digest()
 
     def close(self) -> None:
         """Give the model's memory back."""
         self._optimiser.zero_grad(set_to_none=True)
-        del self._peft, self._split, self.model, self.parameters, self._optimiser
+        del self._peft, self._split, self.model, self.adapter, self._optimiser
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 

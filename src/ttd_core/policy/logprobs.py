@@ -28,7 +28,9 @@ def chosen_logprobs(
     """
 
     def one(rows: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
-        logits = head(rows) / temperature
+        logits = head(rows)
+        if temperature != 1.0:
+            logits = logits / temperature
         return logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(dim=-1)
 
     parts = []

@@ -12,6 +12,7 @@ import torch
 
 from ttd_core.config import LearnConfig
 from ttd_core.learn.losses import token_losses
+from ttd_core.policy.adapter import Adapter
 from ttd_core.policy.attention import PromptCache, ReplyCache
 from ttd_core.policy.base import Sequences
 from ttd_core.policy.logprobs import chosen_logprobs
@@ -57,7 +58,8 @@ class LogprobModel:
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         """Float32 logits [rows, vocabulary] of hidden states [rows, hidden size]."""
         logits: torch.Tensor = self.causal.get_output_embeddings()(hidden).float()
-        logits = logits * (self._multiply / self._divide)
+        if self._multiply != self._divide:
+            logits = logits * (self._multiply / self._divide)
         return logits if self._softcap is None else self._softcap * (logits / self._softcap).tanh()
 
     def pack_logprobs(self, pack: Pack, temperature: float) -> torch.Tensor:
@@ -116,6 +118,7 @@ class LogprobModel:
 
 def optimiser_step(
     model: LogprobModel,
+    adapter: Adapter,
     optimiser: torch.optim.Optimizer,
     batch: Sequence[Sequences],
     temperature: float,
@@ -149,6 +152,7 @@ def optimiser_step(
             sampler, advantages, trained = _pack_targets(item, members, logprobs.device)
             losses = token_losses(logprobs[trained], sampler[trained], advantages[trained], config)
             losses.sum().backward()  # type: ignore[no-untyped-call]
+            adapter.collect_gradients()
             loss += float(losses.detach().sum())
             difference = (logprobs.detach() - sampler)[trained]
             if difference.numel():
@@ -158,13 +162,11 @@ def optimiser_step(
                 tokens += difference.numel()
     finally:
         model.set_sampling()
-    norm = math.sqrt(sum(float(p.grad.square().sum()) for p in _parameters(optimiser) if p.grad is not None))
-    before = [parameter.detach().clone() for parameter in _parameters(optimiser)]
+    before = [parameter.detach().clone() for parameter in adapter]
+    norm = adapter.gradient_norm()
     optimiser.step()
-    moved = sum(
-        float((new.detach() - old).square().sum())
-        for new, old in zip(_parameters(optimiser), before, strict=True)
-    )
+    adapter.publish()
+    moved = sum(float((p.detach() - old).square().sum()) for p, old in zip(adapter, before, strict=True))
     return {
         "loss": loss,
         "grad_norm": norm,
@@ -180,10 +182,6 @@ def _enable_checkpointing(causal: Any) -> None:
     """Under the name that this release of transformers gives it."""
     enable = getattr(causal, "activation_checkpointing_enable", None) or causal.gradient_checkpointing_enable
     enable({"use_reentrant": False})
-
-
-def _parameters(optimiser: torch.optim.Optimizer) -> list[torch.nn.Parameter]:
-    return [parameter for group in optimiser.param_groups for parameter in group["params"]]
 
 
 def _pack_targets(
