@@ -39,7 +39,11 @@ HEAVY = {
     "ray": r"sandbox\.ray.*",
     "tinker": r"policy\.tinker.*",
     "openai": r"policy\.openai.*",
-    "plotly": r"report\..*",
+    "jinja2": r"report\.page",
+    "pygments": r"report\.code",
+    "tensorboard": r"report\.trackers",
+    "trackio": r"report\.trackers",
+    "wandb": r"report\.trackers",
     "rich": r"cli\..*",
 }
 #: Each is one backend with its own helpers; none may know another.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -12,7 +13,7 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from ttd_core.cli.tally import Tally, duration, step_line
+from ttd_core.cli.tally import Tally, step_line
 from ttd_core.guard import mark_as_hosts_own
 from ttd_core.hookspecs import hookimpl
 from ttd_core.problem import Problem
@@ -24,10 +25,17 @@ class Progress:
     :param problem: the run's problem.
     :param stream: where to; a terminal gets the live view.
     :param quiet: tell nothing.
+    :param clock: seconds; any steady clock.
     """
 
-    def __init__(self, problem: Problem, stream: TextIO | None = None, quiet: bool = False) -> None:
-        self.tally = Tally(problem)
+    def __init__(
+        self,
+        problem: Problem,
+        stream: TextIO | None = None,
+        quiet: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.tally = Tally(problem, clock)
         self._quiet = quiet
         self._stream = stream or sys.stdout
         self._live: Live | None = None
@@ -53,14 +61,23 @@ class Progress:
             return
         kind = event["kind"]
         if kind == "run_started":
-            self._say(self._title())
-            self._go_live()
+            self.begin()
         elif kind == "step_finished":
-            self._say(step_line(self.tally.problem, event, self.tally.steps))
+            self.step(event)
 
-    def _title(self) -> str:
+    def begin(self) -> None:
+        """Say what runs, and go live where that can be."""
+        self._say(self.title())
+        self._go_live()
+
+    def step(self, event: Mapping[str, Any]) -> None:
+        """Say what a finished step came to."""
+        self._say(step_line(self.tally.problem, event, self.tally.steps))
+
+    def title(self) -> str:
+        """What runs, in a line."""
         tally = self.tally
-        already = f", continuing after step {tally.done}" if tally.done else ""
+        already = f", continuing after step {tally.began}" if tally.began else ""
         size = f"{tally.steps} steps of {tally.per_step} rollouts"
         return f"{tally.run}: {tally.problem.name} with {tally.policy}, {size}{already}"
 
@@ -97,12 +114,7 @@ class _View:
             bars.add_row(
                 label, ProgressBar(tally.per_step or 1, count, width=40), f"{count}/{tally.per_step}"
             )
-        share = f"{tally.valid / tally.evaluated:.0%}" if tally.evaluated else "-"
-        speed = tally.tokens_per_second
         facts = Table.grid(padding=(0, 2))
-        facts.add_row("now", tally.phase)
-        facts.add_row("valid", share)
-        facts.add_row("best", tally.standing())
-        facts.add_row("tokens/s", f"{speed:.0f}" if speed else "-")
-        facts.add_row("time left", duration(tally.seconds_left))
+        for name, value in tally.facts():
+            facts.add_row(name, value)
         return Group(bars, facts)

@@ -25,6 +25,8 @@ class Tally:
         self.run = ""
         self.policy = ""
         self.step = 0
+        #: Steps done before the process that goes on now.
+        self.began = 0
         self.done = 0
         self.steps = 0
         self.per_step = 0
@@ -42,7 +44,8 @@ class Tally:
         kind = event["kind"]
         if kind == "run_started":
             self.run, self.policy = event["run"], event["policy"]
-            self.done, self.steps = event["step"], event["steps"]
+            self.began = self.done = event["step"]
+            self.steps = event["steps"]
             self.per_step = event["groups"] * event["group_size"]
         elif kind == "step_started":
             self.step = event["step"]
@@ -84,6 +87,18 @@ class Tally:
         if self._step_began is None:
             return "starting" if self.done < self.steps else "done"
         return "learning" if self.evaluated >= self.per_step else "sampling and evaluating"
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What a view shows beside the bars: name and value, in words."""
+        share = f"{self.valid / self.evaluated:.0%}" if self.evaluated else "-"
+        speed = self.tokens_per_second
+        return [
+            ("now", self.phase),
+            ("valid", share),
+            ("best", self.standing()),
+            ("tokens/s", f"{speed:.0f}" if speed else "-"),
+            ("time left", duration(self.seconds_left)),
+        ]
 
     def standing(self) -> str:
         """The best score beside the best published one, in words."""

@@ -1,1 +1,1 @@
-"""report"""
+"""What a run came to, for readers: pages without scripts or network, and trackers."""

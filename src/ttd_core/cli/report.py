@@ -1,0 +1,90 @@
+"""``ttd report``: what runs came to, as one HTML file."""
+
+from __future__ import annotations
+
+import pathlib
+import types
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from ttd_core.cli.folders import existing_folder, runs_dir_option
+from ttd_core.cli.output import json_option, print_json
+from ttd_core.errors import EnvironmentLacksError
+from ttd_core.report.facts import RunFacts, read_facts
+from ttd_core.report.pooling import arms
+from ttd_core.run.files import storage_errors
+
+#: ``-w FILE``: where a page is written.
+output_option: Callable[[Any], Any] = click.option(
+    "-w",
+    "--output",
+    type=click.Path(path_type=pathlib.Path, dir_okay=False),
+    help="The page's file.",
+)
+
+
+@click.command("report")
+@click.argument("run_names", metavar="RUN...", nargs=-1, required=True)
+@output_option
+@runs_dir_option
+@json_option
+def report(
+    run_names: tuple[str, ...], output: pathlib.Path | None, runs_dir: pathlib.Path, as_json: bool
+) -> None:
+    """Write what runs came to as one HTML file.
+
+    The file needs nothing else: no network, no scripts. A run may still be going on. It is written as
+    report.html into the run's folder; for several runs beside the first one's.
+
+    \b
+    Example:
+      ttd report erdos-20260101-120000
+      ttd report runs/with runs/without -w both.html
+    """
+    pages = load_pages()
+    runs = read_runs(run_names, runs_dir)
+    folder = runs[0].folder if len(runs) == 1 else runs[0].folder.parent
+    path = output if output is not None else folder / "report.html"
+    size = write_page(path, pages.report_page(runs))
+    if as_json:
+        print_json({"page": str(path), "bytes": size, "runs": [arm.row() for arm in arms(runs)]})
+    else:
+        click.echo(f"{path} ({size / 1e3:.0f} kB)")
+
+
+def load_pages() -> types.ModuleType:
+    """The module that writes pages.
+
+    :raises EnvironmentLacksError: when what it needs is not installed.
+    """
+    try:
+        from ttd_core.report import page  # noqa: PLC0415 - jinja2 and pygments come with an extra
+    except ModuleNotFoundError as error:
+        raise EnvironmentLacksError(
+            f"pages need the package {error.name}; install it with: pip install 'ttd-core[report]'"
+        ) from error
+    return page
+
+
+def read_runs(names: tuple[str, ...], runs_dir: pathlib.Path) -> list[RunFacts]:
+    """The runs named, each once.
+
+    :raises ResumeError: when one does not exist.
+    """
+    folders = [existing_folder(name, runs_dir) for name in names]
+    return [read_facts(folder) for folder in {folder.resolve(): folder for folder in folders}.values()]
+
+
+def write_page(path: pathlib.Path, text: str) -> int:
+    """Write a page; its size in bytes.
+
+    :raises StorageError: when it cannot be written.
+    """
+    # What candidates printed may hold halves of characters, which UTF-8 does not have.
+    content = text.encode("utf-8", "replace")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return len(content)

@@ -1,0 +1,188 @@
+"""Everything a page says about one run, read once from its folder."""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from ttd_core import config as configs
+from ttd_core import registry
+from ttd_core.config import RunConfig
+from ttd_core.problem import Baseline, Problem
+from ttd_core.run.events import Event
+from ttd_core.run.reading import RunReader
+from ttd_core.run.records import StateRecord, StepRecord
+from ttd_core.run.summary import RunSummary, summarise
+from ttd_core.types import State, Status
+
+
+@attrs.frozen
+class Failure:
+    """One kind of failed rollout.
+
+    :param count: how many there were.
+    :param example: the message of the first that has one.
+    """
+
+    status: Status
+    count: int
+    example: str
+
+
+@attrs.frozen(eq=False)
+class RunFacts:
+    """One run, as its pages show it.
+
+    :param name: the folder's name.
+    :param problem: built as the run built it.
+    :param steps: the committed ones, in order.
+    :param metrics: numbers by step, then name.
+    :param rewards: by step, float64 [valid rollouts].
+    :param statuses: by step, how many rollouts ended how.
+    :param failures: kinds of failed rollouts, the most frequent first.
+    :param tokens: by step, sampled tokens, forced ones included.
+    :param program_seconds: by step, seconds that candidates' programs ran, added up.
+    :param states: all that entered the archive, oldest first.
+    :param best: the best of them; ``None`` when none is scored.
+    :param best_state: that one with its construction.
+    :param events: of the run and its committed steps.
+    """
+
+    folder: pathlib.Path
+    name: str
+    problem: Problem
+    config: RunConfig
+    steps: Sequence[StepRecord]
+    metrics: Mapping[int, Mapping[str, float]]
+    rewards: Mapping[int, npt.NDArray[np.float64]]
+    statuses: Mapping[int, Mapping[Status, int]]
+    failures: Sequence[Failure]
+    tokens: Mapping[int, int]
+    program_seconds: Mapping[int, float]
+    states: Sequence[StateRecord]
+    best: StateRecord | None
+    best_state: State | None
+    events: Sequence[Event]
+    summary: RunSummary
+
+    @property
+    def best_score(self) -> float | None:
+        """In the problem's metric; ``None`` when nothing is scored."""
+        return self.summary.best_score
+
+    @property
+    def policy(self) -> str:
+        """Name of the policy, for people."""
+        named = [str(event["policy"]) for event in self.events if event["kind"] == "run_started"]
+        return named[-1] if named else self.config.policy.backend
+
+    @property
+    def sandbox(self) -> str:
+        """The level candidates ran at; empty when nothing says so."""
+        named = [str(event.get("sandbox", "")) for event in self.events if event["kind"] == "run_started"]
+        return named[-1] if named else ""
+
+    @property
+    def seconds(self) -> float:
+        """Wall seconds of all committed steps."""
+        return float(sum(event["seconds"] for event in self.events if event["kind"] == "step_finished"))
+
+    def best_by_step(self) -> tuple[list[int], list[float]]:
+        """Steps from 0 (the seeds) on, and the best score up to each; NaN before there is one."""
+        pick = min if self.problem.direction == "min" else max
+        found = [s.reward.score for s in self.states if s.seed and s.reward is not None]
+        best = pick(found) if found else float("nan")
+        steps, scores = [0], [best]
+        for record in self.steps:
+            if record.best_score is not None:
+                best = record.best_score if np.isnan(best) else pick(best, record.best_score)
+            steps.append(record.step)
+            scores.append(best)
+        return steps, scores
+
+    def series(self, name: str) -> tuple[list[int], list[float]]:
+        """The steps that have a metric, and its values."""
+        steps = [step for step, values in sorted(self.metrics.items()) if name in values]
+        return steps, [self.metrics[step][name] for step in steps]
+
+    def total(self, name: str) -> float:
+        """A metric added up over the steps."""
+        return float(np.nansum(self.series(name)[1]))
+
+    def path_to_best(self) -> list[StateRecord]:
+        """The lineage of the best state, oldest first; empty when nothing is scored."""
+        known = {state.id: state for state in self.states}
+        path, node = [], self.best
+        while node is not None:
+            path.append(node)
+            node = known.get(node.parent) if node.parent is not None else None
+        return path[::-1]
+
+
+def standing(problem: Problem, score: float) -> str:
+    """A score beside the best published one, in words."""
+    published = problem.best_baseline()
+    if published is None:
+        return "nothing published to compare with"
+    known = f"{problem.format_score(published.score)} of {published.label}"
+    if score == published.score:
+        return f"equal to the published {known}"
+    judged = "better" if problem.better(score, published.score) else "worse"
+    return f"{judged} than the published {known} by {abs(score - published.score):.3g}"
+
+
+def ranked_baselines(problem: Problem) -> list[Baseline]:
+    """Published results, the best first."""
+    return sorted(problem.baselines, key=lambda each: each.score, reverse=problem.direction == "max")
+
+
+def read_facts(folder: pathlib.Path) -> RunFacts:
+    """Read a run, finished or not.
+
+    :raises ResumeError: when the folder holds no run.
+    :raises TtdError: when its problem cannot be built.
+    """
+    with RunReader.open(folder) as run:
+        config = configs.from_toml(run.config(), where=str(folder))
+        problem = registry.load(config.problem, config.options)
+        rewards: dict[int, list[float]] = collections.defaultdict(list)
+        statuses: dict[int, collections.Counter[Status]] = collections.defaultdict(collections.Counter)
+        tokens: collections.Counter[int] = collections.Counter()
+        seconds: dict[int, float] = collections.defaultdict(float)
+        examples: dict[Status, str] = {}
+        for rollout in run.rollouts(text=False):
+            statuses[rollout.step][rollout.status] += 1
+            tokens[rollout.step] += rollout.tokens
+            seconds[rollout.step] += rollout.seconds
+            rewards[rollout.step] += [] if rollout.value is None else [rollout.value]
+            if rollout.message and not examples.get(rollout.status):
+                examples[rollout.status] = rollout.message
+        total = sum(statuses.values(), collections.Counter[Status]())
+        best = next(iter(run.best(1)), None)
+        return RunFacts(
+            folder=folder,
+            name=folder.resolve().name,
+            problem=problem,
+            config=config,
+            steps=run.steps(),
+            metrics=run.metrics(),
+            rewards={step: np.array(values, dtype=np.float64) for step, values in rewards.items()},
+            statuses=statuses,
+            failures=[
+                Failure(status, count, examples.get(status, ""))
+                for status, count in total.most_common()
+                if status is not Status.OK
+            ],
+            tokens=tokens,
+            program_seconds=seconds,
+            states=run.states(),
+            best=best,
+            best_state=run.state(best.id) if best is not None else None,
+            events=run.events(),
+            summary=summarise(run, problem),
+        )

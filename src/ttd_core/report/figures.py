@@ -1,0 +1,292 @@
+"""The figures of one run: what each shows, its words, and its legend.
+
+Each is drawn twice, for wide and for narrow pages, since shrinking a drawing would shrink its words too; the
+style sheet shows one of the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import attrs
+import numpy as np
+from markupsafe import Markup
+
+from ttd_core.report.charts import Line, Rule, line_chart, reward_map, ridges, stacked_bars
+from ttd_core.report.facts import RunFacts, ranked_baselines, standing
+from ttd_core.report.scales import domain
+from ttd_core.report.tree import lineage_tree
+from ttd_core.types import Status
+
+Size = tuple[float, float]
+
+WIDE, NARROW = 820.0, 344.0
+SMALL = (344.0, 190.0)
+#: Rollouts that one distribution should hold; small steps are put together until they do.
+ENOUGH = 48
+#: Metrics with a small chart each, where a run has them: name, title, what it tells.
+METRICS = (
+    ("kl", "KL to the base model", "nats a token; how far the policy has moved"),
+    ("advantage_std", "Spread of advantages", "standard deviation within the groups that carry gradient"),
+    ("repeat_share", "Repeat share", "programs equal to a starting one or to their own start's"),
+    ("truncated_share", "Truncated share", "replies cut at the token limit"),
+    ("beta_mean", "Adaptive beta", "mean over groups"),
+    ("loss", "Loss", "of the policy gradient"),
+    ("grad_norm", "Gradient norm", "before the step"),
+    ("update_norm", "Update norm", "how far the step moved the adapter"),
+    ("tokens", "Tokens sampled", "in the step, forced ones included"),
+    ("tokens_per_s", "Tokens a second", "while sampling"),
+)
+STATUS_CLASSES = {
+    Status.OK: "ok",
+    Status.INVALID: "f1",
+    Status.CRASH: "f2",
+    Status.TIMEOUT: "f3",
+    Status.PARSE_ERROR: "f4",
+    Status.SYNTAX_ERROR: "f5",
+}
+
+
+@attrs.frozen
+class Figure:
+    """One figure.
+
+    :param title: its heading.
+    :param wide: the drawing for wide pages, and :param narrow: for narrow ones; the same where it fits both.
+    :param caption: what is seen, for people.
+    :param legend: style class and name of each colour.
+    """
+
+    title: str
+    wide: Markup
+    narrow: Markup
+    caption: str = ""
+    legend: tuple[tuple[str, str], ...] = ()
+
+
+def figure(
+    title: str,
+    draw: Callable[[Size], str],
+    caption: str = "",
+    legend: Sequence[tuple[str, str]] = (),
+    heights: Size = (320.0, 260.0),
+) -> Figure:
+    """A figure drawn at both widths.
+
+    :param heights: of the wide and the narrow drawing, pixels.
+    """
+    # Drawings escape every text they are given.
+    wide, narrow = draw((WIDE, heights[0])), draw((NARROW, heights[1]))
+    return Figure(title, Markup(wide), Markup(narrow), caption, tuple(legend))
+
+
+def score_figures(facts: RunFacts) -> list[Figure]:
+    """Best score by step against the published lines; a close-up where the beginning hides the rest."""
+    problem = facts.problem
+    steps, best = facts.best_by_step()
+    found = [(record.step, record.best_score) for record in facts.steps if record.best_score is not None]
+    rules = [
+        Rule(f"{each.label} {problem.format_score(each.score)}", each.score)
+        for each in ranked_baselines(problem)
+    ]
+    lines = [
+        Line("of the step", [step for step, _ in found], [score for _, score in found], 2, "dots"),
+        Line("so far", steps, best, 1, "stairs"),
+    ]
+    tips = {
+        record.step: f"step {record.step}: best {_shown(facts, record.best_score)}, so far "
+        f"{_shown(facts, best[place + 1])}, {record.valid} of {record.rollouts} valid"
+        for place, record in enumerate(facts.steps)
+    }
+    known = [score for score in best if math.isfinite(score)]
+    if not known:
+        return []
+    said = f"{problem.metric} from {_shown(facts, known[0])} to {_shown(facts, known[-1])}, "
+    summary = f"Best score by step: {said}{standing(problem, known[-1])}."
+    legend = [("c1", "best so far"), ("c2", "best of the step"), ("rule-key", "published")]
+    aim = "Smaller" if problem.direction == "min" else "Larger"
+    labels = ("step", problem.metric)
+
+    def drawn(ends: tuple[float, float], title: str, caption: str) -> Figure:
+        return figure(
+            title,
+            lambda size: line_chart(size, lines, labels, summary, rules=rules, ends=ends, tips=tips),
+            caption,
+            legend if rules else legend[:2],
+        )
+
+    ends = domain([*known, *(rule.value for rule in rules)], 0.08)
+    caption = f"{aim} is better. Arrows at the edge: beyond the axis."
+    figures = [drawn(ends, "Best score by step", caption)]
+    late = known[len(known) // 4 :]
+    close = domain([*late, *(rule.value for rule in rules[:1])], 0.1)
+    if len(late) > 4 and close[1] - close[0] < 0.2 * (ends[1] - ends[0]):
+        figures.append(drawn(close, "Close-up", f"The last {len(late)} steps and the best published result."))
+    return figures
+
+
+def reward_figures(facts: RunFacts) -> list[Figure]:
+    """Reward distributions of a few steps (the paper's Figure 1), and of all of them as a map."""
+    parts = [values for values in facts.rewards.values() if values.size]
+    values = np.concatenate(parts) if parts else np.zeros(0)
+    if not values.size:
+        return []
+    # The worst few would leave no room for the rest.
+    ends = domain([float(np.quantile(values, 0.02)), float(values.max())], 0.04)
+    rows = []
+    for first, last in windows(len(facts.steps), facts.steps[0].rollouts):
+        records = facts.steps[first:last]
+        chosen = [facts.rewards[record.step] for record in records]
+        named = f"{records[0].step}–{records[-1].step}" if len(records) > 1 else f"{records[0].step}"
+        share = sum(record.valid for record in records) / max(1, sum(record.rollouts for record in records))
+        rows.append(
+            (f"step{'s' if len(records) > 1 else ''} {named}, {share:.0%} valid", np.concatenate(chosen))
+        )
+    medians = ", ".join(f"{name.partition(',')[0]} {np.median(v):.6g}" for name, v in rows if v.size)
+    below = int((values < ends[0]).sum())
+    edge = f" {below} of {values.size} lie further left and are counted at the edge." if below else ""
+    summary = f"Rewards of valid rollouts; medians: {medians}."
+    return [
+        figure(
+            "Reward distribution",
+            lambda size: ridges(size, rows, ends, summary),
+            f"Valid rollouts only; the tick is the median.{edge}",
+            heights=(64.0 + 74.0 * len(rows), 64.0 + 64.0 * len(rows)),
+        ),
+        figure(
+            "Rewards of every step",
+            lambda size: reward_map(size, facts.rewards, ends, summary),
+            "Each column is one step; the stronger its colour, the larger a share of its valid rollouts.",
+            heights=(260.0, 230.0),
+        ),
+    ]
+
+
+def windows(steps: int, rollouts: int, count: int = 4) -> list[tuple[int, int]]:
+    """Up to ``count`` stretches of steps, each [first, last), the first at the start and the last at the end.
+
+    Between them the early steps are shown closer, as in the paper (0, 9, 24 and 49 of 50).
+
+    :param rollouts: in one step.
+    """
+    length = max(1, min(math.ceil(ENOUGH / max(1, rollouts)), steps // count))
+    shares = [0.0, 0.18, 0.49, 1.0] if count == 4 else list(np.linspace(0.0, 1.0, count))
+    firsts = [round(share * (steps - length)) for share in shares]
+    kept: list[int] = []
+    for first in firsts:
+        if not kept or first >= kept[-1] + length:
+            kept.append(first)
+    return [(first, first + length) for first in kept]
+
+
+def validity_figure(facts: RunFacts) -> Figure:
+    """How each step's rollouts ended."""
+    steps = [record.step for record in facts.steps]
+    present = [Status.OK, *(failure.status for failure in facts.failures)]
+    classes = {str(status): STATUS_CLASSES.get(status, "f6") for status in present}
+    parts = {str(s): [float(facts.statuses[step].get(s, 0)) for step in steps] for s in present}
+    tips = {
+        step: f"step {step}: " + ", ".join(f"{n} {status}" for status, n in facts.statuses[step].items())
+        for step in steps
+    }
+    share = facts.summary.valid_share
+    rest = ", ".join(f"{each.count} {str(each.status).replace('_', ' ')}" for each in facts.failures)
+    summary = (
+        f"{facts.summary.valid} of {facts.summary.rollouts} rollouts valid ({share:.0%}); "
+        f"{rest or 'no failures'}."
+    )
+    return figure(
+        "How rollouts ended",
+        lambda size: stacked_bars(
+            size, steps, parts, ("step", "rollouts"), summary, classes=classes, whole=True, tips=tips
+        ),
+        summary,
+        [(classes[str(status)], str(status).replace("_", " ")) for status in present],
+        heights=(240.0, 220.0),
+    )
+
+
+def tree_figure(facts: RunFacts) -> Figure:
+    """The archive's lineage tree."""
+    path = [state.id for state in facts.path_to_best()]
+    held = sum(state.place == "held" for state in facts.states)
+    seeds = sum(state.seed for state in facts.states)
+    summary = (
+        f"{len(facts.states)} states from {seeds} seed{'s' if seeds != 1 else ''}, {held} still held; "
+        f"the best came in {max(0, len(path) - 1)} steps from a seed."
+    )
+    return figure(
+        "The archive's tree",
+        lambda size: lineage_tree(facts.states, set(path), facts.problem, size[0], summary),
+        f"{summary} The stronger a node's colour, the better its score.",
+        [("on-path-key", "path to the best"), ("s5", "best fifth"), ("s1", "worst fifth")],
+    )
+
+
+def metric_figures(facts: RunFacts) -> list[Figure]:
+    """Small charts of the learner's and the search's numbers, those that say something."""
+    figures = []
+    for name, title, tells in METRICS:
+        steps, values = facts.series(name)
+        known = [value for value in values if math.isfinite(value)]
+        if not known or (name in ("tokens", "tokens_per_s", "truncated_share") and not any(known)):
+            continue
+        summary = f"{title}, {tells}: {known[0]:.3g} at first, {known[-1]:.3g} at last."
+        tips = {step: f"step {step}: {value:.4g}" for step, value in zip(steps, values, strict=True)}
+        ends = (0.0, 1.0) if name.endswith("_share") else None
+        drawn = line_chart(SMALL, [Line(title, steps, values)], ("step", ""), summary, ends=ends, tips=tips)
+        figures.append(Figure(title, Markup(drawn), Markup(drawn), tells))
+    return figures
+
+
+#: Parts of a step's time: name, style class, what it adds up.
+TIMES: tuple[tuple[str, str, Callable[[Mapping[str, float]], float]], ...] = (
+    ("sampling", "c1", lambda seconds: seconds.get("sampling", 0.0)),
+    ("judging", "c3", lambda seconds: max(0.0, seconds.get("rollouts", 0.0) - seconds.get("sampling", 0.0))),
+    ("learning", "c2", lambda seconds: seconds.get("learn", 0.0)),
+    (
+        "search and storage",
+        "c6",
+        lambda seconds: sum(seconds.get(name, 0.0) for name in ("prepare", "admit", "checkpoint")),
+    ),
+)
+
+
+def times(facts: RunFacts) -> dict[str, list[float]]:
+    """Seconds of each step by part. Judging is what goes on after the last completion is whole."""
+    by_step = [
+        {
+            name.removeprefix("seconds/"): value
+            for name, value in facts.metrics.get(record.step, {}).items()
+            if name.startswith("seconds/") and math.isfinite(value)
+        }
+        for record in facts.steps
+    ]
+    return {name: [part(seconds) for seconds in by_step] for name, _, part in TIMES}
+
+
+def time_figure(facts: RunFacts) -> Figure:
+    """Where each step's time went."""
+    parts = times(facts)
+    classes = {name: class_ for name, class_, _ in TIMES}
+    steps = [record.step for record in facts.steps]
+    tips = {
+        step: f"step {step}: " + ", ".join(f"{name} {values[place]:.3g} s" for name, values in parts.items())
+        for place, step in enumerate(steps)
+    }
+    total = sum(sum(values) for values in parts.values()) or 1.0
+    summary = "Time by part: " + ", ".join(f"{n} {sum(v) / total:.0%}" for n, v in parts.items()) + "."
+    return figure(
+        "Where the time went",
+        lambda size: stacked_bars(
+            size, steps, parts, ("step", "seconds"), summary, classes=classes, tips=tips
+        ),
+        "Judging counts from the last whole reply on; before that it goes on beside sampling.",
+        [(classes[name], name) for name in parts],
+        heights=(240.0, 220.0),
+    )
+
+
+def _shown(facts: RunFacts, score: float | None) -> str:
+    return "none" if score is None or not math.isfinite(score) else facts.problem.format_score(score)

@@ -1,0 +1,250 @@
+"""Pages: one HTML file each, that needs nothing else.
+
+No scripts, no fonts, no network, and a content security policy that holds the browser to it: programs,
+messages and pictures on a page come from candidates and plugins.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import importlib.resources
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import jinja2
+from markupsafe import Markup
+
+from ttd_core import config as configs
+from ttd_core.errors import one_line
+from ttd_core.problem import Problem
+from ttd_core.report import figures
+from ttd_core.report.code import DiffLine, counted, diff, highlight_lines
+from ttd_core.report.contrast import contrast_figures
+from ttd_core.report.facts import RunFacts, ranked_baselines, standing
+from ttd_core.report.pooling import arms, by_problem
+from ttd_core.run.records import StateRecord
+from ttd_core.settings import absent_as_word
+
+#: A larger picture of a problem is left out, saying so, bytes.
+LARGEST_PICTURE = 1_000_000
+#: Lines of changes shown along the path to the best, in all.
+MOST_DIFF_LINES = 5000
+
+
+@attrs.frozen(eq=False)
+class Milestone:
+    """One state on the path to the best.
+
+    :param gain: how much better than its parent, positive is better; ``None`` without two scores.
+    :param change: against the parent's program.
+    :param note: why no change is shown, or how large it is.
+    """
+
+    state: StateRecord
+    score: str
+    gain: float | None
+    change: Sequence[DiffLine]
+    note: str
+
+
+def report_page(runs: Sequence[RunFacts]) -> str:
+    """The page of one run, or of several with a comparison first."""
+    title = runs[0].problem.title if len(runs) == 1 else f"{len(runs)} runs"
+    return _render("report.html", title=title, runs=[_view(run) for run in runs], **_contrast(runs))
+
+
+def compare_page(runs: Sequence[RunFacts]) -> str:
+    """The page of a comparison alone."""
+    names = ", ".join(dict.fromkeys(run.problem.name for run in runs))
+    return _render("compare.html", title=f"{names}: {len(runs)} runs compared", **_contrast(runs))
+
+
+def path_to_best(facts: RunFacts) -> list[Milestone]:
+    """How the best state came to be, oldest first, with the change that each step made."""
+    milestones: list[Milestone] = []
+    room = MOST_DIFF_LINES
+    parent: StateRecord | None = None
+    for state in facts.path_to_best():
+        change: list[DiffLine] = []
+        gain = None
+        note = "where the run started" if parent is None else "the same program as before"
+        if parent is not None:
+            if state.reward is not None and parent.reward is not None:
+                difference = state.reward.score - parent.reward.score
+                gain = -difference if facts.problem.direction == "min" else difference
+            if state.code != parent.code:
+                change = diff(parent.code, state.code, facts.problem.language)
+                room -= len(change)
+                note = counted(change)
+                if room < 0:
+                    change, note = [], f"{note}; left out to keep the page small"
+        score = "no score" if state.reward is None else facts.problem.format_score(state.reward.score)
+        milestones.append(Milestone(state, score, gain, change, note))
+        parent = state
+    return milestones
+
+
+def _last_change(milestones: Sequence[Milestone], language: str) -> dict[str, Any] | None:
+    """The best program against its parent's, or against the nearest ancestor's that differs."""
+    if len(milestones) < 2:
+        return None
+    best = milestones[-1].state
+    for place, each in enumerate(reversed(milestones[:-1])):
+        if each.state.code != best.code:
+            lines = diff(each.state.code, best.code, language)
+            return {"node": each.state.id, "parent": place == 0, "lines": lines, "note": counted(lines)}
+    return None
+
+
+def picture(facts: RunFacts) -> tuple[Markup | None, str]:
+    """The problem's picture of the best state as the address of an image, and words where there is none.
+
+    As an image rather than inline, so that nothing in it can run or touch the page.
+    """
+    if facts.best_state is None:
+        return None, ""
+    try:
+        svg = facts.problem.plot(facts.best_state)
+    except Exception as error:  # noqa: BLE001 - a plugin's fault costs its picture, not the report
+        return None, f"The problem could not draw it: {one_line(error)}"
+    if not svg:
+        return None, ""
+    content = svg.encode()
+    if len(content) > LARGEST_PICTURE:
+        return None, f"The problem's picture is left out: {len(content) / 1e6:.1f} MB is too much for a page."
+    return Markup("data:image/svg+xml;base64," + base64.b64encode(content).decode()), ""
+
+
+def _view(facts: RunFacts) -> dict[str, Any]:
+    """What the template shows of one run."""
+    address, complaint = picture(facts)
+    best = facts.best
+    language = facts.problem.language
+    milestones = path_to_best(facts)
+    times = figures.times(facts) if facts.steps else {}
+    total = sum(sum(values) for values in times.values()) or 1.0
+    return {
+        "facts": facts,
+        "overview": _overview(facts),
+        "score": figures.score_figures(facts),
+        "rewards": figures.reward_figures(facts) if facts.steps else [],
+        "validity": figures.validity_figure(facts) if facts.steps else None,
+        "tree": figures.tree_figure(facts) if facts.states else None,
+        "path": milestones,
+        "program": highlight_lines(best.code, language) if best is not None and best.code else [],
+        "change": _last_change(milestones, language),
+        "picture": address,
+        "picture_complaint": complaint,
+        "metrics": figures.metric_figures(facts),
+        "time": figures.time_figure(facts) if facts.steps else None,
+        "times": [(name, sum(values), sum(values) / total) for name, values in times.items()],
+        "tokens": {"all": sum(facts.tokens.values()), "forced": facts.total("tokens_forced")},
+        "changed": _changed(facts.config),
+        "config": configs.to_toml(facts.config),
+        "rows": _rows(facts),
+    }
+
+
+def _overview(facts: RunFacts) -> list[tuple[str, str, str]]:
+    """The first facts of a run: name, value, and a remark."""
+    problem, summary = facts.problem, facts.summary
+    score = summary.best_score
+    entries = [
+        (
+            f"Best {problem.metric}",
+            "none yet" if score is None else problem.format_score(score),
+            "" if score is None else standing(problem, score),
+        )
+    ]
+    if summary.start_score is not None:
+        gain = "" if summary.novel_gain is None else f"best new program {summary.novel_gain:+.3g}"
+        entries.append(("At the start", problem.format_score(summary.start_score), gain))
+    valid = f"{summary.valid} valid, {summary.valid_share:.0%}"
+    entries.append(("Rollouts", f"{summary.rollouts:,}", valid))
+    entries.append(("Steps", f"{len(facts.steps)} of {facts.config.steps}", _ending(facts)))
+    entries.append(("Wall time", clock(facts.seconds), f"sandbox: {facts.sandbox or 'not said'}"))
+    entries.append(("Repeats", f"{summary.repeats:.0%}", "of the programs repeat what they started from"))
+    return entries
+
+
+def _ending(facts: RunFacts) -> str:
+    for event in reversed(facts.events):
+        if event["kind"] == "run_finished":
+            return time.strftime("finished %Y-%m-%d %H:%M UTC", time.gmtime(event["time"]))
+        if event["kind"] == "run_interrupted":
+            return "interrupted"
+    return "not finished"
+
+
+def clock(seconds: float) -> str:
+    """``1 h 02 min``, ``2 min 03 s`` or ``4.5 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def _changed(config: configs.RunConfig) -> list[tuple[str, str, str]]:
+    """Keys that differ from the defaults: key, value, default."""
+    standard = configs.RunConfig()
+    return [
+        (each.key, str(absent_as_word(each.second)), "" if each.first is None else str(each.first))
+        for each in configs.diff(standard, config)
+    ]
+
+
+def _rows(facts: RunFacts) -> list[dict[str, Any]]:
+    """Each step in numbers."""
+    _, best = facts.best_by_step()
+    times = figures.times(facts)
+    return [
+        {
+            "record": record,
+            "best": best[place + 1],
+            "metrics": facts.metrics.get(record.step, {}),
+            "tokens": facts.tokens.get(record.step, 0),
+            "programs": facts.program_seconds.get(record.step, 0.0),
+            "seconds": sum(values[place] for values in times.values()),
+        }
+        for place, record in enumerate(facts.steps)
+    ]
+
+
+def _contrast(runs: Sequence[RunFacts]) -> dict[str, Any]:
+    found = by_problem(arms(runs)) if len(runs) > 1 else {}
+    return {
+        "contrasts": [
+            (group[0].runs[0].problem, [arm.row() for arm in group], contrast_figures(group))
+            for group in found.values()
+        ]
+    }
+
+
+def _score(problem: Problem, score: float | None) -> str:
+    return "–" if score is None or score != score else problem.format_score(score)
+
+
+def _render(template: str, **values: Any) -> str:
+    folder = importlib.resources.files("ttd_core.report") / "templates"
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        "score": _score,
+        "clock": clock,
+        "ranked_baselines": ranked_baselines,
+        # The project's own file, not a reader's.
+        "style": Markup((folder / "style.css").read_text(encoding="utf-8")),
+        "version": importlib.metadata.version("ttd-core"),
+        "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+    }
+    return environment.get_template(template).render(**values)

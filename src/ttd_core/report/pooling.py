@@ -1,0 +1,116 @@
+"""Runs side by side: those that differ in nothing but their seed are pooled into one arm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+
+from ttd_core import config as configs
+from ttd_core.report.facts import RunFacts
+from ttd_core.settings import absent_as_word
+
+
+@attrs.frozen(eq=False)
+class Arm:
+    """Runs that differ in their seed only.
+
+    :param label: what sets it apart from the other arms.
+    :param runs: at least one.
+    """
+
+    label: str
+    runs: Sequence[RunFacts]
+
+    def pooled(
+        self, series: Callable[[RunFacts], tuple[Sequence[int], Sequence[float]]]
+    ) -> tuple[list[int], list[float], list[float], list[float]]:
+        """Steps, and the mean, least and largest value over the runs that have each step.
+
+        :param series: steps and values of one run.
+        """
+        found: dict[int, list[float]] = {}
+        for run in self.runs:
+            for step, value in zip(*series(run), strict=True):
+                if math.isfinite(value):
+                    found.setdefault(step, []).append(value)
+        steps = sorted(found)
+        return (
+            steps,
+            [float(np.mean(found[step])) for step in steps],
+            [min(found[step]) for step in steps],
+            [max(found[step]) for step in steps],
+        )
+
+    def row(self) -> dict[str, Any]:
+        """The arm in numbers, JSON."""
+        problem = self.runs[0].problem
+        scores = [run.best_score for run in self.runs if run.best_score is not None]
+        pick = min if problem.direction == "min" else max
+        rollouts = sum(run.summary.rollouts for run in self.runs)
+        published = problem.best_baseline()
+        best = pick(scores) if scores else None
+        return {
+            "problem": problem.name,
+            "metric": problem.metric,
+            "arm": self.label,
+            "runs": [run.name for run in self.runs],
+            "seeds": [run.config.seed for run in self.runs],
+            "steps": [len(run.steps) for run in self.runs],
+            "rollouts": rollouts,
+            "valid_share": sum(run.summary.valid for run in self.runs) / rollouts if rollouts else 0.0,
+            "repeat_share": float(np.mean([run.summary.repeats for run in self.runs])),
+            "best_score": best,
+            "mean_best_score": float(np.mean(scores)) if scores else None,
+            "spread": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+            "best_published": published.score if published else None,
+            "beats_published": best is not None
+            and published is not None
+            and problem.better(best, published.score),
+            "tokens": sum(sum(run.tokens.values()) for run in self.runs),
+            "seconds": sum(run.seconds for run in self.runs),
+        }
+
+
+def arms(runs: Sequence[RunFacts]) -> list[Arm]:
+    """Pool runs by everything in their config but the seed, in the order given."""
+    pools: dict[str, list[RunFacts]] = {}
+    for run in runs:
+        pools.setdefault(configs.digest(_without_seed(run)), []).append(run)
+    groups = list(pools.values())
+    return [Arm(_label(group, groups), group) for group in groups]
+
+
+def by_problem(found: Sequence[Arm]) -> dict[str, list[Arm]]:
+    """Arms by problem: scores of two problems share no axis."""
+    result: dict[str, list[Arm]] = {}
+    for arm in found:
+        result.setdefault(arm.runs[0].problem.name, []).append(arm)
+    return result
+
+
+def _without_seed(run: RunFacts) -> configs.RunConfig:
+    return attrs.evolve(run.config, seed=0)
+
+
+def _label(group: Sequence[RunFacts], groups: Sequence[Sequence[RunFacts]]) -> str:
+    """The keys on which this arm's config differs from another's of the same problem, or its runs' names."""
+    name = group[0].problem.name
+    others = [other[0] for other in groups if other is not group and other[0].problem.name == name]
+    keys: dict[str, Any] = {}
+    for other in others:
+        for difference in configs.diff(_without_seed(group[0]), _without_seed(other)):
+            keys[difference.key] = difference.first
+    # A variant says in a word what its keys spell out.
+    if "variant" in keys:
+        keys = {"variant": keys["variant"]} | {
+            key: value
+            for key, value in keys.items()
+            if not any(key in changes for changes in configs.VARIANTS.values())
+        }
+    if not keys:
+        return group[0].name if len(group) == 1 else name
+    return ", ".join(f"{key} = {absent_as_word(value)}" for key, value in sorted(keys.items()))

@@ -1,0 +1,122 @@
+"""The lineage tree: which state came from which, found at which step, and how the best one came to be."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from ttd_core.problem import Problem
+from ttd_core.report.drawing import Drawing
+from ttd_core.report.scales import Scale, tick_labels, ticks
+from ttd_core.run.records import StateRecord
+
+#: Pixels between leaves, at most; a large tree is drawn closer, to stay below :data:`TALLEST`.
+LEAF = 12.0
+TALLEST = 860.0
+#: Shades of nodes, by rank of their score.
+SHADES = 5
+
+
+def lineage_tree(
+    states: Sequence[StateRecord], path: Collection[int], problem: Problem, width: float, summary: str
+) -> str:
+    """The tree, steps to the right; each parent stands amid its children.
+
+    :param states: oldest first.
+    :param path: nodes from a seed to the best state, drawn on top.
+    :param summary: the picture in a sentence.
+    """
+    rows, leaves = _rows(states, path)
+    gap = min(LEAF, TALLEST / max(1, leaves))
+    drawing = Drawing(width, max(60.0, leaves * gap) + 50.0, summary)
+    last = max((state.step for state in states), default=1)
+    x = Scale(0.0, max(1.0, float(last)), 14.0, width - 14.0)
+    y = {node: 20.0 + (row + 0.5) * gap for node, row in rows.items()}
+    bottom = drawing.height - 28
+    marks = ticks(0.0, max(1.0, float(last)), max(2, int(width / 80)), whole=True)
+    for step, text in zip(marks, tick_labels(marks), strict=True):
+        drawing.add("path", d=f"M{x(step):.1f},14V{bottom:.1f}", class_="grid")
+        drawing.text(x(step), bottom + 16, text, "middle", "tick")
+    drawing.text(width - 4, drawing.height - 1, "step", "end", "label")
+    places = {state.id: (x(state.step), y[state.id]) for state in states}
+    for class_, drawn in (
+        ("edge", [state for state in states if state.id not in path]),
+        ("edge on-path", [state for state in states if state.id in path]),
+    ):
+        edges = [_edge(places[s.parent], places[s.id]) for s in drawn if s.parent is not None]
+        if edges:
+            drawing.add("path", d="".join(edges), class_=class_)
+    shades = _shades(states)
+    radius = max(1.6, min(4.0, 0.35 * gap))
+    for state in sorted(states, key=lambda state: state.id in path):
+        drawing.add(
+            "circle",
+            tip=_tip(state, problem),
+            cx=x(state.step),
+            cy=y[state.id],
+            r=radius + 1 if state.id in path else radius,
+            class_=f"node s{shades[state.id]}" + (" on-path" if state.id in path else ""),
+        )
+    return drawing.svg("tree")
+
+
+def _edge(parent: tuple[float, float], child: tuple[float, float]) -> str:
+    (x1, y1), (x2, y2) = parent, child
+    middle = 0.5 * (x1 + x2)
+    return f"M{x1:.1f},{y1:.1f}C{middle:.1f},{y1:.1f} {middle:.1f},{y2:.1f} {x2:.1f},{y2:.1f}"
+
+
+def _rows(states: Sequence[StateRecord], path: Collection[int]) -> tuple[dict[int, float], int]:
+    """The row of each node, leaves in whole numbers from the top, and how many leaves there are.
+
+    The path runs straight through the middle: its nodes share one row, with their other children half above
+    and half below.
+    """
+    children: dict[int | None, list[int]] = {}
+    for state in states:
+        children.setdefault(state.parent, []).append(state.id)
+    ordered = {
+        parent: _path_amid(below, path, place % 2) for place, (parent, below) in enumerate(children.items())
+    }
+    rows: dict[int, float] = {}
+    leaves = 0
+    # Depth first without recursion: a lineage may be longer than Python's stack.
+    waiting = [(node, False) for node in reversed(ordered.get(None, []))]
+    while waiting:
+        node, seen = waiting.pop()
+        below = ordered.get(node, [])
+        if not below:
+            rows[node] = float(leaves)
+            leaves += 1
+        elif seen:
+            chosen = [child for child in below if child in path]
+            rows[node] = rows[chosen[0]] if chosen else 0.5 * (rows[below[0]] + rows[below[-1]])
+        else:
+            waiting.append((node, True))
+            waiting += [(child, False) for child in reversed(below)]
+    return rows, leaves
+
+
+def _path_amid(nodes: Sequence[int], path: Collection[int], odd: int) -> list[int]:
+    """Children with the one on the path in their midst; the odd one out goes above where ``odd`` is 1."""
+    others = [node for node in nodes if node not in path]
+    half = (len(others) + odd) // 2
+    return [*others[:half], *(node for node in nodes if node in path), *others[half:]]
+
+
+def _shades(states: Sequence[StateRecord]) -> dict[int, int]:
+    """A shade for each node by the rank of its reward: 1 for the lowest, 0 for those without."""
+    scored = sorted(
+        (state for state in states if state.reward is not None),
+        key=lambda state: state.reward.value if state.reward is not None else 0.0,
+    )
+    shades = {state.id: 0 for state in states}
+    shades |= {state.id: 1 + place * SHADES // len(scored) for place, state in enumerate(scored)}
+    return shades
+
+
+def _tip(state: StateRecord, problem: Problem) -> str:
+    score = (
+        "no score" if state.reward is None else f"{problem.metric} {problem.format_score(state.reward.score)}"
+    )
+    origin = "seed" if state.seed else f"step {state.step}, from node {state.parent}"
+    return f"node {state.id}: {score}; {origin}; {state.visits} visits, {state.place}"
