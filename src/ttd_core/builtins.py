@@ -15,7 +15,10 @@ POLICIES = {
     "local": "ttd_core.policy.local:open_local",
     "scripted": "ttd_core.policy.scripted:open_scripted",
 }
-EXECUTORS = {"local": "ttd_core.sandbox.local:open_local"}
+EXECUTORS = {
+    "local": "ttd_core.sandbox.local:open_local",
+    "ray": "ttd_core.sandbox.ray:open_ray",
+}
 
 
 @hookimpl
@@ -26,7 +29,7 @@ def ttd_policies() -> Mapping[str, Callable[[Any], Any]]:
 
 @hookimpl
 def ttd_executors() -> Mapping[str, Callable[[Any], Any]]:
-    """``local``: the sandbox of this machine."""
+    """``local``: the sandbox of this machine; ``ray``: the same on every node of a Ray cluster."""
     return {name: _on_call(target) for name, target in EXECUTORS.items()}
 
 

@@ -25,11 +25,9 @@ from ttd_core.sandbox.probe import probe
 
 #: Optional extras, by what they bring in.
 EXTRAS = {
-    "openai": ["openai"],
     "ray": ["ray"],
     "report": ["plotly", "jinja2", "pygments"],
     "testing": ["hypothesis", "pytest"],
-    "tinker": ["tinker"],
 }
 #: Less free disk than this is worth a warning: a small model and its run take this much.
 DISK_WANTED = 5 * 10**9
