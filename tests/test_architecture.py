@@ -31,7 +31,7 @@ LAYERS = [
 ]
 #: Heavy modules and the only modules that may import them.
 HEAVY = {
-    "torch": r"policy\..*|learn\.losses|learn\.learner|cli\.doctor",
+    "torch": r"policy\..*|learn\.losses|learn\.learner|cli\.doctor|report\.trackers",
     "transformers": r"policy\..*",
     "peft": r"policy\..*",
     "huggingface_hub": r"policy\..*",

@@ -63,9 +63,9 @@ OPTIONS = {
     "show": "PROBLEM --json --option --program --prompt -o",
     "run": (
         "PROBLEM --config --executor --group-size --groups --json --list-settings --model --name --option "
-        "--policy --quiet --runs-dir --sandbox --seed --set --steps --variant -o -q"
+        "--policy --quiet --runs-dir --sandbox --seed --set --steps --track --variant -o -q"
     ),
-    "resume": "RUN --json --quiet --runs-dir --set --steps -q",
+    "resume": "RUN --json --quiet --runs-dir --set --steps --track -q",
     "best": "RUN --count --json --recheck --runs-dir",
     "watch": "RUN --json --once --runs-dir",
     "report": "RUN... --json --output --runs-dir -w",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -20,6 +21,7 @@ from ttd_core.cli.progress import Progress
 from ttd_core.cli.tally import compare_with_published
 from ttd_core.hooks import Hooks
 from ttd_core.problem import Problem
+from ttd_core.report.trackers import Tracker, open_trackers
 from ttd_core.run.loop import RunResult, resume_run, start_run
 
 #: Flags that are a config key under a shorter name.
@@ -34,6 +36,13 @@ FLAGS = {
     "sandbox": "sandbox.level",
 }
 
+track_option: Callable[[Any], Any] = click.option(
+    "--track",
+    "trackers",
+    multiple=True,
+    metavar="NAME",
+    help="Also log each step to tensorboard, trackio or wandb. Repeatable.",
+)
 quiet_option: Callable[[Any], Any] = click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 
 
@@ -67,6 +76,7 @@ def _print_settings(ctx: click.Context, _parameter: click.Parameter, asked: bool
     callback=_print_settings,
     help="Print every key that --set and --config take, and exit.",
 )
+@track_option
 @quiet_option
 @json_option
 def run(
@@ -77,6 +87,7 @@ def run(
     variant: str | None,
     name: str | None,
     runs_dir: pathlib.Path,
+    trackers: tuple[str, ...],
     quiet: bool,
     as_json: bool,
     **flags: Any,
@@ -97,8 +108,9 @@ def run(
     config = configs.load(problem or "", file=file, sets=sets, variant=variant, overrides=overrides)
     built, config = registry.resolve(config)
     folder = new_folder(runs_dir, name, built.name)
+    tracked = open_trackers(trackers, folder, config, _warn)
     return _follow(
-        built, folder, quiet, as_json, lambda observers: start_run(config, folder, observers=observers)
+        built, folder, quiet, as_json, tracked, lambda seen_by: start_run(config, folder, observers=seen_by)
     )
 
 
@@ -107,6 +119,7 @@ def run(
 @set_option
 @click.option("--steps", type=int, help="Training steps in all.")
 @runs_dir_option
+@track_option
 @quiet_option
 @json_option
 def resume(
@@ -114,6 +127,7 @@ def resume(
     sets: tuple[str, ...],
     steps: int | None,
     runs_dir: pathlib.Path,
+    trackers: tuple[str, ...],
     quiet: bool,
     as_json: bool,
 ) -> int:
@@ -131,9 +145,19 @@ def resume(
     overrides = configs.parse_sets(sets) | ({} if steps is None else {"steps": steps})
     stored = stored_config(folder)
     built = registry.load(stored.problem, stored.options)
+    tracked = open_trackers(trackers, folder, stored, _warn)
     return _follow(
-        built, folder, quiet, as_json, lambda observers: resume_run(folder, overrides, observers=observers)
+        built,
+        folder,
+        quiet,
+        as_json,
+        tracked,
+        lambda seen_by: resume_run(folder, overrides, observers=seen_by),
     )
+
+
+def _warn(message: str) -> None:
+    complain(message, "warning")
 
 
 def _follow(
@@ -141,14 +165,18 @@ def _follow(
     folder: pathlib.Path,
     quiet: bool,
     as_json: bool,
+    trackers: Sequence[Tracker],
     go: Callable[[list[Any]], RunResult],
 ) -> int:
     """Run with progress, then say what came of it; the exit code."""
     for failure in Hooks(problem).failures:
         complain(str(failure), "warning")
     try:
-        with Progress(problem, sys.stderr if as_json else sys.stdout, quiet) as progress:
-            result = go([progress])
+        with contextlib.ExitStack() as closing:
+            for tracker in trackers:
+                closing.callback(tracker.close)
+            progress = closing.enter_context(Progress(problem, sys.stderr if as_json else sys.stdout, quiet))
+            result = go([progress, *trackers])
     except KeyboardInterrupt:
         hint = f"; continue with: ttd resume {folder}" if (folder / "config.toml").exists() else ""
         complain(f"interrupted{hint}")
