@@ -13,7 +13,7 @@ import numpy as np
 
 from ttd_core import parsing
 from ttd_core.errors import UsageError
-from ttd_core.problem import Options, Problem, option
+from ttd_core.problem import Examples, Options, Problem, option
 from ttd_core.types import State
 
 
@@ -74,6 +74,13 @@ class MathProblem(Problem):
     def start_data(self, rng: np.random.Generator) -> Mapping[str, Any]:
         """One start construction as the paper draws it; empty where the paper starts from nothing."""
         return {}
+
+    def examples(self) -> Examples:
+        """Random starts; the same with a negative height, with NaN, cut short; text in place of heights."""
+        starts = [self.start_data(np.random.default_rng(seed)) for seed in range(2)]
+        heights = [next(iter(start.values())) for start in starts]
+        spoiled = [np.concatenate([heights[0][:-1], [last]]) for last in (-0.1, np.nan)]
+        return Examples(good=heights, bad=[*spoiled, heights[0][:1], "heights"])
 
     def read_construction(self, path: pathlib.Path) -> State:
         """Read a construction from ``.npy`` or JSON: bare values, or an object that names them.

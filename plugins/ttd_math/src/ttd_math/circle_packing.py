@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ttd_core.certificate import Certificate
-from ttd_core.problem import Baseline
+from ttd_core.problem import Baseline, Examples
 from ttd_core.types import Reward, State
 from ttd_math import certify, svg
 from ttd_math.base import MathProblem
@@ -130,6 +130,21 @@ class CirclePacking(MathProblem):
         """The sum of the radii, recomputed."""
         total = sum_of_radii(plain_vector(state.data["radii"], "radii", READ_AT_MOST))
         return Reward(value=total, score=total)
+
+    def examples(self) -> Examples:
+        """Circles in a grid and half as large; outside, overlapping, too few, negative, not a number."""
+        side = (np.arange(6) + 0.5) / 6
+        centers = np.array([(x, y) for x in side for y in side])[: self.count]
+        radii = np.full(self.count, 1 / 12)
+        good = [[centers, scale * radii, scale * sum_of_radii(radii)] for scale in (1.0, 0.5)]
+        bad = [
+            [centers + 0.1, radii],
+            [centers, 1.001 * radii],
+            [centers[1:], radii[1:]],
+            [centers, -radii],
+            [centers, np.nan * radii],
+        ]
+        return Examples(good=good, bad=bad)
 
     def certificate(self, state: State) -> Certificate:
         """Exact sum of the radii after the least shrink that makes the packing strictly valid."""

@@ -17,7 +17,7 @@ import attrs
 import numpy as np
 
 from ttd_core.certificate import Certificate
-from ttd_core.problem import Baseline, option
+from ttd_core.problem import Baseline, Examples, option
 from ttd_core.types import Reward, State
 from ttd_math import certify, exact, svg
 from ttd_math.base import MathOptions, MathProblem, at_least_min_values, text_of
@@ -166,6 +166,12 @@ class Erdos(MathProblem):
         h = plain_vector(state.data["h"], "h", READ_AT_MOST)
         bound = overlap_bound(h)
         return Reward(value=1.0 / bound, score=bound, metrics={"values": int(h.size)})
+
+    def examples(self) -> Examples:
+        """Those of every step function, one that says its own bound, one whose sum is off."""
+        known = super().examples()
+        h = known.good[0]
+        return Examples(good=[*known.good, [h, overlap_bound(h), h.size]], bad=[*known.bad, 0.9 * h])
 
     def certificate(self, state: State) -> Certificate:
         """Exact C5 of the rational heights next to the state's that sum to n/2."""
