@@ -232,6 +232,8 @@ def read_header(data: bytes, most_arrays: int = MAX_ARRAYS) -> Header:
     if not isinstance(fields["status"], str) or not isinstance(fields["message"], str):
         raise FrameError("the header's status and message are not text")
     body = _natural(fields["body"])
+    if not body:
+        raise FrameError("the frame has no JSON")
     if body > MAX_BODY:
         raise FrameError(f"the JSON takes {body} bytes: at most {MAX_BODY}")
     return Header(

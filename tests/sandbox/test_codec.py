@@ -1,0 +1,85 @@
+"""Jobs and results survive their way to another process unchanged."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+import pytest
+
+from ttd_core.sandbox import codec
+from ttd_core.sandbox.base import (
+    Access,
+    Artifact,
+    CompileJob,
+    Job,
+    JobResult,
+    Level,
+    Limits,
+    ProgramJob,
+    PythonJob,
+)
+from ttd_core.types import Status
+
+
+def _same(first: object, second: object) -> bool:
+    if isinstance(first, np.ndarray):
+        return (
+            isinstance(second, np.ndarray) and first.dtype == second.dtype and np.array_equal(first, second)
+        )
+    if isinstance(first, list | tuple):
+        return (
+            isinstance(second, list | tuple) and all(map(_same, first, second)) and len(first) == len(second)
+        )
+    if isinstance(first, dict):
+        return (
+            isinstance(second, dict)
+            and first.keys() == second.keys()
+            and all(_same(first[key], second[key]) for key in first)
+        )
+    return first == second and type(first) is type(second)
+
+
+JOBS: list[Job] = [
+    PythonJob(
+        "def run(): pass",
+        "run",
+        args=[np.arange(3), {"a": [1, 2.5, "é", None]}],
+        kwargs={"seed": 3},
+        inject={"h": np.zeros((2, 0))},
+        helpers="x = 1",
+        preload=("numpy", "scipy"),
+        limits=Limits(wall_s=1.5, cpu_s=2.0, exclusive_core=True),
+        access=Access(devices=("/dev/null",), executables=("/bin/true",)),
+    ),
+    CompileJob("int main() {}", ("cc", "-O3"), ".c"),
+    ProgramJob(Artifact("ab" * 32), b"\x00\xff\n", ("one", "two"), Limits(wall_s=2.0)),
+]
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: type(job).__name__)
+def test_a_job_comes_back_as_it_was(job: Job) -> None:
+    back = codec.decode_job(codec.encode_job(job))
+    assert type(back) is type(job)
+    for field in attrs.fields(type(job)):
+        assert _same(getattr(job, field.name), getattr(back, field.name)), field.name
+
+
+def test_a_result_comes_back_as_it_was() -> None:
+    result = JobResult(
+        Status.OK,
+        "line",
+        [np.array([1.0, 2.0]), 3],
+        "out",
+        3,
+        b"\x00\x01",
+        Artifact("cd" * 32),
+        1.0,
+        0.5,
+        7,
+        Level.STANDARD,
+        1,
+    )
+    back = codec.decode_result(codec.encode_result(result))
+    for field in attrs.fields(JobResult):
+        assert _same(getattr(result, field.name), getattr(back, field.name)), field.name
+    assert not back.value[0].flags.writeable

@@ -1,0 +1,171 @@
+"""The system call filter, run by an interpreter of its own: every architecture, with no kernel involved."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import pathlib
+import re
+import struct
+
+import pytest
+
+from ttd_core.sandbox.inside import seccomp
+from ttd_core.sandbox.inside.syscalls import ARCHITECTURES, Calls
+
+ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+AUDIT = {machine: audit for machine, (_, audit) in ARCHITECTURES.items()}
+PID = 77
+
+
+def verdict(code: bytes, audit: int, number: int, *arguments: int) -> int:
+    """What the filter answers: a classic BPF machine for the instructions that it uses."""
+    padded = [*arguments, 0, 0, 0, 0, 0, 0][:6]
+    data = struct.pack("=IIQ6Q", number, audit, 0, *(value & 0xFFFFFFFFFFFFFFFF for value in padded))
+    accumulator, place = 0, 0
+    for _ in range(10_000):
+        operation, yes, no, value = struct.unpack_from("=HBBI", code, 8 * place)
+        place += 1
+        if operation == 0x20:
+            (accumulator,) = struct.unpack_from("=I", data, value)
+        elif operation == 0x54:
+            accumulator &= value
+        elif operation == 0x06:
+            return value
+        else:
+            holds = {0x15: accumulator == value, 0x35: accumulator >= value, 0x45: bool(accumulator & value)}
+            place += yes if holds[operation] else no
+    raise AssertionError("the filter does not end")
+
+
+@pytest.fixture(params=sorted(ARCHITECTURES))
+def machine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def answer(machine: str, profile: str, name: str, *arguments: int, **options: int) -> int | str:
+    """``allow``, ``kill``, or the error number, for a call by name."""
+    calls = Calls(machine)
+    numbers = {**calls.allowed, **calls.denied, **calls.by_argument}
+    code = seccomp.assemble(profile, PID, options.get("program", 9), machine, bool(options.get("any_ioctl")))
+    value = verdict(code, AUDIT[machine], numbers[name], *arguments)
+    return {ALLOW: "allow", KILL: "kill"}.get(value, value & 0xFFFF)
+
+
+@pytest.mark.parametrize("profile", seccomp.PROFILES)
+def test_every_listed_call_is_answered_as_listed(machine: str, profile: str) -> None:
+    calls = Calls(machine)
+    for name in calls.allowed:
+        assert answer(machine, profile, name) == "allow", name
+    by_profile = {"fork", "vfork", "execve", "execveat"}
+    for name in set(calls.denied) - by_profile:
+        assert answer(machine, profile, name) == errno.EPERM, name
+    for name in by_profile & set(calls.denied):
+        expected = "allow" if profile == "tools" else errno.EPERM
+        assert answer(machine, profile, name) == expected, name
+
+
+@pytest.mark.parametrize("profile", seccomp.PROFILES)
+def test_calls_on_no_list_do_not_exist(machine: str, profile: str) -> None:
+    calls = Calls(machine)
+    listed = {*calls.allowed.values(), *calls.denied.values(), *calls.by_argument.values()}
+    code = seccomp.assemble(profile, PID, 3, machine)
+    for number in sorted(set(range(600)) - listed):
+        assert verdict(code, AUDIT[machine], number) == ERRNO | errno.ENOSYS, number
+
+
+@pytest.mark.parametrize("profile", seccomp.PROFILES)
+def test_a_foreign_architecture_is_ended(machine: str, profile: str) -> None:
+    code = seccomp.assemble(profile, PID, 3, machine)
+    for audit in (0x40000003, 0x40000028, *(value for key, value in AUDIT.items() if key != machine)):
+        assert verdict(code, audit, 39) == KILL
+
+
+def test_the_x32_table_is_ended_where_it_exists() -> None:
+    code = seccomp.assemble("python", PID, machine="x86_64")
+    for number in (0x40000000, 0x40000000 + 39, 0x40000000 + 520, 0xFFFFFFFF):
+        assert verdict(code, AUDIT["x86_64"], number) == KILL
+
+
+def test_threads_but_no_processes_and_no_namespaces(machine: str) -> None:
+    thread = 0x3D0F00
+    for profile in ("python", "program"):
+        assert answer(machine, profile, "clone", thread) == "allow"
+        assert answer(machine, profile, "clone", 17) == errno.EPERM
+        assert answer(machine, profile, "clone", 0x4111) == errno.EPERM, (
+            "vfork shares memory, not the thread group"
+        )
+        assert answer(machine, profile, "clone3") == errno.ENOSYS
+    assert answer(machine, "tools", "clone", 17) == "allow"
+    for flag in (0x80, 0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000):
+        for profile in seccomp.PROFILES:
+            assert answer(machine, profile, "clone", thread | flag) == errno.EPERM
+            assert answer(machine, profile, "clone", 17 | flag) == errno.EPERM
+
+
+def test_signals_and_limits_reach_the_job_alone(machine: str) -> None:
+    minus_one = 0xFFFFFFFFFFFFFFFF
+    for name in ("kill", "tgkill"):
+        assert answer(machine, "python", name, PID) == "allow"
+        for target in (0, 1, PID - 1, PID + 1, minus_one, minus_one - PID + 1):
+            assert answer(machine, "python", name, target) == errno.EPERM
+            assert answer(machine, "tools", name, target) == errno.EPERM
+        assert answer(machine, "tools", name, PID) == errno.EPERM, "its number may belong to another by then"
+    assert answer(machine, "python", "prlimit64", 0) == "allow"
+    assert answer(machine, "python", "prlimit64", PID) == "allow"
+    assert answer(machine, "python", "prlimit64", PID + 1) == errno.EPERM
+
+
+def test_a_program_executes_its_own_descriptor_and_no_path(machine: str) -> None:
+    at_empty_path = 0x1000
+    assert answer(machine, "program", "execveat", 3, 0, 0, 0, at_empty_path, program=3) == "allow"
+    assert answer(machine, "program", "execveat", 4, 0, 0, 0, at_empty_path, program=3) == errno.EPERM
+    assert answer(machine, "program", "execveat", 3, 0, 0, 0, 0, program=3) == errno.EPERM
+    assert answer(machine, "program", "execveat", 3, 0, 0, 0, 0x1100, program=3) == errno.EPERM
+    assert answer(machine, "program", "execve", program=3) == errno.EPERM
+
+
+def test_only_harmless_ioctls_prctls_and_fcntls(machine: str) -> None:
+    assert answer(machine, "python", "ioctl", 0, 0x5401) == "allow"
+    assert answer(machine, "python", "ioctl", 0, 0x5412) == errno.ENOTTY, "TIOCSTI types into a terminal"
+    assert answer(machine, "python", "ioctl", 0, 0xC0104600, any_ioctl=1) == "allow"
+    assert answer(machine, "python", "prctl", 15) == "allow"
+    for option in (1, 4, 8, 22, 24, 28, 36, 38, 47, 0x59616D61):
+        assert answer(machine, "python", "prctl", option) == errno.EINVAL
+    for command in (8, 10, 15, 1024, 1026, 1031, 1033):
+        assert answer(machine, "python", "fcntl", 0, command) == errno.EPERM
+    assert answer(machine, "python", "fcntl", 0, 1030) == "allow"
+
+
+def test_the_filter_of_a_process_differs_from_the_next_only_in_its_number() -> None:
+    for pid in (1, 2, 4_194_303):
+        assert seccomp.filter_for("python", pid) == seccomp.assemble("python", pid)
+        assert seccomp.filter_for("program", pid, 3) == seccomp.assemble("program", pid, 3)
+
+
+def test_the_filter_is_short_enough_for_the_kernel() -> None:
+    for machine in ARCHITECTURES:
+        for profile in seccomp.PROFILES:
+            assert len(seccomp.assemble(profile, PID, 3, machine)) // 8 < 1000
+
+
+def test_an_architecture_without_tables_is_a_key_error() -> None:
+    with pytest.raises(KeyError):
+        seccomp.assemble("python", PID, machine="riscv64")
+
+
+def test_the_numbers_are_those_of_this_system_s_headers() -> None:
+    header = pathlib.Path(f"/usr/include/{os.uname().machine}-linux-gnu/asm/unistd_64.h")
+    if not header.exists():
+        pytest.skip(f"{header} is not installed")
+    numbers = dict(re.findall(r"#define __NR_(\w+) (\d+)", header.read_text()))
+    calls = Calls()
+    for name, number in {**calls.allowed, **calls.denied, **calls.by_argument}.items():
+        if name in numbers:
+            assert int(numbers[name]) == number, name
+
+
+def test_the_filter_structure_has_the_kernel_s_layout() -> None:
+    assert ctypes.sizeof(ctypes.c_void_p) == 8
+    assert seccomp._FilterProgram.filter.offset == 8
