@@ -72,16 +72,20 @@ def make_policy(
     template: str = PLAIN_TEMPLATE,
     model_changes: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
     **overrides: Any,
 ) -> LocalPolicy:
     """A policy on the tiny model whose adapter is not zero any more."""
     tokenizer = make_tokenizer(template)
-    model = make_model(len(tokenizer), **(model_changes or {})).to(dtype)
+    model = make_model(len(tokenizer), **(model_changes or {})).to(device, dtype)
     policy = LocalPolicy(model, tokenizer, make_config(**overrides))
     with torch.no_grad():
         for name, parameter in policy.adapter.masters.items():
             if "lora_B" in name:
-                parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(len(name)))
+                noise = torch.empty(parameter.shape).normal_(
+                    0, 0.1, generator=torch.Generator().manual_seed(len(name))
+                )
+                parameter.copy_(noise)
         policy.adapter.publish()
     return policy
 
