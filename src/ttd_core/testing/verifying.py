@@ -70,7 +70,7 @@ def find_in_round_trips(subject: Subject) -> Iterator[Finding]:
 def find_unrepeatable(subject: Subject) -> Iterator[Finding]:
     """The same state gets the same verdict: at once, later, after others, from a problem built anew."""
     states = [judged.state for judged in subject.valid]
-    for answer in subject.examples.bad:
+    for answer in (*subject.examples.good, *subject.examples.bad):
         state = answer if isinstance(answer, State | Action) else subject.construct(answer)
         states += [state] if isinstance(state, State) else []
     if not states:
@@ -203,8 +203,13 @@ def _not_finite(what: str) -> Finding:
 
 
 def _passes(subject: Subject, state: State, leaf: Leaf, new: Any) -> bool:
+    return _accepts(subject, State(data=replaced(state.data, leaf.path, new)))
+
+
+def _accepts(subject: Subject, state: State) -> bool:
+    """Whether ``check`` finds nothing wrong; what ``reward`` makes of the state does not matter."""
     try:
-        return subject.judge(State(data=replaced(state.data, leaf.path, new))).ok
+        return not subject.hooks.check(state)
     except PluginError:
         # A crash is no acceptance; the check for crashes tells of it.
         return False
@@ -216,10 +221,10 @@ def _hidden(subject: Subject, answer: Any) -> Iterator[Finding]:
             continue
         for name, hiding in hostile.hiding_arrays(leaf.array):
             try:
-                passed = subject.judge(replaced(answer, leaf.path, hiding)).ok
+                state = subject.construct(replaced(answer, leaf.path, hiding))
             except PluginError:
-                passed = False
-            if passed:
+                continue  # again, a crash is no acceptance
+            if isinstance(state, State) and _accepts(subject, state):
                 yield Finding(
                     f"{name} with a NaN under it is accepted in {leaf.where('the answer')}",
                     "copy the numbers with np.array(value, dtype=float) in construct, which hides nothing",
