@@ -48,7 +48,8 @@ def highlight_lines(source: str, language: str) -> list[Markup]:
         lexer,
         HtmlFormatter(nowrap=True, classprefix="k-"),
     )
-    result = [Markup(line) for line in html.rstrip("\n").split("\n")]
+    # pygments has escaped it.
+    result = [Markup(line) for line in html.split("\n")[: len(shown)]]
     # A lexer may drop blank lines at the end; the diff counts on every line.
     result += [Markup("")] * (len(shown) - len(result))
     if len(lines) > LONGEST:
@@ -63,7 +64,8 @@ def diff(old: str, new: str, language: str) -> list[DiffLine]:
     """
     before, after = _split(old)[:LONGEST], _split(new)[:LONGEST]
     html_before, html_after = highlight_lines(old, language), highlight_lines(new, language)
-    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    # Its handling of frequent lines stays on: without it, a candidate could write programs that take hours.
+    matcher = difflib.SequenceMatcher(None, before, after)
     result: list[DiffLine] = []
     for number, group in enumerate(matcher.get_grouped_opcodes(CONTEXT)):
         if number:

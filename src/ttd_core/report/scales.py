@@ -68,7 +68,7 @@ def tick_labels(values: Sequence[float]) -> list[str]:
     if len(values) < 2:
         return [f"{value:.6g}" for value in values]
     step = values[1] - values[0]
-    if max(abs(value) for value in values) >= 1e6:
+    if max(abs(value) for value in values) >= 1e6 or step < 1e-12:
         return [f"{value:.4g}" for value in values]
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     if abs(step * 10**decimals - round(step * 10**decimals)) > 1e-6:

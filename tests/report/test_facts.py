@@ -1,0 +1,95 @@
+"""What is read of a run, and how runs are pooled."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from ttd_core.report.facts import read_facts, standing
+from ttd_core.report.figures import windows
+from ttd_core.report.pooling import arms, by_problem
+from ttd_core.run.reading import RunReader
+from ttd_core.types import Status
+
+
+def test_facts_add_up(first) -> None:
+    assert (first.name, first.problem.name, first.policy) == ("first", "heights", "7 scripted replies")
+    assert len(first.steps) == 12
+    assert sum(sum(counts.values()) for counts in first.statuses.values()) == 96
+    assert sum(values.size for values in first.rewards.values()) == first.summary.valid
+    assert first.summary.valid + sum(each.count for each in first.failures) == 96
+    counts = [each.count for each in first.failures]
+    assert counts == sorted(counts, reverse=True)
+    examples = {each.status: each.example for each in first.failures}
+    assert "number 2.0" in examples[Status.INVALID]
+    assert first.sandbox
+    assert first.seconds > 0
+
+
+def test_best_by_step_only_improves_and_starts_with_the_seed(first) -> None:
+    steps, scores = first.best_by_step()
+    assert steps == list(range(13))
+    assert scores[0] == pytest.approx(0.6)
+    assert scores == sorted(scores)
+    assert scores[-1] == first.best_score == first.best.reward.score
+
+
+def test_the_path_leads_from_a_seed_to_the_best(first) -> None:
+    path = first.path_to_best()
+    assert path[0].seed
+    assert path[-1].id == first.best.id
+    assert [each.parent for each in path[1:]] == [each.id for each in path[:-1]]
+    assert len(path) > 3
+
+
+def test_standing_names_the_best_published(first) -> None:
+    problem = first.problem
+    assert standing(problem, 2.75) == "better than the published 2.5 of somebody <i> by 0.25"
+    assert standing(problem, 2.25) == "worse than the published 2.5 of somebody <i> by 0.25"
+    assert standing(problem, 2.5) == "equal to the published 2.5 of somebody <i>"
+
+
+def test_seeds_are_pooled_and_arms_named_by_what_differs(runs) -> None:
+    facts = [read_facts(folder) for folder in (runs.first, runs.other, runs.second)]
+    pooled, other = arms(facts)
+    assert [run.name for run in pooled.runs] == ["first", "second"]
+    assert (pooled.label, other.label) == ("variant = full", "variant = no-reuse")
+    assert list(by_problem([pooled, other])) == ["heights"]
+    steps, mean, low, high = pooled.pooled(lambda run: run.best_by_step())
+    assert steps == list(range(13))
+    one, two = (facts[place].best_by_step()[1] for place in (0, 2))
+    for place in range(13):
+        assert mean[place] == pytest.approx((one[place] + two[place]) / 2)
+        assert (low[place], high[place]) == (min(one[place], two[place]), max(one[place], two[place]))
+    row = pooled.row()
+    assert row["seeds"] == [0, 1]
+    assert row["rollouts"] == 192
+    assert row["best_score"] == max(one[-1], two[-1])
+    assert row["spread"] == pytest.approx(abs(one[-1] - two[-1]) / math.sqrt(2))
+    assert other.row()["spread"] is None
+
+
+def test_one_run_alone_is_named_after_its_folder(first) -> None:
+    assert [arm.label for arm in arms([first])] == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "rollouts", "found"),
+    [
+        (50, 512, [(0, 1), (9, 10), (24, 25), (49, 50)]),
+        (50, 8, [(0, 6), (8, 14), (22, 28), (44, 50)]),
+        (3, 8, [(0, 1), (1, 2), (2, 3)]),
+        (1, 8, [(0, 1)]),
+    ],
+)
+def test_windows_of_steps(steps: int, rollouts: int, found: list[tuple[int, int]]) -> None:
+    assert windows(steps, rollouts) == found
+
+
+def test_a_run_without_a_step(runs) -> None:
+    facts = read_facts(runs.empty)
+    assert facts.steps == []
+    assert facts.best_by_step() == ([0], [pytest.approx(0.6)])
+    with RunReader.open(runs.empty) as run:
+        assert facts.best.id == run.best(1)[0].id

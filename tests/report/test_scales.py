@@ -1,0 +1,67 @@
+"""Axes: round marks within the ends, labels that tell neighbours apart, places that keep their distance."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ttd_core.report.scales import Scale, domain, spread_apart, tick_labels, ticks
+
+values = st.floats(-1e9, 1e9, allow_nan=False)
+
+
+@given(values, values, st.integers(1, 12))
+def test_ticks_lie_within_and_are_few_and_their_labels_differ(
+    first: float, second: float, count: int
+) -> None:
+    low, high = domain([first, second])
+    found = ticks(low, high, count)
+    room = 1e-6 * (high - low)
+    assert all(low - room <= value <= high + room for value in found)
+    assert len(found) <= count + 1
+    if high - low > 1e-6 and max(abs(low), abs(high)) < 1e5:
+        labels = tick_labels(found)
+        assert len(set(labels)) == len(labels)
+        assert all(math.isclose(float(text), v, abs_tol=1e-9) for text, v in zip(labels, found, strict=True))
+
+
+def test_ticks_are_round() -> None:
+    assert tick_labels(ticks(0.38085, 0.38165, 5)) == ["0.3810", "0.3812", "0.3814", "0.3816"]
+    assert tick_labels(ticks(0, 10, 4)) == ["0.0", "2.5", "5.0", "7.5", "10.0"]
+    assert tick_labels(ticks(0, 10, 4, whole=True)) == ["0", "3", "6", "9"]
+    assert tick_labels(ticks(0, 3, 8, whole=True)) == ["0", "1", "2", "3"]
+    assert tick_labels(ticks(0, 3e-20, 3)) == ["0", "1e-20", "2e-20", "3e-20"]
+    assert tick_labels(ticks(0, 4e6, 4)) == ["0", "1e+06", "2e+06", "3e+06", "4e+06"]
+
+
+@given(st.lists(st.floats(allow_nan=True, allow_infinity=True, width=32), max_size=5))
+def test_a_domain_holds_its_values_and_is_never_empty(numbers: list[float]) -> None:
+    low, high = domain(numbers)
+    assert low < high
+    assert all(low <= number <= high for number in numbers if math.isfinite(number))
+
+
+def test_a_scale_keeps_to_its_ends() -> None:
+    scale = Scale(0.0, 2.0, 100.0, 0.0)
+    assert [scale(value) for value in (-1, 0, 1, 2, 9)] == [100, 100, 50, 0, 0]
+    assert [scale.holds(value) for value in (-1, 0, 2, 2.1)] == [False, True, True, False]
+
+
+@given(st.lists(st.floats(0, 300), max_size=8))
+def test_labels_keep_their_distance_and_order(places: list[float]) -> None:
+    moved = spread_apart(places, 13, 0, 300)
+    assert all(-1e-9 <= place <= 300 + 1e-9 for place in moved)
+    ordered = sorted(moved)
+    assert all(second - first >= 13 - 1e-9 for first, second in itertools.pairwise(ordered))
+    for i, first in enumerate(places):
+        for j, second in enumerate(places):
+            if first < second:
+                assert moved[i] < moved[j]
+
+
+def test_labels_with_room_stay() -> None:
+    assert spread_apart([100, 20, 60], 13, 0, 300) == pytest.approx([100, 20, 60])
