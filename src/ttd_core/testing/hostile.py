@@ -85,13 +85,22 @@ def spoiled_entries(array: npt.NDArray[np.float64]) -> Iterator[tuple[str, npt.N
             yield f"{special} at [{', '.join(str(int(each)) for each in index)}]", copy
 
 
-def hiding_arrays(array: npt.NDArray[np.float64]) -> Iterator[tuple[str, Any]]:
-    """Arrays that hide a NaN in their last entry, each named: masked, and of objects that lie.
+def with_nan(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """A copy whose last entry is NaN.
 
     :param array: any shape, not empty.
     """
     copy = np.array(array, dtype=np.float64)
     copy.reshape(-1)[-1] = np.nan
+    return copy
+
+
+def hiding_arrays(array: npt.NDArray[np.float64]) -> Iterator[tuple[str, Any]]:
+    """Arrays that hide a NaN in their last entry, each named: masked, and of objects that lie.
+
+    :param array: any shape, not empty.
+    """
+    copy = with_nan(array)
     mask = np.zeros(copy.shape, bool)
     mask.reshape(-1)[-1] = True
     yield "a masked array", np.ma.masked_array(copy, mask=mask)

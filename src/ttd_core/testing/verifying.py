@@ -129,7 +129,10 @@ def find_accepted_nonsense(subject: Subject) -> Iterator[Finding]:
                     yield finding
     for answer, verdict in zip(subject.examples.good, subject.good, strict=True):
         if verdict.ok and not isinstance(answer, State | Action):
-            yield from itertools.islice(_hidden(subject, answer), 1)
+            for finding in _hidden(subject, answer):
+                if finding.fix not in seen:
+                    seen.add(finding.fix)
+                    yield finding
 
 
 def find_believed_reports(subject: Subject) -> Iterator[Finding]:
@@ -216,19 +219,24 @@ def _accepts(subject: Subject, state: State) -> bool:
 
 
 def _hidden(subject: Subject, answer: Any) -> Iterator[Finding]:
+    """Arrays that hide a NaN and are accepted, where the NaN in the open would not be."""
     for leaf in leaves(answer):
-        if not leaf.is_array:
+        if not leaf.is_array or _takes(subject, answer, leaf, hostile.with_nan(leaf.array)):
             continue
         for name, hiding in hostile.hiding_arrays(leaf.array):
-            try:
-                state = subject.construct(replaced(answer, leaf.path, hiding))
-            except PluginError:
-                continue  # again, a crash is no acceptance
-            if isinstance(state, State) and _accepts(subject, state):
+            if _takes(subject, answer, leaf, hiding):
                 yield Finding(
                     f"{name} with a NaN under it is accepted in {leaf.where('the answer')}",
                     "copy the numbers with np.array(value, dtype=float) in construct, which hides nothing",
                 )
+
+
+def _takes(subject: Subject, answer: Any, leaf: Leaf, new: Any) -> bool:
+    try:
+        state = subject.construct(replaced(answer, leaf.path, new))
+    except PluginError:
+        return False  # again, a crash is no acceptance
+    return isinstance(state, State) and _accepts(subject, state)
 
 
 def _crash(error: PluginError, on: str) -> Finding:
