@@ -93,7 +93,7 @@ class Options:
 
 
 #: What reading a value of any shape as a construction may raise: the candidate's fault, not the plugin's.
-_UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
+UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 
 
 def _unreadable(error: Exception) -> str:
@@ -223,7 +223,7 @@ class Problem(abc.ABC):
         try:
             data = self.construct(result.value)
             return State(code=whole.code, data=data, output=result.output)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             return Verdict.failed(Status.INVALID, _unreadable(error), code=whole.code, output=result.output)
 
     def read_construction(self, path: pathlib.Path) -> State:
@@ -234,7 +234,7 @@ class Problem(abc.ABC):
         value = parsing.read_data_file(path)
         try:
             return State(data=self.construct(value))
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise UsageError(f"{path}: not a construction of {self.name}: {_unreadable(error)}") from error
 
     def certificate(self, state: State) -> Certificate:
