@@ -100,7 +100,9 @@ def test_its_own_tests_pass_on_the_installed_package(installed) -> None:
 @pytest.mark.slow
 def test_the_starting_program_beats_the_base_model_by_what_the_readme_says(installed) -> None:
     _, call = installed
-    printed = call("ttd_golf").stdout.splitlines()
+    done = call("ttd_golf")
+    assert done.returncode == 0, done.stderr
+    printed = done.stdout.splitlines()
     figures = dict(line.rsplit(maxsplit=1) for line in printed[1:])
     assert float(figures["base model alone"]) - float(figures["starting program"]) > 0.1
     text = (GOLF / "README.md").read_text()
