@@ -81,7 +81,9 @@ def test_watch_follows_a_run_to_its_end(tmp_path, begun) -> None:
     assert result.returncode == 0, result.stderr
     assert process.wait(30) == 0
     lines = result.stdout.splitlines()
-    assert lines[0] == "runs/slow: sum with 1 scripted replies, 12 steps of 2 rollouts"
+    title, _, level = lines[0].rpartition(", sandbox ")
+    assert title == "runs/slow: sum with 1 scripted replies, 12 steps of 2 rollouts"
+    assert level in ("strong", "standard")
     steps = [line.split()[1] for line in lines[1:-2]]
     assert steps == [f"{step}/12" for step in range(13 - len(steps), 13)]
     assert lines[-2] == "finished after step 12"

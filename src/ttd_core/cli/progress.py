@@ -79,6 +79,8 @@ class Progress:
         tally = self.tally
         already = f", continuing after step {tally.began}" if tally.began else ""
         size = f"{tally.steps} steps of {tally.per_step} rollouts"
+        if tally.sandbox:
+            size += f", sandbox {tally.sandbox}"
         return f"{tally.run}: {tally.problem.name} with {tally.policy}, {size}{already}"
 
     def _go_live(self) -> None:

@@ -24,6 +24,7 @@ class Tally:
         self.problem = problem
         self.run = ""
         self.policy = ""
+        self.sandbox = ""
         self.step = 0
         #: Steps done before the process that goes on now.
         self.began = 0
@@ -44,6 +45,7 @@ class Tally:
         kind = event["kind"]
         if kind == "run_started":
             self.run, self.policy = event["run"], event["policy"]
+            self.sandbox = event.get("sandbox", "")
             self.began = self.done = event["step"]
             self.steps = event["steps"]
             self.per_step = event["groups"] * event["group_size"]
