@@ -38,12 +38,3 @@ def test_a_reader_notices_what_is_wrong(tmp_path: pathlib.Path) -> None:
     with pytest.raises(AssertionError):
         reader.type("false", "")
     assert list(commands("$ a b\nc\n$ d\n")) == [("a b", "c\n"), ("d", "")]
-
-
-@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
-def test_links_between_pages_lead_somewhere(page: pathlib.Path) -> None:
-    import re
-
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
-        if "://" not in target:
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
