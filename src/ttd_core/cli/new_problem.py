@@ -18,7 +18,7 @@ from ttd_core.errors import StorageError, UsageError
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 #: Template to path in the package; ``$`` names are filled in both.
 _PACKAGE = {
-    "pyproject.toml": "pyproject.toml",
+    "pyproject.txt": "pyproject.toml",
     "README.md": "README.md",
     "module.txt": "src/$module.py",
     "test.txt": "tests/test_$plain.py",
