@@ -1,0 +1,211 @@
+"""`ahc039`: Purse Seine Fishing. A polygon that catches mackerels and leaves sardines out (paper 4.3, D)."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from ttd_ahc import svg
+from ttd_ahc.contest import Answer, Case, Contest, ContestOptions, text_of
+from ttd_ahc.rectilinear import Grid, InvalidPolygon, check_edges, length_of
+from ttd_ahc.shoals import POINTS, SIDE, draw_points
+from ttd_ahc.standings import Standings
+from ttd_core.errors import UsageError
+from ttd_core.problem import Baseline, Examples, option
+
+LEAST_CORNERS, MOST_CORNERS = 4, 1000
+LONGEST = 4 * SIDE
+#: Cases the final standings count.
+FINAL_CASES = 150
+
+_ONLY_INTEGERS = re.compile(r"[0-9+\-\s]*", re.ASCII)
+
+
+@attrs.frozen
+class FishingOptions(ContestOptions):
+    """Options of `ahc039`."""
+
+    official: bool = option(False, "judge on the 150 cases that decided the contest")
+    reward: str = option(
+        "performance",
+        "'performance' (of the sum's place in the final standings) or 'mean' (mean case score / 1500)",
+        validator=attrs.validators.in_(("performance", "mean")),
+    )
+
+
+@functools.cache
+def final_standings() -> Standings:
+    """The contest's final standings."""
+    return Standings.read("ahc039")
+
+
+@functools.cache
+def official_seeds() -> tuple[int, ...]:
+    """Seeds of the 150 cases that decided the contest."""
+    lines = text_of("facts", "ahc039_seeds.txt").splitlines()
+    return tuple(int(line) for line in lines if line and not line.startswith("#"))
+
+
+def read_polygon(text: str) -> Answer:
+    """The last polygon of an output: int32 [m, 2].
+
+    :raises InvalidPolygon: for a token that is no integer, a count or a coordinate out of range, tokens that
+        are missing.
+    """
+    if not _ONLY_INTEGERS.fullmatch(text):
+        odd = next(word for word in text.split() if not re.fullmatch(r"[+-]?[0-9]+", word, re.ASCII))
+        raise InvalidPolygon(f"{odd[:20]!r} is not an integer")
+    try:
+        numbers = [int(word) for word in text.split()]
+    except ValueError:
+        raise InvalidPolygon("a token is not an integer, or has thousands of digits") from None
+    if not numbers:
+        raise InvalidPolygon("nothing was printed")
+    start = 0
+    while True:
+        count = numbers[start]
+        if not LEAST_CORNERS <= count <= MOST_CORNERS:
+            raise InvalidPolygon(f"{count} vertices; {LEAST_CORNERS} to {MOST_CORNERS} are allowed")
+        end = start + 1 + 2 * count
+        if end > len(numbers):
+            told = len(numbers) - start - 1
+            raise InvalidPolygon(f"{told} coordinates follow a count of {count} vertices; {2 * count} should")
+        block = numbers[start + 1 : end]
+        if min(block) < 0 or max(block) > SIDE:
+            wrong = str(next(number for number in block if not 0 <= number <= SIDE))[:20]
+            raise InvalidPolygon(f"a coordinate is {wrong}; 0 to {SIDE} are allowed")
+        if end == len(numbers):
+            return np.array(block, np.int32).reshape(count, 2)
+        start = end
+
+
+def check_polygon(corners: npt.NDArray[np.int64]) -> Grid:
+    """Check the rules of the contest.
+
+    :param corners: int64 [m, 2].
+    :return: the polygon's grid, which tells the points it holds.
+    :raises InvalidPolygon: naming the first rule that is broken.
+    """
+    if not LEAST_CORNERS <= len(corners) <= MOST_CORNERS:
+        raise InvalidPolygon(f"{len(corners)} vertices; {LEAST_CORNERS} to {MOST_CORNERS} are allowed")
+    if corners.min() < 0 or corners.max() > SIDE:
+        raise InvalidPolygon(f"a coordinate is not in 0 to {SIDE}")
+    check_edges(corners)
+    length = length_of(corners)
+    if length > LONGEST:
+        raise InvalidPolygon(f"the edges are {length} long in all; {LONGEST} are allowed")
+    if len(np.unique(corners[:, 0] * (SIDE + 1) + corners[:, 1])) < len(corners):
+        raise InvalidPolygon("two vertices are at the same place")
+    grid = Grid(corners)
+    place = grid.touching()
+    if place is not None:
+        raise InvalidPolygon(f"edges that are not neighbours touch at {place}")
+    return grid
+
+
+class Fishing(Contest):
+    """An answer is a polygon: int32 [m, 2], its vertices in order."""
+
+    name = "ahc039"
+    title = "AtCoder Heuristic Contest 039: Purse Seine Fishing"
+    width = 2
+    unit = 1500.0
+    options_type = FishingOptions
+    options: FishingOptions
+    baselines = (
+        Baseline("best human", 566_997 / FINAL_CASES, "final standings, sum 566,997 over the official cases"),
+        Baseline(
+            "TTT-Discover", 567_062 / FINAL_CASES, "paper, Table 6, sum 567,062 over the official cases"
+        ),
+    )
+
+    @classmethod
+    def make_case(cls, seed: int) -> Case:
+        """The case of a seed; its facts are the points, mackerels first: int64 [10000, 2]."""
+        points = draw_points(seed)
+        points.setflags(write=False)
+        lines = "\n".join(f"{x} {y}" for x, y in points.tolist())
+        return Case(seed, f"{POINTS}\n{lines}\n", points)
+
+    def seeds(self) -> list[int]:
+        """0, 1, 2 and so on, or the official ones.
+
+        :raises UsageError: when more official cases are asked for than there are.
+        """
+        if not self.options.official:
+            return super().seeds()
+        chosen = list(official_seeds()[self.options.first_seed :][: self.options.cases])
+        if len(chosen) < self.options.cases:
+            raise UsageError(
+                f"ahc039 has {FINAL_CASES} official cases; {self.options.cases} from number "
+                f"{self.options.first_seed} on are more than that"
+            )
+        return chosen
+
+    def read_answer(self, case: Case, text: str) -> Answer:
+        """The last polygon printed."""
+        return read_polygon(text)
+
+    def score_answer(self, case: Case, answer: Answer) -> int:
+        """``max(0, a - b + 1)`` for ``a`` mackerels and ``b`` sardines inside or on the edge."""
+        held = check_polygon(answer.astype(np.int64)).holds(case.facts)
+        caught, spoiled = int(held[:POINTS].sum()), int(held[POINTS:].sum())
+        return max(0, caught - spoiled + 1)
+
+    def reward_of(self, total: int, count: int) -> tuple[float, Mapping[str, Any]]:
+        """The performance, or the mean form; both are among the metrics."""
+        # Fewer cases count as if the others went as well.
+        rank, performance = final_standings().place(total * FINAL_CASES / count)
+        mean = total / count / self.unit
+        value = float(performance) if self.options.reward == "performance" else mean
+        return value, {"rank": rank, "performance": performance, "mean_form": mean}
+
+    def picture(self, case: Case, answer: Answer) -> str | None:
+        """The polygon over the fish."""
+        corners = answer.astype(np.int64)
+        title = f"seed {case.seed}: score {self.score_answer(case, answer)}, {len(corners)} vertices"
+        return svg.region(corners, case.facts[:POINTS], case.facts[POINTS:], SIDE, title)
+
+    def examples(self) -> Examples:
+        """Halves of the sea, a corner of it, and polygons that break a rule each."""
+        cases = [self.case(seed) for seed in self.seeds()]
+        corner = _rectangle(0, 0, 1, 1)
+        rest = [corner] * (len(cases) - 1)
+        return Examples(
+            good=[[self._best_half(case) for case in cases], [corner, *rest]],
+            bad=[[], *([broken, *rest] for broken in _BROKEN)],
+        )
+
+    def _best_half(self, case: Case) -> str:
+        half = SIDE // 2
+        halves: Sequence[str] = [
+            _rectangle(*box)
+            for box in ((0, 0, half, SIDE), (half, 0, SIDE, SIDE), (0, 0, SIDE, half), (0, half, SIDE, SIDE))
+        ]
+        return max(halves, key=lambda text: self.score_answer(case, read_polygon(text)))
+
+
+def _rectangle(left: int, low: int, right: int, high: int) -> str:
+    return f"4\n{left} {low}\n{right} {low}\n{right} {high}\n{left} {high}\n"
+
+
+_BROKEN = (
+    "",
+    "4\n0 0\n1 0\n1 1\n",
+    "4\n0 0\n1 0\n1 1\n0 1\n7\n",
+    "3\n0 0\n1 0\n1 1\n",
+    "4\n0 0\n1.5 0\n1.5 1\n0 1\n",
+    "4\n0 0\n100001 0\n100001 1\n0 1\n",
+    "4\n0 0\n2 1\n2 2\n0 2\n",
+    "4\n0 0\n0 0\n1 0\n1 1\n",
+    "6\n0 0\n4 0\n2 0\n2 2\n1 2\n0 2\n",
+    "8\n0 0\n4 0\n4 4\n2 4\n2 0\n1 0\n1 4\n0 4\n",
+    "8\n0 0\n9 0\n9 9\n2 9\n2 5\n10 5\n10 7\n0 7\n",
+    "8\n0 0\n100000 0\n100000 100000\n60000 100000\n60000 50000\n50000 50000\n50000 100000\n0 100000\n",
+)

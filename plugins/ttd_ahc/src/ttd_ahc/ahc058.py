@@ -1,0 +1,86 @@
+"""`ahc058`: Apple Incremental Game. Which machine to strengthen in each of 500 turns (paper 4.3, D)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ttd_ahc import svg
+from ttd_ahc.apples import KINDS, LEVELS, TURNS, draw_orchard, grow, read_plan, score_of
+from ttd_ahc.contest import Answer, Case, Contest
+from ttd_core.problem import Baseline, Examples
+
+#: Cases the final scores count.
+FINAL_CASES = 150
+#: Kinds shown one by one in a picture.
+_SHOWN = 6
+
+
+class Apples(Contest):
+    """An answer is a plan: int32 [500, 1], ``level * 10 + kind`` or -1 for each turn."""
+
+    name = "ahc058"
+    title = "AtCoder Heuristic Contest 058: Apple Incremental Game"
+    width = 1
+    unit = 3_000_000.0
+    baselines = (
+        Baseline("best human", 847_674_723 / FINAL_CASES, "final standings, sum 847,674,723, official cases"),
+        Baseline(
+            "TTT-Discover", 848_414_228 / FINAL_CASES, "paper, Table 6, sum 848,414,228, official cases"
+        ),
+    )
+
+    @classmethod
+    def make_case(cls, seed: int) -> Case:
+        """The case of a seed; its facts are an :class:`~ttd_ahc.apples.Orchard`."""
+        orchard = draw_orchard(seed)
+        return Case(seed, orchard.text, orchard)
+
+    def read_answer(self, case: Case, text: str) -> Answer:
+        """The first 500 actions printed."""
+        return read_plan(text)
+
+    def score_answer(self, case: Case, answer: Answer) -> int:
+        """``round(1e5 * log2(apples))`` after the last turn."""
+        return score_of(grow(case.facts, answer[:, 0].tolist()).apples[-1])
+
+    def picture(self, case: Case, answer: Answer) -> str | None:
+        """Apples by turn, and the power of the machines bought, by level."""
+        actions = answer[:, 0].tolist()
+        growth = grow(case.facts, actions)
+        title = f"seed {case.seed}: score {score_of(growth.apples[-1])}, {growth.apples[-1]} apples"
+        panels = [("apples", [svg.Curve("apples", growth.apples)])]
+        bought = np.array(actions)
+        for level in range(LEVELS):
+            machines = sorted(
+                (machine for machine in range(level * KINDS, (level + 1) * KINDS) if growth.power[machine]),
+                key=lambda machine: -growth.power[machine],
+            )
+            curves = [
+                svg.Curve(f"kind {machine % KINDS}", np.cumsum(bought == machine).tolist())
+                for machine in machines[:_SHOWN]
+            ]
+            panels.append((f"power of level {level}", curves))
+        return svg.log_panels(title, panels)
+
+    def examples(self) -> Examples:
+        """Plans that buy once, twice or never, and plans that break a rule each."""
+        count = len(self.seeds())
+        idle = ["-1"] * TURNS
+        never, once = "\n".join(idle), "\n".join(["0 0", *idle[1:]])
+        rest = [never] * (count - 1)
+        broken = (
+            "",
+            "\n".join(idle[1:]),
+            "\n".join(["0 0 0", *idle]),
+            "\n".join(["-1 0", *idle]),
+            "\n".join(["0", *idle]),
+            "\n".join(["4 0", *idle]),
+            "\n".join(["0 10", *idle]),
+            "\n".join(["3 9", *idle]),
+            "\n".join(["zero", *idle]),
+        )
+        twice = "\n".join(["0 0", "-1", "0 0", *idle[3:]])
+        return Examples(
+            good=[[never] * count, [once] * count, [twice] * count],
+            bad=[[], *([text, *rest] for text in broken)],
+        )

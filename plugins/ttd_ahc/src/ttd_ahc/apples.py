@@ -1,0 +1,152 @@
+"""The rules of ahc058: inputs, action plans, and the growth of apples they lead to. All in integers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+
+from ttd_ahc.stream import Stream, round_half_away
+
+KINDS, LEVELS, TURNS, FIRST_APPLES = 10, 4, 500, 1
+MACHINES = KINDS * LEVELS
+#: Number of the action that buys nothing.
+NOTHING = -1
+
+
+@attrs.frozen
+class Orchard:
+    """One input.
+
+    :param capacity: apples a machine of level 0 makes a turn, by kind, ascending.
+    :param cost: price of the first unit of power, by ``level * KINDS + kind``.
+    """
+
+    capacity: tuple[int, ...]
+    cost: tuple[int, ...]
+
+    @property
+    def text(self) -> str:
+        """The input as the contest gives it."""
+        rows = [self.capacity, *(self.cost[start : start + KINDS] for start in range(0, MACHINES, KINDS))]
+        head = f"{KINDS} {LEVELS} {TURNS} {FIRST_APPLES}\n"
+        return head + "".join(" ".join(map(str, row)) + "\n" for row in rows)
+
+
+def draw_orchard(seed: int) -> Orchard:
+    """The input of a seed.
+
+    :param seed: unsigned 64-bit.
+    :raises ValueError: when it is not.
+    """
+    stream = Stream(seed)
+    rest = [round_half_away(10.0 ** stream.between(0.0, 2.0)) for _ in range(KINDS - 1)]
+    capacity = sorted([1, *rest])
+    cost = [1]
+    for level in range(LEVELS):
+        for kind in range(1 if level == 0 else 0, KINDS):
+            factor = 10.0 ** stream.between(0.0, 2.0)
+            cost.append(round_half_away(capacity[kind] * 500.0**level * factor))
+    return Orchard(tuple(capacity), tuple(cost))
+
+
+class InvalidPlan(ValueError):
+    """A plan breaks a rule; the message says which, and in which turn."""
+
+
+def read_plan(text: str) -> npt.NDArray[np.int32]:
+    """Actions as a program prints them: int32 [TURNS, 1], ``level * KINDS + kind`` or ``NOTHING``.
+
+    :raises InvalidPlan: for a line that is no action, or too few of them.
+    """
+    actions: list[int] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if len(actions) == TURNS:
+            break
+        words = line.split()
+        if words and not words[0].startswith("#"):
+            actions.append(_action(words, number))
+    if len(actions) < TURNS:
+        raise InvalidPlan(f"{len(actions)} actions were printed; {TURNS} are needed")
+    return np.array(actions, np.int32).reshape(TURNS, 1)
+
+
+def _action(words: Sequence[str], number: int) -> int:
+    first = _integer(words[0], number)
+    if first == NOTHING:
+        if len(words) > 1:
+            raise InvalidPlan(f"line {number}: {len(words)} numbers; a turn that buys nothing is -1 alone")
+        return NOTHING
+    if len(words) != 2:
+        raise InvalidPlan(f"line {number}: {len(words)} numbers; a purchase is a level and a kind")
+    kind = _integer(words[1], number)
+    if not (0 <= first < LEVELS and 0 <= kind < KINDS):
+        raise InvalidPlan(f"line {number}: there is no machine of level {first} and kind {kind}")
+    return first * KINDS + kind
+
+
+def _integer(word: str, number: int) -> int:
+    digits = word[1:] if word[:1] in ("+", "-") else word
+    if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
+        raise InvalidPlan(f"line {number}: {word[:20]!r} is not a number that can stand here")
+    return int(word)
+
+
+@attrs.frozen
+class Growth:
+    """How a plan went.
+
+    :param apples: apples after each turn.
+    :param power: final power of each machine.
+    :param count: final number of each machine.
+    """
+
+    apples: tuple[int, ...]
+    power: tuple[int, ...]
+    count: tuple[int, ...]
+
+
+def grow(orchard: Orchard, actions: Sequence[int]) -> Growth:
+    """Carry out a plan. Only machines that have power are looked at, and most plans power few of them.
+
+    :param actions: TURNS numbers, each ``NOTHING`` or a machine.
+    :raises InvalidPlan: for the first purchase that cannot be made.
+    """
+    if len(actions) != TURNS:
+        raise InvalidPlan(f"{len(actions)} actions; {TURNS} are needed")
+    apples, power, count = FIRST_APPLES, [0] * MACHINES, [1] * MACHINES
+    powered: list[list[int]] = [[] for _ in range(LEVELS)]
+    history = []
+    for turn, machine in enumerate(actions):
+        if machine != NOTHING:
+            apples -= _price(orchard, power, machine, turn, apples)
+            power[machine] += 1
+            if power[machine] == 1:
+                powered[machine // KINDS].append(machine)
+        for kind in powered[0]:
+            apples += orchard.capacity[kind] * count[kind] * power[kind]
+        for machines in powered[1:]:
+            for other in machines:
+                count[other - KINDS] += count[other] * power[other]
+        history.append(apples)
+    return Growth(tuple(history), tuple(power), tuple(count))
+
+
+def _price(orchard: Orchard, power: Sequence[int], machine: int, turn: int, apples: int) -> int:
+    if not 0 <= machine < MACHINES:
+        raise InvalidPlan(f"turn {turn}: there is no machine {machine}")
+    price = orchard.cost[machine] * (power[machine] + 1)
+    if price > apples:
+        level, kind = divmod(machine, KINDS)
+        raise InvalidPlan(
+            f"turn {turn}: level {level} kind {kind} costs {price} apples, and there are {apples}"
+        )
+    return price
+
+
+def score_of(apples: int) -> int:
+    """The score of a case: ``round(1e5 * log2(apples))``, 0 for none."""
+    return round_half_away(1e5 * math.log2(apples)) if apples > 0 else 0

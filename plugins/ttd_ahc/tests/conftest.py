@@ -1,0 +1,20 @@
+"""Where the official inputs are, if they are here, and hypothesis settings (the machine may be busy)."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("ttd", deadline=None)
+settings.load_profile("ttd")
+
+
+@pytest.fixture(scope="session")
+def official() -> pathlib.Path:
+    for parent in pathlib.Path(__file__).resolve().parents:
+        folder = parent / "shared" / "data" / "ahc"
+        if folder.is_dir():
+            return folder
+    pytest.skip("the official inputs (../shared/data/ahc) are not here")
