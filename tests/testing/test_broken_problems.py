@@ -87,7 +87,7 @@ BROKEN = [
     Broken(
         "believes the reported score",
         "reports",
-        "an answer that claims 1.667 instead of 0.3333 gets score 1.667",
+        "an answer that claims 0.3337 instead of 0.3333 gets score 0.3337",
         "compute the score from the construction",
         changes=(
             (

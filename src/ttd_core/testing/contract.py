@@ -21,7 +21,7 @@ from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.settings import fill
 from ttd_core.testing.checkup import CHECKS, Check
 from ttd_core.testing.strategies import wire_values
-from ttd_core.testing.subject import Subject, prepared
+from ttd_core.testing.subject import Subject, prepared, quiet
 
 __all__ = ["ProblemContract"]
 
@@ -68,10 +68,9 @@ class ProblemContract:
 
         # Decorated here, not as a method: several subclasses in one process would share its state.
         @given(value=wire_values())
-        @settings(deadline=None, max_examples=50, database=None)
+        @settings(deadline=None, max_examples=50, database=None, report_multiple_bugs=False)
         def judge(value: Any) -> None:
-            self._subject.judge(value)
+            with quiet():
+                self._subject.judge(value)
 
-        check = Check("random", "random values", lambda _: judge() or iter(()))
-        outcome = check.run(self._subject)
-        assert not outcome.findings, "\n".join(map(str, outcome.findings))
+        judge()

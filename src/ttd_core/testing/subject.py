@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,6 +46,14 @@ class Outcome:
     skipped: str = ""
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings: those of a verifier on absurd input are its affair, only its verdict counts."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
+
+
 @attrs.frozen
 class Check:
     """One clause of the contract.
@@ -60,9 +69,7 @@ class Check:
 
     def run(self, subject: Subject) -> Outcome:
         """Make the check; whatever the problem raises is a finding, what the machine lacks skips it."""
-        # A verifier's own numpy warnings on absurd input are its affair; only its verdict counts here.
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
+        with quiet():
             try:
                 return Outcome(tuple(self.find(subject)))
             except PluginError as error:

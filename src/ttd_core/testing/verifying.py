@@ -145,14 +145,21 @@ def find_believed_reports(subject: Subject) -> Iterator[Finding]:
             # A number beside other values that equals the score is a report; alone it is the answer itself.
             if leaf.is_array or not leaf.path or not math.isclose(leaf.value, score, rel_tol=1e-6):
                 continue
-            claim = score - 1.0 - abs(score) if subject.problem.better(0.0, 1.0) else score + 1.0 + abs(score)
-            lied = subject.judge(replaced(answer, leaf.path, claim))
-            if lied.ok and not math.isclose(_score(lied), score, rel_tol=1e-9):
-                yield Finding(
-                    f"an answer that claims {claim:.4g} instead of {score:.4g} gets score {_score(lied):.4g}",
-                    "compute the score from the construction; never take one that the answer reports",
-                )
-                return
+            for claim in _better_claims(score, subject.problem.direction):
+                lied = subject.judge(replaced(answer, leaf.path, claim))
+                if lied.ok and not math.isclose(_score(lied), score, rel_tol=1e-9):
+                    told = f"claims {claim:.4g} instead of {score:.4g} gets score {_score(lied):.4g}"
+                    yield Finding(
+                        f"an answer that {told}",
+                        "compute the score from the construction; never take one that the answer reports",
+                    )
+                    return
+
+
+def _better_claims(score: float, direction: str) -> list[float]:
+    """Scores that would be better: by so little that it looks true, by a lot, and by more than can be."""
+    step = -(abs(score) or 1.0) if direction == "min" else abs(score) or 1.0
+    return [score + 1e-3 * step, score + 0.5 * step, score + 2.0 * step + math.copysign(1.0, step)]
 
 
 def find_disorder(subject: Subject) -> Iterator[Finding]:

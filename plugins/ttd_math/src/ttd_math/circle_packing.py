@@ -139,7 +139,7 @@ class CirclePacking(MathProblem):
         good = [[centers, scale * radii, scale * sum_of_radii(radii)] for scale in (1.0, 0.5)]
         bad = [
             [centers + 0.1, radii],
-            [centers, 1.001 * radii],
+            [np.concatenate([centers[:1], centers[:-1]]), radii],
             [centers[1:], radii[1:]],
             [centers, -radii],
             [centers, np.nan * radii],
