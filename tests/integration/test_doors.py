@@ -108,3 +108,11 @@ def test_full_disk_keeps_what_is_committed(
     finally:
         subprocess.run(["umount", "-l", str(small_disk)], check=False)
     assert not os.listdir(small_disk)
+
+
+def test_an_archive_with_room_for_seeds_alone(
+    ttd: Ttd, tmp_path: pathlib.Path, problem_file: pathlib.Path
+) -> None:
+    line = refused(ttd("run", f"{problem_file}:Letters", "--set", "search.capacity=8"), code=2)
+    assert "search.capacity = 8 leaves no room beside the 8 seeds" in line
+    assert not (tmp_path / "runs").exists()

@@ -18,7 +18,7 @@ import attrs
 
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
-from ttd_core.errors import ResumeError
+from ttd_core.errors import ConfigError, ResumeError
 from ttd_core.hooks import Hooks
 from ttd_core.policy.base import Policy, Trainer
 from ttd_core.problem import Problem
@@ -72,6 +72,7 @@ def start_run(config: RunConfig, folder: pathlib.Path, observers: Sequence[Any] 
     :raises TtdError: for anything a person can mend; one line, with the exit code.
     """
     problem, config = resolve(config)
+    _require_room(config)
     hooks = Hooks(problem, observers)
     with _backends(hooks, config) as (executor, policy):
         text = configs.to_toml(config)
@@ -82,6 +83,15 @@ def start_run(config: RunConfig, folder: pathlib.Path, observers: Sequence[Any] 
             archive.add_seeds(score_seeds(hooks, step_rng(config, 0), config.groups, executor.run))
             store.commit_seeds(archive)
             return _Run(config, problem, hooks, executor, policy, store, archive).go()
+
+
+def _require_room(config: RunConfig) -> None:
+    """Refuse an archive that could hold nothing but its seeds, which are always kept, one a group."""
+    if config.search.capacity <= config.groups:
+        raise ConfigError(
+            f"search.capacity = {config.search.capacity} leaves no room beside the {config.groups} seeds of "
+            f"groups = {config.groups}; raise it"
+        )
 
 
 def resume_run(
