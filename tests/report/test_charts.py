@@ -61,6 +61,18 @@ def test_a_line_chart_holds_all_it_is_given(values: list[float], rules: list[flo
     assert len(of_class(root, "rule")) == len(rules)
 
 
+def test_lines_that_coincide_share_a_label() -> None:
+    def labels(*values: float) -> list[str]:
+        rules = [Rule(f"r{place}", value) for place, value in enumerate(values)]
+        line = Line("a", [0, 1], [0.0, 100.0])
+        root = parsed(line_chart((400, 200), [line], ("step", ""), "s", rules=rules))
+        return [each.text or "" for each in of_class(root, "rule-label")]
+
+    assert labels(50, 20) == ["r0", "r1"]
+    assert labels(50, 50.1, 20) == ["r0, r1", "r2"]
+    assert labels(50, 50.1, 50.2) == ["r0 and 2 more"]
+
+
 def test_heights_are_proportional() -> None:
     root = parsed(
         line_chart((400, 200), [Line("a", [0, 1, 2], [0.0, 1.0, 4.0])], ("step", ""), "s", ends=(0, 4))

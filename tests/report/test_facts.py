@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import attrs
 import pytest
 
 from ttd_core.report.facts import read_facts, standing
@@ -55,6 +56,7 @@ def test_seeds_are_pooled_and_arms_named_by_what_differs(runs) -> None:
     pooled, other = arms(facts)
     assert [run.name for run in pooled.runs] == ["first", "second"]
     assert (pooled.label, other.label) == ("variant = full", "variant = no-reuse")
+    assert (pooled.differs, other.differs) == ({"variant": "full"}, {"variant": "no-reuse"})
     assert list(by_problem([pooled, other])) == ["heights"]
     steps, mean, low, high = pooled.pooled(lambda run: run.best_by_step())
     assert steps == list(range(13))
@@ -72,6 +74,17 @@ def test_seeds_are_pooled_and_arms_named_by_what_differs(runs) -> None:
 
 def test_one_run_alone_is_named_after_its_folder(first) -> None:
     assert [arm.label for arm in arms([first])] == ["first"]
+
+
+def test_arms_that_differ_in_much_are_named_after_their_runs(runs, first) -> None:
+    second = read_facts(runs.second)
+    options = {**first.config.options, "timeout_s": 7.0, "output_chars": 9, "memory_mb": 99}
+    changed = attrs.evolve(first, name="changed", config=attrs.evolve(first.config, options=options))
+    pooled, alone = arms([first, second, changed])
+    assert (pooled.label, alone.label) == ("first and 1 more", "changed")
+    assert alone.differs == {
+        f"options.{key}": options[key] for key in ("memory_mb", "output_chars", "timeout_s")
+    }
 
 
 @pytest.mark.parametrize(

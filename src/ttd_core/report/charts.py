@@ -111,12 +111,20 @@ def _line(drawing: Drawing, made: Frame, line: Line) -> None:
 
 def _rules(drawing: Drawing, made: Frame, rules: Sequence[Rule]) -> None:
     inside = [rule for rule in rules if made.y.holds(rule.value)]
+    labels: list[tuple[float, list[str]]] = []
     for rule in inside:
-        drawing.add("path", d=f"M{made.left:.1f},{made.y(rule.value):.1f}H{made.right:.1f}", class_="rule")
-    wanted = [made.y(rule.value) - 4 for rule in inside]
-    places = spread_apart(wanted, 13, made.top + 8, made.bottom - 3)
-    for rule, place in zip(inside, places, strict=True):
-        drawing.text(made.left + 6, place, rule.label, class_="rule-label")
+        y = made.y(rule.value)
+        drawing.add("path", d=f"M{made.left:.1f},{y:.1f}H{made.right:.1f}", class_="rule")
+        # Lines that cannot be told apart share a label; the first given names them.
+        near = next((names for place, names in labels if abs(place - y) < 3), None)
+        if near is None:
+            labels.append((y, [rule.label]))
+        else:
+            near.append(rule.label)
+    places = spread_apart([y - 4 for y, _ in labels], 13, made.top + 8, made.bottom - 3)
+    for (_, names), place in zip(labels, places, strict=True):
+        more = f" and {len(names) - 1} more" if len(names) > 2 else "".join(f", {name}" for name in names[1:])
+        drawing.text(made.left + 6, place, names[0] + more, class_="rule-label")
 
 
 def _hover(drawing: Drawing, made: Frame, tips: Mapping[int, str]) -> None:
@@ -228,7 +236,7 @@ def ridges(
         base = made.top + (place + 1) * height
         if values.size:
             counts, edges = np.histogram(np.clip(values, *ends), bins=bins, range=ends)
-            tall = 0.82 * height / counts.max()
+            tall = (height - 22) / counts.max()
             points = [(made.x(float(edges[0])), base)]
             for index, count in enumerate(counts):
                 level = base - float(count) * tall
@@ -239,5 +247,5 @@ def ridges(
             tip = f"median {np.median(values):.6g}"
             drawing.add("path", tip=tip, d=f"M{middle:.1f},{base:.1f}v-{0.3 * height:.1f}", class_="median")
         drawing.add("path", d=f"M{made.left:.1f},{base:.1f}H{made.right:.1f}", class_="axis")
-        drawing.text(made.left + 4, base - height + 16, name, class_="rule-label")
+        drawing.text(made.left, base - height + 17, name, class_="rule-label")
     return drawing.svg()

@@ -86,7 +86,7 @@ def frame(
     """
     top, bottom = 26.0, drawing.height - 34.0
     if y_ticks is None:
-        values = ticks(*y, max(2, int((bottom - top) / 44)), y_whole)
+        values = ticks(*y, max(3, int((bottom - top) / 44)), y_whole)
         y_ticks = list(zip(values, tick_labels(values), strict=True))
     widest = max((len(text) for _, text in y_ticks), default=1)
     left, right = widest * CHARACTER + 10.0, drawing.width - 8.0

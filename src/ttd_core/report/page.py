@@ -162,7 +162,7 @@ def _overview(facts: RunFacts) -> list[tuple[str, str, str]]:
     if summary.start_score is not None:
         gain = "" if summary.novel_gain is None else f"best new program {summary.novel_gain:+.3g}"
         entries.append(("At the start", problem.format_score(summary.start_score), gain))
-    valid = f"{summary.valid} valid, {summary.valid_share:.0%}"
+    valid = f"{summary.valid:,} valid, {summary.valid_share:.0%}"
     entries.append(("Rollouts", f"{summary.rollouts:,}", valid))
     entries.append(("Steps", f"{len(facts.steps)} of {facts.config.steps}", _ending(facts)))
     entries.append(("Wall time", clock(facts.seconds), f"sandbox: {facts.sandbox or 'not said'}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -13,17 +13,22 @@ from ttd_core import config as configs
 from ttd_core.report.facts import RunFacts
 from ttd_core.settings import absent_as_word
 
+#: A label with more characters gives way to the runs' names.
+LONGEST_LABEL = 48
+
 
 @attrs.frozen(eq=False)
 class Arm:
     """Runs that differ in their seed only.
 
-    :param label: what sets it apart from the other arms.
+    :param label: what sets it apart from the other arms, in short.
     :param runs: at least one.
+    :param differs: the config's keys on which another arm differs, with this one's values.
     """
 
     label: str
     runs: Sequence[RunFacts]
+    differs: Mapping[str, Any]
 
     def pooled(
         self, series: Callable[[RunFacts], tuple[Sequence[int], Sequence[float]]]
@@ -57,6 +62,7 @@ class Arm:
             "problem": problem.name,
             "metric": problem.metric,
             "arm": self.label,
+            "differs": dict(self.differs),
             "runs": [run.name for run in self.runs],
             "seeds": [run.config.seed for run in self.runs],
             "steps": [len(run.steps) for run in self.runs],
@@ -81,7 +87,11 @@ def arms(runs: Sequence[RunFacts]) -> list[Arm]:
     for run in runs:
         pools.setdefault(configs.digest(_without_seed(run)), []).append(run)
     groups = list(pools.values())
-    return [Arm(_label(group, groups), group) for group in groups]
+    found = []
+    for group in groups:
+        differs = _differences(group, groups)
+        found.append(Arm(_label(group, differs), group, differs))
+    return found
 
 
 def by_problem(found: Sequence[Arm]) -> dict[str, list[Arm]]:
@@ -96,21 +106,25 @@ def _without_seed(run: RunFacts) -> configs.RunConfig:
     return attrs.evolve(run.config, seed=0)
 
 
-def _label(group: Sequence[RunFacts], groups: Sequence[Sequence[RunFacts]]) -> str:
-    """The keys on which this arm's config differs from another's of the same problem, or its runs' names."""
+def _differences(group: Sequence[RunFacts], groups: Sequence[Sequence[RunFacts]]) -> dict[str, Any]:
+    """The keys on which an arm's config differs from another's of the same problem."""
     name = group[0].problem.name
     others = [other[0] for other in groups if other is not group and other[0].problem.name == name]
     keys: dict[str, Any] = {}
     for other in others:
         for difference in configs.diff(_without_seed(group[0]), _without_seed(other)):
-            keys[difference.key] = difference.first
+            keys[difference.key] = absent_as_word(difference.first)
     # A variant says in a word what its keys spell out.
     if "variant" in keys:
-        keys = {"variant": keys["variant"]} | {
-            key: value
-            for key, value in keys.items()
-            if not any(key in changes for changes in configs.VARIANTS.values())
-        }
-    if not keys:
-        return group[0].name if len(group) == 1 else name
-    return ", ".join(f"{key} = {absent_as_word(value)}" for key, value in sorted(keys.items()))
+        spelled = {key for changes in configs.VARIANTS.values() for key in changes}
+        keys = {key: value for key, value in keys.items() if key not in spelled}
+    return dict(sorted(keys.items()))
+
+
+def _label(group: Sequence[RunFacts], differs: Mapping[str, Any]) -> str:
+    """The differences if they are few, else the runs' names."""
+    text = ", ".join(f"{key} = {value}" for key, value in differs.items())
+    if text and len(text) <= LONGEST_LABEL:
+        return text
+    more = len(group) - 1
+    return group[0].name + (f" and {more} more" if more else "")
