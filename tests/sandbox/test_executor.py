@@ -374,7 +374,10 @@ def test_how_a_program_can_end(executor: Executor, body: str, status: Status, to
 def test_a_program_recurses_deeply(executor: Executor) -> None:
     source = (
         "#include <cstdio>\n"
-        "int depth(int n) { volatile char held[64]; held[0] = n; return n ? depth(n - 1) + held[0] * 0 + 1 : 0; }\n"
+        "int depth(int n) {\n"
+        "    volatile char held[64]; held[0] = n;\n"
+        "    return n ? depth(n - 1) + held[0] * 0 + 1 : 0;\n"
+        "}\n"
         'int main() { printf("%d", depth(1000000)); }'
     )
     result = executor.run(ProgramJob(compiled(executor, source), limits=Limits(wall_s=10.0, memory=GIB)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import struct
@@ -91,10 +92,8 @@ def test_a_damaged_frame_is_refused_or_is_another_value_never_an_error(
     cut = data.draw(st.integers(0, len(whole)))
     reader = read(bytes(whole[:cut]) if data.draw(st.booleans()) else bytes(whole))
     if reader.complete:
-        try:
+        with contextlib.suppress(wire.FrameError):  # the one error that is allowed
             reader.value()
-        except wire.FrameError as error:
-            assert str(error)
 
 
 @settings(deadline=None, max_examples=100)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -15,7 +14,7 @@ import attrs
 
 from ttd_core.sandbox import cgroup, layout
 from ttd_core.sandbox.base import Access
-from ttd_core.sandbox.inside import kernel
+from ttd_core.sandbox.inside import folders, kernel
 from ttd_core.sandbox.means import Means
 
 #: Makes the modules inside importable where their package's own are not, and starts them.
@@ -231,9 +230,8 @@ def start(means: Means, order: Order, id_base: int) -> Launched:
 
 
 def remove_folder(path: str) -> None:
-    """Remove a folder whatever a job left in it: folders without permissions, or nested without end."""
-    if path and os.path.exists(path):
-        shutil.rmtree(path, ignore_errors=True)
-    if path and os.path.exists(path):
-        subprocess.run(["chmod", "-R", "u+rwX", path], check=False, stderr=subprocess.DEVNULL)
-        subprocess.run(["rm", "-rf", path], check=False, stderr=subprocess.DEVNULL)
+    """Remove a folder whatever a job left in it; nothing where there is none."""
+    if path and os.path.isdir(path):
+        folders.empty(path)
+        with contextlib.suppress(OSError):  # what cannot be removed must not stop the rest of a closing
+            os.rmdir(path)

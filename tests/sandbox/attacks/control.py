@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import IO
 
 from attacks.model import Attack
 from attacks.world import World
@@ -52,7 +53,7 @@ def _result(
 
 
 def _python(attack: Attack, world: World) -> str:
-    """Run the source in a plain process; what it signals dies with the harness, which is then the evidence."""
+    """Run the source in a plain process; where it kills its evaluator, that is the evidence."""
     facts = {**world.facts(), **attack.options, **attack.control_options}
     dangerous = attack.control in {"harness", "scoped"}
     source = _HARNESS.format(
@@ -64,50 +65,48 @@ def _python(attack: Attack, world: World) -> str:
         own_group=not dangerous,
     )
     started = time.monotonic()
-    run = subprocess.Popen(
-        [sys.executable, "-c", source],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "ATTACK_SECRET": world.secret},
-        cwd=world.drop,
-        start_new_session=True,
-    )
-    out, err = _collect(run, started)
+    # files, not pipes: daemons that hold them open must not keep anybody waiting
+    with tempfile.TemporaryFile() as out:
+        run = subprocess.run(
+            [sys.executable, "-c", source],
+            stdout=out,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "ATTACK_SECRET": world.secret},
+            cwd=world.drop,
+            start_new_session=True,
+            check=False,
+            timeout=60,
+        )
+        printed = _text(out)
     wall = time.monotonic() - started
     if dangerous:
-        return "the evaluator was killed" if run.returncode == -signal.SIGKILL else err
-    _, found, text = out.partition("RETURNED")
+        return "the evaluator was killed" if run.returncode == -signal.SIGKILL else ""
+    _, found, text = printed.partition("RETURNED")
     value = json.loads(text) if found else None
     return attack.oracle(world, _result(bool(found), value, wall_s=wall))
 
 
-def _collect(run: subprocess.Popen[bytes], started: float) -> tuple[str, str]:
-    """What it printed, without waiting for daemons that hold its pipes open."""
-    assert run.stdout is not None
-    assert run.stderr is not None
-    run.wait(60)
-    texts = []
-    for pipe in (run.stdout, run.stderr):
-        os.set_blocking(pipe.fileno(), False)
-        data = b""
-        try:
-            while chunk := os.read(pipe.fileno(), 1 << 20):
-                data += chunk
-        except BlockingIOError:
-            data += b""
-        pipe.close()
-        texts.append(data.decode(errors="replace"))
-    return texts[0], texts[1][-300:]
+def _text(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 def _build(attack: Attack, world: World, folder: str) -> tuple[str, subprocess.CompletedProcess[bytes]]:
     source = pathlib.Path(folder) / "main.cpp"
     source.write_text(attack.source_for(world.facts()))
     program = str(pathlib.Path(folder) / "program")
-    built = subprocess.run(
-        [*attack.command, "-o", program, str(source)], capture_output=True, check=False, timeout=3
+    command = [*attack.command, "-o", program, str(source)]
+    started = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
-    return program, built
+    try:
+        out, err = started.communicate(timeout=3)
+    except subprocess.TimeoutExpired:
+        # g++ is only the driver: the compiler proper is its child and would go on for hours
+        os.killpg(started.pid, signal.SIGKILL)
+        started.communicate()
+        raise
+    return program, subprocess.CompletedProcess(command, started.returncode, out, err)
 
 
 def _native(attack: Attack, world: World) -> str:

@@ -11,7 +11,7 @@ from attacks.model import Attack, claims
 from attacks.world import World, remove_shared_memory, shared_memory_segments
 from ttd_core.sandbox.base import MIB, JobResult, Limits
 
-_SHM = pathlib.Path("/dev/shm")  # noqa: S108
+_SHM = pathlib.Path("/dev/shm")
 
 
 def _shm_file(world: World, result: JobResult) -> str:
@@ -82,7 +82,7 @@ def _state_control(world: World) -> str:
     run = subprocess.run(
         [sys.executable, "-c", source], cwd=world.drop, capture_output=True, text=True, check=True
     )
-    for folder in (pathlib.Path("/tmp"), _SHM, pathlib.Path("/var/tmp")):  # noqa: S108
+    for folder in (pathlib.Path("/tmp"), _SHM, pathlib.Path("/var/tmp")):
         (folder / "stolen").unlink(missing_ok=True)
     return "" if run.stdout.strip() == "[]" else f"the next program found {run.stdout.strip()}"
 
@@ -106,9 +106,11 @@ ATTACKS = [
         "import os\n"
         "def run(w):\n"
         "    held = [os.memfd_create(str(n)) for n in range(40)]\n"
-        "    return sum(os.write(f, b'x' * 25_000_000) for f in held)",
+        "    return sum(os.write(f, b'x' * w['size']) for f in held)",
         claims,
-        limits=Limits(wall_s=10.0, memory=512 * MIB),
+        limits=Limits(wall_s=10.0, memory=256 * MIB),
+        options={"size": 25_000_000},
+        control_options={"size": 7_000_000},
     ),
     Attack(
         "surviving descriptors",

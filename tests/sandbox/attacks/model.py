@@ -38,7 +38,7 @@ class Attack:
     source: str
     oracle: Oracle
     language: str = "python"
-    limits: Limits = Limits(wall_s=8.0, memory=512 * MIB)
+    limits: Limits = attrs.field(factory=lambda: Limits(wall_s=8.0, memory=512 * MIB))
     forks: bool = False
     open_at: dict[str, str] = attrs.field(factory=dict)
     control: str | Callable[[World], str] = "run"

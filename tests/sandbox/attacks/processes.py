@@ -59,10 +59,14 @@ def _many(world: World, result: JobResult) -> str:
 def _much_memory(world: World, result: JobResult) -> str:
     if result.ok:
         return f"all of it was allocated: {result.value}"
-    return f"peak {result.peak_memory / GIB:.1f} GiB" if result.peak_memory > 0.75 * GIB else ""
+    return f"peak {result.peak_memory / GIB:.1f} GiB" if result.peak_memory > 0.5 * GIB else ""
 
 
-_NAME = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\ndef mark(w): libc.prctl(15, w['mark'].encode())\n"
+_NAME = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+def mark(w): libc.prctl(15, w['mark'].encode())
+"""
 
 _PARENTS = """
 import os
@@ -259,19 +263,22 @@ ATTACKS = [
     ),
     Attack(
         "allocate 3 GiB",
-        "def run(w):\n    held = bytearray(w['size'])\n    held[::4096] = b'x' * len(held[::4096])\n    return len(held)",
+        "def run(w):\n"
+        "    held = bytearray(w['size'])\n"
+        "    held[::4096] = b'x' * len(held[::4096])\n"
+        "    return len(held)",
         _much_memory,
-        limits=Limits(wall_s=20.0, memory=512 * MIB),
+        limits=Limits(wall_s=20.0, memory=256 * MIB),
         options={"size": 3 * GIB},
-        control_options={"size": 600 * MIB},
+        control_options={"size": 300 * MIB},
     ),
     Attack(
         "six processes of 900 MB",
         _SIX,
         _much_memory,
         forks=True,
-        limits=Limits(wall_s=20.0, memory=512 * MIB, processes=32),
+        limits=Limits(wall_s=20.0, memory=256 * MIB, processes=32),
         options={"size": 900_000_000},
-        control_options={"size": 105_000_000},
+        control_options={"size": 50_000_000},
     ),
 ]

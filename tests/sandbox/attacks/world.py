@@ -106,6 +106,13 @@ class World:
         self.address = int(self.victim.stdout.readline())
         self.affinity = os.sched_getaffinity(self.victim.pid)
 
+    def _end_victim(self) -> None:
+        self.victim.kill()
+        self.victim.wait()
+        for pipe in (self.victim.stdin, self.victim.stdout):
+            assert pipe is not None
+            pipe.close()
+
     # -- using ---------------------------------------------------------------------------------------
 
     def facts(self) -> dict[str, Any]:
@@ -141,6 +148,7 @@ class World:
             if path not in {self.key.parent, self.canary}:
                 path.unlink()
         if self.victim.poll() is not None:
+            self._end_victim()
             self._start_victim()
         os.sched_setaffinity(self.victim.pid, self.affinity)
 
@@ -169,11 +177,7 @@ class World:
         """Take it all down."""
         self.kill_survivors()
         self._open.close()
-        self.victim.kill()
-        self.victim.wait()
-        for pipe in (self.victim.stdin, self.victim.stdout):
-            assert pipe is not None
-            pipe.close()
+        self._end_victim()
         shutil.rmtree(self.root, ignore_errors=True)
 
     def __enter__(self) -> Self:

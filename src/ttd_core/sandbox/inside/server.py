@@ -23,7 +23,7 @@ import sys
 import time
 from typing import Any
 
-from ttd_core.sandbox.inside import confine, kernel, python_job, seccomp, watch, wire
+from ttd_core.sandbox.inside import confine, folders, kernel, python_job, seccomp, watch, wire
 
 PACKET = 1 << 18
 _SOURCE = "main"
@@ -231,7 +231,7 @@ class Server:
         if self.layers.mounts:
             kernel.umount(scratch, kernel.MNT_DETACH)
             return True
-        return watch.empty_folder(scratch)
+        return folders.empty(scratch)
 
     @staticmethod
     def _open_binary(scratch: str) -> int | None:

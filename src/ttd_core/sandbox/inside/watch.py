@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import time
 from typing import Any, NamedTuple
+
+from ttd_core.sandbox.inside import folders
 
 _PAGE = os.sysconf("SC_PAGESIZE")
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -70,38 +71,6 @@ def tree_usage(roots: list[int], deep: bool) -> Usage:
     return Usage(memory, cpu, threads)
 
 
-def folder_bytes(path: str) -> int:
-    """Bytes that files beneath a folder occupy, 4 KiB for each entry itself."""
-    total = 0
-    waiting = [path]
-    while waiting:
-        try:
-            with os.scandir(waiting.pop()) as entries:
-                for entry in entries:
-                    total += 4096
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    else:
-                        total += entry.stat(follow_symlinks=False).st_blocks * 512
-        except OSError:
-            continue
-    return total
-
-
-def empty_folder(path: str) -> bool:
-    """Remove all that lies in a folder.
-
-    :return: whether it is empty now.
-    """
-    for name in os.listdir(path):
-        below = os.path.join(path, name)
-        if os.path.isdir(below) and not os.path.islink(below):
-            shutil.rmtree(below, ignore_errors=True)
-        else:
-            os.unlink(below)
-    return not os.listdir(path)
-
-
 class Watch:
     """Waits for a job's first process to end, or for a limit, whichever is first.
 
@@ -138,7 +107,7 @@ class Watch:
             return "processes"
         if self.scratch and now > self.disk_due:
             self.disk_due = now + _DISK_INTERVAL_S
-            if folder_bytes(self.scratch) > self.limits["scratch"]:
+            if folders.used_bytes(self.scratch) > self.limits["scratch"]:
                 return "scratch"
         return ""
 

@@ -1,0 +1,402 @@
+"""The executor of this machine: its servers, what it leaves behind, what a job may reach."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import gc
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from ttd_core.config import RunConfig, SandboxConfig
+from ttd_core.errors import SandboxUnavailableError
+from ttd_core.sandbox import connection, launch, local
+from ttd_core.sandbox.base import GIB, MIB, Access, CompileJob, Level, Limits, ProgramJob, PythonJob
+from ttd_core.sandbox.local import LocalExecutor
+from ttd_core.sandbox.means import Means
+from ttd_core.sandbox.probe import probe
+from ttd_core.types import Status
+
+ONE = PythonJob("def run(): return 1", "run")
+SLEEP = PythonJob("import time\ndef run(): time.sleep(2.0); return 7", "run", limits=Limits(wall_s=30.0))
+
+
+def servers() -> list[int]:
+    """Outermost processes of the fork servers that this process has started."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and b"supervisor.main" in (entry / "cmdline").read_bytes():
+                fields = (entry / "stat").read_text().rpartition(") ")[2].split()
+                if int(fields[1]) == os.getpid() and fields[0] != "Z":
+                    found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def called(means: Means) -> str:
+    return means.level.value + ("-by-hand" if means.by_hand else "")
+
+
+@pytest.fixture(params=["strong", "strong-by-hand", "standard"])
+def means(request: pytest.FixtureRequest) -> Means:
+    for found in probe().means:
+        if called(found) == request.param:
+            return found
+    pytest.skip(f"{request.param} cannot be formed here: {probe().missing}")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[launch.Launched]]:
+    """Every server started during the test."""
+    made: list[launch.Launched] = []
+    start = launch.start
+
+    def count(*arguments, **named) -> launch.Launched:
+        made.append(start(*arguments, **named))
+        return made[-1]
+
+    monkeypatch.setattr(launch, "start", count)
+    return made
+
+
+# -- every way to form a level -----------------------------------------------------------------------------
+
+
+def test_jobs_of_all_kinds_run_in_every_way_that_can_be_formed(means: Means) -> None:
+    with LocalExecutor(1, exactly=means) as executor:
+        assert executor.level is means.level
+        scratch = Limits(wall_s=10.0, scratch=MIB)
+        job = PythonJob(
+            "import os, scipy.linalg\n"
+            "def run():\n    open('x', 'w').write('1')\n    return os.listdir('.'), len(os.environ)",
+            "run",
+            limits=scratch,
+        )
+        for _ in range(2):
+            result = executor.run(job)
+            assert result.ok, result.message
+            assert result.value[0] == ["x"]
+            assert result.level is means.level
+        built = executor.run(CompileJob('#include <cstdio>\nint main() { puts("hello"); abort(); }'))
+        assert built.status is Status.SYNTAX_ERROR
+        built = executor.run(CompileJob('#include <cstdio>\nint main() { puts("hello"); }'))
+        assert built.ok, built.message
+        assert built.artifact is not None
+        assert executor.run(ProgramJob(built.artifact)).stdout == b"hello\n"
+
+
+def test_nothing_of_the_environment_but_an_allow_list(means: Means, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_SECRET", "x")
+    with LocalExecutor(1, exactly=means) as executor:
+        names = executor.run(PythonJob("import os\ndef run(): return sorted(os.environ)", "run")).value
+    threads = {name for name in names if name.endswith("_NUM_THREADS")}
+    # the last two are set by the interpreter and by threadpoolctl, inside
+    known = {
+        "HOME",
+        "LANG",
+        "MPLBACKEND",
+        "PATH",
+        "PYTHONDONTWRITEBYTECODE",
+        "LC_CTYPE",
+        "KMP_DUPLICATE_LIB_OK",
+    }
+    assert set(names) - threads <= known
+
+
+def test_a_job_executes_what_it_was_given_and_nothing_else(means: Means) -> None:
+    source = (
+        "import subprocess\n"
+        "def run(path):\n"
+        "    return subprocess.run([path, 'word'], capture_output=True, text=True).stdout"
+    )
+    echo = Access(executables=("/bin/echo",))
+    with LocalExecutor(1, exactly=means) as executor:
+        allowed = executor.run(PythonJob(source, "run", args=["/bin/echo"], access=echo))
+        assert allowed.ok, allowed.message
+        assert allowed.value == "word\n"
+        assert (
+            executor.run(PythonJob(source, "run", args=["/bin/ls"], access=echo)).status is Status.FORBIDDEN
+        )
+        assert executor.run(PythonJob(source, "run", args=["/bin/echo"])).status is Status.FORBIDDEN
+
+
+def test_a_job_reads_and_opens_what_it_was_given_and_nothing_else(means: Means) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        for name in ("given", "beside"):
+            path = pathlib.Path(folder, name)
+            path.write_text(name)
+            path.chmod(0o644)
+        given = Access(readable=(f"{folder}/given",), devices=("/dev/tty",))
+        source = "def run(path): return open(path).read()"
+        write = "def run(path): open(path, 'w')"
+        with LocalExecutor(1, exactly=means) as executor:
+            read = executor.run(PythonJob(source, "run", args=[f"{folder}/given"], access=given))
+            assert read.value == "given", read.message
+            for program, path in ((source, "beside"), (write, "given")):
+                assert not executor.run(PythonJob(program, "run", args=[f"{folder}/{path}"], access=given)).ok
+
+
+def test_a_job_that_may_start_processes_is_bounded_as_a_whole(means: Means) -> None:
+    access = Access(executables=("/bin/true",))
+    memory = (
+        "import os, time\n"
+        "def run():\n"
+        "    for _ in range(4):\n"
+        "        if os.fork() == 0:\n"
+        "            held = bytearray(90 << 20)\n"
+        "            held[::4096] = b'x' * len(held[::4096])\n"
+        "            time.sleep(20)\n"
+        "    time.sleep(20)"
+    )
+    processes = (
+        "import os, time\n"
+        "def run():\n"
+        "    for _ in range(30):\n"
+        "        if os.fork() == 0: time.sleep(20)\n"
+        "    time.sleep(20)"
+    )
+    limits = Limits(wall_s=15.0, memory=300 * MIB, processes=8)
+    with LocalExecutor(1, exactly=means) as executor:
+        result = executor.run(PythonJob(memory, "run", access=access, limits=limits))
+        assert result.status is Status.MEMORY, result.message
+        assert result.wall_s < 10
+        result = executor.run(PythonJob(processes, "run", access=access, limits=limits))
+        # the kernel refuses the ninth (a crash), or the watcher counts too many
+        assert result.status in {Status.FORBIDDEN, Status.CRASH, Status.MEMORY}, result.message
+        assert executor.run(ONE).value == 1
+
+
+# -- servers -----------------------------------------------------------------------------------------------
+
+
+def test_servers_stay_warm_by_what_they_have_imported(started: list[launch.Launched]) -> None:
+    with LocalExecutor(1, preload=()) as executor:
+        before = len(started)
+        other = PythonJob(
+            "import sys\ndef run(): return 'json.tool' in sys.modules", "run", preload=("json.tool",)
+        )
+        for _ in range(3):
+            assert executor.run(ONE).value == 1
+            assert executor.run(other).value is True
+        assert len(started) - before == 2
+
+
+def test_a_server_is_replaced_after_enough_jobs(started: list[launch.Launched]) -> None:
+    with LocalExecutor(1, preload=(), recycle_jobs=3) as executor:
+        before = len(started)
+        for _ in range(9):
+            assert executor.run(ONE).ok
+        assert len(started) - before == 3
+
+
+def test_a_server_that_grew_is_replaced(
+    started: list[launch.Launched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = connection.Connection.receive
+
+    def grown(self: connection.Connection):
+        report = receive(self)
+        self.resident += 100 * MIB
+        return report
+
+    monkeypatch.setattr(connection.Connection, "receive", grown)
+    with LocalExecutor(1, preload=()) as executor:
+        before = len(started)
+        for _ in range(3):
+            assert executor.run(ONE).ok
+        assert len(started) - before == 3
+
+
+def test_a_server_killed_in_the_middle_of_a_job_costs_a_retry_not_a_result(means: Means) -> None:
+    with LocalExecutor(1, exactly=means, preload=()) as executor:
+        assert executor.run(ONE).ok
+        future = executor.submit(SLEEP)
+        time.sleep(0.5)
+        (server,) = servers()
+        os.kill(server, signal.SIGKILL)
+        if means.level is Level.STANDARD:  # the supervisor is gone: the fork server is what answers
+            os.killpg(server, signal.SIGKILL)
+        result = future.result(timeout=30)
+        assert result.status is Status.OK, result.message
+        assert result.value == 7
+        assert result.retries == 1
+        assert executor.run(ONE).ok
+
+
+def test_a_server_lost_again_is_told_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(self: connection.Connection):
+        raise connection.ServerLost("the fork server ended: out of luck")
+
+    with LocalExecutor(1, preload=()) as executor:
+        monkeypatch.setattr(connection.Connection, "receive", lost)
+        result = executor.run(ONE)
+        assert result.status is Status.INFRASTRUCTURE
+        assert result.message == "the fork server ended: out of luck"
+        assert result.retries == 1
+        monkeypatch.undo()
+        assert executor.run(ONE).ok
+
+
+def test_a_server_that_never_reports_ends_with_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck = PythonJob(
+        "import time\ndef run(): time.sleep(60)", "run", limits=Limits(wall_s=0.5, memory=100 * MIB)
+    )
+    with LocalExecutor(1, preload=()) as executor:
+        assert executor.run(ONE).ok
+        (outer,) = servers()
+        tree = _below(outer)
+        future = executor.submit(stuck)
+        time.sleep(0.2)
+        for pid in tree:
+            os.kill(pid, signal.SIGSTOP)
+        result = future.result(timeout=20)
+        assert result.status is Status.TIMEOUT
+        time.sleep(0.2)
+        assert not [pid for pid in tree if _lives(pid)]
+        assert executor.run(ONE).ok
+
+
+def _below(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += _below(int(child))
+    return found
+
+
+def test_a_module_to_preload_that_is_missing_is_named() -> None:
+    with LocalExecutor(1) as executor:
+        with pytest.raises(SandboxUnavailableError, match="cannot preload nosuchmodule"):
+            executor.run(PythonJob("def run(): pass", "run", preload=("nosuchmodule",)))
+        assert executor.run(ONE).ok, "the next job is not harmed"
+
+
+# -- what is left behind -----------------------------------------------------------------------------------
+
+
+def _traces() -> dict[str, set[str]]:
+    """Descriptors, files, control groups that exist now."""
+    groups = pathlib.Path("/sys/fs/cgroup").glob(f"**/ttd-{os.getpid()}-*")
+    folder = pathlib.Path(tempfile.gettempdir())
+    return {
+        "descriptors": set(os.listdir("/proc/self/fd")),
+        "files": {path.name for path in folder.glob("ttd-*")},
+        "groups": {str(path) for path in groups},
+        "servers": {str(pid) for pid in servers()},
+    }
+
+
+def test_closing_leaves_no_process_descriptor_file_or_group(means: Means) -> None:
+    probe()
+    gc.collect()
+    before = _traces()
+    with LocalExecutor(2, exactly=means) as executor:
+        scratch = Limits(wall_s=10.0, scratch=MIB)
+        write = PythonJob("def run(): open('x', 'w').write('1')", "run", limits=scratch)
+        futures = [executor.submit(job) for job in (ONE, write, ONE, write)]
+        assert all(future.result().ok for future in futures)
+        assert executor.run(CompileJob("int main() {}")).ok
+        sleeping = [executor.submit(SLEEP) for _ in range(3)]
+        time.sleep(0.3)
+    concurrent.futures.wait(sleeping, timeout=1)
+    assert all(future.cancelled() for future in sleeping)
+    gc.collect()
+    assert _traces() == before
+
+
+def test_a_trusted_process_that_is_killed_takes_its_jobs_with_it(
+    means: Means, tmp_path: pathlib.Path
+) -> None:
+    script = tmp_path / "trusted.py"
+    script.write_text(
+        "import sys\n"
+        "from ttd_core.sandbox.base import *\n"
+        "from ttd_core.sandbox.local import LocalExecutor\n"
+        "from ttd_core.sandbox.means import Means\n"
+        f"executor = LocalExecutor(1, exactly=Means(Level({means.level.value!r}), {means.bubblewrap!r}, "
+        f"{means.by_hand!r}, {means.landlock}, {means.seccomp!r}))\n"
+        "job = PythonJob('import time\\ndef run():\\n    print(1)\\n    time.sleep(60)', 'run')\n"
+        "executor.submit(job, lambda piece: print('started', flush=True)).result()\n"
+    )
+    trusted = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE)
+    assert trusted.stdout is not None
+    with trusted.stdout:
+        assert trusted.stdout.readline() == b"started\n"
+    tree = _below(trusted.pid)
+    assert len(tree) > 2
+    trusted.kill()
+    trusted.wait()
+    deadline = time.monotonic() + 3
+    alive = tree
+    while alive and time.monotonic() < deadline:
+        time.sleep(0.05)
+        alive = [pid for pid in tree if _lives(pid)]
+    assert not alive
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("nasty", ["deep", "closed"])
+def test_scratch_on_disk_is_removed_whatever_is_in_it(nasty: str) -> None:
+    sources = {
+        "deep": "for _ in range(3000):\n        os.mkdir('d'); os.chdir('d')",
+        "closed": "os.mkdir('d'); open('d/f', 'w'); os.mkdir('e', 0)",
+    }
+    source = f"import os\ndef run():\n    {sources[nasty]}\n    return 1"
+    before = _traces()
+    with LocalExecutor(1, exactly=Level.STANDARD, preload=()) as executor:
+        limits = Limits(wall_s=10.0, scratch=64 * MIB)
+        for _ in range(2):
+            result = executor.run(PythonJob(source, "run", limits=limits))
+            # what cannot be measured counts as too much
+            assert result.status in {Status.OK, Status.OUTPUT_LIMIT}, result.message
+        look = PythonJob("import os\ndef run(): return os.listdir('.')", "run", limits=limits)
+        assert executor.run(look).value == []
+    gc.collect()
+    assert _traces()["files"] == before["files"]
+
+
+# -- choices -----------------------------------------------------------------------------------------------
+
+
+def test_large_arrays_go_in_and_come_out() -> None:
+    array = np.random.default_rng(0).random((300, 20_125))
+    limits = Limits(wall_s=60.0, memory=GIB, result=64 * MIB)
+    with LocalExecutor(1) as executor:
+        result = executor.run(PythonJob("def run(x): return x.T", "run", args=[array], limits=limits))
+    assert result.ok, result.message
+    np.testing.assert_array_equal(result.value, array.T)
+
+
+def test_a_run_config_opens_it_at_the_least_level_asked_for() -> None:
+    with local.open_local(RunConfig(sandbox=SandboxConfig(workers=1, level="standard"))) as executor:
+        assert executor.workers == 1
+        assert executor.level is probe().level
+
+
+def test_numeric_threads_follow_the_job_s_processors() -> None:
+    (library,) = pathlib.Path(np.__file__).parents[1].glob("numpy.libs/libscipy_openblas64_*")
+    source = (
+        f"import ctypes\ndef run(): return ctypes.CDLL({str(library)!r}).scipy_openblas_get_num_threads64_()"
+    )
+    with LocalExecutor(1) as executor:
+        for cpus in (1, 2):
+            result = executor.run(PythonJob(source, "run", limits=Limits(wall_s=10.0, cpus=cpus)))
+            assert result.value == cpus, result.message
