@@ -23,7 +23,7 @@ $(VENV)/.run: $(BIN)/python pyproject.toml constraints.txt plugins/ttd_math/pypr
 	touch $@
 
 $(VENV)/.dev: $(BIN)/python $(MANIFESTS)
-	$(INSTALL) -e '.[dev,testing,report]' $(foreach p,$(PLUGINS),-e plugins/ttd_$(p))
+	$(INSTALL) -e '.[dev,docs,ray,report,testing]' $(foreach p,$(PLUGINS),-e plugins/ttd_$(p))
 	touch $@ $(VENV)/.run
 
 # Bubblewrap makes the strongest sandbox; without it the sandbox forms its namespaces by hand.
@@ -52,6 +52,9 @@ test: system $(VENV)/.dev check  ## the tests that take seconds, after ruff and 
 
 test-all: system $(VENV)/.dev  ## the rest: slow tests, Ray, and comparisons with other packages
 	$(BIN)/pytest -m "slow or peer or ray"
+
+docs: $(VENV)/.dev  ## build the site into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 wheels: $(VENV)/.dev  ## build the five wheels into dist/
 	rm -rf dist
