@@ -19,7 +19,7 @@ COMMANDS = {
     "watch": Lazy("ttd_core.cli.watch:watch", "Watch a run from another terminal."),
     "report": Lazy("ttd_core.cli.report:report", "Write what runs came to as one HTML file."),
     "compare": Lazy(
-        "ttd_core.cli.compare:compare", "Compare runs; those that differ only in their seed count as one."
+        "ttd_core.cli.compare:compare", "Compare runs; seeds count as one."
     ),
     "eval": Lazy("ttd_core.cli.evaluate:evaluate", "Judge a program or a construction from a file."),
     "certify": Lazy("ttd_core.cli.certify:certify", "Prove a construction's score in exact arithmetic."),

@@ -23,7 +23,7 @@ from ttd_core.report.pooling import arms, by_problem
 def compare(
     run_names: tuple[str, ...], output: pathlib.Path | None, runs_dir: pathlib.Path, as_json: bool
 ) -> None:
-    """Compare runs; those that differ only in their seed count as one.
+    """Compare runs; seeds count as one.
 
     Prints a table; with --output, also writes a page with the runs' curves side by side.
 
