@@ -18,9 +18,7 @@ COMMANDS = {
     "best": Lazy("ttd_core.cli.best:best", "Show a run's best states; evaluate them again on request."),
     "watch": Lazy("ttd_core.cli.watch:watch", "Watch a run from another terminal."),
     "report": Lazy("ttd_core.cli.report:report", "Write what runs came to as one HTML file."),
-    "compare": Lazy(
-        "ttd_core.cli.compare:compare", "Compare runs; seeds count as one."
-    ),
+    "compare": Lazy("ttd_core.cli.compare:compare", "Compare runs; seeds count as one."),
     "eval": Lazy("ttd_core.cli.evaluate:evaluate", "Judge a program or a construction from a file."),
     "certify": Lazy("ttd_core.cli.certify:certify", "Prove a construction's score in exact arithmetic."),
     "new-problem": Lazy("ttd_core.cli.new_problem:new_problem", "Begin a problem of your own."),
