@@ -319,7 +319,7 @@ int main(int argc, char** argv) {
     }
     for (int x = 1; x <= G; x++)
         for (int y = 1; y <= G; y++) sums[x][y] += sums[x - 1][y] + sums[x][y - 1] - sums[x - 1][y - 1];
-    double hot = argc > 1 ? atof(argv[1]) : 60, cold = argc > 2 ? atof(argv[2]) : 2;
+    double hot = argc > 1 ? atof(argv[1]) : 20, cold = argc > 2 ? atof(argv[2]) : 0.2;
     first_rectangle();
     best = cur;
     anneal(seconds(), LIMIT, hot, cold);

@@ -343,7 +343,7 @@ int main(int argc, char** argv) {
         if (scanf("%lld", &each) != 1) return 1;
     for (auto& each : C)
         if (scanf("%lld", &each) != 1) return 1;
-    double hot = argc > 1 ? atof(argv[1]) : 0.003, cold = argc > 2 ? atof(argv[2]) : 0.0001;
+    double hot = argc > 1 ? atof(argv[1]) : 0.03, cold = argc > 2 ? atof(argv[2]) : 0.0001;
     int width = argc > 3 ? atoi(argv[3]) : 12;
     for (auto& each : zobrist) each = (uint64_t(rnd()) << 32) | rnd();
     // one start for each kind that could carry the upper levels, and one for all kinds together
