@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+import warnings
 
 import anndata
 import numpy as np
@@ -21,9 +22,7 @@ from ttd_bio.split import split_molecules
 from ttd_bio.testing import simulated_counts
 from ttd_core.errors import UsageError
 
-some_counts = arrays(np.int32, (14, 12), elements=st.integers(0, 40)).map(
-    lambda a: make_counts(a + np.eye(14, 12, dtype=int))
-)
+some_counts = arrays(np.int32, (14, 12), elements=st.integers(0, 40)).map(lambda a: make_counts(a + 3))
 
 
 def defined_losses(prediction: np.ndarray, train: np.ndarray, test: np.ndarray) -> tuple[float, float]:
@@ -31,7 +30,10 @@ def defined_losses(prediction: np.ndarray, train: np.ndarray, test: np.ndarray) 
     logs = []
     for matrix in (test, prediction):
         data = anndata.AnnData(matrix.astype(np.float64))
-        scanpy.pp.normalize_total(data, target_sum=10_000)
+        with warnings.catch_warnings():
+            # An empty cell is one of the cases.
+            warnings.simplefilter("ignore")
+            scanpy.pp.normalize_total(data, target_sum=10_000)
         scanpy.pp.log1p(data)
         logs.append(data.X)
     scaled = prediction * test.sum() / train.sum()
