@@ -94,9 +94,12 @@ def certify(problem: Problem, state: State) -> Certificate:
     return problem.certificate(state)
 
 
-def write(certificate: Certificate, path: pathlib.Path) -> list[pathlib.Path]:
+def write(
+    certificate: Certificate, path: pathlib.Path, origin: Mapping[str, Any] | None = None
+) -> list[pathlib.Path]:
     """Write ``path`` and, beside it, each array as ``STEM.NAME.npy``.
 
+    :param origin: where the construction came from, JSON; kept beside the proof and no part of it.
     :return: every file written, the certificate first.
     :raises StorageError: when a file cannot be written.
     """
@@ -111,6 +114,8 @@ def write(certificate: Certificate, path: pathlib.Path) -> list[pathlib.Path]:
         "arrays": names,
         "check": f"ttd certify --check {path.name}",
     }
+    if origin is not None:
+        statement["origin"] = dict(origin)
     if set(arrays) != set(names):
         raise UsageError(f"{certificate.problem}: only arrays at the top level of a state can be certified")
     try:

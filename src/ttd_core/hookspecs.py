@@ -23,9 +23,7 @@ hookimpl = pluggy.HookimplMarker("ttd")
 
 
 @hookspec(firstresult=True)
-def ttd_render_prompt(
-    problem: Problem, state: State, history: Sequence[ScoredState]
-) -> list[Message] | None:
+def ttd_render_prompt(problem: Problem, state: State, history: Sequence[ScoredState]) -> list[Message] | None:
     """Render the chat messages that ask for a better solution than ``state``; once per group.
 
     :param problem: the problem of the run.

@@ -20,7 +20,8 @@ from ttd_core.sandbox.inside import wire
 from ttd_core.types import ALLOWED_DTYPES
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT
+INTEGERS = st.integers(-(2**64) + 1, 2**64 - 1)
+PLAIN = st.none() | st.booleans() | INTEGERS | st.floats(allow_nan=False, allow_infinity=False) | TEXT
 ARRAYS = st.sampled_from(sorted(ALLOWED_DTYPES)).flatmap(
     lambda name: npst.arrays(
         name,
@@ -125,6 +126,7 @@ def test_noise_is_never_a_frame(noise: bytes) -> None:
         (frame(b"1", arrays=[["float64", 3]]), "unknown form"),
         (frame(b"1", arrays=[["int8", [0]]] * 17), "more than 16 arrays"),
         (frame(b"1", arrays=[["float64", [1 << 20]]]), "at most 1048576"),
+        (frame(b"1", arrays=[["int8", [1 << 47, 1 << 47, 0]]]), "shape"),
         (frame(b"1") + b"x", "follow the end"),
         (frame(b"1") * 2, "follow the end"),
     ],
@@ -149,6 +151,8 @@ def test_what_is_not_a_frame_is_refused_before_it_is_read(data: bytes, told: str
         (frame(b'{"\\udfff": 1}'), "valid Unicode"),
         (frame(b"1 2"), "not JSON"),
         (frame(b"9" * 5000), "not JSON"),
+        (frame(b"9" * 4000), "more than 64 bits"),
+        (frame(b"-18446744073709551616"), "more than 64 bits"),
         (frame(b'{"$array": 0}'), "absent or already used"),
         (frame(b'{"$array": true}', [["int8", [1]]], b"x"), "absent or already used"),
         (frame(b'{"$array": 0, "b": 1}', [["int8", [1]]], b"x"), "absent or already used"),

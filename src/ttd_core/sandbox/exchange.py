@@ -93,7 +93,7 @@ class FrameReader:
         self._body = bytearray(header.body)
         yield memoryview(self._body)
         for dtype, shape in header.arrays:
-            array = np.empty(shape, dtype)
+            array = _room(shape, dtype)
             self._arrays.append(array)
             if array.size:
                 yield array.reshape(-1).view(np.uint8).data
@@ -133,6 +133,13 @@ class FrameReader:
             _check_content(array, index)
             array.setflags(write=False)
         return wire.decode(bytes(self._body), self._arrays)
+
+
+def _room(shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
+    try:
+        return np.empty(shape, dtype)
+    except ValueError:  # no bytes in all, and yet lengths beyond any address
+        raise wire.FrameError("an array's shape is not one that numpy can have") from None
 
 
 def _check_content(array: np.ndarray[Any, Any], index: int) -> None:

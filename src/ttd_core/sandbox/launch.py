@@ -52,7 +52,7 @@ def _view(shown: layout.Layout, access: Access) -> dict[str, list[Any]]:
     bind = [path for path in system if not os.path.islink(path)] + facts + own + more
     devices = [*layout.DEVICES, *access.devices]
     return {
-        "folders": [*_folders_above([*bind, *devices, layout.SCRATCH]), layout.SCRATCH],
+        "folders": [*_folders_above([*bind, *devices, layout.SCRATCH]), layout.SCRATCH, *layout.EMPTY],
         "links": [[path, os.readlink(path)] for path in system if os.path.islink(path)],
         "bind": bind,
         "devices": devices,
@@ -111,7 +111,8 @@ class Order:
 def _paths(means: Means, view: layout.Layout, access: Access, scratch: str) -> dict[str, list[str]]:
     """The Landlock rules, as paths."""
     return {
-        "devices": [*layout.DEVICES, *access.devices],
+        "devices": list(layout.DEVICES),
+        "drivers": list(access.devices),
         "listed": list(view.libraries),
         "readable": [*view.readable(covered=means.namespaces), *map(os.path.realpath, access.readable)],
         "writable": [os.path.dirname(layout.SCRATCH)] if means.namespaces else [scratch],

@@ -33,6 +33,8 @@ KERNEL_FACTS = (
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 #: Where a job's own folder appears when it is a tmpfs made for it.
 SCRATCH = "/scratch/job"
+#: Folders that libraries expect to find; empty, and closed to writing.
+EMPTY = ("/dev/shm", "/tmp")
 
 
 @attrs.frozen

@@ -29,7 +29,7 @@ if {dangerous}:
     if landlock.abi() < 6:
         sys.exit("no signal scope to try this in")
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    landlock.enforce(landlock.Ruleset(filesystem=False, network=False).descriptor)
+    landlock.enforce(landlock.ruleset([], filesystem=False, network=False))
 child = os.fork()
 if child == 0:
     os.setpgid(0, 0) if {own_group} else None

@@ -87,31 +87,42 @@ def become(uid: int | None, keep: int) -> None:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
     kernel.drop_capabilities(keep)
+    # its own entries in /proc belong to it again, after the server's that are closed to everyone
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
 
 
-def ruleset(kind: str, paths: dict[str, list[str]]) -> landlock.Ruleset:
-    """The Landlock rules of one kind of job.
+def rules(kind: str, paths: dict[str, list[str]]) -> list[bytes]:
+    """The Landlock rules of one kind of job, made once by the server.
 
     :param paths: ``listed`` folders whose names may be read, ``readable`` trees, ``writable`` ones,
-        ``devices``, ``system`` folders, ``loaders`` that a program needs to start, ``tools`` that a
-        compile job may execute, ``executable`` ones that a Python job may.
+        ``devices``, ``drivers`` (devices that may be controlled too), ``system`` folders, ``loaders`` that a
+        program needs to start, ``tools`` that a compile job may execute, ``executable`` ones that a Python
+        job may.
     """
-    rules = landlock.Ruleset()
-    rules.allow_all(paths["devices"], landlock.READ_FILE | landlock.WRITE_FILE)
-    rules.allow_all(paths["writable"], landlock.WORK)
+    device = landlock.READ_FILE | landlock.WRITE_FILE
+    execute = landlock.READ | landlock.EXECUTE
+    allowed = [("devices", device), ("writable", landlock.WORK)]
     if kind == "python":
-        rules.allow_all(paths["listed"], landlock.READ_DIR)
-        rules.allow_all(paths["readable"], landlock.READ)
+        allowed += [("listed", landlock.READ_DIR), ("readable", landlock.READ)]
+        allowed += [("drivers", device | landlock.IOCTL_DEV), ("executable", execute)]
         if paths["executable"]:
-            rules.allow_all([*paths["executable"], *paths["loaders"]], landlock.READ | landlock.EXECUTE)
+            allowed.append(("loaders", execute))
     else:
-        rules.allow_all(paths["system"], landlock.READ)
-        rules.allow_all(paths["loaders"], landlock.READ | landlock.EXECUTE)
+        allowed += [("system", landlock.READ), ("loaders", execute)]
     if kind == "compile":
-        rules.allow_all(paths["tools"], landlock.READ | landlock.EXECUTE)
-    return rules
+        allowed.append(("tools", execute))
+    made = (landlock.rule(path, rights) for name, rights in allowed for path in paths[name])
+    return [rule for rule in made if rule is not None]
+
+
+def own_rules(shared: list[bytes]) -> int:
+    """The ruleset of one job: what its kind shares, and what /proc says about itself. Made in its process.
+
+    :return: its descriptor.
+    """
+    itself = landlock.rule("/proc/self", landlock.READ)
+    return landlock.ruleset([*shared, itself] if itself else shared)
 
 
 def enforce(layers: Layers, profile: str, rules: int, program: int = -1, drivers: bool = False) -> None:

@@ -5,6 +5,7 @@ Rights that the running kernel does not know are left out, so the same rules wor
 
 from __future__ import annotations
 
+import functools
 import os
 import struct
 from collections.abc import Iterable
@@ -48,6 +49,7 @@ _TCP_BIND_AND_CONNECT = 3
 _SCOPE_ABSTRACT_SOCKET_AND_SIGNAL = 3
 
 
+@functools.cache
 def abi() -> int:
     """The kernel's Landlock version; 0 where it is absent or switched off."""
     try:
@@ -56,46 +58,46 @@ def abi() -> int:
         return 0
 
 
-class Ruleset:
-    """Rules being collected, for :func:`enforce`.
+def _handled(version: int) -> int:
+    return _FILESYSTEM_BY_ABI[min(version, 5)] if version else 0
 
+
+def rule(path: str, rights: int) -> bytes | None:
+    """A rule that allows ``rights`` on ``path`` and all beneath it, for :func:`ruleset`.
+
+    Holds a descriptor of the path open; ``None`` for a path that does not exist, which needs no rule.
+    """
+    try:
+        target = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if not os.path.isdir(path):
+        rights &= _FILE_RIGHTS
+    return struct.pack("=Qi", rights & _handled(abi()), target)
+
+
+def ruleset(
+    rules: Iterable[bytes], *, filesystem: bool = True, scoped: bool = True, network: bool = True
+) -> int:
+    """A ruleset for :func:`enforce`.
+
+    :param rules: what of the file system is allowed.
     :param filesystem: whether paths are restricted (all of them but those allowed).
     :param scoped: whether signals and abstract sockets are kept inside (ABI 6).
     :param network: whether TCP bind and connect are refused (ABI 4).
+    :return: its descriptor.
     :raises OSError: when the kernel has no Landlock.
     """
-
-    def __init__(self, *, filesystem: bool = True, scoped: bool = True, network: bool = True) -> None:
-        version = abi()
-        self._handled = _FILESYSTEM_BY_ABI[min(version, 5)] if filesystem and version else 0
-        tcp = _TCP_BIND_AND_CONNECT if network and version >= 4 else 0
-        scopes = _SCOPE_ABSTRACT_SOCKET_AND_SIGNAL if scoped and version >= 6 else 0
-        attributes = struct.pack("=QQQ", self._handled, tcp, scopes)
-        size = 24 if version >= 6 else 16 if version >= 4 else 8
-        self.descriptor = kernel.raw(_CREATE_RULESET, attributes, size, 0)
-
-    def allow(self, path: str, rights: int) -> bool:
-        """Allow ``rights`` on ``path`` and all beneath it.
-
-        :return: whether the path exists; an absent one needs no rule.
-        """
-        try:
-            target = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            if not os.path.isdir(path):
-                rights &= _FILE_RIGHTS
-            attributes = struct.pack("=Qi", rights & self._handled, target)
-            kernel.raw(_ADD_RULE, self.descriptor, _RULE_PATH_BENEATH, attributes, 0)
-        finally:
-            os.close(target)
-        return True
-
-    def allow_all(self, paths: Iterable[str], rights: int) -> None:
-        """Allow ``rights`` on every path that exists."""
-        for path in paths:
-            self.allow(path, rights)
+    version = abi()
+    handled = _handled(version) if filesystem else 0
+    tcp = _TCP_BIND_AND_CONNECT if network and version >= 4 else 0
+    scopes = _SCOPE_ABSTRACT_SOCKET_AND_SIGNAL if scoped and version >= 6 else 0
+    attributes = struct.pack("=QQQ", handled, tcp, scopes)
+    size = 24 if version >= 6 else 16 if version >= 4 else 8
+    descriptor = kernel.raw(_CREATE_RULESET, attributes, size, 0)
+    for packed in rules:
+        kernel.raw(_ADD_RULE, descriptor, _RULE_PATH_BENEATH, packed, 0)
+    return descriptor
 
 
 def enforce(descriptor: int) -> None:

@@ -53,7 +53,7 @@ class Server:
         self.setup = setup
         self.layers = confine.Layers(**setup["layers"])
         self.threads: Any = None
-        self.rules: dict[str, int] = {}
+        self.rules: dict[str, list[bytes]] = {}
         if self.layers.own_pids:
             self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -122,7 +122,7 @@ class Server:
         started = time.monotonic()
         pid = os.fork()
         if pid == 0:
-            self._become_job(job, [*descriptors, self._rules(job["kind"]), report_trouble], scratch)
+            self._become_job(job, [*descriptors, report_trouble], scratch)
         for descriptor in (*descriptors, report_trouble):
             os.close(descriptor)
         deep = job["kind"] == "compile" or self.setup["processes"]
@@ -199,11 +199,10 @@ class Server:
             except ProcessLookupError:
                 return
 
-    def _rules(self, kind: str) -> int:
-        """Descriptor of the Landlock rules of a kind of job, made once: only their enforcing is per job."""
+    def _rules(self, kind: str) -> list[bytes]:
+        """The Landlock rules that all jobs of a kind share; their paths stay open here."""
         if kind not in self.rules:
-            made = confine.ruleset(kind, self.setup["paths"]).descriptor if self.layers.landlock else 0
-            self.rules[kind] = made
+            self.rules[kind] = confine.rules(kind, self.setup["paths"]) if self.layers.landlock else []
         return self.rules[kind]
 
     def _open_scratch(self, job: dict[str, Any]) -> str:
@@ -257,6 +256,8 @@ class Server:
         trouble = descriptors[-1]
         try:
             os.setsid()
+            shared = self._rules(job["kind"])
+            descriptors.insert(-1, confine.own_rules(shared) if self.layers.landlock else trouble)
             kept = self._arrange_descriptors(job["kind"], descriptors)
             trouble = kept[-1]
             self._confine(job, scratch)

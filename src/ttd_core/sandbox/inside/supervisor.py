@@ -70,10 +70,10 @@ def _stand_in_scope() -> None:
     :raises OSError: when a signal still passes outside.
     """
     kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
-    rules = landlock.Ruleset(filesystem=False, network=False)
+    rules = landlock.ruleset([], filesystem=False, network=False)
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    landlock.enforce(rules.descriptor)
-    os.close(rules.descriptor)
+    landlock.enforce(rules)
+    os.close(rules)
     try:
         os.kill(os.getppid(), 0)
     except PermissionError:

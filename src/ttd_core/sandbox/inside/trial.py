@@ -53,14 +53,13 @@ def _try_seccomp() -> None:
 
 def _try_landlock() -> None:
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    rules = landlock.Ruleset(scoped=False, network=False)
-    landlock.enforce(rules.descriptor)
+    landlock.enforce(landlock.ruleset([], scoped=False, network=False))
     _refused(lambda: os.listdir("/"), "listing / under an empty allow-list")
 
 
 def _try_scope() -> None:
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    landlock.enforce(landlock.Ruleset(filesystem=False, network=False).descriptor)
+    landlock.enforce(landlock.ruleset([], filesystem=False, network=False))
     _refused(lambda: os.kill(os.getppid(), 0), "a signal out of the scope")
 
 

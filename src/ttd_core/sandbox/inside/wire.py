@@ -32,6 +32,8 @@ MAX_DIMENSIONS = 8
 MAX_DEPTH = 32
 MAX_BODY = 16 << 20
 MAX_MESSAGE = 500
+#: Of an integer in JSON: what numpy's largest holds, so that no verifier overflows.
+MAX_BITS = 64
 
 ITEM_SIZES = {
     "bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8,
@@ -86,6 +88,8 @@ class _Packer:
 
     def pack(self, value: Any, path: tuple[str | int, ...] = ()) -> Any:
         if value is None or type(value) in _PLAIN:
+            if type(value) is int and value.bit_length() > MAX_BITS:
+                raise FrameError(f"{_where(path)} is an integer of more than {MAX_BITS} bits")
             if type(value) is float and not math.isfinite(value):
                 raise FrameError(f"{_where(path)} is {value}: only finite numbers can be returned")
             return value
@@ -253,6 +257,8 @@ class _Unpacker:
             return _text(value)
         if isinstance(value, float) and not math.isfinite(value):
             raise FrameError("JSON holds a number too large for a float")
+        if type(value) is int and value.bit_length() > MAX_BITS:
+            raise FrameError(f"JSON holds an integer of more than {MAX_BITS} bits")
         if isinstance(value, list):
             return [self.unpack(item, depth + 1) for item in value]
         if isinstance(value, dict):
