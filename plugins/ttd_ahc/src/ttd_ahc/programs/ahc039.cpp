@@ -16,7 +16,7 @@
 #include <vector>
 using namespace std;
 
-static const int G = 500, SEA = 100000, MAXLEN = 400000, MOST = 490;
+static const int G = 140, SEA = 100000, MAXLEN = 400000, MOST = 490;
 static double LIMIT = 1.87;
 
 static double seconds() {
@@ -319,7 +319,7 @@ int main(int argc, char** argv) {
     }
     for (int x = 1; x <= G; x++)
         for (int y = 1; y <= G; y++) sums[x][y] += sums[x - 1][y] + sums[x][y - 1] - sums[x - 1][y - 1];
-    double hot = argc > 1 ? atof(argv[1]) : 20, cold = argc > 2 ? atof(argv[2]) : 0.2;
+    double hot = argc > 1 ? atof(argv[1]) : 20, cold = argc > 2 ? atof(argv[2]) : 0.3;
     first_rectangle();
     best = cur;
     anneal(seconds(), LIMIT, hot, cold);
