@@ -1,6 +1,6 @@
 """Every program of `denoising` on a real data set: losses, score, seconds and peak memory.
 
-    python benchmarks/denoising.py [--dataset pancreas] [--programs magic,best] [--pictures DIR] [--sandbox LEVEL]
+    python benchmarks/denoising.py [--dataset pancreas] [--programs magic,best] [--pictures DIR]
 
 Each program runs in the sandbox, as a rollout does. Magic runs in both orders of normalisation and with both
 solvers. "no denoising" and "perfect" are the two ends of the scale; their Poisson losses say which results
