@@ -120,6 +120,7 @@ def test_a_state_of_another_split_or_with_forged_losses_is_refused(problem, simu
         {"mse": 0},
         {"poisson": 9.0},
         {"x": 1},
+        {"split": np.zeros(0)},
     ):
         data = dict(state.data)
         data.update(change)

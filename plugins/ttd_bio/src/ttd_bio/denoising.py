@@ -236,7 +236,8 @@ class Denoising(Problem):
         data = state.data
         if set(data) != {"split", "result", "pair", *_NUMBERS}:
             return "the state holds no measured result"
-        if data["split"] != self._known[2]:
+        # An array compared with a text gives an array.
+        if not isinstance(data["split"], str) or data["split"] != self._known[2]:
             return "the state's losses belong to another split"
         for name in _NUMBERS:
             value = data[name]
