@@ -124,11 +124,12 @@ class Autocorrelation(MathProblem):
             return None
         f = plain_vector(state.data["f"], "f", READ_AT_MOST)
         f = f * (2.0 * f.size / f.sum())
+        score = self.format_score(self.reward(state).score)
         values = np.concatenate([[0.0], autoconvolution(f)[0] / (2.0 * f.size), [0.0]])
         return svg.curves(
             [
                 svg.Panel(f"f, {f.size} steps", f, -0.25, 0.25, steps=True),
-                svg.Panel(f"f*f, largest {values.max():.10g}", values, -0.5, 0.5),
+                svg.Panel(f"f*f, {self.metric} {score}", values, -0.5, 0.5),
             ]
         )
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
-from ttd_core import parsing
+from ttd_core import certificate, parsing
 from ttd_core.errors import UsageError
 from ttd_core.problem import Examples, Options, Problem, option
 from ttd_core.types import State
@@ -83,11 +83,13 @@ class MathProblem(Problem):
         return Examples(good=heights, bad=[*spoiled, heights[0][:1], "heights"])
 
     def read_construction(self, path: pathlib.Path) -> State:
-        """Read a construction from ``.npy`` or JSON: bare values, or an object that names them.
+        """Read a construction from ``.npy`` or JSON: bare values, an object that names them, a certificate.
 
         :raises UsageError: when the file is not one, or says that it belongs to another problem.
         """
         value = parsing.read_data_file(path)
+        if isinstance(value, dict) and value.get("format") == certificate.FORMAT:
+            value = dict(certificate.read(path)[1].data) | {"problem": value.get("problem")}
         if isinstance(value, dict):
             if value.get("problem", self.name) != self.name:
                 raise UsageError(f"{path}: holds a construction of {value['problem']!r}, not of {self.name}")

@@ -1,0 +1,145 @@
+"""All five problems as a run sees them: registration, prompts, programs, start states, pictures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import xml.etree.ElementTree
+
+import numpy as np
+import pytest
+
+from ttd_core.errors import UsageError
+from ttd_core.parsing import parse_program
+from ttd_core.sandbox.local import LocalExecutor
+from ttd_core.types import Action, Reward, ScoredState, State
+from ttd_math.autocorrelation import FirstInequality, SecondInequality
+from ttd_math.base import MathProblem
+from ttd_math.circle_packing import CirclePacking26, CirclePacking32
+from ttd_math.erdos import Erdos
+
+CLASSES: list[type[MathProblem]] = [
+    Erdos,
+    FirstInequality,
+    SecondInequality,
+    CirclePacking26,
+    CirclePacking32,
+]
+#: What the short starting program of each problem reaches, with room for another solver version.
+REACHED = {"erdos": 0.383, "ac1": 1.54, "ac2": 0.83, "cp26": 2.55, "cp32": 2.85}
+BEST_PUBLISHED = {"erdos": 0.380876, "ac1": 1.50287, "ac2": 0.9610, "cp26": 2.635983, "cp32": 2.939572}
+
+
+@pytest.fixture(params=CLASSES, ids=lambda each: each.name)
+def kind(request) -> type[MathProblem]:
+    return request.param
+
+
+def test_each_is_registered_under_its_own_name(kind) -> None:
+    points = importlib.metadata.entry_points(group="ttd.problems")
+    (point,) = [point for point in points if point.name == kind.name]
+    assert point.load() is kind
+    assert point.dist is not None
+    assert point.dist.name == "ttd-math"
+
+
+def test_the_best_published_result_is_the_target(kind) -> None:
+    best = kind.best_baseline()
+    assert best is not None
+    assert kind().target == best.score == BEST_PUBLISHED[kind.name]
+    assert kind(kind.options_type(target=0.5)).target == 0.5
+
+
+@pytest.mark.parametrize("program", ["short", "strong"])
+def test_the_prompt_holds_what_a_model_needs(kind, program) -> None:
+    options = kind.options_type(start="program", program=program, timeout_s=77.0, memory_mb=512)
+    problem = kind(options)
+    (state,) = problem.seed_states(np.random.default_rng(0), 1)
+    scored = ScoredState(state, Reward(1.0, 1.25))
+    (message,) = problem.render_prompt(state, [scored])
+    text = message["content"]
+    assert state.code.strip() in text
+    assert f"`{kind.signature}`" in text
+    assert "77 s of wall time, 2 CPUs, 512 MiB" in text
+    assert f"Target: {problem.format_score(BEST_PUBLISHED[kind.name])}" in text
+    assert "1.25" in text
+    assert "$" not in text.replace(state.code.strip(), "")
+    for name in problem.inject(state):
+        assert f"`{name}" in text, f"the prompt does not tell of {name}"
+
+
+def test_a_small_model_can_take_the_short_prompt(kind) -> None:
+    problem = kind(kind.options_type(start="program"))
+    (state,) = problem.seed_states(np.random.default_rng(0), 1)
+    text = problem.render_prompt(state, [ScoredState(state, Reward(1.0, 1.0))])[0]["content"]
+    assert len(state.code) <= 1300
+    assert len(state.code.splitlines()) <= 45
+    assert len(text) <= 3200
+
+
+@pytest.mark.parametrize("program", ["short", "strong"])
+def test_the_starting_program_is_what_a_reply_must_be(kind, program) -> None:
+    source = kind(kind.options_type(program=program)).starting_program()
+    found = parse_program(f"```python\n{source}```", "python", kind.entry)
+    assert isinstance(found, Action)
+    assert found.code.strip() == source.strip()
+
+
+def test_the_short_program_reaches_a_decent_score_in_the_sandbox(kind) -> None:
+    problem = kind(kind.options_type(start="program", timeout_s=30.0, budget_s=3.0))
+    (seed,) = problem.seed_states(np.random.default_rng(0), 1)
+    with LocalExecutor(workers=1) as executor:
+        state = problem.transition(State(), Action(seed.code), executor.run)
+        assert isinstance(state, State), state
+        assert list(problem.check(state)) == []
+        first = problem.reward(state).score
+        assert problem.better(first, REACHED[kind.name]), first
+        # From its own result it goes on, with that result injected.
+        again = problem.transition(state, Action(seed.code), executor.run)
+    assert isinstance(again, State), again
+    assert list(problem.check(again)) == []
+
+
+def test_starting_states(kind) -> None:
+    rng = np.random.default_rng(0)
+    problem = kind(kind.options_type(start="program", program="strong"))
+    assert {state.code for state in problem.seed_states(rng, 3)} == {problem.starting_program()}
+    empty = kind().seed_states(rng, 3)
+    assert all(not state.code for state in empty)
+    if kind in (CirclePacking26, CirclePacking32):
+        assert all(not state.data for state in empty)
+    else:
+        assert all(list(kind().check(state)) == [] for state in empty)
+    with pytest.raises(UsageError, match="start must be 'empty' or 'program', not 'nowhere'"):
+        kind(kind.options_type(start="nowhere")).seed_states(rng, 1)
+
+
+def test_the_program_option_is_checked(kind) -> None:
+    with pytest.raises(ValueError, match="program"):
+        kind.options_type(program="clever")
+
+
+def test_a_state_is_drawn(kind) -> None:
+    problem = kind()
+    side = (np.arange(6) + 0.5) / 6
+    points = np.array([(x, y) for x in side for y in side])
+    data = {
+        "erdos": {"h": np.linspace(0, 1, 100)},
+        "ac1": {"f": np.sin(np.linspace(0, 3, 5000))},
+        "ac2": {"f": np.ones(1000)},
+        "cp26": {"centers": points[:26], "radii": np.full(26, 1 / 12)},
+        "cp32": {"centers": points[:32], "radii": np.full(32, 1 / 12)},
+    }[kind.name]
+    picture = problem.plot(State(data=data))
+    assert picture is not None
+    root = xml.etree.ElementTree.fromstring(picture)
+    shapes = [element.tag.rpartition("}")[2] for element in root.iter()]
+    score = problem.format_score(problem.reward(State(data=data)).score)
+    assert score in picture
+    assert "nan" not in picture
+    assert len(picture) < 60_000
+    if kind in (CirclePacking26, CirclePacking32):
+        assert shapes.count("circle") == problem.count
+    else:
+        assert shapes.count("polyline") == 2
+    assert problem.plot(State()) is None
+    assert picture == problem.plot(State(data=data))
