@@ -218,12 +218,14 @@ def test_a_server_that_grew_is_replaced(
         assert len(started) - before == 3
 
 
-def test_a_server_killed_in_the_middle_of_a_job_costs_a_retry_not_a_result(means: Means) -> None:
+def test_a_server_killed_in_the_middle_of_a_job_costs_a_retry_not_a_result(
+    means: Means, started: list[launch.Launched]
+) -> None:
     with LocalExecutor(1, exactly=means, preload=()) as executor:
         assert executor.run(ONE).ok
         future = executor.submit(SLEEP)
         time.sleep(0.5)
-        (server,) = servers()
+        server = started[-1].process.pid
         os.kill(server, signal.SIGKILL)
         if means.level is Level.STANDARD:  # the supervisor is gone: the fork server is what answers
             os.killpg(server, signal.SIGKILL)
@@ -248,14 +250,13 @@ def test_a_server_lost_again_is_told_as_ours(monkeypatch: pytest.MonkeyPatch) ->
         assert executor.run(ONE).ok
 
 
-def test_a_server_that_never_reports_ends_with_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_reports_ends_with_its_job(started: list[launch.Launched]) -> None:
     stuck = PythonJob(
         "import time\ndef run(): time.sleep(60)", "run", limits=Limits(wall_s=0.5, memory=100 * MIB)
     )
     with LocalExecutor(1, preload=()) as executor:
         assert executor.run(ONE).ok
-        (outer,) = servers()
-        tree = _below(outer)
+        tree = _below(started[-1].process.pid)
         future = executor.submit(stuck)
         time.sleep(0.2)
         for pid in tree:

@@ -6,6 +6,8 @@ its tail kept, and a clock of our own ends what the server fails to end.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import select
 import time
@@ -23,6 +25,8 @@ from ttd_core.sandbox.inside import wire
 GRACE_S = 1.0
 GRACE_PER_GIB_S = 0.5
 _CHUNK = 1 << 16
+#: Bytes of a pipe that carries large results.
+_LARGE = 1 << 20
 
 
 class DeadlineMissed(Exception):
@@ -230,6 +234,9 @@ class Exchange:
         if result is not None:
             self._readers[result] = self._read_frame if self.frame is not None else self._read_stdout
         control = self._connection.control.fileno()
+        if result is not None and self._limits.result > _LARGE:
+            with contextlib.suppress(OSError):  # the user's pipes together may not grow further
+                fcntl.fcntl(result, fcntl.F_SETPIPE_SZ, _LARGE)
         poller = select.poll()
         for descriptor in (*self._readers, control, cancel):
             poller.register(descriptor, select.POLLIN)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pathlib
 import socket
+import stat
 import subprocess
 import tempfile
+import time
 from typing import Any
 
 import attrs
@@ -27,6 +30,7 @@ from ttd_core.sandbox.inside import supervisor
 supervisor.main()
 """
 
+_STALE_S = 24 * 3600
 _CAPABILITIES_AS_ROOT = ("CAP_SETUID", "CAP_SETGID")
 
 
@@ -198,7 +202,7 @@ def start(means: Means, order: Order, id_base: int) -> Launched:
     view = layout.find()
     command = _bubblewrap(means, _view(view, order.access)) if means.bubblewrap else []
     with contextlib.ExitStack() as undo:
-        scratch = "" if means.namespaces else tempfile.mkdtemp(prefix="ttd-job-")
+        scratch = "" if means.namespaces else tempfile.mkdtemp(prefix=f"ttd-job-{os.getpid()}-")
         undo.callback(remove_folder, scratch)
         mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         undo.callback(mine.close)
@@ -228,6 +232,20 @@ def start(means: Means, order: Order, id_base: int) -> Launched:
                 os.close(entrance)
         undo.pop_all()
     return Launched(process, mine, log, scratch, group)
+
+
+def sweep() -> None:
+    """Remove folders and control groups that a killed process of ours left behind."""
+    cgroup.sweep()
+    for folder in pathlib.Path(tempfile.gettempdir()).glob("ttd-job-*-*"):
+        number = folder.name.split("-")[2]
+        with contextlib.suppress(OSError):  # another sweep was faster
+            found = folder.lstat()
+            ours = os.geteuid() in {0, found.st_uid} and stat.S_ISDIR(found.st_mode)
+            # a day, since the process may live in a container that shares this folder
+            old = time.time() - found.st_mtime > _STALE_S
+            if ours and old and number.isdigit() and not os.path.exists(f"/proc/{number}"):
+                remove_folder(str(folder))
 
 
 def remove_folder(path: str) -> None:

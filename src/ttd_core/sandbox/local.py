@@ -50,6 +50,7 @@ class LocalExecutor:
         recycle_jobs: int = _RECYCLE_JOBS,
     ) -> None:
         self._means = probe.choose(level, exactly)
+        launch.sweep()
         self._preload = tuple(preload)
         self._recycle_jobs = recycle_jobs
         self._lock = threading.Lock()

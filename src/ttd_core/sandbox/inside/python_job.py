@@ -25,7 +25,7 @@ HELPERS = "<helpers>"
 
 _FRAMES_SHOWN = 8
 _TRACEBACK_BYTES = 4000
-_DENIED = {errno.EPERM, errno.EACCES}
+_DENIED = {errno.EPERM, errno.EACCES, errno.EROFS}
 
 
 def _read_input(descriptor: int) -> dict[str, Any]:
