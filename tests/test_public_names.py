@@ -70,7 +70,7 @@ OPTIONS = {
     "watch": "RUN --json --once --runs-dir",
     "report": "RUN... --json --output --runs-dir -w",
     "compare": "RUN... --json --output --runs-dir -w",
-    "eval": "PROBLEM FILE --json --option --sandbox -o",
+    "eval": "PROBLEM FILE --json --option --picture --sandbox -o",
     "certify": "[PROBLEM] FILE --check --json --option --output -o -w",
     "new-problem": "NAME --json --minimal --to",
     "check-problem": "PROBLEM --json --option --sandbox -o",

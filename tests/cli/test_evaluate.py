@@ -77,3 +77,16 @@ def test_programs_run_in_the_sandbox(ttd, summing) -> None:
     assert result.exit_code == 1
     assert "sum: crash: ZeroDivisionError" in result.stdout
     assert "so far" in result.stdout
+
+
+def test_a_picture(ttd, install, problem_source) -> None:
+    drawing = "    def plot(self, state):\n        return '<svg/>' if state.data['numbers'][0] else None\n"
+    install("ttd-drawn", {"drawn": problem_source + drawing}, problems={"sum": "drawn:Sum"})
+    good, none, bad = (write(f"{n}.json", f"[{n}, 1.0, 0.75]") for n in ("1.0", "0", "2.0"))
+    assert ttd("eval", "sum", good, "--picture", "good.svg").exit_code == 0
+    assert pathlib.Path("good.svg").read_text() == "<svg/>"
+    result = ttd("eval", "sum", none, "--picture", "none.svg")
+    assert (result.exit_code, result.stderr) == (2, "error: problem sum has no picture of this state\n")
+    assert ttd("eval", "sum", bad, "--picture", "bad.svg").exit_code == 1
+    assert ttd("eval", "sum", good, "--picture", "nowhere/good.svg").exit_code == 3
+    assert [path.name for path in pathlib.Path().glob("*.svg")] == ["good.svg"]

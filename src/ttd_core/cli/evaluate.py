@@ -19,8 +19,9 @@ from ttd_core.hooks import Hooks
 from ttd_core.problem import Problem
 from ttd_core.run.backends import open_executor
 from ttd_core.run.evaluate import evaluate_action, evaluate_state
+from ttd_core.run.files import storage_errors
 from ttd_core.run.seeds import score_seeds
-from ttd_core.types import Action, Verdict
+from ttd_core.types import Action, State, Verdict
 
 #: File name suffixes of data, which no program has; what a problem cannot read of it, it refuses itself.
 CONSTRUCTIONS = frozenset([".json", ".npy", ".npz", ".h5ad"])
@@ -31,9 +32,19 @@ CONSTRUCTIONS = frozenset([".json", ".npy", ".npz", ".h5ad"])
 @click.argument("file", type=click.Path(path_type=pathlib.Path))
 @option_option
 @sandbox_option
+@click.option(
+    "--picture",
+    type=click.Path(path_type=pathlib.Path, dir_okay=False),
+    help="Also draw a valid result, as SVG into this file.",
+)
 @json_option
 def evaluate(
-    problem_name: str, file: pathlib.Path, options: tuple[str, ...], sandbox: str | None, as_json: bool
+    problem_name: str,
+    file: pathlib.Path,
+    options: tuple[str, ...],
+    sandbox: str | None,
+    picture: pathlib.Path | None,
+    as_json: bool,
 ) -> int:
     """Judge a program or a construction from a file.
 
@@ -44,7 +55,7 @@ def evaluate(
     \b
     Example:
       ttd eval erdos step_function.json
-      ttd eval cp26 packing.py -o timeout_s=60 --json
+      ttd eval cp26 packing.py -o timeout_s=60 --picture packing.svg
     """
     problem = registry.load(problem_name, problem_options(options))
     hooks = Hooks(problem)
@@ -57,7 +68,22 @@ def evaluate(
             start, _ = score_seeds(hooks, np.random.default_rng(0), 1, executor.run)[0]
             verdict = evaluate_action(hooks, start, action, executor.run)
     print_json(as_facts(problem, verdict)) if as_json else click.echo(as_text(problem, verdict))
+    if picture is not None and verdict.state is not None:
+        draw(problem, verdict.state, picture)
     return 0 if verdict.ok else 1
+
+
+def draw(problem: Problem, state: State, path: pathlib.Path) -> None:
+    """Write a problem's picture of a state.
+
+    :raises UsageError: when the problem draws none.
+    :raises StorageError: when the file cannot be written.
+    """
+    svg = problem.plot(state)
+    if svg is None:
+        raise UsageError(f"problem {problem.name} has no picture of this state")
+    with storage_errors(path):
+        path.write_text(svg, encoding="utf-8")
 
 
 def read_program(path: pathlib.Path) -> str:
