@@ -3,7 +3,7 @@
 A held-out count is taken as Poisson around the smoothed rate. What minimises the mean squared error of
 log1p counts is then the expectation of that logarithm, not the logarithm of the expectation. The score scales
 each cell to one total; as the expected logarithms fill only a part of it, the rest goes to each cell's most
-expressed gene, where a logarithm changes least. The overall scale is low for the sake of the Poisson loss.
+expressed gene, where a logarithm changes least. The result is at the held-out counts' depth, for the Poisson loss.
 """
 
 import numpy as np
@@ -13,11 +13,12 @@ from sklearn.utils.extmath import randomized_svd
 COMPONENTS = 30
 NEIGHBOURS = 15
 STEPS = 2
-OWN = 0.3
+OWN = 0.45
 PRIOR = 0.02
 TEST_FRACTION = 0.1
 TARGET_SUM = 1e4
-SCALE = 0.01
+# The result is at the depth of the held-out counts.
+SCALE = TEST_FRACTION / (1 - TEST_FRACTION)
 
 
 def components(counts, sizes):
