@@ -9,7 +9,7 @@ MANIFESTS := pyproject.toml constraints.txt $(foreach p,$(PLUGINS),plugins/ttd_$
 SYSTEM := bwrap
 RUN ?= erdos-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: help setup run test test-all check lint types docs wheels clean system
+.PHONY: help setup run test test-all check lint types docs wheels clean system browser
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -23,7 +23,7 @@ $(VENV)/.run: $(BIN)/python pyproject.toml constraints.txt plugins/ttd_math/pypr
 	touch $@
 
 $(VENV)/.dev: $(BIN)/python $(MANIFESTS)
-	$(INSTALL) -e '.[dev,docs,ray,report,testing]' $(foreach p,$(PLUGINS),-e plugins/ttd_$(p))
+	$(INSTALL) -e '.[dev,docs,ray,report,tensorboard,testing]' $(foreach p,$(PLUGINS),-e plugins/ttd_$(p))
 	touch $@ $(VENV)/.run
 
 # Bubblewrap makes the strongest sandbox; without it the sandbox forms its namespaces by hand.
@@ -50,7 +50,14 @@ types: $(VENV)/.dev
 test: system $(VENV)/.dev check  ## the tests that take seconds, after ruff and mypy
 	$(BIN)/pytest -m "not slow and not peer and not ray"
 
-test-all: system $(VENV)/.dev  ## the rest: slow tests, Ray, and comparisons with other packages
+# The report is opened in a real browser; its tests skip, saying so, where there is none.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && { apt-get install -y -qq chromium >/dev/null 2>&1 \
+	    || { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1; }; } \
+	  || echo "note: chromium is not installed; the browser tests will skip"
+
+test-all: system browser $(VENV)/.dev  ## the rest: slow tests, Ray, and comparisons with other packages
 	$(BIN)/pytest -m "slow or peer or ray"
 
 docs: $(VENV)/.dev  ## build the site into site/

@@ -78,7 +78,7 @@ def test_an_extra_that_is_absent_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setattr(doctor, "_version", lambda _name: None)
     details = {finding.name: finding for finding in doctor.extras()}
     assert details["report"].status == "absent"
-    assert details["report"].detail == "pip install 'ttd-core[report]' (lacks plotly, jinja2, pygments)"
+    assert details["report"].detail == "pip install 'ttd-core[report]' (lacks jinja2, pygments)"
 
 
 def test_little_disk_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:

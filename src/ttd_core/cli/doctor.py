@@ -26,7 +26,7 @@ from ttd_core.sandbox.probe import probe
 #: Optional extras, by what they bring in.
 EXTRAS = {
     "ray": ["ray"],
-    "report": ["plotly", "jinja2", "pygments"],
+    "report": ["jinja2", "pygments"],
     "testing": ["hypothesis", "pytest"],
 }
 #: Less free disk than this is worth a warning: a small model and its run take this much.

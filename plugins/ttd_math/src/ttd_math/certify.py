@@ -107,8 +107,12 @@ def least_shrink(centers: Floats, radii: Floats) -> Fraction:
             small, large = sorted((sizes[index], sizes[other]))
             both = (small + large - apart) / 2
             worst = max(worst, both if both <= small else large - apart)
-    unit = 1 << SHRINK_BITS
-    return Fraction(-((-worst.numerator * unit) // worst.denominator), unit)
+    unit = Fraction(1, 1 << SHRINK_BITS)
+    shrink = -(-worst // unit) * unit
+    # Square roots are rounded down, which can lift the shrink over one more step of its grid.
+    while shrink and strictly_valid(centers, [max(Fraction(0), size - shrink + unit) for size in sizes]):
+        shrink -= unit
+    return shrink
 
 
 def strictly_valid(centers: Floats, radii: list[Fraction]) -> bool:
