@@ -33,11 +33,10 @@ PREFIX_HOPS = 4
 
 def command_of(config: RunConfig) -> str:
     """The ``ttd run`` command that repeats a run of the chain."""
-    words = ["ttd", "run", config.problem, "--config", "chain.toml"]
+    words = ["ttd", "run", config.problem, "--config", "plugins/ttd_math/chain.toml"]
     words += ["--seed", str(config.seed), "--steps", str(config.steps)]
-    for key in ("timeout_s",):
-        if key in config.options:
-            words += ["-o", f"{key}={config.options[key]}"]
+    if "timeout_s" in config.options:
+        words += ["-o", f"timeout_s={config.options['timeout_s']:g}"]
     return shlex.join(words)
 
 

@@ -15,6 +15,8 @@ SEED = 0
 SECONDS = 60.0
 HOPS = 1000000
 STEPS = 200
+HEAT = 0.001
+RESTART = 60
 TWIN, OTHER = np.triu_indices(N, 1)
 ROW = np.arange(len(TWIN))
 
@@ -51,21 +53,25 @@ WEIGHTS = np.r_[np.zeros(2 * N), -np.ones(N)]
 RULES = {"type": "ineq", "fun": slack, "jac": slope}
 
 
-def optimise(points, radii):
-    """A local optimum near a start, shrunk to be valid, and its sum of radii."""
-    z = np.r_[points[:, 0], points[:, 1], radii]
-    for _ in range(3):
-        found = minimize(
-            lambda v: WEIGHTS @ v,
-            z,
-            jac=lambda v: WEIGHTS,
-            method="SLSQP",
-            constraints=RULES,
-            options={"maxiter": STEPS, "ftol": 1e-15},
-        )
-        if not np.isfinite(found.x).all() or abs(found.x - z).max() < 1e-9:
-            break
-        z = found.x
+def solve(z, precision):
+    """SLSQP from a start; the start itself where it fails."""
+    found = minimize(
+        lambda v: WEIGHTS @ v,
+        z,
+        jac=lambda v: WEIGHTS,
+        method="SLSQP",
+        constraints=RULES,
+        options={"maxiter": STEPS, "ftol": precision},
+    )
+    return found.x if np.isfinite(found.x).all() else z
+
+
+def optimise(points, radii, wanted):
+    """A local optimum near a start, shrunk to be valid, and its sum; polished where it may reach `wanted`."""
+    z = solve(np.r_[points[:, 0], points[:, 1], radii], 1e-7)
+    if z[2 * N :].sum() > wanted - 1e-3:
+        for _ in range(3):
+            z = solve(z, 1e-15)
     z[2 * N :] += min(0.0, slack(z).min())
     z[2 * N :] = np.maximum(z[2 * N :] - 1e-16, 0)
     valid = np.isfinite(z).all() and slack(z).min() > -1e-14
@@ -105,18 +111,23 @@ def run_packing():
     rng = np.random.default_rng([SEED, 0 if given is None else zlib.crc32(np.array(given).tobytes())])
     best, total = None, -1.0
     if given is not None:
-        best, total = optimise(np.asarray(given), np.asarray(initial_radii))
+        best, total = optimise(np.asarray(given), np.asarray(initial_radii), 0.0)
         kept = np.r_[np.asarray(given)[:, 0], np.asarray(given)[:, 1], np.asarray(initial_radii)]
         if kept[2 * N :].sum() > total:
             best, total = kept, kept[2 * N :].sum()
+    walk, height = best, total
     for number in range(HOPS):
         if time.time() - began > SECONDS:
             break
-        if best is None or number % 4 == 0:
+        if number % RESTART == RESTART - 1:
+            walk, height = best, total
+        if walk is None or number % 10 == 0:
             points, radii = start(rng), np.full(N, 0.03)
         else:
-            points, radii = hop(best, rng)
-        z, value = optimise(points, radii)
+            points, radii = hop(walk, rng)
+        z, value = optimise(points, radii, total)
+        if value > height - rng.exponential(HEAT):
+            walk, height = z, value
         if value > total + 1e-13:
             best, total = z, value
             print(f"{number} hops, {time.time() - began:.1f} s: {total:.12f}")

@@ -1,0 +1,81 @@
+"""What `best/` keeps: certified, better than the bars, and begun by a program that anyone can run again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ttd_core import certificate
+from ttd_core.registry import load
+from ttd_core.sandbox.local import LocalExecutor
+from ttd_core.types import State
+from ttd_math import keep
+from ttd_math.base import MathProblem
+
+#: What each construction must reach at least.
+BARS = {"erdos": "0.38093", "ac1": "1.5053", "ac2": "0.93", "cp26": "2.635983", "cp32": "2.939572"}
+
+
+@pytest.fixture(params=sorted(BARS))
+def name(request) -> str:
+    return request.param
+
+
+def strong(name: str, **options) -> MathProblem:
+    problem = load(name, {"program": "strong", "start": "program", **options})
+    assert isinstance(problem, MathProblem)
+    return problem
+
+
+def test_its_certificate_holds_and_meets_the_bar(name) -> None:
+    problem = strong(name)
+    proof = certificate.check(problem, keep.BEST / f"{name}.json")
+    bar = Fraction(BARS[name])
+    assert proof.bound >= bar if problem.direction == "max" else proof.bound <= bar
+    state = problem.read_construction(keep.BEST / f"{name}.json")
+    assert state == State(data=proof.state.data)
+    assert list(problem.check(state)) == []
+    assert problem.reward(state).score == pytest.approx(float(proof.bound), rel=1e-9)
+
+
+def test_it_says_where_it_came_from(name) -> None:
+    origin = json.loads((keep.BEST / f"{name}.json").read_text())["origin"]
+    assert origin["command"].startswith(f"ttd run {name} --config plugins/ttd_math/chain.toml --seed ")
+    assert "no construction was given" in origin["start"]
+    assert origin["options"]["start"] == "program"
+    assert len(origin["program"]) == hashlib.sha256().digest_size * 2
+
+
+def test_a_short_prefix_of_the_run_can_be_repeated(name) -> None:
+    problem = strong(name, timeout_s=200.0)
+    prefix = json.loads((keep.BEST / f"{name}.json").read_text())["origin"]["prefix"]
+    with LocalExecutor(workers=1) as executor:
+        score = keep.prefix_score(problem, prefix["hops"], executor)
+    # Other linear algebra libraries round differently, and an optimiser magnifies that.
+    assert score == pytest.approx(prefix["score"], rel=2e-3)
+
+
+def test_a_worse_construction_does_not_replace_a_better_one(tmp_path) -> None:
+    problem = load("erdos", {})
+    good = certificate.certify(problem, State(data={"h": np.array([0.25, 0.75, 0.75, 0.25])}))
+    bad = certificate.certify(problem, State(data={"h": np.full(4, 0.5)}))
+    path = tmp_path / "erdos.json"
+    assert keep.is_better(problem, bad, path)
+    certificate.write(bad, path)
+    assert keep.is_better(problem, good, path)
+    certificate.write(good, path)
+    assert not keep.is_better(problem, bad, path)
+    assert not keep.is_better(problem, good, path)
+
+
+def test_keeping_from_a_folder_without_a_run_is_one_line(tmp_path) -> None:
+    result = CliRunner().invoke(keep.main, [str(tmp_path)])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert "not a run folder" in result.output
+    assert len(result.output.splitlines()) == 1
