@@ -6,27 +6,33 @@ before, and then never counts too little.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import stat
 
 _ENTRY_BYTES = 4096
+_MOST_LEVELS = 64
 
 
-def used_bytes(path: str) -> float:
+def used_bytes(path: str, limit: float) -> float:
     """Bytes that files beneath a folder occupy, 4 KiB for each entry itself.
 
-    :return: infinity where a part cannot be looked into: too deep for a path, or closed to us.
+    :param limit: where counting may stop, since more is too much already.
+    :return: infinity where a part is nested deeper than any program needs, or closed to us.
     """
     total = 0
-    waiting = [path]
-    while waiting:
+    waiting = [(path, 0)]
+    while waiting and total <= limit:
+        folder, depth = waiting.pop()
+        if depth > _MOST_LEVELS:
+            return math.inf
         try:
-            with os.scandir(waiting.pop()) as entries:
+            with os.scandir(folder) as entries:
                 for entry in entries:
                     total += _ENTRY_BYTES
                     if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
+                        waiting.append((entry.path, depth + 1))
                     else:
                         total += entry.stat(follow_symlinks=False).st_blocks * 512
         except FileNotFoundError:
@@ -36,33 +42,53 @@ def used_bytes(path: str) -> float:
     return total
 
 
+def _enter(name: str, folder: int) -> int:
+    """Open a folder in an open folder, and close that one."""
+    try:
+        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _clear_files(folder: int) -> str:
+    """Remove what is no folder.
+
+    :return: the name of a folder inside, made passable; empty if there is none.
+    """
+    inner = ""
+    for name in os.listdir(folder):
+        if stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode):
+            inner = name
+        else:
+            os.unlink(name, dir_fd=folder)
+    if inner:
+        os.chmod(inner, 0o700, dir_fd=folder)
+    return inner
+
+
 def empty(path: str) -> bool:
     """Remove all that lies in a folder.
 
-    Folders inside are emptied by moving what they hold up to the top, so depth costs neither stack nor
-    descriptors.
+    Walks with one descriptor, down by name and up by ``..``, so depth costs neither stack nor descriptors
+    nor long paths.
 
     :return: whether it is empty now.
     """
-    top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    moved = 0
+    here = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    entered: list[str] = []
     try:
-        while names := os.listdir(top):
-            for name in names:
-                if not stat.S_ISDIR(os.lstat(name, dir_fd=top).st_mode):
-                    os.unlink(name, dir_fd=top)
-                    continue
-                os.chmod(name, 0o700, dir_fd=top)
-                below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
-                try:
-                    for inner in os.listdir(below):
-                        moved += 1
-                        os.rename(inner, f".removed-{moved}-{os.getpid()}", src_dir_fd=below, dst_dir_fd=top)
-                finally:
-                    os.close(below)
-                os.rmdir(name, dir_fd=top)
-        return True
+        while True:
+            inner = _clear_files(here)
+            if inner:
+                here = _enter(inner, here)
+                entered.append(inner)
+            elif entered:
+                here = _enter("..", here)
+                os.rmdir(entered.pop(), dir_fd=here)
+            else:
+                return True
     except OSError:
         return False
     finally:
-        os.close(top)
+        with contextlib.suppress(OSError):  # closed already where entering failed
+            os.close(here)

@@ -107,7 +107,8 @@ class Watch:
             return "processes"
         if self.scratch and now > self.disk_due:
             self.disk_due = now + _DISK_INTERVAL_S
-            if folders.used_bytes(self.scratch) > self.limits["scratch"]:
+            limit = self.limits["scratch"]
+            if folders.used_bytes(self.scratch, limit) > limit:
                 return "scratch"
         return ""
 
