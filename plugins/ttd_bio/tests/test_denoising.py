@@ -75,7 +75,7 @@ BAD = {
     "nothing": ("return None", Status.INVALID, "plain array"),
     "memory": ("return np.ones(2**29)", Status.MEMORY, ""),
     "time": ("\n    while True: pass", Status.TIMEOUT, ""),
-    "file": ("return np.load('/work/test.npy')", None, ""),
+    "file": ("return np.load('/data/test.npy')", None, ""),
 }
 
 
