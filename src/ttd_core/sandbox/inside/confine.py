@@ -70,6 +70,8 @@ def apply_limits(limits: dict[str, Any], kind: str, others: int, drivers: bool) 
     if kind != "python":
         # a thread's stack takes this much address space too, so it is not all of the memory
         _limit(resource.RLIMIT_STACK, min(limits["memory"], _STACK))
+    # a server's entries in /proc are closed even to itself; a job's own are open to it
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
     # the job, not the trainer, is what the kernel should end when the machine runs out of memory;
     # a read-only /proc forbids saying so, and the watcher still holds the limit
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
@@ -88,7 +90,7 @@ def become(uid: int | None, keep: int) -> None:
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
     kernel.drop_capabilities(keep)
-    # its own entries in /proc belong to it again, after the server's that are closed to everyone
+    # another user's id closed them again
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
 
 
