@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 
+import psutil
 import pytest
 
 from ttd_core.config import RunConfig, SandboxConfig
@@ -20,20 +22,17 @@ from ttd_core.types import Status
 
 def _sandboxes_of(pid: int) -> list[int]:
     """Processes below ``pid`` that run a fork server."""
+    mine = {child.pid for child in psutil.Process().children(recursive=True)}
     found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and b"supervisor.main" in (entry / "cmdline").read_bytes():
-                fields = (entry / "stat").read_text().rpartition(") ")[2].split()
-                if int(fields[1]) == pid:
-                    found.append(int(entry.name))
-        except OSError:
-            continue
+    for pid in mine:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if b"ray::NodeSandbox" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
     return found
 
 
 def _actors() -> list[int]:
-    """Process ids of the actors that hold sandboxes."""
+    """Process ids of this test's actors that hold sandboxes."""
     found = []
     for entry in pathlib.Path("/proc").iterdir():
         try:
