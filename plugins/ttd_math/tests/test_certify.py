@@ -87,6 +87,17 @@ def test_packings_are_shrunk_by_the_least_amount(packing, excess) -> None:
     assert certify.packing("cp", centers, radii).bound == sum(shrunk)
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_touching_circles_at_irrational_distances_are_shrunk_enough(seed) -> None:
+    rng = np.random.default_rng(seed)
+    centers = rng.uniform(0.4, 0.6, (2, 2))
+    radii = np.full(2, float(np.hypot(*(centers[0] - centers[1]))) / 2 + 4e-13)
+    shrink = certify.least_shrink(centers, radii)
+    assert 3e-13 < shrink < 5e-13
+    assert certify.strictly_valid(centers, [Fraction(float(r)) - shrink for r in radii])
+    assert certify.packing("cp", centers, radii).facts["circles"] == 2
+
+
 def test_a_packing_that_no_shrink_mends_is_not_certified() -> None:
     centers = np.array([[1e-13, 0.5], [0.5, 0.5]])
     with pytest.raises(CertificateError, match="no common shrink"):

@@ -202,8 +202,8 @@ MUTATIONS = [
         "shrink too little",
         "certify",
         "certify",
-        "Fraction(-((-worst.numerator * unit) // worst.denominator), unit)",
-        "Fraction(worst.numerator * unit // worst.denominator, unit)",
+        "shrink = -(-worst // unit) * unit",
+        "shrink = worst // unit * unit",
     ),
 ]
 
