@@ -49,7 +49,7 @@ JOBS: list[Job] = [
         helpers="x = 1",
         preload=("numpy", "scipy"),
         limits=Limits(wall_s=1.5, cpu_s=2.0, exclusive_core=True),
-        access=Access(devices=("/dev/null",), executables=("/bin/true",)),
+        access=Access(devices=("/dev/null",), executables=("/bin/true",), environment=(("A", "b"),)),
     ),
     CompileJob("int main() {}", ("cc", "-O3"), ".c"),
     ProgramJob(Artifact("ab" * 32), b"\x00\xff\n", ("one", "two"), Limits(wall_s=2.0)),

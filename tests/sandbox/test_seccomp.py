@@ -48,7 +48,7 @@ def answer(machine: str, profile: str, name: str, *arguments: int, **options: in
     """``allow``, ``kill``, or the error number, for a call by name."""
     calls = Calls(machine)
     numbers = {**calls.allowed, **calls.denied, **calls.by_argument}
-    code = seccomp.assemble(profile, PID, options.get("program", 9), machine, bool(options.get("any_ioctl")))
+    code = seccomp.assemble(profile, PID, options.get("program", 9), machine, bool(options.get("drivers")))
     value = verdict(code, AUDIT[machine], numbers[name], *arguments)
     return {ALLOW: "allow", KILL: "kill"}.get(value, value & 0xFFFF)
 
@@ -129,7 +129,12 @@ def test_a_program_executes_its_own_descriptor_and_no_path(machine: str) -> None
 def test_only_harmless_ioctls_prctls_and_fcntls(machine: str) -> None:
     assert answer(machine, "python", "ioctl", 0, 0x5401) == "allow"
     assert answer(machine, "python", "ioctl", 0, 0x5412) == errno.ENOTTY, "TIOCSTI types into a terminal"
-    assert answer(machine, "python", "ioctl", 0, 0xC0104600, any_ioctl=1) == "allow"
+    assert answer(machine, "python", "ioctl", 0, 0xC0104600, drivers=1) == "allow"
+    assert answer(machine, "python", "socket", 1) == errno.EPERM
+    assert answer(machine, "python", "socket", 1, drivers=1) == "allow", "a Unix socket, to listen on"
+    assert answer(machine, "python", "socket", 2, drivers=1) == errno.EPERM
+    assert answer(machine, "python", "bind", drivers=1) == "allow"
+    assert answer(machine, "python", "connect", drivers=1) == errno.EPERM
     assert answer(machine, "python", "prctl", 15) == "allow"
     for option in (1, 4, 8, 22, 24, 28, 36, 38, 47, 0x59616D61):
         assert answer(machine, "python", "prctl", option) == errno.EINVAL

@@ -76,11 +76,14 @@ class Access:
     :param readable: further files and folders, read only (a CUDA toolkit).
     :param executables: files and folders whose programs it may execute (compilers), read only. With any,
         the job may start processes; all of them count against its limits and end with it.
+    :param environment: further variables, as (name, value) pairs; also for the loader of shared libraries
+        (``LD_LIBRARY_PATH``), since they are there before the interpreter starts.
     """
 
     devices: tuple[str, ...] = ()
     readable: tuple[str, ...] = ()
     executables: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 @attrs.frozen(eq=False)

@@ -58,7 +58,9 @@ def decode_job(data: bytes) -> Job:
         if name in fields:
             fields[name] = tuple(fields[name])
     if "access" in fields:
-        fields["access"] = Access(**{name: tuple(paths) for name, paths in fields["access"].items()})
+        given = fields["access"]
+        given["environment"] = [tuple(pair) for pair in given["environment"]]
+        fields["access"] = Access(**{name: tuple(listed) for name, listed in given.items()})
     if "artifact" in fields:
         fields["artifact"] = Artifact(fields["artifact"])
         fields["stdin"] = fields["stdin"].tobytes()

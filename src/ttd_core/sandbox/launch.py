@@ -53,6 +53,8 @@ def _view(shown: layout.Layout, access: Access) -> dict[str, list[Any]]:
     facts = [path for path in layout.KERNEL_FACTS if path.startswith("/sys/") and os.path.exists(path)]
     own = [*shown.prefix, *shown.libraries, os.path.join(shown.program, "inside")]
     more = [os.path.realpath(path) for path in (*access.readable, *access.executables)]
+    # what lies in /proc comes with the /proc that is mounted there anew
+    more = [path for path in more if not path.startswith("/proc/")]
     bind = [path for path in system if not os.path.islink(path)] + facts + own + more
     devices = [*layout.DEVICES, *access.devices]
     return {
@@ -64,7 +66,7 @@ def _view(shown: layout.Layout, access: Access) -> dict[str, list[Any]]:
     }
 
 
-def _bubblewrap(means: Means, view: dict[str, list[Any]]) -> list[str]:
+def _bubblewrap(means: Means, view: dict[str, list[Any]], access: Access) -> list[str]:
     """The bwrap command line that shows ``view``."""
     command = [means.bubblewrap, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-net"]
     command += ["--unshare-uts", "--unshare-cgroup-try", "--hostname", "sandbox"]
@@ -89,7 +91,10 @@ def _bubblewrap(means: Means, view: dict[str, list[Any]]) -> list[str]:
         else:
             command += ["--ro-bind", "/dev/null", path]
     command += ["--proc", "/proc", "--remount-ro", "/"]
-    return [*command, "--chdir", "/", "--clearenv", "--"]
+    command += ["--chdir", "/", "--clearenv"]
+    for name, value in access.environment:
+        command += ["--setenv", name, value]
+    return [*command, "--"]
 
 
 def _environment() -> dict[str, str]:
@@ -143,7 +148,7 @@ def _setup(means: Means, order: Order, id_base: int, scratch: str) -> dict[str, 
         "id_base": id_base if means.namespaces and root else 0,
         "preload": list(order.preload),
         "sys_path": list(view.search),
-        "environment": _environment(),
+        "environment": _environment() | dict(order.access.environment),
         "scratch": scratch or layout.SCRATCH,
         "keep_capabilities": 0 if means.namespaces else _capability_to_read(view),
         "other_processes": 0 if root else 8 if means.namespaces else 4096,
@@ -200,7 +205,7 @@ def start(means: Means, order: Order, id_base: int) -> Launched:
     The calling thread must outlive the server: with its end the kernel ends bubblewrap too.
     """
     view = layout.find()
-    command = _bubblewrap(means, _view(view, order.access)) if means.bubblewrap else []
+    command = _bubblewrap(means, _view(view, order.access), order.access) if means.bubblewrap else []
     with contextlib.ExitStack() as undo:
         scratch = "" if means.namespaces else tempfile.mkdtemp(prefix=f"ttd-job-{os.getpid()}-")
         undo.callback(remove_folder, scratch)
@@ -216,7 +221,7 @@ def start(means: Means, order: Order, id_base: int) -> Launched:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={},
+                env=dict(order.access.environment),
                 cwd="/",
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,

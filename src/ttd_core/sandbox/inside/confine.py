@@ -118,12 +118,14 @@ def rules(kind: str, paths: dict[str, list[str]]) -> list[bytes]:
     return [rule for rule in made if rule is not None]
 
 
-def own_rules(shared: list[bytes]) -> int:
+def own_rules(shared: list[bytes], drivers: bool) -> int:
     """The ruleset of one job: what its kind shares, and what /proc says about itself. Made in its process.
 
+    :param drivers: whether a device driver's library names its threads there.
     :return: its descriptor.
     """
-    itself = landlock.rule("/proc/self", landlock.READ)
+    rights = landlock.READ | (landlock.WRITE_FILE | landlock.TRUNCATE if drivers else 0)
+    itself = landlock.rule("/proc/self", rights)
     return landlock.ruleset([*shared, itself] if itself else shared)
 
 
@@ -133,7 +135,7 @@ def enforce(layers: Layers, profile: str, rules: int, program: int = -1, drivers
     :param profile: of system calls, see :data:`ttd_core.sandbox.inside.seccomp.PROFILES`.
     :param rules: descriptor of the Landlock rules, closed here; not used without that layer.
     :param program: descriptor that a program job executes.
-    :param drivers: whether every ioctl passes.
+    :param drivers: whether a device driver's library gets what it needs.
 
     :raises OSError: when a layer that was found by probing now fails.
     """

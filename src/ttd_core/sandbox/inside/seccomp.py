@@ -30,6 +30,7 @@ _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _CLONE_THREAD_FLAGS = 0x00010000 | 0x00000800 | 0x00000100
 _CLONE_NAMESPACE_FLAGS = 0x7E020080
 _AT_EMPTY_PATH = 0x1000
+_AF_UNIX = 1
 
 #: FIOCLEX, FIONCLEX, FIONREAD, FIONBIO, TCGETS, TIOCGWINSZ: asking about descriptors, no more.
 _IOCTLS = (0x5451, 0x5450, 0x541B, 0x5421, 0x5401, 0x5413)
@@ -122,14 +123,15 @@ def _exec_of(descriptor: int) -> list[bytes]:
     ]
 
 
-def assemble(profile: str, pid: int, program: int = -1, machine: str = "", any_ioctl: bool = False) -> bytes:
+def assemble(profile: str, pid: int, program: int = -1, machine: str = "", drivers: bool = False) -> bytes:
     """The filter as BPF instructions.
 
     :param profile: one of :data:`PROFILES`.
     :param pid: the process that may signal and limit itself, as it sees its own number.
     :param program: descriptor that the ``program`` profile may execute.
     :param machine: ``uname -m``; this machine's when empty.
-    :param any_ioctl: let every ioctl pass (device drivers need their own).
+    :param drivers: what a device driver's library needs: every ioctl, and a Unix socket to listen on, never
+        to connect.
     :raises KeyError: for an architecture without tables.
     """
     calls = Calls(machine)
@@ -148,13 +150,15 @@ def assemble(profile: str, pid: int, program: int = -1, machine: str = "", any_i
     build.decide(special["kill"], _one_of(0, own, _denied()))
     build.decide(special["tgkill"], _one_of(0, own, _denied()))
     build.decide(special["prlimit64"], _one_of(0, [0, *own], _denied()))
-    if not any_ioctl:
+    if not drivers:
         build.decide(special["ioctl"], _one_of(1, _IOCTLS, _denied(errno.ENOTTY)))
     build.decide(special["prctl"], _one_of(0, _PRCTLS, _denied(errno.EINVAL)))
     build.decide(special["fcntl"], _one_of(1, _FCNTLS, _denied()))
     allowed, denied = dict(calls.allowed), dict(calls.denied)
-    if any_ioctl:
+    if drivers:
         allowed["ioctl"] = special["ioctl"]
+        allowed |= {name: denied.pop(name) for name in ("bind", "listen")}
+        build.decide(denied.pop("socket"), _one_of(0, [_AF_UNIX], _denied()))
     if profile == "tools":
         for name in ("fork", "vfork", "execve", "execveat"):
             if name in denied:
@@ -171,13 +175,13 @@ _ANY_PID = 0x7EADBEEF
 
 
 @functools.cache
-def _template(profile: str, program: int, any_ioctl: bool) -> bytes:
-    return assemble(profile, _ANY_PID, program, any_ioctl=any_ioctl)
+def _template(profile: str, program: int, drivers: bool) -> bytes:
+    return assemble(profile, _ANY_PID, program, drivers=drivers)
 
 
-def filter_for(profile: str, pid: int, program: int = -1, any_ioctl: bool = False) -> bytes:
+def filter_for(profile: str, pid: int, program: int = -1, drivers: bool = False) -> bytes:
     """As :func:`assemble`, for this machine, from a copy assembled once and given the process's number."""
-    template = _template(profile, program, any_ioctl)
+    template = _template(profile, program, drivers)
     return template.replace(struct.pack("=I", _ANY_PID), struct.pack("=I", pid))
 
 

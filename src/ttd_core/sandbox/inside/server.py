@@ -257,7 +257,9 @@ class Server:
         try:
             os.setsid()
             shared = self._rules(job["kind"])
-            descriptors.insert(-1, confine.own_rules(shared) if self.layers.landlock else trouble)
+            descriptors.insert(
+                -1, confine.own_rules(shared, self.setup["drivers"]) if self.layers.landlock else trouble
+            )
             kept = self._arrange_descriptors(job["kind"], descriptors)
             trouble = kept[-1]
             self._confine(job, scratch)
