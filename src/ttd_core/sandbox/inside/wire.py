@@ -30,6 +30,8 @@ MAX_TRUSTED_HEADER = 1 << 16
 MAX_TRUSTED_ARRAYS = 512
 MAX_DIMENSIONS = 8
 MAX_DEPTH = 32
+#: Of what the trusted process writes: room for a result of the greatest depth among a job's arguments.
+MAX_TRUSTED_DEPTH = 40
 MAX_BODY = 16 << 20
 MAX_MESSAGE = 500
 #: Of an integer in JSON: what numpy's largest holds, so that no verifier overflows.
@@ -82,9 +84,10 @@ def _where(path: tuple[str | int, ...]) -> str:
 class _Packer:
     """Replaces arrays by references and anything else by JSON, or says where it cannot."""
 
-    def __init__(self, inline_arrays: bool) -> None:
+    def __init__(self, inline_arrays: bool, depth: int) -> None:
         self.arrays: list[np.ndarray[Any, Any]] = []
         self.inline_arrays = inline_arrays
+        self.depth = depth
 
     def pack(self, value: Any, path: tuple[str | int, ...] = ()) -> Any:
         if value is None or type(value) in _PLAIN:
@@ -93,8 +96,8 @@ class _Packer:
             if type(value) is float and not math.isfinite(value):
                 raise FrameError(f"{_where(path)} is {value}: only finite numbers can be returned")
             return value
-        if len(path) >= MAX_DEPTH:
-            raise FrameError(f"{_where(path[:3])}... is nested deeper than {MAX_DEPTH} levels")
+        if len(path) >= self.depth:
+            raise FrameError(f"{_where(path[:3])}... is nested deeper than {self.depth} levels")
         if isinstance(value, list | tuple):
             return [self.pack(item, (*path, index)) for index, item in enumerate(value)]
         if isinstance(value, Mapping):
@@ -146,12 +149,12 @@ def encode(value: Any, status: str = "ok", message: str = "", *, trusted: bool =
     :param trusted: whether the trusted process writes, for a job to read.
     :raises FrameError: when a part of ``value`` is neither JSON nor an allowed array; says which.
     """
-    packer = _Packer(inline_arrays=False)
+    packer = _Packer(inline_arrays=False, depth=MAX_TRUSTED_DEPTH if trusted else MAX_DEPTH)
     packed = packer.pack(value)
     if trusted and len(packer.arrays) > MAX_TRUSTED_ARRAYS:
         raise FrameError(f"a job is given {len(packer.arrays)} arrays: at most {MAX_TRUSTED_ARRAYS}")
     if not trusted and len(packer.arrays) > MAX_ARRAYS:
-        packer = _Packer(inline_arrays=True)
+        packer = _Packer(inline_arrays=True, depth=MAX_DEPTH)
         packed = packer.pack(value)
     body = json.dumps(packed, allow_nan=False, check_circular=False).encode()
     if len(body) > MAX_BODY:
@@ -246,13 +249,14 @@ def read_header(data: bytes, most_arrays: int = MAX_ARRAYS) -> Header:
 
 
 class _Unpacker:
-    def __init__(self, arrays: Sequence[Any]) -> None:
+    def __init__(self, arrays: Sequence[Any], most: int) -> None:
         self.arrays = arrays
+        self.most = most
         self.unused = set(range(len(arrays)))
 
     def unpack(self, value: Any, depth: int = 0) -> Any:
-        if depth > MAX_DEPTH:
-            raise FrameError(f"JSON is nested deeper than {MAX_DEPTH} levels")
+        if depth > self.most:
+            raise FrameError(f"JSON is nested deeper than {self.most} levels")
         if isinstance(value, str):
             return _text(value)
         if isinstance(value, float) and not math.isfinite(value):
@@ -284,12 +288,12 @@ def _text(value: str) -> str:
     return value
 
 
-def decode(body: bytes, arrays: Sequence[Any]) -> Any:
-    """The value of a frame from its body and its arrays.
+def decode(body: bytes, arrays: Sequence[Any], depth: int = MAX_DEPTH) -> Any:
+    """The value of a frame from its body and its arrays, nested at most ``depth`` levels.
 
     :raises FrameError: when the body is not what :func:`encode` writes.
     """
-    unpacker = _Unpacker(arrays)
+    unpacker = _Unpacker(arrays, depth)
     value = unpacker.unpack(strict_json(body))
     if unpacker.unused:
         raise FrameError("the frame holds arrays that its JSON does not refer to")
@@ -312,4 +316,4 @@ def decode_buffer(buffer: memoryview) -> Any:
 
         arrays.append(np.frombuffer(buffer[offset : offset + size], dtype).reshape(shape))
         offset += size
-    return decode(bytes(buffer[start : start + header.body]), arrays)
+    return decode(bytes(buffer[start : start + header.body]), arrays, MAX_TRUSTED_DEPTH)
