@@ -6,6 +6,7 @@ import attrs
 import numpy as np
 import pytest
 
+from ttd_core.errors import UsageError
 from ttd_core.sandbox import codec
 from ttd_core.sandbox.base import (
     Access,
@@ -83,3 +84,8 @@ def test_a_result_comes_back_as_it_was() -> None:
     for field in attrs.fields(JobResult):
         assert _same(getattr(result, field.name), getattr(back, field.name)), field.name
     assert not back.value[0].flags.writeable
+
+
+def test_descriptors_stay_on_the_machine_that_opened_them() -> None:
+    with pytest.raises(UsageError, match="this machine alone"):
+        codec.encode_job(PythonJob("", "run", descriptors=(3,)))

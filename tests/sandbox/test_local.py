@@ -7,6 +7,7 @@ import gc
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,17 @@ import pytest
 from ttd_core.config import RunConfig, SandboxConfig
 from ttd_core.errors import SandboxUnavailableError
 from ttd_core.sandbox import connection, launch, local
-from ttd_core.sandbox.base import GIB, MIB, Access, CompileJob, Level, Limits, ProgramJob, PythonJob
+from ttd_core.sandbox.base import (
+    FIRST_DESCRIPTOR,
+    GIB,
+    MIB,
+    Access,
+    CompileJob,
+    Level,
+    Limits,
+    ProgramJob,
+    PythonJob,
+)
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.sandbox.means import Means
 from ttd_core.sandbox.probe import probe
@@ -145,6 +156,35 @@ def test_a_job_reads_and_opens_what_it_was_given_and_nothing_else(means: Means) 
             assert read.value == "given", read.message
             for program, path in ((source, "beside"), (write, "given")):
                 assert not executor.run(PythonJob(program, "run", args=[f"{folder}/{path}"], access=given)).ok
+
+
+def test_a_job_talks_and_shares_memory_through_descriptors_it_inherits(means: Means) -> None:
+    source = (
+        "import mmap, os\n"
+        "def run(first):\n"
+        "    heard = os.read(first, 100)\n"
+        "    with mmap.mmap(first + 1, 8) as shared:\n"
+        "        shared[:4] = heard\n"
+        "    os.write(first, b'done')\n"
+    )
+    ours, theirs = socket.socketpair()
+    memory = os.memfd_create("shared")
+    try:
+        os.ftruncate(memory, 8)
+        with ours, theirs, LocalExecutor(1, exactly=means) as executor:
+            ours.settimeout(60.0)
+            job = PythonJob(source, "run", args=[FIRST_DESCRIPTOR], descriptors=(theirs.fileno(), memory))
+            running = executor.submit(job)
+            ours.sendall(b"word")
+            assert ours.recv(100) == b"done"
+            assert os.pread(memory, 8, 0) == b"word\0\0\0\0"
+            assert running.result().ok
+            alone = executor.run(
+                PythonJob("import os\ndef run(n): os.fstat(n)", "run", args=[FIRST_DESCRIPTOR])
+            )
+            assert "Bad file descriptor" in alone.message
+    finally:
+        os.close(memory)
 
 
 def test_a_job_that_may_start_processes_is_bounded_as_a_whole(means: Means) -> None:

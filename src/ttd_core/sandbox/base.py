@@ -19,6 +19,9 @@ from ttd_core.types import Status, freeze
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
+#: Number that the first descriptor a Python job inherits has in it; and how many there may be.
+FIRST_DESCRIPTOR = 5
+MOST_DESCRIPTORS = 3
 
 
 class Level(enum.StrEnum):
@@ -103,6 +106,9 @@ class PythonJob:
     :param preload: modules imported by the (warm) server before any job; an allow-list decided by us.
     :param limits: what it may use.
     :param access: what it may reach beyond the usual.
+    :param descriptors: open descriptors of this process that the job inherits, numbered from
+        :data:`FIRST_DESCRIPTOR` on: a pipe to talk through while it runs, memory to share. At most
+        :data:`MOST_DESCRIPTORS`, open until the job has ended. Only an executor of this machine takes them.
     """
 
     source: str
@@ -114,6 +120,9 @@ class PythonJob:
     preload: tuple[str, ...] = ()
     limits: Limits = attrs.field(factory=Limits)
     access: Access = attrs.field(factory=Access)
+    descriptors: tuple[int, ...] = attrs.field(
+        default=(), validator=attrs.validators.max_len(MOST_DESCRIPTORS)
+    )
 
 
 @attrs.frozen

@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 import numpy as np
 
+from ttd_core.errors import UsageError
 from ttd_core.sandbox.base import (
     Access,
     Artifact,
@@ -37,11 +38,18 @@ def _bytes(data: bytes) -> Any:
 
 
 def encode_job(job: Job) -> bytes:
-    """A job as one frame."""
+    """A job as one frame.
+
+    :raises UsageError: when it inherits descriptors, which mean nothing elsewhere.
+    """
     kind = next(name for name, type_ in _KINDS.items() if type(job) is type_)
     fields = {field.name: getattr(job, field.name) for field in attrs.fields(type(job))}
     fields["limits"] = attrs.asdict(job.limits)
     if isinstance(job, PythonJob):
+        if fields.pop("descriptors"):
+            raise UsageError(
+                "a job that inherits descriptors runs on this machine alone: use sandbox.executor = 'local'"
+            )
         fields["access"] = attrs.asdict(job.access)
     elif isinstance(job, ProgramJob):
         fields["artifact"] = job.artifact.digest

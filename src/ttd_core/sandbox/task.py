@@ -112,6 +112,8 @@ class Task:
             result, write_to = self._pipe()
             writing.append(write_to)
             descriptors.insert(2, write_to)
+        if isinstance(job, PythonJob):
+            descriptors += job.descriptors
         exchange = self._exchange(connection)
         connection.bound(job.limits.memory + job.limits.scratch, job.limits.processes)
         try:

@@ -3,7 +3,8 @@
 The server is its job's reaper: the job's parent, it holds the limits, and it ends every process of the job
 before it reports. Messages on the control socket are JSON, one a packet, with descriptors attached:
 
-- ``python``: where to print, the job as a frame (sealed memory), where to write the result;
+- ``python``: where to print, the job as a frame (sealed memory), where to write the result, and what the
+  problem lets the job inherit;
 - ``program``: where to print, standard input, standard output, the program (sealed memory);
 - ``compile``: where to print, the source; the answer carries the binary, opened without following links.
 """
@@ -28,6 +29,8 @@ from ttd_core.sandbox.inside import confine, folders, kernel, python_job, seccom
 PACKET = 1 << 18
 _SOURCE = "main"
 _BINARY = "program"
+#: Bytes that libraries may write while they are imported ahead of the jobs; gone before the first job.
+_IMPORT_SCRATCH = 16 << 20
 _REHEARSALS = 16
 #: Parts of a package that it imports only when they are first named, which would be in every job.
 _PARTS = {
@@ -68,18 +71,35 @@ class Server:
         os.environ.update(self.setup["environment"])
         sys.path[:] = self.setup["sys_path"]
         sys.dont_write_bytecode = True
-        wanted = [part for name in self.setup["preload"] for part in (name, *_PARTS.get(name, ()))]
-        for name in wanted:
-            try:
-                importlib.import_module(name)
-            except BaseException as error:  # noqa: BLE001 (reported to the trusted process, which raises)
-                return f"cannot preload {name}: {type(error).__name__}: {error}"
+        scratch = self._open_scratch({"limits": {"scratch": _IMPORT_SCRATCH}, "uid": 0})
+        os.environ.update(HOME=scratch, TMPDIR=scratch)
+        try:
+            failure = self._import_all()
+        finally:
+            self._close_scratch(scratch)
+            os.environ.pop("TMPDIR")
+            os.environ.update(self.setup["environment"])
+        if failure:
+            return failure
         if "numpy" in sys.modules:
             self.threads = self._thread_pools()
         self._rehearse()
         gc.collect()
         gc.freeze()
         gc.disable()
+        return ""
+
+    def _import_all(self) -> str:
+        """Import what is to be preloaded; some libraries want a folder to write to as they are imported.
+
+        :return: what failed, or an empty string.
+        """
+        wanted = [part for name in self.setup["preload"] for part in (name, *_PARTS.get(name, ()))]
+        for name in wanted:
+            try:
+                importlib.import_module(name)
+            except BaseException as error:  # noqa: BLE001 (reported to the trusted process, which raises)
+                return f"cannot preload {name}: {type(error).__name__}: {error}"
         return ""
 
     @staticmethod
@@ -265,7 +285,7 @@ class Server:
             self._confine(job, scratch)
             if job["kind"] == "python":
                 profile = "tools" if self.setup["processes"] else "python"
-                confine.enforce(self.layers, profile, kept[2], drivers=self.setup["drivers"])
+                confine.enforce(self.layers, profile, kept[-2], drivers=self.setup["drivers"])
                 os.close(trouble)
                 python_job.run(kept[0], kept[1], job["limits"]["result"])
             else:
