@@ -468,9 +468,7 @@ def test_what_one_job_returns_another_can_be_given(executor: Executor) -> None:
     nested = "def propose(levels):\n    v = 1\n    for _ in range(levels):\n        v = [v]\n    return v"
     deepest = executor.run(PythonJob(nested, "propose", args=(32,)))
     assert deepest.ok, deepest.message
-    again = executor.run(
-        PythonJob("def propose(value):\n    return value", "propose", args=(deepest.value,))
-    )
+    again = executor.run(PythonJob("def propose(value):\n    return value", "propose", args=(deepest.value,)))
     assert again.ok, again.message
     assert again.value == deepest.value
     refused = executor.run(PythonJob(nested, "propose", args=(33,)))

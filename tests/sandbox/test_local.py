@@ -116,6 +116,7 @@ def test_nothing_of_the_environment_but_an_allow_list(means: Means, monkeypatch:
         "HOME",
         "LANG",
         "MPLBACKEND",
+        "NUMBA_CACHE_DIR",
         "PATH",
         "PYTHONDONTWRITEBYTECODE",
         "LC_CTYPE",

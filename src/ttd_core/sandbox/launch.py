@@ -97,12 +97,17 @@ def _bubblewrap(means: Means, view: dict[str, list[Any]], access: Access) -> lis
     return [*command, "--"]
 
 
-def _environment() -> dict[str, str]:
-    """The whole environment of a job."""
+def _environment(scratch: str) -> dict[str, str]:
+    """The whole environment of a job.
+
+    :param scratch: the folder of its own, empty when it starts: numba keeps compiled code there, never where
+        another job could find it.
+    """
     names = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "BLIS", "VECLIB", "RAYON")
     threads = {f"{name}_NUM_THREADS": "1" for name in names}
     fixed = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
-    return fixed | threads | {"PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "Agg"}
+    fixed |= {"PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "Agg", "NUMBA_CACHE_DIR": f"{scratch}/numba"}
+    return fixed | threads
 
 
 @attrs.frozen
@@ -148,7 +153,7 @@ def _setup(means: Means, order: Order, id_base: int, scratch: str) -> dict[str, 
         "id_base": id_base if means.namespaces and root else 0,
         "preload": list(order.preload),
         "sys_path": list(view.search),
-        "environment": _environment() | dict(order.access.environment),
+        "environment": _environment(scratch or layout.SCRATCH) | dict(order.access.environment),
         "scratch": scratch or layout.SCRATCH,
         "keep_capabilities": 0 if means.namespaces else _capability_to_read(view),
         "other_processes": 0 if root else 8 if means.namespaces else 4096,

@@ -40,6 +40,8 @@ _HELPERS = (
     importlib.resources.files("ttd_bio").joinpath("helpers", "denoising.py").read_text(encoding="utf-8")
 )
 _CALL = "call_magic_denoise"
+#: Bytes of files a program may write: numba keeps what it compiles.
+_SCRATCH = 256 * MIB
 
 
 @attrs.frozen
@@ -103,7 +105,7 @@ class Denoising(Problem):
     options: DenoisingOptions
     preload: ClassVar[tuple[str, ...]] = (
         *("numpy", "scipy.sparse.linalg", "sklearn.decomposition", "sklearn.neighbors"),
-        *("graphtools", "scprep"),
+        *("graphtools", "scprep", "scanpy"),
     )
     baselines = (
         Baseline("MAGIC (approximate, reversed) on PBMC", 0.64, "paper, Table 7"),
@@ -177,7 +179,7 @@ class Denoising(Problem):
             },
             helpers=_HELPERS,
             preload=self.preload,
-            limits=self.options.limits(result=max(GIB, 8 * math.prod(train.shape) + MIB)),
+            limits=self.options.limits(result=max(GIB, 8 * math.prod(train.shape) + MIB), scratch=_SCRATCH),
         )
         result = execute(job)
         if not result.ok:
