@@ -18,7 +18,7 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{% if m.role == 'assistant' and m.reasoning_content %}<think>\n{{ m.reasoning_content }}\n</think>\n\n"
     "{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
 )
 PLAIN_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -88,6 +88,12 @@ def make_policy(
                 parameter.copy_(noise)
         policy.adapter.publish()
     return policy
+
+
+@pytest.fixture(name="make_tokenizer")
+def make_tokenizer_fixture() -> Callable[[str], Any]:
+    """Make the byte-level tokeniser with a chat template."""
+    return make_tokenizer
 
 
 @pytest.fixture(name="make_policy")

@@ -1,12 +1,14 @@
 """Thinking budgets: how a model's own template separates thinking from the final answer.
 
-The marker that opens the final answer is read off the chat template by rendering a reply that has both
-parts, so any family works: ``</think>`` for some, a channel header for others. A model whose template shows
-no thinking writes its final answer from the start, and nothing is ever forced on it.
+Everything is read off the chat template, by rendering a reply that has both parts and one that has only an
+answer, so any family works: ``</think>`` for some, a channel header for others. A model whose template shows
+no thinking, or whose prompt has closed it already, writes its final answer from the start, and nothing is
+ever forced on it.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import attrs
@@ -17,29 +19,48 @@ SENTENCE = "\n\nMy budget for thinking is used up, so I give the final answer no
 _THOUGHT = "THOUGHTMARK"
 _ANSWER = "ANSWERMARK"
 _THINKING_KEYS = ("reasoning_content", "thinking", "reasoning")
+#: A prompt that ends with an opening tag, ``<think>`` or ``[THINK]``: its bracket, and the rest of it.
+_OPEN_TAG = re.compile(r"([<\[])(\w+[>\]])\s*$")
 
 
 @attrs.frozen
 class ThinkingFormat:
-    """How one model's template closes its thinking and opens the final answer.
+    """How one model's template opens and closes its thinking.
 
-    :param marker: the text between the two; empty when the template knows no thinking.
+    :param marker: the text between thinking and answer; empty when replies have no thinking.
+    :param opener: what a reply that thinks begins with; empty when the prompt has opened the thinking.
+    :param direct: what a reply without thinking puts before its answer; empty when nothing.
     """
 
     marker: str
+    opener: str = ""
+    direct: str = ""
 
     @classmethod
     def of(cls, tokenizer: Any, template_options: dict[str, Any]) -> ThinkingFormat:
-        """Read the marker off a tokeniser's chat template."""
-        for key in _THINKING_KEYS:
-            reply = {"role": "assistant", "content": _ANSWER, key: _THOUGHT}
-            text = tokenizer.apply_chat_template(
-                [{"role": "user", "content": "x"}, reply], tokenize=False, **template_options
+        """Read the format off a tokeniser's chat template."""
+
+        def render(*replies: dict[str, str], **options: Any) -> str:
+            question = {"role": "user", "content": "x"}
+            text: str = tokenizer.apply_chat_template(
+                [question, *replies], tokenize=False, **options, **template_options
             )
+            return text
+
+        prompt = render(add_generation_prompt=True)
+        opened = _OPEN_TAG.search(prompt)
+        for key in _THINKING_KEYS:
+            text = render({"role": "assistant", "content": _ANSWER, key: _THOUGHT})
             before, found, rest = text.partition(_THOUGHT)
-            if found and _ANSWER in rest and _ANSWER not in before:
-                return cls(rest[: rest.index(_ANSWER)])
-        return cls("")
+            if not found or _ANSWER not in rest or _ANSWER in before:
+                continue
+            marker = rest[: rest.index(_ANSWER)]
+            if not marker.strip() or _follows(prompt, marker.strip()):
+                return cls("")
+            answered = render({"role": "assistant", "content": _ANSWER}).partition(_ANSWER)[0]
+            return cls(marker, _beyond(before, prompt), _beyond(answered, prompt))
+        # Some templates open the thinking in the prompt and leave it out of past replies.
+        return cls(f"\n{opened[1]}/{opened[2]}\n\n") if opened else cls("")
 
     @property
     def core(self) -> str:
@@ -48,7 +69,13 @@ class ThinkingFormat:
 
     def is_open(self, text: str) -> bool:
         """Whether the final answer has been opened in ``text`` (special tokens kept)."""
-        return not self.core or self.core in text
+        if not self.core or self.core in text:
+            return True
+        said, opener, direct = text.strip(), self.opener.strip(), self.direct.strip()
+        if direct and said.startswith(direct):
+            return True
+        # A reply that begins otherwise than thinking does is an answer; one within the opener may yet think.
+        return bool(opener) and not said.startswith(opener) and not opener.startswith(said)
 
     def closing(self, text: str) -> str:
         """What to append to a reply whose thinking budget is used up; empty if the answer is open."""
@@ -56,6 +83,17 @@ class ThinkingFormat:
 
     def answer(self, text: str) -> str:
         """The final answer within a reply (special tokens kept); the whole reply if it was never opened."""
-        if not self.core or self.core not in text:
-            return text
-        return text.rsplit(self.core, 1)[1]
+        if self.core and self.core in text:
+            return text.rsplit(self.core, 1)[1]
+        direct = self.direct.strip()
+        return text.strip().removeprefix(direct) if direct else text
+
+
+def _follows(prompt: str, core: str) -> bool:
+    """Whether the prompt ends by closing the thinking: nothing but space after the marker's core."""
+    return prompt.rstrip().endswith(core)
+
+
+def _beyond(text: str, prompt: str) -> str:
+    """What ``text`` adds to ``prompt``; empty where the template writes its past replies otherwise."""
+    return text[len(prompt) :] if text.startswith(prompt) else ""
