@@ -60,7 +60,7 @@ NAMES = [
 #: Arguments and options of each command.
 OPTIONS = {
     "list-problems": "--json --load",
-    "show": "PROBLEM --json --option --program --prompt -o",
+    "show": "PROBLEM STATE --json --option --output --program --prompt -o",
     "run": (
         "PROBLEM --config --executor --group-size --groups --json --list-settings --model --name --option "
         "--policy --quiet --runs-dir --sandbox --seed --set --steps --track --variant -o -q"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 
 import pytest
 
@@ -72,3 +73,33 @@ def test_no_starting_program(ttd, install, problem_source) -> None:
     install("bare", {"bare_problem": source}, problems={"sum": "bare_problem:Sum"})
     result = ttd("show", "sum", "--program")
     assert (result.exit_code, result.stderr) == (2, "error: problem sum has no starting program\n")
+
+
+def test_a_state(ttd, summing) -> None:
+    pathlib.Path("good.json").write_text("[1.0, 1.0, 0.75]")
+    result = ttd("show", "sum", "good.json")
+    assert result.exit_code == 0
+    assert "sum: valid; sum 2.75" in result.stdout
+    assert "numbers: a list of 3" in result.stdout
+    facts = json.loads(ttd("show", "sum", "good.json", "--json").stdout)
+    assert facts["score"] == 2.75
+    assert list(facts["holds"].values()) == ["a list of 3"]
+
+
+def test_a_state_that_is_not_valid(ttd, summing) -> None:
+    pathlib.Path("bad.json").write_text("[2.0, 0.5, 0.5]")
+    result = ttd("show", "sum", "bad.json", "--output", "bad.svg")
+    assert (result.exit_code, result.stdout) == (1, "sum: invalid: number 2.0 is not in [0, 1]\n")
+    assert not pathlib.Path("bad.svg").exists()
+
+
+def test_a_picture_of_a_state(ttd) -> None:
+    pytest.importorskip("ttd_math")
+    pathlib.Path("h.json").write_text("[0.25, 0.75, 0.75, 0.25]")
+    assert ttd("show", "erdos", "h.json", "--output", "h.svg").exit_code == 0
+    assert pathlib.Path("h.svg").read_text().startswith("<svg")
+    assert "h: float64 [4], 0.25 to 0.75" in ttd("show", "erdos", "h.json").stdout
+    assert (
+        ttd("show", "erdos", "--output", "start.svg", "--start", "program", "--timeout-s=30").exit_code == 0
+    )
+    assert pathlib.Path("start.svg").read_text().startswith("<svg")

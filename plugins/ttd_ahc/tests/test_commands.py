@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from ttd_ahc.ahc039 import Fishing, official_seeds
 from ttd_ahc.commands import ahc, parse_seeds
+from ttd_core.cli import main
 from ttd_core.errors import UsageError
 
 
@@ -29,24 +30,32 @@ def test_official_inputs_are_those_of_the_official_seeds(run, tmp_path) -> None:
     assert run("inputs", "ahc058", "--official", "-o", "in").exception.exit_code == 2
 
 
-def test_an_answer_is_drawn_or_refused(run, tmp_path) -> None:
+def ttd(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments), catch_exceptions=False)
+
+
+def test_an_answer_is_drawn_or_refused(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "good.txt").write_text("4 0 0 50000 0 50000 50000 0 50000")
     (tmp_path / "bad.txt").write_text("4 0 0 2 1 2 2 0 2")
-    result = run("picture", "ahc039", "good.txt", "--seed", "5", "-o", "good.svg")
-    assert result.exception is None
+    one = ("--cases", "1", "--first-seed", "5")
+    result = ttd("show", "ahc039", "good.txt", *one, "--output", "good.svg")
+    assert result.exit_code == 0
     assert (tmp_path / "good.svg").read_text().startswith("<svg")
-    assert "seed 5: score" in result.output
-    result = run("picture", "ahc039", "bad.txt", "-o", "bad.svg")
-    assert result.return_value == 1
-    assert "not parallel" in result.output
+    assert "ahc039: valid" in result.stdout
+    result = ttd("show", "ahc039", "bad.txt", *one, "--output", "bad.svg")
+    assert result.exit_code == 1
+    assert "not parallel" in result.stdout
     assert not (tmp_path / "bad.svg").exists()
+    assert "add --cases 1" in ttd("eval", "ahc039", "good.txt").stderr
 
 
-def test_a_program_is_run_and_drawn(run, tmp_path) -> None:
+def test_a_program_is_run_and_drawn(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
     code = '#include <cstdio>\nint main() { for (int i = 0; i < 500; i++) std::puts(i ? "-1" : "0 0"); }'
     (tmp_path / "idle.cpp").write_text(code)
-    result = run("picture", "ahc058", "idle.cpp", "-o", "idle.svg")
-    assert result.exception is None, result.output
+    result = ttd("show", "ahc058", "idle.cpp", "--cases", "1", "--output", "idle.svg")
+    assert result.exit_code == 0, result.output
     assert "power of level 0" in (tmp_path / "idle.svg").read_text()
 
 

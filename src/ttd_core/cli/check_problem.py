@@ -8,6 +8,7 @@ import click
 
 from ttd_core import config as configs
 from ttd_core import registry
+from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.output import json_option, print_json, table
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option
 from ttd_core.hooks import Hooks
@@ -16,7 +17,7 @@ from ttd_core.testing.checkup import Check, Outcome, Subject, run_checks
 from ttd_core.testing.subject import prepared
 
 
-@click.command("check-problem")
+@click.command("check-problem", cls=ProblemCommand)
 @click.argument("problem_name", metavar="PROBLEM")
 @option_option
 @sandbox_option

@@ -11,6 +11,7 @@ import numpy as np
 
 from ttd_core import config as configs
 from ttd_core import registry
+from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.output import json_option, print_json
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option
 from ttd_core.cli.tally import compare_with_published
@@ -24,10 +25,10 @@ from ttd_core.run.seeds import score_seeds
 from ttd_core.types import Action, State, Verdict
 
 #: File name suffixes of data, which no program has; what a problem cannot read of it, it refuses itself.
-CONSTRUCTIONS = frozenset([".json", ".npy", ".npz", ".h5ad"])
+CONSTRUCTIONS = frozenset([".json", ".npy", ".npz", ".h5ad", ".txt", ".out"])
 
 
-@click.command("eval")
+@click.command("eval", cls=ProblemCommand)
 @click.argument("problem_name", metavar="PROBLEM")
 @click.argument("file", type=click.Path(path_type=pathlib.Path))
 @option_option
@@ -48,29 +49,38 @@ def evaluate(
 ) -> int:
     """Judge a program or a construction from a file.
 
-    A .json or .npy file is read as a construction and checked as it is; anything else is a program, which
-    runs in the sandbox from the first start state of a run with seed 0. Exit code 0 when valid, 1 when
-    refused.
+    A .json, .npy, .h5ad or .txt file is read as a construction and checked as it is; anything else is a
+    program, which runs in the sandbox from the first start state of a run with seed 0. The problem's options
+    are flags too. Exit code 0 when valid, 1 when refused.
 
     \b
     Example:
       ttd eval erdos step_function.json
+      ttd eval ahc039 program.cpp --cases 20
       ttd eval cp26 packing.py -o timeout_s=60 --picture packing.svg
     """
     problem = registry.load(problem_name, problem_options(options))
-    hooks = Hooks(problem)
-    if file.suffix.lower() in CONSTRUCTIONS:
-        verdict = evaluate_state(hooks, problem.read_construction(file))
-    else:
-        action = Action(read_program(file), problem.language)
-        config = configs.load(problem_name, overrides={"sandbox.level": sandbox} if sandbox else {})
-        with open_executor(hooks, config) as executor:
-            start, _ = score_seeds(hooks, np.random.default_rng(0), 1, executor.run)[0]
-            verdict = evaluate_action(hooks, start, action, executor.run)
+    verdict = judge(problem_name, problem, file, sandbox)
     print_json(as_facts(problem, verdict)) if as_json else click.echo(as_text(problem, verdict))
     if picture is not None and verdict.state is not None:
         draw(problem, verdict.state, picture)
     return 0 if verdict.ok else 1
+
+
+def judge(reference: str, problem: Problem, file: pathlib.Path, sandbox: str | None = None) -> Verdict:
+    """The verdict on a file: a construction, or a program that runs from the first start state.
+
+    :param reference: how the problem was named, for its config.
+    :raises UsageError: when the file cannot be read.
+    """
+    hooks = Hooks(problem)
+    if file.suffix.lower() in CONSTRUCTIONS:
+        return evaluate_state(hooks, problem.read_construction(file))
+    action = Action(read_program(file), problem.language)
+    config = configs.load(reference, overrides={"sandbox.level": sandbox} if sandbox else {})
+    with open_executor(hooks, config) as executor:
+        start, _ = score_seeds(hooks, np.random.default_rng(0), 1, executor.run)[0]
+        return evaluate_action(hooks, start, action, executor.run)
 
 
 def draw(problem: Problem, state: State, path: pathlib.Path) -> None:

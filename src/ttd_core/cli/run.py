@@ -13,6 +13,7 @@ import click
 
 from ttd_core import config as configs
 from ttd_core import registry
+from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.folders import existing_folder, new_folder, runs_dir_option, stored_config
 from ttd_core.cli.group import INTERRUPTED
 from ttd_core.cli.output import complain, json_option, print_json, table
@@ -52,7 +53,7 @@ def _print_settings(ctx: click.Context, _parameter: click.Parameter, asked: bool
         ctx.exit()
 
 
-@click.command("run")
+@click.command("run", cls=ProblemCommand)
 @click.argument("problem", metavar="PROBLEM", required=False)
 @click.option("--config", "file", type=click.Path(path_type=pathlib.Path), help="TOML file with config keys.")
 @set_option

@@ -2,38 +2,62 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import click
 import numpy as np
 
+from ttd_core import config as configs
 from ttd_core import entries, registry
+from ttd_core.cli.evaluate import as_facts, as_text, draw, judge
+from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.output import json_option, print_json, table
 from ttd_core.cli.parameters import option_option, problem_options
 from ttd_core.errors import UsageError
 from ttd_core.hooks import Hooks
 from ttd_core.problem import Problem
+from ttd_core.run.backends import open_executor
+from ttd_core.run.seeds import score_seeds
 from ttd_core.settings import describe_fields
-from ttd_core.types import Message, ScoredState
+from ttd_core.types import Message, ScoredState, Status, Verdict
 
 
-@click.command("show")
+@click.command("show", cls=ProblemCommand)
 @click.argument("problem_name", metavar="PROBLEM")
+@click.argument("state", metavar="STATE", required=False, type=click.Path(path_type=pathlib.Path))
 @option_option
 @click.option("--prompt", is_flag=True, help="Print the first prompt of a run instead.")
 @click.option("--program", is_flag=True, help="Print the starting program instead.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=pathlib.Path, dir_okay=False),
+    help="Draw STATE as SVG into this file; without STATE, the first start state of a run.",
+)
 @json_option
-def show(problem_name: str, options: tuple[str, ...], prompt: bool, program: bool, as_json: bool) -> None:
-    """Show a problem: metric, published results, options.
+def show(
+    problem_name: str,
+    state: pathlib.Path | None,
+    options: tuple[str, ...],
+    prompt: bool,
+    program: bool,
+    output: pathlib.Path | None,
+    as_json: bool,
+) -> int:
+    """Show a problem: metric, published results, options. Or one state of it.
 
-    PROBLEM is a name from `ttd list-problems`, or FILE.py:Class.
+    PROBLEM is a name from `ttd list-problems`, or FILE.py:Class. STATE is a construction or a program, as
+    `ttd eval` takes it; exit code 1 when it is not valid.
 
     \b
     Example:
       ttd show erdos
       ttd show erdos --prompt -o start=program
+      ttd show erdos step_function.json --output step_function.svg
     """
     problem = registry.load(problem_name, problem_options(options))
+    if state is not None or output is not None:
+        return show_state(problem_name, problem, state, output, as_json)
     if prompt:
         messages = first_prompt(problem)
         if as_json:
@@ -48,6 +72,48 @@ def show(problem_name: str, options: tuple[str, ...], prompt: bool, program: boo
     else:
         facts = describe(problem, problem_name)
         print_json(facts) if as_json else click.echo(_as_text(problem, facts))
+    return 0
+
+
+def show_state(
+    reference: str, problem: Problem, file: pathlib.Path | None, output: pathlib.Path | None, as_json: bool
+) -> int:
+    """Print what a state holds and what it scores, and draw it into ``output``.
+
+    :return: 0 when the state is valid, else 1.
+    """
+    if file is not None:
+        verdict = judge(reference, problem, file)
+    else:
+        hooks = Hooks(problem)
+        with open_executor(hooks, configs.load(reference)) as executor:
+            start, reward = score_seeds(hooks, np.random.default_rng(0), 1, executor.run)[0]
+        if reward is None:
+            raise UsageError(
+                f"runs of {problem.name} start from nothing: name a file with a state, or set --start program"
+            )
+        verdict = Verdict(Status.OK, state=start, reward=reward)
+    held = {name: _summary(value) for name, value in (verdict.state.data if verdict.state else {}).items()}
+    if as_json:
+        print_json(as_facts(problem, verdict) | {"holds": held})
+    else:
+        click.echo(
+            "\n".join([as_text(problem, verdict), *(f"  {name}: {text}" for name, text in held.items())])
+        )
+    if output is not None and verdict.state is not None:
+        draw(problem, verdict.state, output)
+    return 0 if verdict.ok else 1
+
+
+def _summary(value: Any) -> str:
+    """One line about a part of a state."""
+    if isinstance(value, np.ndarray):
+        ends = f", {value.min():.6g} to {value.max():.6g}" if value.size and value.dtype.kind in "iuf" else ""
+        return f"{value.dtype} {list(value.shape)}{ends}"
+    if isinstance(value, list | tuple):
+        return f"a list of {len(value)}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def first_prompt(problem: Problem) -> list[Message]:

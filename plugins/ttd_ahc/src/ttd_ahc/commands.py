@@ -1,4 +1,4 @@
-"""``ttd ahc``: the inputs of a contest as files, and pictures of answers."""
+"""``ttd ahc``: the inputs of a contest as files."""
 
 from __future__ import annotations
 
@@ -9,18 +9,12 @@ from typing import Any
 import click
 
 from ttd_ahc.contest import Contest
-from ttd_core import config as configs
 from ttd_core import registry
 from ttd_core.errors import StorageError, UsageError
-from ttd_core.hooks import Hooks
 from ttd_core.hookspecs import hookimpl
-from ttd_core.run.backends import open_executor
-from ttd_core.run.evaluate import evaluate_action, evaluate_state
-from ttd_core.types import Action, State, Verdict
 
 #: Most inputs written by one command.
 _MOST_SEEDS = 1_000_000
-_PROGRAMS = frozenset([".cpp", ".cc", ".cxx"])
 
 
 @hookimpl
@@ -31,7 +25,7 @@ def ttd_commands(cli: click.Group) -> None:
 
 @click.group()
 def ahc() -> None:
-    """AtCoder heuristic contests: inputs and pictures."""
+    """AtCoder heuristic contests: their inputs."""
 
 
 @ahc.command()
@@ -57,55 +51,6 @@ def inputs(contest_name: str, seeds: str, official: bool, output: pathlib.Path) 
     for seed in chosen:
         _write(output / f"{seed}.txt", contest.make_case(seed).text)
     click.echo(f"{len(chosen)} inputs of {contest.name} written to {output}")
-
-
-@ahc.command()
-@click.argument("contest_name", metavar="CONTEST")
-@click.argument("file", type=click.Path(path_type=pathlib.Path))
-@click.option("--seed", default=0, show_default=True, help="Seed of the case.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=pathlib.Path, dir_okay=False),
-    required=True,
-    help="SVG file to write.",
-)
-def picture(contest_name: str, file: pathlib.Path, seed: int, output: pathlib.Path) -> int:
-    """Draw the answer to one case.
-
-    FILE is a C++ program (.cpp), which is run, or a text file with what one printed. Exit code 1 when the
-    answer is not valid.
-
-    \b
-    Example:
-      ttd ahc picture ahc039 program.cpp --seed 7 -o seed7.svg
-    """
-    contest = load_contest(contest_name, {"cases": 1, "first_seed": seed})
-    verdict = _judge(contest, file)
-    if verdict.state is None or verdict.reward is None:
-        click.echo(f"{contest.name}: {verdict.status}: {verdict.message}")
-        return 1
-    drawing = contest.plot(verdict.state)
-    if drawing is None:
-        raise UsageError(f"{contest.name} has no pictures")
-    _write(output, drawing)
-    click.echo(f"{contest.name}: seed {seed}: score {verdict.reward.score:.10g}; drawn in {output}")
-    return 0
-
-
-def _judge(contest: Contest, file: pathlib.Path) -> Verdict:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: cannot be read: {error}") from error
-    hooks = Hooks(contest)
-    if file.suffix.lower() not in _PROGRAMS:
-        try:
-            return evaluate_state(hooks, State(data=contest.construct([text])))
-        except ValueError as error:
-            raise UsageError(f"{file}: {error}") from error
-    with open_executor(hooks, configs.load(contest.name)) as executor:
-        return evaluate_action(hooks, State(), Action(text, contest.language), executor.run)
 
 
 def load_contest(name: str, options: dict[str, Any]) -> Contest:

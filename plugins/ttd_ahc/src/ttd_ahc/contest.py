@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import functools
 import importlib.resources
+import pathlib
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ttd_ahc import judging
+from ttd_core.errors import UsageError
 from ttd_core.problem import Execute, Options, Problem, option
 from ttd_core.types import Action, Message, Reward, ScoredState, State, Status, Verdict
 
@@ -180,6 +182,22 @@ class Contest(Problem):
         answers = [outcome[seed].answer for seed in self.seeds()]
         summary = judging.summary(self.seeds(), outcome, self.options)
         return State(code=action.code, data=self._pack(answers), output=summary)
+
+    def read_construction(self, path: pathlib.Path) -> State:
+        """Answers from a file: what a program printed for a single case (``.txt``, ``.out``), else JSON.
+
+        :raises UsageError: when the file cannot be read, or holds no answer.
+        """
+        if path.suffix.lower() not in {".txt", ".out"}:
+            return super().read_construction(path)
+        if len(self.seeds()) != 1:
+            raise UsageError(
+                f"{path}: the answer to one case: add --cases 1, and --first-seed SEED to say which"
+            )
+        try:
+            return State(data=self.construct([path.read_text(encoding="utf-8")]))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path}: not an answer of {self.name}: {error}") from error
 
     def construct(self, value: Any) -> Mapping[str, Any]:
         """Answers from a list of texts, one for each seed in order, each as a program prints it.

@@ -1,0 +1,58 @@
+"""Options of a problem as flags of their own: ``--cases 20`` for ``-o cases=20``; a switch takes no value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import click
+
+from ttd_core import entries, registry
+from ttd_core.errors import did_you_mean
+from ttd_core.settings import field_types
+
+
+class ProblemCommand(click.Command):
+    """A command whose PROBLEM brings flags of its own; those of the command come first."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, after the problem's flags have become ``-o NAME=VALUE``.
+
+        :raises click.NoSuchOption: for a flag that neither the command nor the problem has.
+        """
+        own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        foreign = [arg for arg in args if arg.startswith("--") and arg != "--" and _name(arg) not in own]
+        problem = next((arg for arg in args if _is_problem(arg)), None)
+        if foreign and problem is not None and "--help" not in args:
+            args = _translated(ctx, args, foreign, problem)
+        return super().parse_args(ctx, args)
+
+
+def _name(flag: str) -> str:
+    return flag.partition("=")[0]
+
+
+def _is_problem(arg: str) -> bool:
+    if arg.startswith("-"):
+        return False
+    return entries.is_file_reference(arg) or any(entry.name == arg for entry in entries.entries())
+
+
+def _translated(ctx: click.Context, args: Sequence[str], foreign: list[str], problem: str) -> list[str]:
+    kinds = field_types(registry.load_class(entries.find(problem)).options_type)
+    known = {"--" + name.replace("_", "-"): name for name in kinds}
+    made: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        if arg not in foreign:
+            made.append(arg)
+            continue
+        flag, equals, value = arg.partition("=")
+        if flag not in known:
+            hint = did_you_mean(flag, list(known)) or f" `ttd show {problem}` lists the problem's own."
+            raise click.UsageError(f"neither ttd nor {problem} has an option {flag}.{hint}", ctx)
+        if not equals:
+            value = "true" if kinds[known[flag]] is bool else next(rest, "")
+            if not value:
+                raise click.UsageError(f"{flag} needs a value", ctx)
+        made += ["-o", f"{known[flag]}={value}"]
+    return made
