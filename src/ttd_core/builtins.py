@@ -13,6 +13,7 @@ from ttd_core.hookspecs import hookimpl
 
 POLICIES = {
     "local": "ttd_core.policy.local:open_local",
+    "openai": "ttd_core.policy.openai:open_openai",
     "scripted": "ttd_core.policy.scripted:open_scripted",
 }
 EXECUTORS = {
@@ -23,7 +24,8 @@ EXECUTORS = {
 
 @hookimpl
 def ttd_policies() -> Mapping[str, Callable[[Any], Any]]:
-    """``local``: transformers and peft on this machine; ``scripted``: replies from a list."""
+    """``local``: transformers and peft on this machine; ``openai``: a server of frozen models;
+    ``scripted``: replies from a list."""
     return {name: _on_call(target) for name, target in POLICIES.items()}
 
 

@@ -120,5 +120,18 @@ class Trainer(Protocol):
         ...
 
 
+@runtime_checkable
+class Metered(Protocol):
+    """A policy that counts what it asks of others."""
+
+    def take_metrics(self) -> Mapping[str, float]:
+        """Numbers of the work done since the last call; a step's metrics take them in.
+
+        ``tokens`` (replies) replaces the count of the completions' own tokens, for a policy whose
+        completions have none.
+        """
+        ...
+
+
 #: What `ttd_policies` and `ttd_executors` return: a name and a factory taking the run's config.
 Backends = Mapping[str, Any]

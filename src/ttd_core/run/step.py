@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ttd_core.config import RunConfig
 from ttd_core.hooks import Hooks
 from ttd_core.learn.learner import advantages_of, learn
-from ttd_core.policy.base import Policy, SamplingParams, Trainer
+from ttd_core.policy.base import Metered, Policy, SamplingParams, Trainer
 from ttd_core.run import events
 from ttd_core.run.measure import Measure
 from ttd_core.run.rollout import RolloutCollector
@@ -114,6 +114,8 @@ class StepRunner:
         sampling = clock.split(last_sampled)
         clock.lap("rollouts")
         metrics = self._measure.step(groups, self._archive)
+        if isinstance(self._policy, Metered):
+            metrics.update(self._policy.take_metrics())
         metrics["tokens_per_s"] = metrics["tokens"] / sampling if sampling > 0 else 0.0
         metrics.update(self._learn(groups))
         clock.lap("learn")
