@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from ttd_core.policy.base import SamplingParams, Sequences
+from ttd_core.policy.fast import FastDecoder
 from ttd_core.policy.local import LocalPolicy
 from ttd_core.types import Message
 
@@ -19,13 +20,18 @@ pytestmark = [
 
 PROMPTS: list[list[Message]] = [[{"role": "user", "content": text}] for text in ("short", "a longer prompt")]
 
+#: Heads of a size that the kernels take.
+SIZES = {"hidden_size": 64}
 
+
+@pytest.mark.parametrize("sampling", ["fast", "plain"])
 @pytest.mark.parametrize(("dtype", "gap"), [(torch.float32, 1e-4), (torch.bfloat16, 0.2)])
 def test_sampling_and_training_agree(
-    make_policy: Callable[..., LocalPolicy], dtype: torch.dtype, gap: float
+    make_policy: Callable[..., LocalPolicy], dtype: torch.dtype, gap: float, sampling: str
 ) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
-    policy = make_policy(dtype=dtype, device="cuda")
+    options = {"sampling": sampling}
+    policy = make_policy(model_changes=SIZES, dtype=dtype, device="cuda", policy__options=options)
     params = SamplingParams(max_new_tokens=40, seed=5)
     samples = list(policy.sample(PROMPTS, 6, params))
     again = list(policy.sample(PROMPTS, 6, params))
@@ -43,3 +49,26 @@ def test_sampling_and_training_agree(
     assert metrics["logprob_gap"] < gap
     assert metrics["grad_norm"] > 0
     assert policy.adapter_digest() != digest
+
+
+def test_both_decoders_say_the_same_in_float32(make_policy: Callable[..., LocalPolicy]) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = False
+    params = SamplingParams(max_new_tokens=90, seed=5)
+    said = []
+    for sampling in ("fast", "plain"):
+        options = {"sampling": sampling}
+        policy = make_policy(model_changes=SIZES, device="cuda", policy__options=options, policy__batch=8)
+        samples = sorted(policy.sample(PROMPTS, 12, params), key=lambda s: (s.prompt, s.index))
+        said.append([(s.completion.tokens.tolist(), s.completion.logprobs) for s in samples])
+    # A random number may fall between two cumulative sums that differ by rounding; then replies part.
+    same = [one[0] == other[0] for one, other in zip(*said, strict=True)]
+    assert sum(same) >= len(same) - 1
+    for agree, one, other in zip(same, *said, strict=True):
+        if agree:
+            np.testing.assert_allclose(one[1], other[1], atol=1e-4)
+
+
+def test_a_cuda_device_samples_fast_by_itself(make_policy: Callable[..., LocalPolicy]) -> None:
+    assert isinstance(make_policy(model_changes=SIZES, device="cuda")._decoder, FastDecoder)
+    # Heads of 8 are none that the kernels take.
+    assert not isinstance(make_policy(device="cuda")._decoder, FastDecoder)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ttd_core.errors import ModelUnavailableError, UsageError
+from ttd_core.errors import ConfigError, ModelUnavailableError, UsageError
 from ttd_core.policy.base import Policy, Sample, SamplingParams, Sequences, Trainer
 from ttd_core.policy.local import LocalPolicy
 from ttd_core.types import Message, StopReason
@@ -253,6 +253,31 @@ def test_forced_tokens_get_no_gradient(make_policy: Make, thinking_template: str
     advantages = [np.where(s.completion.trained, 0.0, 5.0) for s in group]
     item = Sequences(group[0].prompt_tokens, [s.completion for s in group], advantages)
     assert policy.train_step([item], 1.0)["grad_norm"] == 0
+
+
+def test_the_fast_decoder_says_the_same(make_policy: Make, thinking_template: str) -> None:
+    length = len(sample(make_policy(template=thinking_template), 1)[0].prompt_tokens)
+    params = SamplingParams(max_new_tokens=60, thinking_tokens=length + 6, seed=2)
+    said = []
+    for sampling in ("fast", "plain"):
+        options = {"sampling": sampling}
+        policy = make_policy(thinking_template, {"hidden_size": 64}, policy__options=options)
+        group = sorted(policy.sample(PROMPTS, 4, params), key=lambda s: (s.prompt, s.index))
+        # Learning gives the memory back and moves the adapter; the next replies come from the new one.
+        policy.train_step(batch_of(group), 1.0)
+        group += sorted(policy.sample(PROMPTS, 4, params), key=lambda s: (s.prompt, s.index))
+        said.append([s.completion for s in group])
+    for one, other in zip(*said, strict=True):
+        assert one.tokens.tolist() == other.tokens.tolist()
+        assert one.trained.tolist() == other.trained.tolist()
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+
+
+def test_a_wrong_way_of_sampling_is_named(make_policy: Make) -> None:
+    with pytest.raises(ConfigError, match="'quick' is none of auto, fast, plain"):
+        make_policy(policy__options={"sampling": "quick"})
+    with pytest.raises(ModelUnavailableError, match="its head size is 8"):
+        make_policy(policy__options={"sampling": "fast"})
 
 
 def test_sliding_windows_are_refused_by_name(make_policy: Make) -> None:

@@ -2,6 +2,10 @@
 
 A prompt is read once and shared by its group; a finished reply makes room for a waiting one. Tokens may be
 forced (a thinking budget that ran out): they carry log-probability 0 and are marked as not trained.
+
+Each reply draws from a stream of random numbers of its own, so what it says does not depend on which other
+replies were decoded beside it. This is the decoder for any model on any device; on a CUDA device
+:mod:`ttd_core.policy.fast` does the same for the models it knows.
 """
 
 from __future__ import annotations
@@ -28,12 +32,14 @@ class Reply:
 
     :param prompt: index of its prompt.
     :param index: index within the group.
+    :param stream: its random numbers.
     :param forced: tokens still to be appended without sampling, next first.
     :param was_forced: whether the thinking budget has already been enforced.
     """
 
     prompt: int
     index: int
+    stream: np.random.Generator
     tokens: list[int] = attrs.field(factory=list)
     logprobs: list[float] = attrs.field(factory=list)
     trained: list[bool] = attrs.field(factory=list)
@@ -56,6 +62,20 @@ class DecodeLimits:
     longest: Sequence[int]
     thinking: Sequence[int] | None
     force: Callable[[Sequence[int]], Sequence[int]]
+
+
+def stream(seed: int, prompt: int, index: int) -> np.random.Generator:
+    """The random numbers of one reply: its k-th token takes the k-th, forced or not."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, prompt, index])))
+
+
+def maybe_force(reply: Reply, limits: DecodeLimits) -> None:
+    """Queue the forced tokens once the thinking budget is used up."""
+    if limits.thinking is None or reply.was_forced:
+        return
+    if len(reply.tokens) >= limits.thinking[reply.prompt]:
+        reply.forced.extend(limits.force(reply.tokens))
+        reply.was_forced = True
 
 
 class Decoder:
@@ -81,11 +101,13 @@ class Decoder:
         count: int,
         temperature: float,
         limits: DecodeLimits,
-        generator: torch.Generator,
+        seed: int,
     ) -> Iterator[Reply]:
         """Yield finished replies, each once, in the order they finish."""
         waiting = collections.deque(
-            Reply(prompt, index) for prompt in range(len(prompts)) for index in range(count)
+            Reply(prompt, index, stream(seed, prompt, index))
+            for prompt in range(len(prompts))
+            for index in range(count)
         )
         rows = min(self._rows, len(waiting))
         cache = ReplyCache(layers=self._layers, rows=rows)
@@ -101,11 +123,11 @@ class Decoder:
                 active.append(reply)
                 fresh.append(reply)
                 if not waiting or waiting[0].prompt != reply.prompt or len(active) == rows:
-                    self._extend(fresh, current[2].expand(len(fresh), -1), temperature, limits, generator)
+                    self._extend(fresh, current[2].expand(len(fresh), -1), temperature, limits)
                     fresh = []
             yield from self._collect(active, cache)
             if active:
-                self._extend(active, self._step(active, cache, prompts), temperature, limits, generator)
+                self._extend(active, self._step(active, cache, prompts), temperature, limits)
                 yield from self._collect(active, cache)
 
     @torch.inference_mode()
@@ -135,27 +157,23 @@ class Decoder:
         logits: torch.Tensor,
         temperature: float,
         limits: DecodeLimits,
-        generator: torch.Generator,
     ) -> None:
         """Append one token to each reply: forced if any is due, else sampled with its log-probability."""
         logprobs = (logits / temperature).log_softmax(dim=-1)
-        drawn = torch.multinomial(logprobs.exp(), 1, generator=generator)
+        # The first token whose cumulative probability exceeds the reply's random number.
+        cumulative = logprobs.exp().cumsum(dim=-1)
+        marks = torch.tensor(
+            [reply.stream.random(dtype=np.float32) for reply in replies], device=logits.device
+        )
+        drawn = torch.searchsorted(cumulative, marks[:, None] * cumulative[:, -1:], right=True)
+        drawn.clamp_(max=logits.shape[1] - 1)
         chances = logprobs.gather(1, drawn)[:, 0].tolist()
         for reply, token, chance in zip(replies, drawn[:, 0].tolist(), chances, strict=True):
-            self._maybe_force(reply, limits)
+            maybe_force(reply, limits)
             if reply.forced:
                 self._append(reply, reply.forced.popleft(), 0.0, False, limits)
             else:
                 self._append(reply, token, chance, True, limits)
-
-    @staticmethod
-    def _maybe_force(reply: Reply, limits: DecodeLimits) -> None:
-        """Queue the forced tokens once the thinking budget is used up."""
-        if limits.thinking is None or reply.was_forced:
-            return
-        if len(reply.tokens) >= limits.thinking[reply.prompt]:
-            reply.forced.extend(limits.force(reply.tokens))
-            reply.was_forced = True
 
     @staticmethod
     def _append(reply: Reply, token: int, logprob: float, sampled: bool, limits: DecodeLimits) -> None:

@@ -18,16 +18,23 @@ import peft
 import torch
 
 from ttd_core.config import RunConfig
-from ttd_core.errors import UsageError
-from ttd_core.policy import attention, checkpoint, fetch, loading
+from ttd_core.errors import ConfigError, ModelUnavailableError, UsageError
+from ttd_core.policy import attention, checkpoint, fetch, lean, loading, steps
 from ttd_core.policy.adapter import Adapter
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
 from ttd_core.policy.decode import DecodeLimits, Decoder, arrays_of
+from ttd_core.policy.fast import FastDecoder
 from ttd_core.policy.forcing import ThinkingFormat
 from ttd_core.policy.training import LogprobModel, optimiser_step
 from ttd_core.types import Completion, Message
 
 __all__ = ["LocalPolicy", "open_local"]
+
+#: Values of ``policy.options.sampling``: ``fast`` and ``plain`` name a decoder, ``auto`` takes the fast one
+#: on a CUDA device for models that it knows.
+_SAMPLING = ("auto", "fast", "plain")
+#: Share of the device's memory that sampling may keep while the model learns.
+_KEPT = 0.1
 
 
 def open_local(config: RunConfig) -> LocalPolicy:
@@ -85,6 +92,7 @@ class LocalPolicy:
         self._template_options: dict[str, Any] = {"reasoning_effort": effort} if effort else {}
         self._thinking = ThinkingFormat.of(tokenizer, self._template_options)
         self._ends = _end_tokens(model, tokenizer)
+        self._decoder = self._make_decoder()
 
     @property
     def name(self) -> str:
@@ -98,15 +106,7 @@ class LocalPolicy:
         """Yield ``count`` replies to each prompt as they finish."""
         encoded = [self._encode(prompt, params.prefill) for prompt in prompts]
         limits = self._limits([len(tokens) for tokens in encoded], params)
-        decoder = Decoder(
-            backbone=self._split.backbone,
-            head=self._split.head,
-            layers=self._split.layers,
-            device=self._device,
-            rows=self._config.policy.batch,
-        )
-        generator = torch.Generator(device=self._device).manual_seed(params.seed)
-        for reply in decoder.decode(encoded, count, params.temperature, limits, generator):
+        for reply in self._decoder.decode(encoded, count, params.temperature, limits, params.seed):
             tokens, logprobs, trained = arrays_of(reply)
             text, answer = self._decode_text(reply.tokens, params.prefill)
             yield Sample(
@@ -122,6 +122,33 @@ class LocalPolicy:
                 ),
                 prompt_tokens=np.array(encoded[reply.prompt], dtype=np.int64),
             )
+
+    def _make_decoder(self) -> Decoder | FastDecoder:
+        """The fast decoder where it can run, unless the config says otherwise.
+
+        :raises ConfigError: when ``policy.options.sampling`` is neither auto, fast nor plain.
+        :raises ModelUnavailableError: when it is ``fast`` and the model does not fit.
+        """
+        wanted = self._config.policy.options.get("sampling", "auto")
+        if wanted not in _SAMPLING:
+            raise ConfigError(f"policy.options.sampling: '{wanted}' is none of {', '.join(_SAMPLING)}")
+        reason = lean.misfit(self.model)
+        if wanted == "fast" and reason:
+            raise ModelUnavailableError(
+                f"policy.options.sampling: model '{self._config.policy.model}' cannot be sampled fast: "
+                f"{reason}; leave the option out"
+            )
+        if wanted == "fast" or (wanted == "auto" and not reason and steps.available(self._device)):
+            return FastDecoder(lean.LeanModel(self.model), self._config.policy.batch)
+        split = self._split
+        return Decoder(split.backbone, split.head, split.layers, self._device, self._config.policy.batch)
+
+    def _make_room(self) -> None:
+        """Give sampling's memory back before learning, if it is more than a small part of the device."""
+        if isinstance(self._decoder, FastDecoder) and self._device.type == "cuda":
+            _, whole = torch.cuda.mem_get_info(self._device)
+            if self._decoder.held_bytes() > _KEPT * whole:
+                self._decoder.release()
 
     def _encode(self, prompt: Sequence[Message], prefill: str) -> list[int]:
         """Token ids of the rendered chat, up to where the reply (after any prefill) begins."""
@@ -177,6 +204,7 @@ class LocalPolicy:
         self, prompt_tokens: npt.NDArray[np.int64], completions: Sequence[Completion], temperature: float
     ) -> list[npt.NDArray[np.float32]]:
         """Log-probabilities of the replies under the model without its adapter."""
+        self._make_room()
         with self.without_adapter(), torch.inference_mode():
             return self._split.reply_logprobs(
                 prompt_tokens, completions, temperature, self._config.learn.micro_batch_tokens
@@ -184,6 +212,7 @@ class LocalPolicy:
 
     def train_step(self, batch: Sequence[Sequences], temperature: float) -> Mapping[str, float]:
         """One Adam step on the batch's summed loss, accumulated pack by pack."""
+        self._make_room()
         return optimiser_step(
             self._split, self.adapter, self._optimiser, batch, temperature, self._config.learn
         )
@@ -206,7 +235,7 @@ class LocalPolicy:
     def close(self) -> None:
         """Give the model's memory back."""
         self._optimiser.zero_grad(set_to_none=True)
-        del self._peft, self._split, self.model, self.adapter, self._optimiser
+        del self._decoder, self._peft, self._split, self.model, self.adapter, self._optimiser
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -1,0 +1,27 @@
+"""Which kernels a device gets: the Triton ones on CUDA, the reference elsewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import torch
+
+from ttd_core.policy.kernels import reference
+
+#: Head sizes that the device kernels take: a power of two, since Triton's blocks are.
+HEAD_SIZES = (16, 32, 64, 128, 256)
+
+
+def available(device: torch.device) -> bool:
+    """Whether the Triton kernels can run on ``device``."""
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+
+
+def load(device: torch.device) -> Any:
+    """The module of kernels for ``device``."""
+    if not available(device):
+        return reference
+    from ttd_core.policy.kernels import device as triton_kernels  # noqa: PLC0415 - Triton loads on use
+
+    return triton_kernels

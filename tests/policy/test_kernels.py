@@ -1,0 +1,34 @@
+"""The Triton kernels compute what the reference computes, interpreted on a CPU where there is no GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ttd_core.policy import steps
+from ttd_core.policy.kernels import reference
+
+CASES = pathlib.Path(__file__).parent / "kernel_cases.py"
+
+
+def test_kernels_match_the_reference() -> None:
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("Triton is not installed here; it comes with torch for CUDA, and with the dev extra")
+    # Triton decides when it is imported whether to interpret, and here it may be imported already.
+    environment = os.environ | ({} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"})
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(CASES)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert " passed" in done.stdout
+    assert "skipped" not in done.stdout
+
+
+def test_a_cpu_gets_the_reference() -> None:
+    assert not steps.available(torch.device("cpu"))
+    assert steps.load(torch.device("cpu")) is reference
