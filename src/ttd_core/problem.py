@@ -171,6 +171,13 @@ class Problem(abc.ABC):
         """Keyword arguments the entry function is called with."""
         return {"seed": 0, "budget_s": self.options.budget}
 
+    def require_machine(self) -> None:
+        """Asked once, before a run: whether this machine has what its rewards need (a GPU, say).
+
+        :raises EnvironmentLacksError: when it has not; one line that says what to do.
+        """
+        return None
+
     def seed_states(self, rng: np.random.Generator, count: int) -> Sequence[State]:
         """Where a run starts: ``count`` states. Unscored ones have reward 0.
 

@@ -15,14 +15,14 @@ from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.output import json_option, print_json
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option
 from ttd_core.cli.tally import compare_with_published
-from ttd_core.errors import UsageError
+from ttd_core.errors import EnvironmentLacksError, UsageError
 from ttd_core.hooks import Hooks
 from ttd_core.problem import Problem
 from ttd_core.run.backends import open_executor
 from ttd_core.run.evaluate import evaluate_action, evaluate_state
 from ttd_core.run.files import storage_errors
 from ttd_core.run.seeds import score_seeds
-from ttd_core.types import Action, State, Verdict
+from ttd_core.types import Action, State, Status, Verdict
 
 #: File name suffixes of data, which no program has; what a problem cannot read of it, it refuses itself.
 CONSTRUCTIONS = frozenset([".json", ".npy", ".npz", ".h5ad", ".txt", ".out"])
@@ -51,7 +51,7 @@ def evaluate(
 
     A .json, .npy, .h5ad or .txt file is read as a construction and checked as it is; anything else is a
     program, which runs in the sandbox from the first start state of a run with seed 0. The problem's options
-    are flags too. Exit code 0 when valid, 1 when refused.
+    are flags too. Exit code 0 when valid, 1 when refused, 3 when this machine cannot judge it.
 
     \b
     Example:
@@ -64,7 +64,7 @@ def evaluate(
     print_json(as_facts(problem, verdict)) if as_json else click.echo(as_text(problem, verdict))
     if picture is not None and verdict.state is not None:
         draw(problem, verdict.state, picture)
-    return 0 if verdict.ok else 1
+    return EnvironmentLacksError.exit_code if verdict.status is Status.INFRASTRUCTURE else 1 - verdict.ok
 
 
 def judge(reference: str, problem: Problem, file: pathlib.Path, sandbox: str | None = None) -> Verdict:

@@ -73,6 +73,7 @@ def start_run(config: RunConfig, folder: pathlib.Path, observers: Sequence[Any] 
     """
     problem, config = resolve(config)
     _require_room(config)
+    problem.require_machine()
     hooks = Hooks(problem, observers)
     with _backends(hooks, config) as (executor, policy):
         text = configs.to_toml(config)
@@ -106,6 +107,7 @@ def resume_run(
         stored = configs.from_toml(store.config(), where=f"{folder}/run.db")
         config = _wanted(folder, stored, overrides)
         problem, config = resolve(config)
+        problem.require_machine()
         hooks = Hooks(problem, observers)
         with _backends(hooks, config) as (executor, policy):
             text = configs.to_toml(config)

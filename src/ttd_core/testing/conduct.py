@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from ttd_core import parsing
-from ttd_core.errors import PluginError, UsageError
+from ttd_core.errors import EnvironmentLacksError, PluginError, UsageError
 from ttd_core.hooks import Hooks
 from ttd_core.problem import Execute
 from ttd_core.prompting import fenced
@@ -83,6 +83,8 @@ def find_in_program(subject: Subject) -> Iterator[Finding]:
             return
     verdict = subject.program
     assert verdict is not None
+    if verdict.status is Status.INFRASTRUCTURE:
+        raise EnvironmentLacksError(f"the starting program cannot be judged here: {verdict.message}")
     if not verdict.ok:
         yield Finding(
             f"the starting program fails: {verdict.status}: {verdict.message or verdict.status.sentence}",

@@ -1,0 +1,162 @@
+"""One device with the memory that judge and candidate share, and one call of a kernel after another on it.
+
+Inputs lie in memory of the judge's own and are revealed by a copy just before a call; outputs are read back
+by a copy just after it. The judge's clock runs from the word *go* to the end of that copy.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import torch
+
+from ttd_core.types import Status
+from ttd_kernels.case import Case, Output, places
+from ttd_kernels.channel import Channel
+from ttd_kernels.compare import POISON
+from ttd_kernels.gpus import CPU
+from ttd_kernels.helpers.memory import Shared, rounded, view
+
+#: Bytes by which the place of the inputs may vary, so that no address tells a call from another.
+_ROOM = {CPU: 1 << 16}
+_ROOM_ON_GPU = 32 << 20
+#: Bytes written between calls so that nothing of the inputs is left in the GPU's cache.
+_FLUSHED = 512 << 20
+
+
+class RefusedError(Exception):
+    """A candidate failed; what its verdict says."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+@attrs.frozen(eq=False)
+class Ran:
+    """One call that returned.
+
+    :param outputs: what it wrote, in memory of the judge's own.
+    :param claimed_us: microseconds, as its process says.
+    :param wall_us: by the judge's clock, copies included.
+    :param reveal_us: how long the judge's own work on the device took just before.
+    """
+
+    outputs: list[torch.Tensor]
+    claimed_us: float
+    wall_us: float
+    reveal_us: float
+
+
+class Bench:
+    """A device and its shared memory.
+
+    :param device: ``cpu`` or ``cuda:0`` and so on.
+    :param input_bytes: of the largest case.
+    :param output_bytes: of the largest case.
+    :param flush: whether to empty the GPU's cache before each timed call.
+    """
+
+    def __init__(self, device: str, input_bytes: int, output_bytes: int, flush: bool) -> None:
+        room = _ROOM.get(device, _ROOM_ON_GPU)
+        self.device = device
+        self._inputs = Shared(rounded(input_bytes + room, device), device)
+        self._outputs = Shared(rounded(output_bytes + room, device), device)
+        self._kept = torch.empty(output_bytes + 64 * 512, dtype=torch.uint8, device=device)
+        flushed = _FLUSHED if flush and device != CPU else 0
+        self._flushed = torch.empty(flushed, dtype=torch.uint8, device=device)
+        self.descriptors = (self._inputs.descriptor, self._outputs.descriptor)
+        self.sizes = (self._inputs.size, self._outputs.size)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._inputs.close()
+        self._outputs.close()
+
+    def call(
+        self, channel: Channel, case: Case, outputs: Sequence[Output], timeout_s: float, empty: bool = False
+    ) -> Ran:
+        """Let the candidate's process make one call.
+
+        :param empty: have it run no kernel, to learn what everything else takes.
+        :raises RefusedError: when the kernel fails.
+        :raises Ended: when its process is gone.
+        """
+        leaves = list(case.leaves.values())
+        put = places([(leaf.dtype, leaf.shape) for leaf in leaves], self._inputs.size)
+        got = places([(output.dtype, output.shape) for output in outputs], self._outputs.size)
+        tree = None if empty else case.tree
+        named = dict(zip(case.leaves, put, strict=True))
+        told = {
+            "do": "prepare",
+            "tree": tree,
+            "leaves": {} if empty else named,
+            "outputs": got,
+            "null": empty,
+        }
+        expect(channel.ask(told, timeout_s), "ready")
+        began = time.perf_counter()
+        written = [view(self._outputs.flat, place) for place in got]
+        for each in written:
+            each.reshape(-1).view(torch.uint8).fill_(POISON)
+        for leaf, place in zip(leaves, put, strict=True):
+            view(self._inputs.flat, place).copy_(leaf)
+        if self._flushed.numel():
+            self._flushed.fill_(0)
+        self._synchronize()
+        kept = self._room_for(got)
+        started = time.perf_counter()
+        channel.tell({"do": "go"})
+        answer = channel.hear(timeout_s)
+        for mine, theirs in zip(kept, written, strict=True):
+            mine.copy_(theirs)
+        self._synchronize()
+        ended = time.perf_counter()
+        claimed = expect(answer, "event_us")
+        return Ran(kept, _microseconds(claimed), 1e6 * (ended - started), 1e6 * (started - began))
+
+    def _room_for(self, got: Sequence[Any]) -> list[torch.Tensor]:
+        first = got[0][0]
+        return [view(self._kept, (offset - first, name, shape)) for offset, name, shape in got]
+
+    def _synchronize(self) -> None:
+        if self.device != CPU:
+            torch.cuda.synchronize(self.device)
+
+
+_STATUSES = {
+    "crash": Status.CRASH,
+    "memory": Status.MEMORY,
+    "forbidden": Status.FORBIDDEN,
+}
+
+
+def expect(answer: dict[str, Any], key: str) -> Any:
+    """A part of an answer that tells of no failure.
+
+    :raises RefusedError: else.
+    """
+    if "failed" in answer:
+        status = _STATUSES.get(str(answer.get("kind")), Status.CRASH)
+        raise RefusedError(status, _text(answer["failed"]))
+    if "wrong" in answer:
+        raise RefusedError(Status.INVALID, _text(answer["wrong"]))
+    if key not in answer:
+        raise RefusedError(Status.REJECTED, "the program answered the harness in its own words")
+    return answer[key]
+
+
+def _microseconds(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
+        raise RefusedError(Status.REJECTED, f"it claims to have taken {_text(value)} us")
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    printable = "".join(letter for letter in str(value)[:400] if letter.isprintable())
+    return " ".join(printable.split())

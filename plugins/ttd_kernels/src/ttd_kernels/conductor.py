@@ -1,0 +1,262 @@
+"""The judge of one candidate: correctness, then times with every repeat checked, then shapes nobody named.
+
+What it believes: outputs that it read itself and compared with its own, and its own clock. What a candidate's
+process says can only make things worse for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import attrs
+import torch
+
+from ttd_core.types import Status
+from ttd_kernels import compare, timing
+from ttd_kernels.bench import Bench, Ran, RefusedError, expect
+from ttd_kernels.case import Case, Output, Shape, fresh_seed, generator, label
+from ttd_kernels.channel import Channel, Ended
+
+#: Empty calls for each shape, to learn what everything but the kernel takes.
+_EMPTY_CALLS = 7
+#: By how much the judge's own work on an idle device may take longer than before the candidate came.
+_IDLE_FACTOR, _IDLE_US = 1.5, 1000.0
+
+
+class Task(Protocol):
+    """What the judge needs of a problem."""
+
+    def draw(self, shape: Shape, source: torch.Generator) -> Case:
+        """Fresh inputs on the generator's device."""
+        ...
+
+    def outputs(self, shape: Shape) -> Sequence[Output]:
+        """What must be returned."""
+        ...
+
+    def answer(self, case: Case) -> Sequence[torch.Tensor]:
+        """The right outputs."""
+        ...
+
+    def mistakes(self, case: Case) -> Iterator[tuple[str, Sequence[torch.Tensor]]]:
+        """Outputs of well-known mistakes, each with words for it."""
+        ...
+
+    def floor_us(self, shape: Shape) -> float:
+        """The least time that a shape can take."""
+        ...
+
+
+@attrs.frozen
+class Plan:
+    """What a candidate is judged on.
+
+    :param tests: must be right.
+    :param timed: must be right in every repeat, and are timed where ``measure`` is set.
+    :param hidden: tell whether the kernel generalises.
+    :param measure: whether to take times.
+    :param rules: of timing.
+    :param flush: whether the GPU's cache is emptied before each call.
+    :param warmups: untimed calls of a timed shape, checked like the others.
+    """
+
+    tests: Sequence[Shape]
+    timed: Sequence[Shape]
+    hidden: Sequence[Shape]
+    measure: bool
+    rules: timing.Rules = attrs.field(factory=timing.Rules)
+    flush: bool = True
+    warmups: int = 2
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """All of them."""
+        return [*self.tests, *self.timed, *self.hidden]
+
+
+@attrs.frozen
+class Row:
+    """What was measured at one shape; times in microseconds.
+
+    :param error: standard error of the mean.
+    :param late: repeats for which the judge's clock was believed instead of the claim.
+    """
+
+    shape: str
+    mean_us: float
+    error_us: float
+    least_us: float
+    repeats: int
+    late: int
+    floor_us: float
+
+
+@attrs.frozen
+class Report:
+    """A candidate that was right wherever it had to be.
+
+    :param device: the GPU's name, or ``cpu``.
+    :param tests: how many shapes it was tested on, beside the timed ones.
+    :param rows: one for each timed shape; empty where no time was taken.
+    :param hidden: how many shapes nobody named it was tried on.
+    :param failed: those it got wrong, with the reason.
+    """
+
+    device: str
+    tests: int
+    rows: Sequence[Row]
+    hidden: int
+    failed: Sequence[str]
+
+
+class Conductor:
+    """Leads one candidate through a plan.
+
+    :param deadline: on the monotonic clock, when the sandbox ends the candidate.
+    """
+
+    def __init__(self, task: Task, plan: Plan, bench: Bench, channel: Channel, deadline: float) -> None:
+        self._task = task
+        self._plan = plan
+        self._bench = bench
+        self._channel = channel
+        self._deadline = deadline
+        self._earlier: dict[str, Sequence[torch.Tensor]] = {}
+
+    @property
+    def _left_s(self) -> float:
+        return max(1.0, self._deadline - time.monotonic())
+
+    def judge(self) -> Report:
+        """Judge the candidate.
+
+        :raises RefusedError: when it is wrong, or caught; the message says why.
+        :raises Ended: when its process ends early.
+        """
+        hello = self._channel.ask({"do": "hello"}, self._left_s)
+        empty = {label(shape): self._empty(shape) for shape in self._plan.timed if self._plan.measure}
+        expect(self._channel.ask({"do": "load"}, self._left_s), "loaded")
+        for shape in self._plan.tests:
+            self._check(shape)
+        rows = []
+        for shape in self._plan.timed:
+            if self._plan.measure:
+                rows.append(self._time(shape, empty[label(shape)]))
+            else:
+                self._check(shape)
+        failed = self._try_hidden()
+        with contextlib.suppress(Ended):  # everything is judged; how it leaves does not matter
+            self._channel.tell({"do": "end"})
+        device = str(hello.get("device", self._bench.device))[:80]
+        return Report(device, len(self._plan.tests), rows, len(self._plan.hidden), failed)
+
+    # -- one call ---------------------------------------------------------------------------------------
+
+    def _call(self, shape: Shape) -> Ran:
+        """One call on fresh inputs, found right.
+
+        :raises RefusedError: when it is wrong, naming the shape and what the output looks like.
+        """
+        case = self._task.draw(shape, generator(fresh_seed(), self._bench.device))
+        outputs = self._task.outputs(shape)
+        try:
+            ran = self._bench.call(self._channel, case, outputs, self._left_s)
+        except RefusedError as error:
+            raise RefusedError(error.status, f"{label(shape)}: {error.message}") from error
+        expected = self._task.answer(case)
+        wrong = compare.find_wrong(ran.outputs, expected, outputs)
+        if wrong:
+            looks = self._looks_like(case, ran.outputs, outputs)
+            raise RefusedError(Status.INVALID, f"{label(shape)}: {wrong}{looks}")
+        self._earlier[label(shape)] = expected
+        return ran
+
+    _check = _call
+
+    def _looks_like(self, case: Case, found: Sequence[torch.Tensor], outputs: Sequence[Output]) -> str:
+        """What a wrong output may be, from ``"; "`` on; empty when nothing known fits."""
+        earlier = self._earlier.get(label(case.shape))
+        if earlier is not None and compare.same(found, earlier, outputs):
+            return "; it is the output for earlier inputs"
+        for words, mistaken in self._task.mistakes(case):
+            if compare.same(found, mistaken, outputs):
+                return f"; {words}"
+        for name, leaf in case.leaves.items():
+            if leaf.shape == found[0].shape and torch.equal(leaf.to(found[0].dtype), found[0]):
+                return f"; it is the input {name}"
+        return ""
+
+    # -- times ------------------------------------------------------------------------------------------
+
+    def _empty(self, shape: Shape) -> Ran:
+        """What a call takes that runs no kernel: the median of some, each part by itself."""
+        case = self._task.draw(shape, generator(fresh_seed(), self._bench.device))
+        outputs = self._task.outputs(shape)
+        ran = [
+            self._bench.call(self._channel, case, outputs, self._left_s, empty=True)
+            for _ in range(_EMPTY_CALLS)
+        ][2:]
+        return Ran(
+            [],
+            statistics.median(each.claimed_us for each in ran),
+            statistics.median(each.wall_us for each in ran),
+            statistics.median(each.reveal_us for each in ran),
+        )
+
+    def _time(self, shape: Shape, empty: Ran) -> Row:
+        for _ in range(self._plan.warmups):
+            self._call(shape)
+        rules, started = self._plan.rules, time.monotonic()
+        repeats: list[timing.Repeat] = []
+        believed: list[float] = []
+        busy = 0
+        while not timing.enough(believed, time.monotonic() - started, rules):
+            ran = self._call(shape)
+            repeat = timing.Repeat(ran.claimed_us, ran.wall_us - empty.wall_us)
+            repeats.append(repeat)
+            believed.append(repeat.believed_us(rules))
+            busy += ran.reveal_us > _IDLE_FACTOR * empty.reveal_us + _IDLE_US
+        reason = timing.late_claims(repeats, rules)
+        if not reason and busy > max(1, rules.late * len(repeats)):
+            reason = f"the GPU was at work between calls, before {busy} of {len(repeats)} repeats"
+        if reason:
+            raise RefusedError(Status.REJECTED, f"{label(shape)}: {reason}")
+        return Row(
+            shape=label(shape),
+            mean_us=statistics.fmean(believed),
+            error_us=statistics.stdev(believed) / len(believed) ** 0.5,
+            least_us=min(believed),
+            repeats=len(believed),
+            late=sum(repeat.is_late(rules) for repeat in repeats),
+            floor_us=self._task.floor_us(shape),
+        )
+
+    # -- shapes that nobody named -------------------------------------------------------------------------
+
+    def _try_hidden(self) -> list[str]:
+        """The hidden shapes that fail, with the reason; once its process is gone all others fail too."""
+        failed: list[str] = []
+        gone = ""
+        for shape in self._plan.hidden:
+            if gone:
+                failed.append(f"{label(shape)}: {gone}")
+                continue
+            try:
+                self._check(shape)
+            except RefusedError as error:
+                failed.append(error.message)
+            except Ended as error:
+                gone = str(error)
+                failed.append(f"{label(shape)}: {gone}")
+        return failed
+
+
+def failure_of(error: Exception) -> dict[str, Any]:
+    """A refusal or an early end as JSON."""
+    if isinstance(error, RefusedError):
+        return {"status": error.status.value, "message": error.message}
+    return {"ended": str(error)}

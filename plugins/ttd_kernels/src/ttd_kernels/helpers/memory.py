@@ -1,0 +1,195 @@
+"""Memory that two processes share: on the CPU a file in memory, on a GPU an allocation behind a descriptor.
+
+The trusted process makes it (:func:`create`) and the candidate's maps it (:func:`attach`); both see one flat
+tensor of bytes. On a GPU this is the driver's virtual memory interface (``cuMemCreate``,
+``cuMemExportToShareableHandle``): what is written by one process is read by the other in place.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from typing import Any
+
+import torch
+
+_PINNED = 1
+_POSIX_DESCRIPTOR = 1
+_ON_DEVICE = 1
+_READ_WRITE = 3
+
+
+class _Location(ctypes.Structure):
+    _fields_ = [("type", ctypes.c_int), ("id", ctypes.c_int)]
+
+
+class _Flags(ctypes.Structure):
+    _fields_ = [
+        ("compression", ctypes.c_ubyte),
+        ("rdma", ctypes.c_ubyte),
+        ("usage", ctypes.c_ushort),
+        ("reserved", ctypes.c_ubyte * 4),
+    ]
+
+
+class _Properties(ctypes.Structure):
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("handle_types", ctypes.c_int),
+        ("location", _Location),
+        ("windows", ctypes.c_void_p),
+        ("flags", _Flags),
+    ]
+
+
+class _Permission(ctypes.Structure):
+    _fields_ = [("location", _Location), ("flags", ctypes.c_int)]
+
+
+class _Driver:
+    """The few calls of libcuda that are needed here; each checked."""
+
+    def __init__(self) -> None:
+        self._library = ctypes.CDLL("libcuda.so.1")
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """:raises OSError: naming the call and the driver's error."""
+        code = getattr(self._library, name)(*arguments)
+        if code:
+            told = ctypes.c_char_p()
+            self._library.cuGetErrorName(code, ctypes.byref(told))
+            raise OSError(f"{name}: {(told.value or b'error').decode()} ({code})")
+
+
+class _Span:
+    """A mapped range of device memory, in the form from which torch makes a tensor without copying."""
+
+    def __init__(self, address: int, size: int) -> None:
+        self.__cuda_array_interface__ = {
+            "shape": (size,),
+            "typestr": "|u1",
+            "data": (address, False),
+            "version": 3,
+        }
+
+
+def _properties(index: int) -> _Properties:
+    return _Properties(_PINNED, _POSIX_DESCRIPTOR, _Location(_ON_DEVICE, index), None, _Flags())
+
+
+def _ready(device: str) -> int:
+    """Make the device's context current in this thread; its number."""
+    index = torch.device(device).index or 0
+    torch.cuda.set_device(index)
+    torch.zeros(1, device=device)
+    return index
+
+
+def _map(driver: _Driver, handle: ctypes.c_uint64, size: int, device: str, index: int) -> torch.Tensor:
+    address = ctypes.c_uint64()
+    length = ctypes.c_size_t(size)
+    driver.call(
+        "cuMemAddressReserve",
+        ctypes.byref(address),
+        length,
+        ctypes.c_size_t(0),
+        ctypes.c_uint64(0),
+        ctypes.c_uint64(0),
+    )
+    driver.call("cuMemMap", address, length, ctypes.c_size_t(0), handle, ctypes.c_uint64(0))
+    permission = _Permission(_Location(_ON_DEVICE, index), _READ_WRITE)
+    driver.call("cuMemSetAccess", address, length, ctypes.byref(permission), ctypes.c_size_t(1))
+    return torch.as_tensor(_Span(int(address.value), size), device=device)
+
+
+def rounded(size: int, device: str) -> int:
+    """The least size of shared memory that holds ``size`` bytes."""
+    unit = mmap.PAGESIZE
+    if device != "cpu":
+        granularity = ctypes.c_size_t()
+        wanted = _properties(_ready(device))
+        _Driver().call(
+            "cuMemGetAllocationGranularity", ctypes.byref(granularity), ctypes.byref(wanted), ctypes.c_int(1)
+        )
+        unit = granularity.value
+    return -(-max(size, 1) // unit) * unit
+
+
+class Shared:
+    """Shared memory that this process made.
+
+    :param size: bytes, as :func:`rounded` gives them.
+    :param device: ``cpu``, or ``cuda:0`` and so on.
+    :raises OSError: when the driver refuses.
+    """
+
+    def __init__(self, size: int, device: str) -> None:
+        self.size = size
+        self._address = 0
+        if device == "cpu":
+            self.descriptor = os.memfd_create("shared", os.MFD_CLOEXEC)
+            os.ftruncate(self.descriptor, size)
+            self.flat = attach(self.descriptor, size, device)
+            return
+        index = _ready(device)
+        self._driver = _Driver()
+        handle, wanted, descriptor = ctypes.c_uint64(), _properties(index), ctypes.c_int()
+        self._driver.call(
+            "cuMemCreate",
+            ctypes.byref(handle),
+            ctypes.c_size_t(size),
+            ctypes.byref(wanted),
+            ctypes.c_uint64(0),
+        )
+        self._driver.call(
+            "cuMemExportToShareableHandle",
+            ctypes.byref(descriptor),
+            handle,
+            ctypes.c_int(_POSIX_DESCRIPTOR),
+            ctypes.c_uint64(0),
+        )
+        self.descriptor = descriptor.value
+        self.flat = _map(self._driver, handle, size, device, index)
+        self._address = self.flat.data_ptr()
+        # the mapping keeps the memory; the handle is not needed for that
+        self._driver.call("cuMemRelease", handle)
+
+    def close(self) -> None:
+        """Give the memory back; tensors made of it must not be used afterwards."""
+        os.close(self.descriptor)
+        if self._address:
+            torch.cuda.synchronize(self.flat.device)
+            self._driver.call("cuMemUnmap", ctypes.c_uint64(self._address), ctypes.c_size_t(self.size))
+            self._driver.call("cuMemAddressFree", ctypes.c_uint64(self._address), ctypes.c_size_t(self.size))
+
+
+def attach(descriptor: int, size: int, device: str) -> torch.Tensor:
+    """Shared memory that another process made: uint8 [size].
+
+    :raises OSError: when it cannot be mapped.
+    """
+    if device == "cpu":
+        return torch.frombuffer(mmap.mmap(descriptor, size), dtype=torch.uint8)
+    index = _ready(device)
+    driver, handle = _Driver(), ctypes.c_uint64()
+    driver.call(
+        "cuMemImportFromShareableHandle",
+        ctypes.byref(handle),
+        ctypes.c_void_p(descriptor),
+        ctypes.c_int(_POSIX_DESCRIPTOR),
+    )
+    return _map(driver, handle, size, device, index)
+
+
+def view(flat: torch.Tensor, place: tuple[int, str, list[int]]) -> torch.Tensor:
+    """The tensor at a place of shared memory.
+
+    :param place: offset in bytes, dtype name, shape.
+    """
+    offset, name, shape = place
+    dtype: torch.dtype = getattr(torch, name)
+    count = 1
+    for size in shape:
+        count *= size
+    return flat[offset : offset + count * dtype.itemsize].view(dtype).view(shape)
