@@ -17,6 +17,16 @@ import torch.nn.functional as F
 import triton
 import triton.language as tl
 from reference import Config, KVCache  # noqa: F401
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    tma,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 from triton.runtime.interpreter import InterpretedFunction
 
 _ROTATIONS = {}
@@ -96,7 +106,175 @@ def attend(
     tl.store(out, (acc / mass[:, None]).to(tl.bfloat16))
 
 
+@gluon.jit
+def raw_keys(cache_ptr, turn_ptr, row0, start, rows, cols, RANK: gl.constexpr, HALF: gl.constexpr):
+    """Unrotated rope halves of one tile of keys with the cos and sin of their positions."""
+    token = start + rows
+    line = cache_ptr + (row0 + token).to(gl.int64)[:, None] * (RANK + 2 * HALF) + RANK + cols[None, :]
+    turn = turn_ptr + token[:, None] * (2 * HALF) + cols[None, :]
+    return gl.load(line), gl.load(line + HALF), gl.load(turn), gl.load(turn + HALF)
+
+
+@gluon.jit
+def rotate(rope, s, k1, k2, cos, sin):
+    k1 = k1.to(gl.float32)
+    k2 = k2.to(gl.float32)
+    cos = cos.to(gl.float32)
+    sin = sin.to(gl.float32)
+    rope.index(2 * s).store((k1 * cos - k2 * sin).to(gl.bfloat16))
+    rope.index(2 * s + 1).store((k2 * cos + k1 * sin).to(gl.bfloat16))
+    fence_async_shared()
+
+
+@gluon.jit
+def score_part(
+    qc_ptr, q_ptr, cache_ptr, turn_ptr, q_smem, qr_smem, latent, rope, weights, shrinks, kfull, pfull, pempty,
+    length, scale, row0, qc_head, q_head,
+    TILE: gl.constexpr, RANK: gl.constexpr, NOPE: gl.constexpr, HALF: gl.constexpr, HEADS: gl.constexpr,
+):  # fmt: skip
+    """Four warps: logits and softmax weights of each tile of keys, and the rotation of the tile after it."""
+    S_LAY: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, TILE, 16])
+    Q_LAY: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
+    R_LAY: gl.constexpr = gl.BlockedLayout([1, 8], [8, 4], [4, 1], [1, 0])
+    qrows = gl.arange(0, HEADS, layout=gl.SliceLayout(1, Q_LAY))
+    qcols = gl.arange(0, 64, layout=gl.SliceLayout(0, Q_LAY))
+    for i in gl.static_range(RANK // 64):
+        q_smem.slice(i * 64, 64, 1).store(gl.load(qc_ptr + (qrows * qc_head)[:, None] + i * 64 + qcols[None, :]))
+    rrows = gl.arange(0, HEADS, layout=gl.SliceLayout(1, R_LAY))
+    rcols = gl.arange(0, HALF, layout=gl.SliceLayout(0, R_LAY))
+    part = q_ptr + (rrows * q_head)[:, None] + NOPE + rcols[None, :]
+    x1 = gl.load(part).to(gl.float32)
+    x2 = gl.load(part + HALF).to(gl.float32)
+    cos = gl.load(turn_ptr + (length - 1) * 2 * HALF + rcols).to(gl.float32)[None, :]
+    sin = gl.load(turn_ptr + (length - 1) * 2 * HALF + HALF + rcols).to(gl.float32)[None, :]
+    qr_smem.index(0).store((x1 * cos - x2 * sin).to(gl.bfloat16))
+    qr_smem.index(1).store((x2 * cos + x1 * sin).to(gl.bfloat16))
+    krows = gl.arange(0, TILE, layout=gl.SliceLayout(1, R_LAY))
+    k1, k2, kcos, ksin = raw_keys(cache_ptr, turn_ptr, row0, 0, krows, rcols, RANK, HALF)
+    rotate(rope, 0, k1, k2, kcos, ksin)
+    gl.thread_barrier()
+
+    peak = gl.full([HEADS], -float("inf"), gl.float32, layout=gl.SliceLayout(1, S_LAY))
+    mass = gl.zeros([HEADS], gl.float32, layout=gl.SliceLayout(1, S_LAY))
+    columns = gl.arange(0, TILE, layout=gl.SliceLayout(0, S_LAY))
+    tiles = gl.cdiv(length, TILE)
+    for i in range(tiles):
+        s = i % 2
+        k1, k2, kcos, ksin = raw_keys(cache_ptr, turn_ptr, row0, gl.minimum((i + 1) * TILE, length - TILE), krows, rcols, RANK, HALF)
+        logits = gl.zeros([HEADS, TILE], gl.float32, layout=S_LAY)
+        mbarrier.wait(kfull.index(s), (i // 2) & 1)
+        logits = warpgroup_mma(qr_smem.index(0), rope.index(2 * s).permute([1, 0]), logits, use_acc=False, is_async=True)
+        logits = warpgroup_mma(qr_smem.index(1), rope.index(2 * s + 1).permute([1, 0]), logits, is_async=True)
+        logits = warpgroup_mma(q_smem, latent.index(s).permute([1, 0]), logits, is_async=True)
+        rotate(rope, 1 - s, k1, k2, kcos, ksin)
+        logits = warpgroup_mma_wait(0, deps=[logits])
+        logits = logits * scale
+        if i == tiles - 1:
+            # The last tile ends at the last key, so its first keys may have been counted already.
+            logits = gl.where((columns + length - TILE >= i * TILE)[None, :], logits, -float("inf"))
+        top = gl.maximum(peak, gl.max(logits, 1))
+        weight = gl.exp2(logits - top[:, None])
+        shrink = gl.exp2(peak - top)
+        peak = top
+        mass = mass * shrink + gl.sum(weight, 1)
+        mbarrier.wait(pempty.index(0), (i & 1) ^ 1)
+        weights.store(weight.to(gl.bfloat16))
+        shrinks.index(0).store(shrink)
+        fence_async_shared()
+        mbarrier.arrive(pfull.index(0), count=1)
+    shrinks.index(1).store(mass)
+    mbarrier.arrive(pfull.index(1), count=1)
+
+
+@gluon.jit
+def value_part(
+    cache_desc, out_ptr, latent, weights, shrinks, kfull, kempty, pfull, pempty, length, row0, out_head,
+    WHICH: gl.constexpr, TILE: gl.constexpr, RANK: gl.constexpr, HEADS: gl.constexpr,
+):  # fmt: skip
+    """Four warps: one half of the attended latent; the first half's warps also bring the tiles in."""
+    WIDTH: gl.constexpr = RANK // 2
+    LAY: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDTH, 16])
+    acc = gl.zeros([HEADS, WIDTH], gl.float32, layout=LAY)
+    tiles = gl.cdiv(length, TILE)
+    if WHICH == 0:
+        for i in gl.static_range(2):
+            mbarrier.expect(kfull.index(i), TILE * RANK * 2, pred=i < tiles)
+            tma.async_copy_global_to_shared(cache_desc, [row0 + gl.minimum(i * TILE, length - TILE), 0], kfull.index(i), latent.index(i), pred=i < tiles)
+    for i in range(tiles):
+        s = i % 2
+        mbarrier.wait(pfull.index(0), i & 1)
+        shrink = shrinks.index(0).load(gl.SliceLayout(1, LAY))
+        acc = acc * shrink[:, None]
+        acc = warpgroup_mma(weights, latent.index(s).slice(WHICH * WIDTH, WIDTH, 1), acc, is_async=True)
+        acc = warpgroup_mma_wait(0, deps=[acc])
+        mbarrier.arrive(pempty.index(0), count=1)
+        if WHICH == 0:
+            more = i + 2 < tiles
+            mbarrier.wait(kempty.index(s), (i // 2) & 1, pred=more)
+            mbarrier.expect(kfull.index(s), TILE * RANK * 2, pred=more)
+            tma.async_copy_global_to_shared(cache_desc, [row0 + gl.minimum((i + 2) * TILE, length - TILE), 0], kfull.index(s), latent.index(s), pred=more)
+        else:
+            mbarrier.arrive(kempty.index(s), count=1)
+    mbarrier.wait(pfull.index(1), 0)
+    mass = shrinks.index(1).load(gl.SliceLayout(1, LAY))
+    acc = acc / mass[:, None]
+    rows = gl.arange(0, HEADS, layout=gl.SliceLayout(1, LAY))
+    cols = gl.arange(0, WIDTH, layout=gl.SliceLayout(0, LAY))
+    gl.store(out_ptr + (rows * out_head)[:, None] + WHICH * WIDTH + cols[None, :], acc.to(gl.bfloat16))
+
+
+@gluon.jit
+def attend_hopper(
+    cache_desc, qc_ptr, q_ptr, cache_ptr, turn_ptr, out_ptr, length, scale,
+    qc_batch, qc_head, q_batch, q_head, cache_rows, out_batch, out_head,
+    RANK: gl.constexpr, NOPE: gl.constexpr, HALF: gl.constexpr, GROUPS: gl.constexpr, HEADS: gl.constexpr,
+    TILE: gl.constexpr, num_warps: gl.constexpr,
+):  # fmt: skip
+    """`attend` for Hopper: three groups of four warps, tiles by bulk tensor copy, 64-bit barriers between them.
+
+    Registers cap a group at one half of the output (64 x 256 float32), so two groups hold it and the third
+    makes the weights. The last tile ends at the last key and masks what an earlier tile has counted.
+    """
+    K_LAY: gl.constexpr = cache_desc.layout
+    R_LAY: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=64, element_bitwidth=16, rank=2)
+    P_LAY: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
+    q_smem = gl.allocate_shared_memory(gl.bfloat16, [HEADS, RANK], K_LAY)
+    latent = gl.allocate_shared_memory(gl.bfloat16, [2, TILE, RANK], K_LAY)
+    qr_smem = gl.allocate_shared_memory(gl.bfloat16, [2, HEADS, HALF], R_LAY)
+    rope = gl.allocate_shared_memory(gl.bfloat16, [4, TILE, HALF], R_LAY)
+    weights = gl.allocate_shared_memory(gl.bfloat16, [HEADS, TILE], P_LAY)
+    shrinks = gl.allocate_shared_memory(gl.float32, [2, HEADS], gl.SwizzledSharedLayout(1, 1, 1, order=[0]))
+    kfull = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    kempty = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    pfull = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    pempty = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(2):
+        mbarrier.init(kfull.index(i), count=1)
+        mbarrier.init(kempty.index(i), count=1)
+        mbarrier.init(pfull.index(i), count=1)
+        mbarrier.init(pempty.index(i), count=2)
+    b = gl.program_id(0) // GROUPS
+    head = (gl.program_id(0) % GROUPS) * HEADS
+    row0 = b * cache_rows
+    long = b.to(gl.int64)
+    qc_ptr += long * qc_batch + head * qc_head
+    q_ptr += long * q_batch + head * q_head
+    out_ptr += long * out_batch + head * out_head
+    gl.warp_specialize([
+        (score_part, (qc_ptr, q_ptr, cache_ptr, turn_ptr, q_smem, qr_smem, latent, rope, weights, shrinks, kfull, pfull, pempty, length, scale, row0, qc_head, q_head, TILE, RANK, NOPE, HALF, HEADS)),
+        (value_part, (cache_desc, out_ptr, latent, weights, shrinks, kfull, kempty, pfull, pempty, length, row0, out_head, 0, TILE, RANK, HEADS)),
+        (value_part, (cache_desc, out_ptr, latent, weights, shrinks, kfull, kempty, pfull, pempty, length, row0, out_head, 1, TILE, RANK, HEADS)),
+    ], [4, 4], [168, 168])
+
+
 INTERPRETED = isinstance(attend, InterpretedFunction)
+TILE = 64
+LATENT_LAYOUT = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
+
+
+def hopper(device):
+    """Whether the kernel for Hopper can run here."""
+    return not INTERPRETED and torch.cuda.get_device_capability(device)[0] == 9
 
 
 def custom_kernel(data):
@@ -112,13 +290,21 @@ def custom_kernel(data):
     qc = torch.bmm(q[..., :nope].transpose(0, 1), up[:, :nope])
     turn = rotations(cache.shape[1], rope, x.device)
     out = torch.empty((heads, B, rank), dtype=torch.bfloat16, device=x.device)
-    group = min(heads, 64)
-    attend[(B * (heads // group),)](
-        qc, q, cache, turn, out, length, math.log2(math.e) / math.sqrt(nope + rope),
-        qc.stride(1), qc.stride(0), q.stride(0), q.stride(1), cache.stride(0), out.stride(1), out.stride(0),
-        RANK=rank, NOPE=nope, HALF=rope // 2, GROUPS=heads // group, HEADS=group,
-        TILE=64, STAGES=2, STATIC=length if INTERPRETED else 0,
-        OPERAND=tl.float32 if INTERPRETED else tl.bfloat16, num_warps=8)  # fmt: skip
+    scale = math.log2(math.e) / math.sqrt(nope + rope)
+    strides = (qc.stride(1), qc.stride(0), q.stride(0), q.stride(1))
+    if hopper(x.device) and heads % 64 == 0 and (rank, rope) == (512, 64) and length >= TILE and cache.is_contiguous():
+        rows = TensorDescriptor.from_tensor(cache.view(-1, rank + rope), [TILE, rank], LATENT_LAYOUT)
+        attend_hopper[(B * (heads // 64),)](
+            rows, qc, q, cache, turn, out, length, scale, *strides, cache.shape[1], out.stride(1), out.stride(0),
+            RANK=rank, NOPE=nope, HALF=rope // 2, GROUPS=heads // 64, HEADS=64, TILE=TILE,
+            num_warps=4, maxnreg=168)  # fmt: skip
+    else:
+        group = min(heads, 64)
+        attend[(B * (heads // group),)](
+            qc, q, cache, turn, out, length, scale, *strides, cache.stride(0), out.stride(1), out.stride(0),
+            RANK=rank, NOPE=nope, HALF=rope // 2, GROUPS=heads // group, HEADS=group, TILE=TILE, STAGES=2,
+            STATIC=length if INTERPRETED else 0, OPERAND=tl.float32 if INTERPRETED else tl.bfloat16,
+            num_warps=8)  # fmt: skip
     y = torch.empty((B, heads, value), dtype=torch.bfloat16, device=x.device)
     torch.bmm(out, up[:, nope:].transpose(1, 2), out=y.transpose(0, 1))
     return F.linear(y.view(B, 1, heads * value), config.wo_weight), cache

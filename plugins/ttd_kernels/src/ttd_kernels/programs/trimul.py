@@ -30,10 +30,19 @@ def sigmoid(x, FAST: tl.constexpr):
 
 
 @triton.jit
-def prepare(lp, lg, rp, rg, og, to_out, w_in, w_out, C, H: tl.constexpr, CP: tl.constexpr, BLOCK: tl.constexpr):
-    """Weights to half: [5H, CP] with projection and gate rows interleaved by eight, and to_out [C, H]."""
-    which = tl.program_id(0)
-    if which < 5:
+def prepare(
+    lp, lg, rp, rg, og, to_out, gamma_ptr, beta_ptr, w_in, bias, w_out, C,
+    H: tl.constexpr, CP: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Weights to half, one row a program: [5H, CP] times the first LayerNorm's weight, and to_out [C, H].
+
+    The LayerNorm's bias becomes one float32 bias per row. Rows are ordered so that rows r and r + 8 of sixteen,
+    which the tensor cores leave in one thread, are a projection and its gate, or two lines of the out gate.
+    """
+    row = tl.program_id(0)
+    if row < 5 * H:
+        which = row // H
+        h = row % H
         src = lp
         if which == 1:
             src = lg
@@ -43,20 +52,23 @@ def prepare(lp, lg, rp, rg, og, to_out, w_in, w_out, C, H: tl.constexpr, CP: tl.
             src = rg
         if which == 4:
             src = og
-        offs = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-        h = offs // CP
-        c = offs % CP
-        value = tl.load(src + h * C + c, mask=(h < H) & (c < C), other=0.0)
-        row = tl.where(which < 4, (which // 2) * 2 * H + (h // 8) * 16 + (which % 2) * 8 + h % 8, 4 * H + h)
-        tl.store(w_in + row * CP + c, value.to(tl.float16), mask=h < H)
+        c = tl.arange(0, BLOCK)
+        value = tl.load(src + h * C + c, mask=c < C, other=0.0)
+        gamma = tl.load(gamma_ptr + c, mask=c < C, other=0.0)
+        beta = tl.load(beta_ptr + c, mask=c < C, other=0.0)
+        to = (which // 2) * 2 * H + (h // 8) * 16 + (which % 2) * 8 + h % 8
+        if which == 4:
+            to = 4 * H + (h // 64) * 64 + (h % 32 // 8) * 16 + (h % 64 // 32) * 8 + h % 8
+        tl.store(w_in + to * CP + c, (value * gamma).to(tl.float16), mask=c < CP)
+        tl.store(bias + to, tl.sum(value * beta, axis=0))
     else:
-        offs = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-        tl.store(w_out + offs, tl.load(to_out + offs, mask=offs < C * H).to(tl.float16), mask=offs < C * H)
+        at = (row - 5 * H) * H + tl.arange(0, H)
+        tl.store(w_out + at, tl.load(to_out + at).to(tl.float16))
 
 
 @triton.jit
 def project(
-    x_ptr, mask_ptr, gamma_ptr, beta_ptr, w_ptr, out_ptr, B, P, C, eps,
+    x_ptr, mask_ptr, bias_ptr, w_ptr, out_ptr, B, P, C, eps,
     H: tl.constexpr, CHUNKS: tl.constexpr, CHUNK: tl.constexpr, BP: tl.constexpr, BR: tl.constexpr,
     STAGES: tl.constexpr, EVEN_C: tl.constexpr, FAST: tl.constexpr,
 ):  # fmt: skip
@@ -85,17 +97,13 @@ def project(
     rstd = tl.rsqrt(square / C + eps)
     xs = ()
     for i in tl.static_range(CHUNKS):
-        c = i * CHUNK + cols
-        gamma = tl.load(gamma_ptr + c, mask=c < C, other=0.0)
-        beta = tl.load(beta_ptr + c, mask=c < C, other=0.0)
-        normed = (raw[i] - mean[:, None]) * rstd[:, None] * gamma[None, :] + beta[None, :]
-        xs = xs + (tl.trans(normed.to(tl.float16)),)
+        xs = xs + (tl.trans(((raw[i] - mean[:, None]) * rstd[:, None]).to(tl.float16)),)
     scale = tl.load(mask_ptr + b.to(tl.int64) * P + p, mask=inside, other=0).to(tl.float32) * 0.125
     CP: tl.constexpr = CHUNKS * CHUNK
     rows = tl.arange(0, BR)
     w_base = w_ptr + rows[:, None] * CP + cols[None, :]
     for r in tl.range(0, 4 * H // BR, num_stages=STAGES):
-        acc = tl.zeros([BR, BP], tl.float32)
+        acc = tl.zeros([BR, BP], tl.float32) + tl.load(bias_ptr + r * BR + rows)[:, None]
         for i in tl.static_range(CHUNKS):
             acc = tl.dot(tl.load(w_base + r * BR * CP + i * CHUNK), xs[i], acc)
         pair = acc.reshape(BR // 16, 2, 8, BP).permute(0, 2, 3, 1)
@@ -108,10 +116,12 @@ def project(
         line = (side * B + b).to(tl.int64) * H + h % H
         tl.store(out_ptr + line[:, None] * P + p[None, :], value.to(tl.float16), mask=inside[None, :])
     for r in tl.range(0, H // BR, num_stages=STAGES):
-        acc = tl.zeros([BR, BP], tl.float32)
+        acc = tl.zeros([BR, BP], tl.float32) + tl.load(bias_ptr + 4 * H + r * BR + rows)[:, None]
         for i in tl.static_range(CHUNKS):
             acc = tl.dot(tl.load(w_base + (4 * H + r * BR) * CP + i * CHUNK), xs[i], acc)
-        line = (2 * B + b).to(tl.int64) * H + r * BR + rows
+        h = r * BR + rows
+        h = h // 64 * 64 + h % 16 // 8 * 32 + h % 64 // 16 * 8 + h % 8
+        line = (2 * B + b).to(tl.int64) * H + h
         value = sigmoid(acc, FAST)
         tl.store(out_ptr + line[:, None] * P + p[None, :], value.to(tl.float16), mask=inside[None, :])
 
@@ -149,7 +159,7 @@ def finish(
 
 INTERPRETED = isinstance(project, InterpretedFunction)
 
-PROJECT = {1: (128, 64, 2, 8), 3: (64, 64, 2, 4), 2: (64, 64, 2, 4), 6: (32, 64, 2, 4)}
+PROJECT = {1: (128, 64, 2, 8), 3: (64, 64, 2, 4), 2: (64, 64, 2, 4), "other": (32, 64, 1, 4)}
 FINISH = {"default": (64, 128, 1, 4)}
 
 
@@ -169,11 +179,13 @@ def custom_kernel(data):
     gated = torch.empty((3, B, H, P), dtype=torch.float16, device=x.device)
     out = torch.empty_like(x)
     names = ("left_proj", "left_gate", "right_proj", "right_gate", "out_gate", "to_out")
-    prepare[(6, triton.cdiv(H * CP, 1024))](
-        *(weights[n + ".weight"] for n in names), w_in, w_out, C, H=H, CP=CP, BLOCK=1024)  # fmt: skip
-    BP, BR, stages, warps = PROJECT[chunks]
+    bias = torch.empty(5 * H, dtype=torch.float32, device=x.device)
+    prepare[(5 * H + C,)](
+        *(weights[n + ".weight"] for n in names), weights["norm.weight"], weights["norm.bias"], w_in, bias, w_out, C,
+        H=H, CP=CP, BLOCK=triton.next_power_of_2(CP), num_warps=1)  # fmt: skip
+    BP, BR, stages, warps = PROJECT.get(chunks, PROJECT["other"])
     project[(B * triton.cdiv(P, BP),)](
-        x, mask, weights["norm.weight"], weights["norm.bias"], w_in, gated, B, P, C, EPS,
+        x, mask, bias, w_in, gated, B, P, C, EPS,
         H=H, CHUNKS=chunks, CHUNK=CHUNK, BP=BP, BR=BR, STAGES=stages, EVEN_C=C % CHUNK == 0, FAST=not INTERPRETED,
         num_warps=warps)  # fmt: skip
     left, right = gated[0].view(B * H, N, N), gated[1].view(B * H, N, N)
