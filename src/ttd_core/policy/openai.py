@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 import attrs
 import numpy as np
+import openai
 
 from ttd_core.config import RunConfig
 from ttd_core.errors import ConfigError, EnvironmentLacksError
@@ -65,7 +66,7 @@ def open_openai(config: RunConfig) -> OpenAIPolicy:
     """Connect to the server that a config names.
 
     :raises ConfigError: for a wrong option, or when the config asks a frozen model to learn.
-    :raises EnvironmentLacksError: when the library, the key or the server is missing.
+    :raises EnvironmentLacksError: when the key or the server is missing.
     """
     given = config.policy.options
     if {"api_key", "key"} & given.keys():
@@ -90,12 +91,6 @@ def open_openai(config: RunConfig) -> OpenAIPolicy:
             "(vLLM) needs policy.options.extra_body = {continue_final_message = true, "
             "add_generation_prompt = false}"
         )
-    try:
-        import openai  # noqa: PLC0415, F401 - an extra: looked for where it is used
-    except ModuleNotFoundError as error:
-        raise EnvironmentLacksError(
-            "policy.backend = 'openai' needs the openai library: pip install 'ttd-core[openai]'"
-        ) from error
     return OpenAIPolicy(config, options)
 
 
@@ -108,8 +103,6 @@ class OpenAIPolicy:
     """
 
     def __init__(self, config: RunConfig, options: OpenAIOptions) -> None:
-        import openai  # noqa: PLC0415 - an extra: loads only for a run that uses it
-
         self._model = config.policy.model
         self._effort = config.policy.reasoning_effort
         self._options = options
@@ -163,8 +156,6 @@ class OpenAIPolicy:
             for index in range(count)
             for prompt in range(len(prompts))
         ]
-        import openai  # noqa: PLC0415 - an extra: loaded already
-
         try:
             for future in concurrent.futures.as_completed(futures):
                 try:
@@ -196,8 +187,6 @@ class OpenAIPolicy:
 
     async def _list_models(self) -> tuple[str, ...]:
         """What the server offers; nothing where it does not say."""
-        import openai  # noqa: PLC0415 - an extra: loaded already
-
         hasty = self._client.with_options(max_retries=0, timeout=_OPEN_TIMEOUT_S)
         try:
             return tuple(model.id for model in (await hasty.models.list()).data)
