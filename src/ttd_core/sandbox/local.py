@@ -160,7 +160,10 @@ class LocalExecutor:
             except BaseException:
                 connection.close()
                 raise
-            if not clean or not connection.alive or connection.worn(self._recycle_jobs, _RECYCLE_GROWTH):
+            # a GPU's driver starts in the first job of a server only: in a later one it finds another process
+            # under its number in /proc
+            spent = bool(order.access.devices) or connection.worn(self._recycle_jobs, _RECYCLE_GROWTH)
+            if not clean or not connection.alive or spent:
                 connection.close()
             else:
                 self._keep(connection)

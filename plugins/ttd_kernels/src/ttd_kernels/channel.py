@@ -53,20 +53,25 @@ class Channel:
             with contextlib.suppress(OSError):  # hung up: the next read says so
                 self._end.setblocking(False)
 
-    def hear(self, timeout_s: float) -> dict[str, Any]:
+    def hear(self, timeout_s: float, awake_s: float = 0.0) -> dict[str, Any]:
         """The next message.
 
+        :param awake_s: how long to wait without sleeping, since to be woken takes a while.
         :raises Ended: as :meth:`ask`.
         """
-        until = time.monotonic() + timeout_s
+        started = time.monotonic()
         while b"\n" not in self._buffer:
             if len(self._buffer) > _LONGEST:
                 raise Ended("the program wrote to the harness's channel what no harness writes")
-            left = until - time.monotonic()
-            if left <= 0 or not select.select([self._end], [], [], left)[0]:
+            waited = time.monotonic() - started
+            if waited > timeout_s:
                 raise Ended(f"no answer within {timeout_s:g} s")
             try:
                 chunk = self._end.recv(1 << 16)
+            except BlockingIOError:
+                if waited >= awake_s:
+                    select.select([self._end], [], [], timeout_s - waited)
+                continue
             except OSError:
                 chunk = b""
             if not chunk:

@@ -22,7 +22,7 @@ from ttd_kernels.case import Case, Output, Shape, fresh_seed, generator, label
 from ttd_kernels.channel import Channel, Ended
 
 #: Empty calls for each shape, to learn what everything but the kernel takes.
-_EMPTY_CALLS = 7
+_EMPTY_CALLS = 12
 #: By how much the judge's own work on an idle device may take longer than before the candidate came.
 _IDLE_FACTOR, _IDLE_US = 1.5, 1000.0
 
@@ -82,8 +82,8 @@ class Plan:
 class Row:
     """What was measured at one shape; times in microseconds.
 
-    :param error: standard error of the mean.
-    :param late: repeats for which the judge's clock was believed instead of the claim.
+    :param error_us: standard error of the mean.
+    :param gap_us: by how much the judge's clock exceeds the mean, beyond an empty call.
     """
 
     shape: str
@@ -91,7 +91,7 @@ class Row:
     error_us: float
     least_us: float
     repeats: int
-    late: int
+    gap_us: float
     floor_us: float
 
 
@@ -125,7 +125,7 @@ class Conductor:
         self._bench = bench
         self._channel = channel
         self._deadline = deadline
-        self._earlier: dict[str, Sequence[torch.Tensor]] = {}
+        self._earlier: dict[tuple[tuple[int, ...], ...], Sequence[torch.Tensor]] = {}
 
     @property
     def _left_s(self) -> float:
@@ -172,14 +172,14 @@ class Conductor:
         if wrong:
             looks = self._looks_like(case, ran.outputs, outputs)
             raise RefusedError(Status.INVALID, f"{label(shape)}: {wrong}{looks}")
-        self._earlier[label(shape)] = expected
+        self._earlier[_sizes(outputs)] = expected
         return ran
 
     _check = _call
 
     def _looks_like(self, case: Case, found: Sequence[torch.Tensor], outputs: Sequence[Output]) -> str:
         """What a wrong output may be, from ``"; "`` on; empty when nothing known fits."""
-        earlier = self._earlier.get(label(case.shape))
+        earlier = self._earlier.get(_sizes(outputs))
         if earlier is not None and compare.same(found, earlier, outputs):
             return "; it is the output for earlier inputs"
         for words, mistaken in self._task.mistakes(case):
@@ -196,10 +196,12 @@ class Conductor:
         """What a call takes that runs no kernel: the median of some, each part by itself."""
         case = self._task.draw(shape, generator(fresh_seed(), self._bench.device))
         outputs = self._task.outputs(shape)
-        ran = [
-            self._bench.call(self._channel, case, outputs, self._left_s, empty=True)
-            for _ in range(_EMPTY_CALLS)
-        ][2:]
+        ran = []
+        for _ in range(_EMPTY_CALLS):
+            ran.append(self._bench.call(self._channel, case, outputs, self._left_s, empty=True))
+            # as between real calls: what the GPU and the processes did before matters
+            self._task.answer(case)
+        ran = ran[2:]
         return Ran(
             [],
             statistics.median(each.claimed_us for each in ran),
@@ -214,14 +216,19 @@ class Conductor:
         repeats: list[timing.Repeat] = []
         believed: list[float] = []
         busy = 0
-        while not timing.enough(believed, time.monotonic() - started, rules):
+        # as many disturbed repeats as kept ones end it too: then the claims are refused
+        while len(repeats) < 2 * rules.most and not (
+            timing.enough(believed, time.monotonic() - started, rules)
+            or len(repeats) - len(believed) > rules.least + len(believed)
+        ):
             ran = self._call(shape)
             repeat = timing.Repeat(ran.claimed_us, ran.wall_us - empty.wall_us)
             repeats.append(repeat)
-            believed.append(repeat.believed_us(rules))
+            if not repeat.is_disturbed(rules):
+                believed.append(repeat.claimed_us)
             busy += ran.reveal_us > _IDLE_FACTOR * empty.reveal_us + _IDLE_US
-        reason = timing.late_claims(repeats, rules)
-        if not reason and busy > max(1, rules.late * len(repeats)):
+        reason = timing.refused_claims(repeats, rules)
+        if not reason and busy > max(2.0, rules.most_disturbed * len(repeats)):
             reason = f"the GPU was at work between calls, before {busy} of {len(repeats)} repeats"
         if reason:
             raise RefusedError(Status.REJECTED, f"{label(shape)}: {reason}")
@@ -231,7 +238,7 @@ class Conductor:
             error_us=statistics.stdev(believed) / len(believed) ** 0.5,
             least_us=min(believed),
             repeats=len(believed),
-            late=sum(repeat.is_late(rules) for repeat in repeats),
+            gap_us=statistics.fmean(repeat.gap_us for repeat in repeats if not repeat.is_disturbed(rules)),
             floor_us=self._task.floor_us(shape),
         )
 
@@ -253,6 +260,10 @@ class Conductor:
                 gone = str(error)
                 failed.append(f"{label(shape)}: {gone}")
         return failed
+
+
+def _sizes(outputs: Sequence[Output]) -> tuple[tuple[int, ...], ...]:
+    return tuple(output.shape for output in outputs)
 
 
 def failure_of(error: Exception) -> dict[str, Any]:

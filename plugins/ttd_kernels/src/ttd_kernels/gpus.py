@@ -40,6 +40,7 @@ _TOOLS = (
     "/usr/lib/gcc",
     "/usr/libexec/gcc",
     "/sbin/ldconfig",
+    "/sbin/ldconfig.real",
 )
 _TOOLKITS = ("/usr/local/cuda", "/opt/cuda")
 

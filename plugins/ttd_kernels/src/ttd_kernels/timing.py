@@ -23,9 +23,11 @@ class Rules:
     :param error: relative error of the mean at which to stop.
     :param timed_s: seconds of timed work after which to stop.
     :param wall_s: seconds of wall time after which to stop.
-    :param slack_us: what the judge's clock may exceed a claim by, for each repeat.
-    :param slack: the same as a share of the claim.
-    :param late: share of repeats beyond the slack at which the claims are refused.
+    :param slack_us: what the judge's clock may exceed claims by, in the mean of the repeats: what launching,
+        waking a process and giving the GPU to another take now more, now less.
+    :param slack: the same as a share of the claim, on top.
+    :param disturbed: how many times the slack one repeat may be off before it counts as disturbed.
+    :param most_disturbed: share of repeats that may be disturbed, and are made again.
     """
 
     least: int = 3
@@ -35,7 +37,12 @@ class Rules:
     wall_s: float = 120.0
     slack_us: float = 60.0
     slack: float = 0.03
-    late: float = 0.25
+    disturbed: float = 5.0
+    most_disturbed: float = 0.25
+
+    def allowed_us(self, claimed_us: float) -> float:
+        """The slack at a claim."""
+        return self.slack_us + self.slack * claimed_us
 
 
 @attrs.frozen
@@ -49,13 +56,14 @@ class Repeat:
     claimed_us: float
     bound_us: float
 
-    def is_late(self, rules: Rules) -> bool:
-        """Whether the call took longer than claimed, beyond what launching explains."""
-        return self.bound_us > self.claimed_us * (1 + rules.slack) + rules.slack_us
+    @property
+    def gap_us(self) -> float:
+        """How much longer the call took by the judge's clock than claimed."""
+        return self.bound_us - self.claimed_us
 
-    def believed_us(self, rules: Rules) -> float:
-        """The claim, but never less than the judge's clock allows."""
-        return max(self.claimed_us, (self.bound_us - rules.slack_us) / (1 + rules.slack))
+    def is_disturbed(self, rules: Rules) -> bool:
+        """Whether it is so far off that it says nothing, unless many are."""
+        return self.gap_us > rules.disturbed * rules.allowed_us(self.claimed_us)
 
 
 def enough(times_us: Sequence[float], wall_s: float, rules: Rules) -> bool:
@@ -69,17 +77,28 @@ def enough(times_us: Sequence[float], wall_s: float, rules: Rules) -> bool:
     return error < rules.error * statistics.fmean(times_us)
 
 
-def late_claims(repeats: Sequence[Repeat], rules: Rules) -> str:
-    """Why claims are refused, in words; empty when they are believed."""
-    late = [repeat for repeat in repeats if repeat.is_late(rules)]
-    if len(late) < 2 or len(late) <= rules.late * len(repeats):
-        return ""
-    claimed = statistics.median(repeat.claimed_us for repeat in late)
-    bound = statistics.median(repeat.bound_us for repeat in late)
+def refused_claims(repeats: Sequence[Repeat], rules: Rules) -> str:
+    """Why claims are refused, in words; empty when they are believed.
+
+    A claim can so be at most the slack too low in the mean: repeats that are far off are made again, but
+    only if they are few, and of all others the mean counts.
+    """
+    disturbed = [repeat for repeat in repeats if repeat.is_disturbed(rules)]
+    kept = [repeat for repeat in repeats if not repeat.is_disturbed(rules)]
+    if len(disturbed) > max(2.0, rules.most_disturbed * len(repeats)):
+        return _contradiction(disturbed, f"in {len(disturbed)} of {len(repeats)} repeats")
+    gap = statistics.fmean(repeat.gap_us for repeat in kept)
+    if gap > statistics.fmean(rules.allowed_us(repeat.claimed_us) for repeat in kept):
+        return _contradiction(kept, f"in the mean of {len(kept)} repeats")
+    return ""
+
+
+def _contradiction(repeats: Sequence[Repeat], when: str) -> str:
+    claimed = statistics.fmean(repeat.claimed_us for repeat in repeats)
+    bound = statistics.fmean(repeat.bound_us for repeat in repeats)
     return (
         f"its events claim {claimed:.0f} us, but the judge's clock saw {bound:.0f} us of work beyond that of "
-        f"an empty call, in {len(late)} of {len(repeats)} repeats: work outside the timed stream, or a "
-        "forged clock"
+        f"an empty call, {when}: work outside the timed stream, or a forged clock"
     )
 
 

@@ -13,6 +13,8 @@ def _ttd_boot(harness):
         module = sys.modules[name] = types.ModuleType(name)
         exec(compile(source, f"<{name}>", "exec"), module.__dict__)
     serve = sys.modules["ttd_serve"]
+    if harness["device"] == "cpu":
+        serve.torch.set_num_threads(1)
     if harness["reference"]:
         serve.reference_module(harness["reference"])
     if harness["device"] == "cpu":

@@ -8,8 +8,11 @@ accident does not break it.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
+import select
 import sys
 import time
 import traceback
@@ -19,8 +22,13 @@ import torch
 
 attach = sys.modules["ttd_memory"].attach
 view = sys.modules["ttd_memory"].view
-_clock, _read, _write, _loads, _dumps = time.perf_counter, os.read, os.write, json.loads, json.dumps
+_clock, _read, _write, _select = time.perf_counter, os.read, os.write, select.select
+_loads, _dumps = json.loads, json.dumps
 _Tensor, _walk = torch.Tensor, traceback.walk_tb
+
+
+#: Longest that the word to start is waited for awake.
+SPIN_S = 0.2
 
 
 class Closed(Exception):
@@ -37,6 +45,7 @@ class Service:
 
     def __init__(self, descriptor, sizes, device):
         self.channel, self.device, self.buffer = descriptor, device, b""
+        os.set_blocking(descriptor, False)
         self.cuda = device != "cpu"
         if self.cuda:
             torch.cuda.init()
@@ -50,9 +59,16 @@ class Service:
 
     # -- the channel ----------------------------------------------------------------------------------
 
-    def hear(self):
+    def hear(self, awake=False):
+        """The next message; waited for ``awake`` where it starts a clock, for to be woken takes a while."""
+        until = _clock() + (SPIN_S if awake else 0.0)
         while b"\n" not in self.buffer:
-            chunk = _read(self.channel, 1 << 16)
+            try:
+                chunk = _read(self.channel, 1 << 16)
+            except BlockingIOError:
+                if _clock() > until:
+                    _select([self.channel], [], [])
+                continue
             if not chunk:
                 raise Closed
             self.buffer += chunk
@@ -64,8 +80,10 @@ class Service:
 
     def serve(self, until):
         """Answer until told ``until``."""
+        awake = False
         while True:
-            told = self.hear()
+            told = self.hear(awake)
+            awake = self.cuda and told["do"] == "prepare"
             if told["do"] == until:
                 return
             try:
@@ -145,7 +163,7 @@ class Service:
         where = f" (line {line})" if line else ""
         sys.stderr.write("".join(traceback.format_exception(error, limit=-6))[-3000:])
         kind = "memory" if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) else "crash"
-        if isinstance(error, PermissionError):
+        if isinstance(error, OSError) and error.errno in {errno.EPERM, errno.EACCES, errno.EROFS}:
             kind = "forbidden"
         return {"failed": f"{type(error).__name__}: {text}{where}", "kind": kind}
 
@@ -180,7 +198,9 @@ def start(descriptor, sizes, device):
             return
         service.kernel = kernel
         service.say({"loaded": True})
-        service.serve("end")
+        # once the trusted side knows enough, it hangs up
+        with contextlib.suppress(Closed):
+            service.serve("end")
 
     return judge
 

@@ -1,0 +1,20 @@
+"""What the tests share: hypothesis settings (the machine may be busy), one sandbox, small plans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+
+from ttd_core.sandbox.local import LocalExecutor
+
+settings.register_profile("ttd", deadline=None)
+settings.load_profile("ttd")
+
+
+@pytest.fixture(scope="session")
+def executor() -> Iterator[LocalExecutor]:
+    """One sandbox for all: its warm server has imported torch and Triton."""
+    with LocalExecutor(1) as made:
+        yield made

@@ -1,0 +1,47 @@
+"""Every cheat scores 0, and its verdict says why; the same programs on a GPU where there is one."""
+
+from __future__ import annotations
+
+import pathlib
+
+import pytest
+import torch
+
+from ttd_core.settings import fill
+from ttd_kernels.testing import Cheat, SmallTriMul, all_cheats, judged
+
+FOLDER = pathlib.Path(__file__).parent / "cheats"
+CHEATS = all_cheats(FOLDER)
+
+
+def _on(place: str) -> list[Cheat]:
+    return [cheat for cheat in CHEATS if place in cheat.where]
+
+
+@pytest.mark.parametrize("cheat", _on("cpu"), ids=lambda cheat: cheat.name)
+def test_a_cheat_is_caught(cheat: Cheat, executor) -> None:
+    options = {"devices": "cpu", "timeout_s": 60.0} | cheat.options
+    problem = SmallTriMul(fill(SmallTriMul.options_type, options))
+    problem.measure = cheat.status == "rejected" or bool(cheat.options)
+    verdict = judged(problem, cheat.source, executor.run)
+    assert cheat.caught_by(verdict), (verdict.status, verdict.message)
+
+
+def test_what_cheats_start_from_is_right(executor) -> None:
+    options = {"devices": "cpu", "timeout_s": 60.0, "generalise": "refuse"}
+    problem = SmallTriMul(fill(SmallTriMul.options_type, options))
+    right = (FOLDER / "right.py").read_text() + "\n\ncustom_kernel = right\n"
+    verdict = judged(problem, right, executor.run)
+    assert verdict.ok, verdict.message
+    assert verdict.reward is not None
+    assert verdict.reward.metrics["generalises"] == "1 of 1"
+    assert verdict.reward.metrics["triton_kernels"] == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("cheat", CHEATS, ids=lambda cheat: cheat.name)
+def test_a_cheat_is_caught_on_a_gpu(cheat: Cheat, executor) -> None:
+    options = {"tests": 4, "hidden": 3, "repeats": 10, "timeout_s": 120.0} | cheat.options
+    verdict = judged(SmallTriMul(fill(SmallTriMul.options_type, options)), cheat.source, executor.run)
+    assert cheat.caught_by(verdict), (verdict.status, verdict.message)
