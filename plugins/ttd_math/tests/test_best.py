@@ -52,8 +52,10 @@ def test_it_says_where_it_came_from(name) -> None:
 
 
 def test_a_short_prefix_of_the_run_can_be_repeated(name) -> None:
-    problem = strong(name, timeout_s=200.0)
-    prefix = json.loads((keep.BEST / f"{name}.json").read_text())["origin"]["prefix"]
+    origin = json.loads((keep.BEST / f"{name}.json").read_text())["origin"]
+    prefix = origin["prefix"]
+    seeds = {key: value for key, value in origin["options"].items() if key == "program_seed"}
+    problem = strong(name, timeout_s=200.0, **seeds)
     with LocalExecutor(workers=1) as executor:
         score = keep.prefix_score(problem, prefix["hops"], executor)
     # Other linear algebra libraries round differently, and an optimiser magnifies that.

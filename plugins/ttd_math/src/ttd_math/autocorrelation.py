@@ -18,7 +18,7 @@ from ttd_core.certificate import Certificate
 from ttd_core.problem import Baseline, option
 from ttd_core.types import Reward, State
 from ttd_math import certify, exact, svg
-from ttd_math.base import MathOptions, MathProblem, at_least_min_values, text_of
+from ttd_math.base import StepOptions, StepProblem, at_least_min_values, text_of
 from ttd_math.convolution import autoconvolution, first_interval, second_interval
 from ttd_math.plain import Floats, not_finite, plain_vector
 from ttd_math.rounding import score_from
@@ -70,14 +70,14 @@ def violations(f: Floats, least: int = 1000, most: int = 100_000) -> list[str]:
 
 
 @attrs.frozen
-class SequenceOptions(MathOptions):
+class SequenceOptions(StepOptions):
     """Options of ``ac1`` and ``ac2``."""
 
     min_values: int = option(1000, "fewest heights", validator=attrs.validators.ge(1))
     max_values: int = option(100_000, "most heights", validator=at_least_min_values)
 
 
-class Autocorrelation(MathProblem):
+class Autocorrelation(StepProblem):
     """What both inequalities share; a state is ``{"f": float64 [n]}``."""
 
     file_keys = (("f", "heights", "h"),)

@@ -28,6 +28,13 @@ class MathOptions(Options):
     )
 
 
+@attrs.frozen
+class StepOptions(MathOptions):
+    """Options of the problems about step functions, whose programs are called with a seed."""
+
+    program_seed: int = option(0, "the seed that programs are called with", validator=attrs.validators.ge(0))
+
+
 def at_least_min_values(options: Any, attribute: attrs.Attribute[int], value: int) -> None:
     """Validator of a ``max_values`` option declared after ``min_values``."""
     if value < options.min_values:
@@ -104,3 +111,14 @@ class MathProblem(Problem):
             if key in value:
                 return value[key]
         raise UsageError(f"{path}: has none of the keys {', '.join(keys)}")
+
+
+class StepProblem(MathProblem):
+    """A problem about a step function; its programs are called with a seed and a time budget."""
+
+    options_type = StepOptions
+    options: StepOptions
+
+    def arguments(self, state: State) -> Mapping[str, Any]:
+        """``seed`` and ``budget_s``."""
+        return {"seed": self.options.program_seed, "budget_s": self.options.budget}

@@ -20,7 +20,7 @@ from ttd_core.certificate import Certificate
 from ttd_core.problem import Baseline, Examples, option
 from ttd_core.types import Reward, State
 from ttd_math import certify, exact, svg
-from ttd_math.base import MathOptions, MathProblem, at_least_min_values, text_of
+from ttd_math.base import StepOptions, StepProblem, at_least_min_values, text_of
 from ttd_math.plain import Floats, not_finite, plain_vector
 from ttd_math.rounding import ROUNDOFF, Interval, score_from
 
@@ -100,14 +100,14 @@ def random_start(rng: np.random.Generator) -> Floats:
 
 
 @attrs.frozen
-class ErdosOptions(MathOptions):
+class ErdosOptions(StepOptions):
     """Options of ``erdos``."""
 
     min_values: int = option(2, "fewest heights", validator=attrs.validators.ge(2))
     max_values: int = option(1000, "most heights", validator=at_least_min_values)
 
 
-class Erdos(MathProblem):
+class Erdos(StepProblem):
     """Erdős' minimum overlap problem; a state is ``{"h": float64 [n]}``."""
 
     name = "erdos"

@@ -35,8 +35,9 @@ def command_of(config: RunConfig) -> str:
     """The ``ttd run`` command that repeats a run of the chain."""
     words = ["ttd", "run", config.problem, "--config", "plugins/ttd_math/chain.toml"]
     words += ["--seed", str(config.seed), "--steps", str(config.steps)]
-    if "timeout_s" in config.options:
-        words += ["-o", f"timeout_s={config.options['timeout_s']:g}"]
+    for name in ("timeout_s", "program_seed"):
+        if config.options.get(name):
+            words += ["-o", f"{name}={config.options[name]:g}"]
     return shlex.join(words)
 
 

@@ -17,10 +17,10 @@ from scipy.signal import fftconvolve
 
 SEED = 0
 HOPS = 1000000
-POOL = 8
-STARTS = 0.4
-MOST = 1000
-STEPS = 120
+POOL = 10
+STARTS = 0.3
+MOST = 1600
+STEPS = 80
 SPREAD = 2.0
 APART = 2e-5
 GAPS = (-4.5, -1.5)
@@ -113,35 +113,35 @@ def hop(f, rng, most):
     """Another start near f: shaken, warped, thinned, resampled or refined."""
     n = len(f)
     x = (np.arange(n) + 0.5) / n
-    kinds = ["noise", "smooth", "local", "warp", "thin", "resample", "double"]
-    kind = rng.choice(kinds, p=[0.25, 0.2, 0.17, 0.08, 0.04, 0.2, 0.06])
+    kind = rng.choice(["noise", "smooth", "local", "warp", "thin", "resample", "refine", "refine"])
+    size = rng.choice([0.01, 0.03, 0.1, 0.3])
     if kind == "noise":
-        return f + rng.choice([0.03, 0.1, 0.3, 0.6]) * rng.normal(size=n)
+        return f + size * rng.normal(size=n)
     if kind == "thin":
-        return f * (rng.random(n) > rng.choice([0.05, 0.2]))
+        return f * (rng.random(n) > size / 3)
     if kind == "local":
-        first, length = int(rng.integers(n)), int(rng.integers(2, n // 4))
-        piece = f[first : first + length]
-        change = rng.choice([0.2, 0.5, 1.0]) * rng.normal(size=len(piece))
-        return np.r_[f[:first], piece + change, f[first + length :]]
+        new, first = f.copy(), int(rng.integers(n))
+        piece = new[first : first + int(rng.integers(2, n // 4))]
+        piece += 3 * size * rng.normal(size=len(piece))
+        return new
     width = int(rng.integers(2, max(3, n // 15)))
     smooth = np.convolve(rng.normal(size=n), np.ones(width) / np.sqrt(width), "same")
     if kind == "smooth":
-        return f + rng.choice([0.05, 0.1, 0.3, 0.6]) * smooth
+        return f + size * smooth
     if kind == "warp":
-        return np.interp(np.sort(x + rng.choice([0.002, 0.01]) * smooth), x, f)
-    if kind == "double" and 2 * n <= most:
-        return np.repeat(f, 2) + 0.05 * rng.normal(size=2 * n)
-    other = int(np.clip(n * rng.uniform(0.85, 1.3), 40, most))
-    return np.interp((np.arange(other) + 0.5) / other, x, f) + 0.02 * rng.normal(size=other)
+        return np.interp(np.sort(x + size / 20 * smooth), x, f)
+    other = n * (rng.uniform(0.85, 1.2) if kind == "resample" else rng.uniform(1.2, 2.05))
+    other = int(np.clip(other, 60, most))
+    return np.interp((np.arange(other) + 0.5) / other, x, f) + size / 5 * rng.normal(size=other)
 
 
 def scattered(rng):
-    """A random start: smoothed noise, exponentiated."""
-    n = int(rng.integers(150, 260))
-    width = int(rng.integers(1, n // 5))
-    noise = np.convolve(rng.normal(size=n + width - 1), np.ones(width) / np.sqrt(width), "valid")
-    return np.exp(10 ** rng.uniform(-0.7, 0.5) * noise)
+    """A random start: uniform, or smoothed noise, exponentiated."""
+    n = int(rng.integers(80, 200))
+    if rng.random() < 0.6:
+        return rng.uniform(0, 1, n)
+    noise = np.convolve(rng.normal(size=n + 9), np.ones(10) / np.sqrt(10), "valid")
+    return np.exp(rng.uniform(0.3, 3) * noise)
 
 
 def collapsed(f):
@@ -161,7 +161,7 @@ def propose_candidate(seed, budget_s, **kwargs):
     f = f / f.mean()
     pool = [(peaks(f).max(), f)]
     fresh = len(f) < 40
-    most = int(np.clip(1.5 * len(f), 300, MOST))
+    most = int(np.clip(1.5 * len(f), 500, MOST))
     for number in range(HOPS):
         spent = (time.time() - began) / budget_s
         if spent > 0.9:
@@ -169,11 +169,10 @@ def propose_candidate(seed, budget_s, **kwargs):
         _, parent = pool[min(int(rng.exponential(SPREAD)), len(pool) - 1)]
         try:
             if fresh and (number < 20 or spent < STARTS):
-                start, gap = scattered(rng), 10 ** rng.uniform(-1.5, 0)
+                new, score = optimise(scattered(rng), 10 ** rng.uniform(-1.5, -0.3), 3e-4, 60)
             else:
-                start, gap = hop(parent, rng, most), 10 ** rng.uniform(*GAPS)
-            new, score = optimise(start, gap, 3e-5, STEPS)
-            if score < pool[0][0] + 3e-5:
+                new, score = optimise(hop(parent, rng, most), 10 ** rng.uniform(*GAPS), 3e-5, STEPS)
+            if score < pool[0][0] + 1e-5:
                 new, score = optimise(new, 1e-5, 1e-6, STEPS // 2)
         except (LinAlgError, ValueError):
             continue

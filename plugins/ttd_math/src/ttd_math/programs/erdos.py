@@ -2,8 +2,9 @@
 
 Minimise t over heights h and t, with every overlap c_k(h) <= t, 0 <= h <= 1 and a fixed sum. Newton steps on the
 logarithmic barrier leave out the curvature of c (as in sequential linear programming), so each costs one matrix
-product and one Cholesky factorisation, and the system is always positive definite. A hop shakes, warps or refines
-one of the best functions so far and optimises again.
+product and one Cholesky factorisation, and the system is always positive definite. Many random starts with about
+a hundred heights come first, symmetric ones among them; then a hop gently shakes, warps or refines one of the best
+functions so far and optimises again.
 """
 
 import time
@@ -16,11 +17,11 @@ from scipy.linalg.blas import dsyrk
 
 SEED = 0
 HOPS = 1000000
-POOL = 8
-STARTS = 0.1
+POOL = 12
+STARTS = 0.5
 MOST = 640
-STEPS = 120
-SPREAD = 2.0
+STEPS = 80
+SPREAD = 2.5
 APART = 5e-7
 
 
@@ -118,28 +119,36 @@ def optimise(h, gap, end, steps):
     return h, overlaps(h).max()
 
 
+def fresh_start(rng):
+    """Random heights, symmetric or not."""
+    h = rng.uniform(0, 1, int(rng.integers(80, 140)))
+    return h if rng.random() < 0.4 else np.clip(0.5 + 0.7 * (h + h[::-1] - 1), 0, 1)
+
+
 def hop(h, rng, most):
-    """Another start near h: shaken, warped, resampled or refined."""
+    """Another start near h: shaken, warped, resampled or refined; a symmetric h mostly stays so."""
     n = len(h)
     x = (np.arange(n) + 0.5) / n
-    kind = rng.choice(["noise", "smooth", "local", "warp", "resample", "double"], p=[0.3, 0.17, 0.17, 0.08, 0.2, 0.08])
-    if kind == "noise":
-        return h + rng.choice([0.03, 0.06, 0.1, 0.15]) * rng.normal(size=n)
-    if kind == "local":
-        first, length = int(rng.integers(n)), int(rng.integers(2, n // 4))
-        piece = h[first : first + length]
-        change = rng.choice([0.1, 0.3, 0.5]) * rng.normal(size=len(piece))
-        return np.r_[h[:first], piece + change, h[first + length :]]
+    kind = rng.choice(["noise", "smooth", "local", "warp", "resample", "refine"])
+    size = rng.choice([0.01, 0.03, 0.06, 0.1])
     width = int(rng.integers(2, max(3, n // 15)))
     smooth = np.convolve(rng.normal(size=n), np.ones(width) / np.sqrt(width), "same")
-    if kind == "smooth":
-        return h + rng.choice([0.03, 0.06, 0.1, 0.2]) * smooth
-    if kind == "warp":
-        return np.interp(np.sort(x + rng.choice([0.002, 0.01]) * smooth), x, h)
-    if kind == "double" and 2 * n <= most:
-        return np.repeat(h, 2) + 0.03 * rng.normal(size=2 * n)
-    other = int(np.clip(n * rng.uniform(0.85, 1.3), 40, most))
-    return np.interp((np.arange(other) + 0.5) / other, x, h) + 0.01 * rng.normal(size=other)
+    if kind == "noise":
+        new = h + size * rng.normal(size=n)
+    elif kind == "smooth":
+        new = h + size * smooth
+    elif kind == "local":
+        new, first = h.copy(), int(rng.integers(n))
+        piece = new[first : first + int(rng.integers(2, n // 3))]
+        piece += 3 * size * rng.normal(size=len(piece))
+    elif kind == "warp":
+        new = np.interp(np.sort(x + size / 20 * smooth), x, h)
+    else:
+        other = n * (rng.uniform(0.85, 1.2) if kind == "resample" else rng.uniform(1.2, 2.05))
+        other = int(np.clip(other, 60, most))
+        new = np.interp((np.arange(other) + 0.5) / other, x, h) + size / 5 * rng.normal(size=other)
+    is_symmetric = abs(h - h[::-1]).max() < 1e-3
+    return (new + new[::-1]) / 2 if is_symmetric and rng.random() < 0.8 else new
 
 
 def run(seed, budget_s, **kwargs):
@@ -149,21 +158,20 @@ def run(seed, budget_s, **kwargs):
     # Another sequence of hops for every start, yet the same for the same one.
     rng = np.random.default_rng([SEED, seed, zlib.crc32(h.tobytes())])
     pool = [(overlaps(h).max(), h)]
-    fresh = pool[0][0] > 0.382
-    most = int(np.clip(1.5 * len(h), 170, MOST))
+    fresh = pool[0][0] > 0.3815
+    most = int(np.clip(1.5 * len(h), 300, MOST))
     for number in range(HOPS):
         spent = (time.time() - began) / budget_s
         if spent > 0.9:
             break
         try:
             if fresh and (number < 20 or spent < STARTS):
-                start, gap = rng.uniform(0, 1, int(rng.integers(40, 120))), 10 ** rng.uniform(-3, -1)
+                new, score = optimise(fresh_start(rng), 10 ** rng.uniform(-3, -1), 3e-6, 60)
             else:
                 _, parent = pool[min(int(rng.exponential(SPREAD)), len(pool) - 1)]
-                start, gap = hop(parent, rng, most), 10 ** rng.uniform(-6, -4)
-            new, score = optimise(start, gap, 3e-7, STEPS)
-            if score < pool[0][0] + 1e-6:
-                new, score = optimise(new, 1e-7, 1e-8, STEPS // 2)
+                new, score = optimise(hop(parent, rng, most), 10 ** rng.uniform(-6, -2.5), 3e-7, STEPS)
+                if score < pool[0][0] + 1e-7:
+                    new, score = optimise(new, 1e-7, 1e-8, STEPS // 2)
         except (LinAlgError, ValueError):
             continue
         if not np.isfinite(score) or any(abs(score - old) < APART and old <= score for old, _ in pool):
