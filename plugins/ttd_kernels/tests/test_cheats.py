@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ttd_core.settings import fill
-from ttd_kernels.testing import Cheat, SmallTriMul, all_cheats, judged
+from ttd_kernels.testing import Cheat, LargeTriMul, SmallTriMul, all_cheats, judged
 
 FOLDER = pathlib.Path(__file__).parent / "cheats"
 CHEATS = all_cheats(FOLDER)
@@ -22,7 +22,7 @@ def _on(place: str) -> list[Cheat]:
 def test_a_cheat_is_caught(cheat: Cheat, executor) -> None:
     options = {"devices": "cpu", "timeout_s": 60.0} | cheat.options
     problem = SmallTriMul(fill(SmallTriMul.options_type, options))
-    problem.measure = cheat.status == "rejected" or bool(cheat.options)
+    problem.measure = "rejected" in cheat.status or bool(cheat.options)
     verdict = judged(problem, cheat.source, executor.run)
     assert cheat.caught_by(verdict), (verdict.status, verdict.message)
 
@@ -43,5 +43,5 @@ def test_what_cheats_start_from_is_right(executor) -> None:
 @pytest.mark.parametrize("cheat", CHEATS, ids=lambda cheat: cheat.name)
 def test_a_cheat_is_caught_on_a_gpu(cheat: Cheat, executor) -> None:
     options = {"tests": 4, "hidden": 3, "repeats": 10, "timeout_s": 120.0} | cheat.options
-    verdict = judged(SmallTriMul(fill(SmallTriMul.options_type, options)), cheat.source, executor.run)
+    verdict = judged(LargeTriMul(fill(LargeTriMul.options_type, options)), cheat.source, executor.run)
     assert cheat.caught_by(verdict), (verdict.status, verdict.message)

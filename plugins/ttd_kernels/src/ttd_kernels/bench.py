@@ -1,7 +1,9 @@
 """One device with the memory that judge and candidate share, and one call of a kernel after another on it.
 
 Inputs lie in memory of the judge's own and are revealed by a copy just before a call; outputs are read back
-by a copy just after it. The judge's clock runs from the word *go* to the end of that copy.
+by a copy just after it. The judge's clock runs from before the first copy to the end of the last: two
+processes share a GPU by turns, so whoever starts early, or has the GPU work on after saying that it is done,
+delays the judge's own copies by as much.
 """
 
 from __future__ import annotations
@@ -45,14 +47,12 @@ class Ran:
 
     :param outputs: what it wrote, in memory of the judge's own.
     :param claimed_us: microseconds, as its process says.
-    :param wall_us: by the judge's clock, copies included.
-    :param reveal_us: how long the judge's own work on the device took just before.
+    :param wall_us: by the judge's clock, from before the inputs are there to after the outputs are read.
     """
 
     outputs: list[torch.Tensor]
     claimed_us: float
     wall_us: float
-    reveal_us: float
 
 
 class Bench:
@@ -102,7 +102,9 @@ class Bench:
             "null": empty,
         }
         expect(channel.ask(told, timeout_s), "ready")
+        self._synchronize()
         began = time.perf_counter()
+        kept = self._room_for(got)
         written = [view(self._outputs.flat, place) for place in got]
         for each in written:
             each.reshape(-1).view(torch.uint8).fill_(POISON)
@@ -111,8 +113,6 @@ class Bench:
         if self._flushed.numel():
             self._flushed.fill_(0)
         self._synchronize()
-        kept = self._room_for(got)
-        started = time.perf_counter()
         channel.tell({"do": "go"})
         answer = channel.hear(timeout_s, 0.0 if self.device == CPU else _AWAKE_S)
         for mine, theirs in zip(kept, written, strict=True):
@@ -120,7 +120,7 @@ class Bench:
         self._synchronize()
         ended = time.perf_counter()
         claimed = expect(answer, "event_us")
-        return Ran(kept, _microseconds(claimed), 1e6 * (ended - started), 1e6 * (started - began))
+        return Ran(kept, _microseconds(claimed), 1e6 * (ended - began))
 
     def _room_for(self, got: Sequence[Any]) -> list[torch.Tensor]:
         first = got[0][0]

@@ -23,8 +23,6 @@ from ttd_kernels.channel import Channel, Ended
 
 #: Empty calls for each shape, to learn what everything but the kernel takes.
 _EMPTY_CALLS = 12
-#: By how much the judge's own work on an idle device may take longer than before the candidate came.
-_IDLE_FACTOR, _IDLE_US = 1.5, 1000.0
 
 
 class Task(Protocol):
@@ -192,8 +190,8 @@ class Conductor:
 
     # -- times ------------------------------------------------------------------------------------------
 
-    def _empty(self, shape: Shape) -> Ran:
-        """What a call takes that runs no kernel: the median of some, each part by itself."""
+    def _empty(self, shape: Shape) -> float:
+        """What a call takes that runs no kernel, microseconds by the judge's clock: the median of some."""
         case = self._task.draw(shape, generator(fresh_seed(), self._bench.device))
         outputs = self._task.outputs(shape)
         ran = []
@@ -202,34 +200,25 @@ class Conductor:
             # as between real calls: what the GPU and the processes did before matters
             self._task.answer(case)
         ran = ran[2:]
-        return Ran(
-            [],
-            statistics.median(each.claimed_us for each in ran),
-            statistics.median(each.wall_us for each in ran),
-            statistics.median(each.reveal_us for each in ran),
-        )
+        return statistics.median(each.wall_us for each in ran)
 
-    def _time(self, shape: Shape, empty: Ran) -> Row:
+    def _time(self, shape: Shape, empty_us: float) -> Row:
         for _ in range(self._plan.warmups):
             self._call(shape)
         rules, started = self._plan.rules, time.monotonic()
         repeats: list[timing.Repeat] = []
         believed: list[float] = []
-        busy = 0
         # as many disturbed repeats as kept ones end it too: then the claims are refused
         while len(repeats) < 2 * rules.most and not (
             timing.enough(believed, time.monotonic() - started, rules)
             or len(repeats) - len(believed) > rules.least + len(believed)
         ):
             ran = self._call(shape)
-            repeat = timing.Repeat(ran.claimed_us, ran.wall_us - empty.wall_us)
+            repeat = timing.Repeat(ran.claimed_us, ran.wall_us - empty_us)
             repeats.append(repeat)
             if not repeat.is_disturbed(rules):
                 believed.append(repeat.claimed_us)
-            busy += ran.reveal_us > _IDLE_FACTOR * empty.reveal_us + _IDLE_US
         reason = timing.refused_claims(repeats, rules)
-        if not reason and busy > max(2.0, rules.most_disturbed * len(repeats)):
-            reason = f"the GPU was at work between calls, before {busy} of {len(repeats)} repeats"
         if reason:
             raise RefusedError(Status.REJECTED, f"{label(shape)}: {reason}")
         return Row(

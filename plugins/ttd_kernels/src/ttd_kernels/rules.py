@@ -7,10 +7,15 @@ import ast
 from ttd_core import parsing
 
 _JIT = "jit"
+#: Modules whose ``jit`` makes a kernel: Triton, and Gluon, its lower-level dialect.
+_DIALECTS = ("triton", "gluon")
 
 
 def triton_kernels(source: str) -> list[str]:
-    """Names of the functions decorated with ``triton.jit`` that some other code of the program launches.
+    """Names of the functions under ``triton.jit`` (or Gluon's) that the program launches.
+
+    A kernel counts when code outside of kernels launches it by name, ``name[grid](...)``, or hands its name
+    on where something is launched that way.
 
     :param source: a program that compiles.
     """
@@ -25,15 +30,16 @@ def triton_kernels(source: str) -> list[str]:
         if isinstance(node, ast.FunctionDef) and any(_is_jit(each, names) for each in node.decorator_list)
     }
     inside = {id(each) for node in jitted.values() for each in ast.walk(node)}
-    launched = {
-        node.func.value.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call)
-        and id(node) not in inside
-        and isinstance(node.func, ast.Subscript)
-        and isinstance(node.func.value, ast.Name)
-    }
-    return sorted(jitted.keys() & launched)
+    outside = [node for node in ast.walk(tree) if id(node) not in inside]
+    launches = [node.func for node in outside if isinstance(node, ast.Call) and _is_launch(node)]
+    if not launches:
+        return []
+    named = {node.id for node in outside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return sorted(jitted.keys() & named)
+
+
+def _is_launch(node: ast.Call) -> bool:
+    return isinstance(node.func, ast.Subscript) and isinstance(node.func.value, ast.Name | ast.Attribute)
 
 
 def _names_of_jit(tree: ast.Module) -> set[str]:
@@ -41,7 +47,7 @@ def _names_of_jit(tree: ast.Module) -> set[str]:
     return {
         alias.asname or alias.name
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module == "triton"
+        if isinstance(node, ast.ImportFrom) and (node.module or "").rpartition(".")[2] in _DIALECTS
         for alias in node.names
         if alias.name == _JIT
     }
@@ -51,4 +57,6 @@ def _is_jit(decorator: ast.expr, names: set[str]) -> bool:
     target = decorator.func if isinstance(decorator, ast.Call) else decorator
     if isinstance(target, ast.Name):
         return target.id in names
-    return isinstance(target, ast.Attribute) and target.attr == _JIT and ast.unparse(target.value) == "triton"
+    if not isinstance(target, ast.Attribute) or target.attr != _JIT:
+        return False
+    return ast.unparse(target.value).rpartition(".")[2] in _DIALECTS

@@ -19,7 +19,7 @@ from ttd_core.hooks import Hooks
 from ttd_core.problem import Execute
 from ttd_core.run.evaluate import evaluate_action
 from ttd_core.types import Action, State, Verdict
-from ttd_kernels import gpus, judging
+from ttd_kernels import judging
 from ttd_kernels.conductor import Plan
 from ttd_kernels.timing import Rules
 from ttd_kernels.trimul import TriMul, shape
@@ -78,6 +78,12 @@ def all_cheats(folder: pathlib.Path) -> list[Cheat]:
     return [read(path) for path in sorted(folder.glob("*.py")) if path.stem != "right"]
 
 
+class LargeTriMul(TriMul):
+    """TriMul at two of its shapes, so that a cheat is judged in seconds on a GPU."""
+
+    timed = TriMul.timed[:2]
+
+
 class SmallTriMul(TriMul):
     """TriMul at sizes for the CPU, timed all the same: clocks can be forged there too."""
 
@@ -87,8 +93,6 @@ class SmallTriMul(TriMul):
 
     def plan(self, device: str) -> Plan:
         """Shapes twice, a Cauchy input, one that nobody named; few repeats."""
-        if device != gpus.CPU:
-            return super().plan(device)
         tests = [shape(16, 1, 128, mask, kind) for mask, kind in (("random", "cauchy"), ("ones", "normal"))]
         rules = Rules(most=6, slack_us=2000.0, slack=0.5)
         hidden = [shape(20, 1, 96, "random", "normal")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import torch
@@ -34,7 +34,7 @@ class TriMul(KernelProblem):
 
     name = "trimul"
     title = "TriMul: the outgoing triangle multiplicative update on one GPU"
-    timed = (
+    timed: ClassVar[tuple[Shape, ...]] = (
         shape(256, 2, 128, "ones", "normal"),
         shape(768, 1, 128, "ones", "cauchy"),
         shape(256, 2, 384, "random", "normal"),

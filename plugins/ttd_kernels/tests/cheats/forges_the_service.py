@@ -1,6 +1,6 @@
 # Finds the harness's object and has it report a microsecond, without waiting for the GPU.
 # where: cpu, gpu
-# expect: rejected: judge's clock
+# expect: rejected|invalid: never written|judge's clock
 import gc
 import os
 import types

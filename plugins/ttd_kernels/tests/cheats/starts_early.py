@@ -1,6 +1,6 @@
 # A thread watches the shared memory and starts before the word to.
 # where: gpu
-# expect: rejected: at work between calls|judge's clock
+# expect: rejected: judge's clock
 import gc
 import threading
 import time

@@ -1,0 +1,228 @@
+"""The kernel problems as a run sees them: registration, prompts, generators, states, runs without a GPU."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import random
+
+import attrs
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from ttd_core import cli
+from ttd_core.errors import EnvironmentLacksError, UsageError
+from ttd_core.settings import fill
+from ttd_core.types import ScoredState, State, Status
+from ttd_kernels import gpus, telling
+from ttd_kernels.case import ALIGNMENT, generator, label, places
+from ttd_kernels.dora_norm import DoraNorm
+from ttd_kernels.mla_decode import MlaDecode
+from ttd_kernels.problem import KernelProblem
+from ttd_kernels.relu2_mlp import Relu2Mlp
+from ttd_kernels.rmsnorm import RmsNorm
+from ttd_kernels.testing import judged
+from ttd_kernels.trimul import TriMul
+
+PROBLEMS: list[type[KernelProblem]] = [TriMul, MlaDecode, RmsNorm, Relu2Mlp, DoraNorm]
+
+
+@pytest.fixture(params=PROBLEMS, ids=lambda each: each.name)
+def kind(request: pytest.FixtureRequest) -> type[KernelProblem]:
+    return request.param
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "count", lambda: 0)
+
+
+def _scored(problem: KernelProblem) -> State:
+    state = problem.examples().good[0]
+    code = problem.starting_program()
+    return attrs.evolve(state, code=code, output=telling.table(problem, state.data, code))
+
+
+def test_each_is_registered_under_its_own_name(kind) -> None:
+    (point,) = importlib.metadata.entry_points(group="ttd.problems", name=kind.name)
+    assert point.load() is kind
+    assert point.dist is not None
+    assert point.dist.name == "ttd-kernels"
+
+
+def test_the_prompt_holds_what_a_model_needs(kind) -> None:
+    problem = kind()
+    state = _scored(problem)
+    scored = ScoredState(state, problem.reward(state))
+    (message,) = problem.render_prompt(state, [scored])
+    text = message["content"]
+    version = importlib.metadata.version("triton")
+    for part in (
+        "custom_kernel(data)",
+        f"Triton {version} in short",
+        "tl.dot",
+        state.code.strip(),
+        "Tolerance",
+    ):
+        assert part in text
+    for shape in problem.timed:
+        assert text.count(label(shape)) == 2, "its floor in the task, its time in the table"
+    assert "geometric mean" in state.output
+    assert "$" not in text
+
+
+def test_the_primer_s_kernel_is_right(executor) -> None:
+    """The example that every prompt shows, as a candidate for the one product it computes."""
+    primer = telling.task(DoraNorm()).partition("```python\n")[2].partition("```")[0]
+    source = primer + (
+        "def custom_kernel(data):\n"
+        "    w, a, b, scale = data\n"
+        "    whole = w.float() + scale * call(b, a, 1.0)\n"
+        "    return whole.square().sum(1).sqrt()\n"
+    )
+    problem = DoraNorm(fill(DoraNorm.options_type, {"devices": "cpu"}))
+    verdict = judged(problem, source, executor.run)
+    assert verdict.message.startswith("correct at 2 of 2"), verdict.message
+
+
+def test_options_reach_the_prompt() -> None:
+    strict = TriMul(fill(TriMul.options_type, {"triton": "refuse", "generalise": "refuse"}))
+    assert "must launch a Triton kernel" in strict.task()
+    assert "every valid shape" in strict.task()
+    assert "must launch a Triton kernel" not in TriMul().task()
+
+
+def test_inputs_are_fresh_and_repeat_with_their_seed(kind) -> None:
+    problem = kind()
+    shape = problem.small_shapes(random.Random(0))[0]
+    one, two, other = (problem.draw(shape, generator(seed, "cpu")) for seed in (1, 1, 2))
+    assert one.leaves.keys() == two.leaves.keys()
+    assert all(torch.equal(one.leaves[name], two.leaves[name]) for name in one.leaves)
+    assert not all(torch.equal(one.leaves[name], other.leaves[name]) for name in one.leaves)
+
+
+def test_answers_are_what_outputs_say_and_leave_inputs_alone(kind) -> None:
+    problem = kind()
+    for shape in problem.small_shapes(random.Random(4)):
+        case = problem.draw(shape, generator(7, "cpu"))
+        before = {name: leaf.clone() for name, leaf in case.leaves.items()}
+        answer = problem.answer(case)
+        wanted = [(output.shape, output.dtype) for output in problem.outputs(shape)]
+        assert [(tuple(one.shape), one.dtype) for one in answer] == wanted
+        assert all(torch.isfinite(one).all() for one in answer)
+        assert all(torch.equal(before[name], leaf) for name, leaf in case.leaves.items())
+
+
+def test_shapes_are_drawn_anew_and_hidden_ones_are_not_timed(kind) -> None:
+    problem, rng = kind(), random.Random(0)
+    tests, hidden = problem.test_shapes(rng, 18), problem.hidden_shapes(rng, 6)
+    assert 4 <= len(tests) <= 18
+    assert len(hidden) == 6
+    named = {label(shape) for shape in (*tests, *problem.timed)}
+    assert len({label(shape) for shape in hidden} - named) >= 5
+    if kind is not MlaDecode:
+        assert problem.test_shapes(random.Random(1), 18) != problem.test_shapes(random.Random(2), 18)
+    assert all(problem.floor_us(shape) > 0 for shape in (*tests, *hidden))
+
+
+def test_trimul_tests_all_masks_with_all_distributions_and_heavy_tails() -> None:
+    tests = TriMul().test_shapes(random.Random(0), 18)
+    kinds = {(shape["mask"], shape["x"]) for shape in tests}
+    assert len(kinds) == 4
+    cauchy = TriMul().draw(tests[2] | {"N": 32, "x": "cauchy"}, generator(1, "cpu")).leaves["input"]
+    assert float(cauchy.abs().median()) == pytest.approx(2.0, rel=0.1), "the scale of the distribution"
+    assert float(cauchy.abs().max()) > 1000
+    mask = TriMul().draw(tests[1] | {"N": 32, "mask": "random"}, generator(1, "cpu")).leaves["mask"]
+    assert mask.dtype is torch.int64
+    assert set(mask.unique().tolist()) == {0, 1}
+
+
+def test_places_vary_and_never_overlap() -> None:
+    sizes = [(torch.float32, (3, 5)), (torch.bfloat16, (1,)), (torch.int64, (100,))]
+    seen = set()
+    for _ in range(50):
+        found = places(sizes, 1 << 16)
+        seen.add(found[0][0])
+        assert all(offset % ALIGNMENT == 0 for offset, _, _ in found)
+        ends = [
+            offset + getattr(torch, name).itemsize * torch.Size(shape).numel()
+            for offset, name, shape in found
+        ]
+        assert all(end <= start for end, (start, _, _) in zip(ends, found[1:], strict=False))
+        assert ends[-1] <= 1 << 16
+    assert len(seen) > 10
+    with pytest.raises(ValueError, match="do not fit"):
+        places(sizes, 1024)
+
+
+def test_a_state_that_does_not_generalise_is_reported_or_refused() -> None:
+    state = TriMul().examples().good[0]
+    narrow = State(code="x", data={**state.data, "failed": ["N=200: the output is wrong"]})
+    assert TriMul().check(narrow) == []
+    assert TriMul().reward(narrow).metrics["generalises"] == "5 of 6"
+    strict = TriMul(fill(TriMul.options_type, {"generalise": "refuse"}))
+    assert strict.check(narrow) == ["it does not generalise: N=200: the output is wrong"]
+    assert strict.check(state) == []
+
+
+def test_the_metrics_tell_the_share_of_the_floor() -> None:
+    problem = MlaDecode()
+    floors = np.array([problem.floor_us(shape) for shape in problem.timed])
+    data = {**problem.examples().good[0].data, "times_us": 2 * floors}
+    reward = problem.reward(State(data=data))
+    assert reward.metrics["speed_of_light"] == pytest.approx(0.5)
+    assert reward.value == pytest.approx(1000 / reward.score)
+
+
+def test_kernel_s_times_are_never_read_from_a_file(tmp_path) -> None:
+    path = tmp_path / "times.json"
+    path.write_text("[1, 2, 3]")
+    with pytest.raises(UsageError, match="measured by the judge"):
+        TriMul().read_construction(path)
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_run_without_a_gpu_says_so_in_one_line(kind, tmp_path) -> None:
+    with pytest.raises(EnvironmentLacksError, match="no GPU was found here"):
+        kind().require_machine()
+    arguments = ["run", kind.name, "--policy", "scripted", "--runs-dir", str(tmp_path), "--name", "x"]
+    result = CliRunner().invoke(cli.main, arguments)
+    assert result.exit_code == 3, result.output
+    assert "no GPU was found here" in result.output
+    assert len(result.output.strip().splitlines()) == 1
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_eval_without_a_gpu_reports_correctness_and_no_score(tmp_path) -> None:
+    path = tmp_path / "kernel.py"
+    path.write_text(RmsNorm().starting_program())
+    result = CliRunner().invoke(cli.main, ["eval", "rmsnorm", str(path), "--json"])
+    assert result.exit_code == 3, result.output
+    assert "correct at 2 of 2 small shapes" in result.output
+    assert '"score": null' in result.output
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_devices_are_chosen_by_option(monkeypatch) -> None:
+    assert gpus.chosen("auto") == ["cpu"]
+    with pytest.raises(UsageError, match="no GPU '0' here"):
+        gpus.chosen("0")
+    monkeypatch.setattr(gpus, "count", lambda: 4)
+    assert gpus.chosen("auto") == ["cuda:0", "cuda:1", "cuda:2", "cuda:3"]
+    assert gpus.chosen("2, 0,2") == ["cuda:2", "cuda:0"]
+    assert gpus.chosen("cpu") == ["cpu"]
+    with pytest.raises(UsageError, match="no GPU '4' here"):
+        gpus.chosen("0,4")
+
+
+def test_a_failure_of_the_sandbox_is_ours() -> None:
+    from ttd_core.sandbox.base import JobResult
+    from ttd_core.types import Action
+
+    problem = TriMul(fill(TriMul.options_type, {"devices": "cpu"}))
+    result = JobResult(Status.INFRASTRUCTURE, "the fork server is gone")
+    verdict = problem.transition(State(), Action("x = 1\n"), lambda _job: result)
+    assert verdict.status is Status.INFRASTRUCTURE
+    assert verdict.message == "the fork server is gone"

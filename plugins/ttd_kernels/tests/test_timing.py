@@ -1,0 +1,80 @@
+"""Times: what is believed, when there are enough, what they come to."""
+
+from __future__ import annotations
+
+import statistics
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from ttd_kernels.mla_decode import MlaDecode
+from ttd_kernels.timing import Repeat, Rules, enough, floor_us, geometric_mean, refused_claims
+from ttd_kernels.trimul import TriMul
+
+RULES = Rules()
+TIMES = st.floats(1.0, 1e5)
+
+
+@given(st.lists(st.tuples(TIMES, TIMES), min_size=3, max_size=60))
+def test_a_claim_that_is_believed_is_at_most_the_slack_too_low(pairs) -> None:
+    """The bound that makes a forged clock worthless: of all repeats that count, in their mean."""
+    repeats = [Repeat(claimed, bound) for claimed, bound in pairs]
+    assume(not refused_claims(repeats, RULES))
+    kept = [repeat for repeat in repeats if not repeat.is_disturbed(RULES)]
+    assert len(repeats) - len(kept) <= max(2, RULES.most_disturbed * len(repeats))
+    claimed = statistics.fmean(repeat.claimed_us for repeat in kept)
+    bound = statistics.fmean(repeat.bound_us for repeat in kept)
+    assert bound <= claimed + RULES.allowed_us(claimed) + 1e-6 * bound
+
+
+@given(st.lists(TIMES, min_size=3, max_size=50), st.floats(-50.0, 50.0))
+def test_honest_claims_are_believed(times, noise) -> None:
+    repeats = [Repeat(time, time + noise) for time in times]
+    assert refused_claims(repeats, RULES) == ""
+
+
+def test_two_hiccups_are_forgiven_and_many_are_not() -> None:
+    good, hiccup = Repeat(1000.0, 1010.0), Repeat(1000.0, 21000.0)
+    assert refused_claims([good] * 10 + [hiccup] * 2, RULES) == ""
+    reason = refused_claims([good] * 10 + [hiccup] * 6, RULES)
+    assert "6 of 16 repeats" in reason
+    assert "claim 1000 us" in reason
+    assert "21000 us" in reason
+
+
+def test_a_forged_clock_is_named() -> None:
+    reason = refused_claims([Repeat(1.0, 500.0 + i) for i in range(12)], RULES)
+    assert "forged clock" in reason
+
+
+def test_repeats_stop_at_the_error_of_the_mean_the_most_or_the_time() -> None:
+    assert not enough([100.0, 100.0], 0.0, RULES)
+    assert enough([100.0, 100.0, 100.0], 0.0, RULES)
+    assert not enough([100.0, 120.0, 80.0], 0.0, RULES)
+    assert enough([100.0, 120.0, 80.0], 121.0, RULES)
+    assert enough([2e7, 1e7, 0.5e7], 0.0, RULES)
+    assert enough([100.0, 120.0] * 50, 0.0, RULES)
+    assert not enough([100.0, 120.0] * 49, 0.0, RULES)
+
+
+@given(st.lists(TIMES, min_size=1, max_size=9), st.floats(0.5, 4.0))
+def test_geometric_mean_scales_and_lies_between(times, factor) -> None:
+    mean = geometric_mean(times)
+    assert min(times) * (1 - 1e-9) <= mean <= max(times) * (1 + 1e-9)
+    assert geometric_mean([factor * time for time in times]) == pytest.approx(factor * mean)
+
+
+def test_floors_are_bytes_or_operations_whichever_takes_longer() -> None:
+    assert floor_us(4.3e12, 0.0) == pytest.approx(1e6)
+    assert floor_us(0.0, 790e12) == pytest.approx(1e6)
+    assert floor_us(4.3e12, 2 * 790e12) == pytest.approx(2e6)
+
+
+def test_floors_of_the_contests_are_the_known_ones() -> None:
+    problem = TriMul()
+    floors = [problem.floor_us(shape) for shape in problem.timed]
+    assert [round(floor) for floor in floors] == [43, 294, 109, 109, 609, 587, 1131]
+    assert geometric_mean(floors) == pytest.approx(250, abs=0.5)
+    decode = MlaDecode()
+    assert [round(decode.floor_us(shape)) for shape in decode.timed] == [246, 338]
