@@ -10,11 +10,14 @@ from __future__ import annotations
 import math
 import os
 
+import numpy as np
 import pytest
 import torch
 
 from ttd_core.policy.board import PAGE, Board, Layout
-from ttd_core.policy.kernels import reference
+from ttd_core.policy.kernels import reference, reference_training
+from ttd_core.policy.pack_attention import CopiesAttention, MaskedAttention, PartsAttention
+from ttd_core.policy.packing import build_pack
 
 triton = pytest.importorskip("triton", reason="Triton is not installed here")
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -22,6 +25,7 @@ if not INTERPRETED and not torch.cuda.is_available():
     pytest.skip("needs a CUDA device, or TRITON_INTERPRET=1", allow_module_level=True)
 
 from ttd_core.policy.kernels import device as kernels  # noqa: E402 - after the skip
+from ttd_core.policy.kernels import device_training  # noqa: E402 - after the skip
 
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
 #: NumPy, which the interpreter runs on, has no bfloat16.
@@ -178,3 +182,81 @@ def test_what_cannot_be_drawn_never_is() -> None:
     found = board.tokens[:, 0].tolist()
     share = 1 / (1 + math.e)
     assert found == [17 if u / 63 < share else 4099 for u in range(64)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("added", [True, False])
+def test_add_norm_backward(dtype: torch.dtype, added: bool) -> None:
+    total, weight, given = (noise(*shape, dtype=dtype) for shape in ((5, 96), (96,), (6, 96)))
+    above = noise(5, 96, dtype=dtype, seed=7) if added else None
+    results = [
+        module.add_norm_backward(total, weight, 1e-6, above, given[:5])
+        for module in (device_training, reference_training)
+    ]
+    close(*results)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("heads", "size", "normed"), [((4, 2), 16, True), ((7, 1), 32, False)])
+def test_rotate_and_its_backward(heads: tuple[int, int], size: int, normed: bool, dtype: torch.dtype) -> None:
+    tokens = 6
+    # The rows lie apart, as they do beside the adapters' first halves.
+    mixed = noise(tokens, (heads[0] + 2 * heads[1]) * size + 8, dtype=dtype)[:, :-8]
+    angles = torch.rand(tokens, size // 2, generator=torch.Generator().manual_seed(1)).repeat(1, 2) * 6
+    cos, sin = angles.cos().to(DEVICE, dtype), angles.sin().to(DEVICE, dtype)
+    norms = (noise(size, dtype=dtype), noise(size, dtype=dtype, seed=5)) if normed else None
+    grads = tuple(noise(tokens, heads[n], size, dtype=dtype, seed=n + 20) for n in (0, 1, 1))
+    results = []
+    for module in (device_training, reference_training):
+        query, key = module.rotate(mixed, cos, sin, norms, 1e-6, heads)
+        results.append((query, key, module.rotate_backward(mixed, cos, sin, norms, 1e-6, heads, grads)))
+    for found, expected in zip(*results, strict=True):
+        close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gated_backward(dtype: torch.dtype) -> None:
+    both, grad = noise(3, 2 * 1100, dtype=dtype), noise(3, 1100, dtype=dtype)
+    close(device_training.gated_backward(both, grad), reference_training.gated_backward(both, grad))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_chosen(dtype: torch.dtype, temperature: float) -> None:
+    targets = torch.tensor([0, 4095, 4096, 4999], device=DEVICE)
+    heat = torch.tensor([temperature], device=DEVICE)
+    results = []
+    for module in (device_training, reference_training):
+        logits = noise(4, 5000, dtype=dtype) * 3
+        kept = logits.clone()
+        plain = module.chosen(logits, targets, heat, False)
+        close(logits, kept)
+        results.append((plain, module.chosen(logits, targets, heat, True), logits))
+    for found, expected in zip(*results, strict=True):
+        close(found, expected)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="flash attention needs a CUDA device")
+@pytest.mark.parametrize("lengths", [[40], [7, 300, 1]])
+def test_attention_by_parts(lengths: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    replies = [rng.integers(0, 9, length) for length in lengths]
+    pack = build_pack(rng.integers(0, 9, 70), replies, range(len(lengths)), DEVICE)
+    tokens = pack.ids.shape[1]
+    q, k, v, grad = (noise(tokens, n, 64, dtype=torch.bfloat16, seed=n) for n in (8, 2, 2, 8))
+    v = noise(tokens, 2, 64, dtype=torch.bfloat16, seed=50)
+    masked = MaskedAttention(pack.mask)
+    wide = [part.float() for part in (q, k, v)]
+    expected = masked.forward(*wide)
+    wanted = masked.backward(grad.float(), *wide, expected)
+    for kind in CopiesAttention, PartsAttention:
+        parts = kind.of(pack)
+        found = parts.forward(q, k, v)
+        near(found[0], expected[0])
+        for one, other in zip(parts.backward(grad, q, k, v, found), wanted, strict=True):
+            near(one, other)
+
+
+def near(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """bfloat16 against float32, over the whole tensor."""
+    assert ((found.float() - expected).norm() / expected.norm()).item() < 1e-2

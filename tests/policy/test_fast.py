@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,10 @@ import peft
 import pytest
 import torch
 import transformers
+from tests.policy.lean_models import FAMILY, VOCABULARY, make_model
 
 from ttd_core.errors import EnvironmentLacksError
-from ttd_core.policy import attention, lean
+from ttd_core.policy import lean
 from ttd_core.policy.board import PAGE, STEPS
 from ttd_core.policy.decode import DecodeLimits, Decoder, Reply, arrays_of
 from ttd_core.policy.fast import FastDecoder
@@ -21,42 +21,7 @@ from ttd_core.policy.paging import Pool
 from ttd_core.policy.training import LogprobModel
 from ttd_core.types import StopReason
 
-VOCABULARY = 97
-FAMILY = {
-    "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
-    "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
-    "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
-}
 PROMPTS = [[5, 6, 7, 8], list(range(3, 90)), [11]]
-
-
-def make_model(kind: str = "qwen3", adapted: bool = True, **changes: Any) -> Any:
-    torch.manual_seed(0)
-    config, model = FAMILY[kind]
-    settings = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 48,
-        "intermediate_size": 40,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 6,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "max_position_embeddings": 4096,
-    }
-    made = model(config(**(settings | changes)))
-    for name, parameter in made.named_parameters():
-        parameter.data.normal_(1.0 if "norm" in name else 0.0, 0.2)
-    attention.install(made)
-    if adapted:
-        lora = peft.LoraConfig(r=3, lora_alpha=6, target_modules="all-linear", task_type="CAUSAL_LM")
-        with warnings.catch_warnings():
-            # peft asks transformers by a name that transformers has since deprecated.
-            warnings.simplefilter("ignore", FutureWarning)
-            wrapped = peft.get_peft_model(made, lora)
-        for name, parameter in wrapped.named_parameters():
-            if "lora_B" in name:
-                parameter.data.normal_(0, 0.3)
-    return made.eval()
 
 
 def limits_of(
@@ -210,7 +175,7 @@ def test_other_families_do_not_fit() -> None:
 
 
 def test_too_little_memory_names_both_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ttd_core.policy.paging._free_bytes", lambda _: 10_000_000)
+    monkeypatch.setattr("ttd_core.policy.paging.free_bytes", lambda _: 10_000_000)
 
     class OnDevice:
         device = torch.device("cuda")

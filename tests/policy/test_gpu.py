@@ -24,13 +24,13 @@ PROMPTS: list[list[Message]] = [[{"role": "user", "content": text}] for text in 
 SIZES = {"hidden_size": 64}
 
 
-@pytest.mark.parametrize("sampling", ["fast", "plain"])
+@pytest.mark.parametrize("engine", ["lean", "plain"])
 @pytest.mark.parametrize(("dtype", "gap"), [(torch.float32, 1e-4), (torch.bfloat16, 0.2)])
 def test_sampling_and_training_agree(
-    make_policy: Callable[..., LocalPolicy], dtype: torch.dtype, gap: float, sampling: str
+    make_policy: Callable[..., LocalPolicy], dtype: torch.dtype, gap: float, engine: str
 ) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
-    options = {"sampling": sampling}
+    options = {"engine": engine}
     policy = make_policy(model_changes=SIZES, dtype=dtype, device="cuda", policy__options=options)
     params = SamplingParams(max_new_tokens=40, seed=5)
     samples = list(policy.sample(PROMPTS, 6, params))
@@ -55,8 +55,8 @@ def test_both_decoders_say_the_same_in_float32(make_policy: Callable[..., LocalP
     torch.backends.cuda.matmul.allow_tf32 = False
     params = SamplingParams(max_new_tokens=90, seed=5)
     said = []
-    for sampling in ("fast", "plain"):
-        options = {"sampling": sampling}
+    for engine in ("lean", "plain"):
+        options = {"engine": engine}
         policy = make_policy(model_changes=SIZES, device="cuda", policy__options=options, policy__batch=8)
         samples = sorted(policy.sample(PROMPTS, 12, params), key=lambda s: (s.prompt, s.index))
         said.append([(s.completion.tokens.tolist(), s.completion.logprobs) for s in samples])

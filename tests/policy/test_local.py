@@ -255,12 +255,12 @@ def test_forced_tokens_get_no_gradient(make_policy: Make, thinking_template: str
     assert policy.train_step([item], 1.0)["grad_norm"] == 0
 
 
-def test_the_fast_decoder_says_the_same(make_policy: Make, thinking_template: str) -> None:
+def test_the_lean_engine_samples_and_learns_the_same(make_policy: Make, thinking_template: str) -> None:
     length = len(sample(make_policy(template=thinking_template), 1)[0].prompt_tokens)
     params = SamplingParams(max_new_tokens=60, thinking_tokens=length + 6, seed=2)
     said = []
-    for sampling in ("fast", "plain"):
-        options = {"sampling": sampling}
+    for engine in ("lean", "plain"):
+        options = {"engine": engine}
         policy = make_policy(thinking_template, {"hidden_size": 64}, policy__options=options)
         group = sorted(policy.sample(PROMPTS, 4, params), key=lambda s: (s.prompt, s.index))
         # Learning gives the memory back and moves the adapter; the next replies come from the new one.
@@ -273,11 +273,11 @@ def test_the_fast_decoder_says_the_same(make_policy: Make, thinking_template: st
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
 
 
-def test_a_wrong_way_of_sampling_is_named(make_policy: Make) -> None:
-    with pytest.raises(ConfigError, match="'quick' is none of auto, fast, plain"):
-        make_policy(policy__options={"sampling": "quick"})
+def test_a_wrong_engine_is_named(make_policy: Make) -> None:
+    with pytest.raises(ConfigError, match="'quick' is none of auto, lean, plain"):
+        make_policy(policy__options={"engine": "quick"})
     with pytest.raises(ModelUnavailableError, match="its head size is 8"):
-        make_policy(policy__options={"sampling": "fast"})
+        make_policy(policy__options={"engine": "lean"})
 
 
 def test_sliding_windows_are_refused_by_name(make_policy: Make) -> None:

@@ -9,8 +9,7 @@ the masters to the model. In a float32 model the two are one and the same.
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -35,24 +34,30 @@ class Adapter:
 
     def collect_gradients(self) -> None:
         """Add the gradients of the last backward pass to the masters', in float32."""
-        for name, working in self._working.items():
-            master = self.masters[name]
-            if working is master or working.grad is None:
-                continue
-            gradient = working.grad.float()
+        found = [
+            (self.masters[name], working)
+            for name, working in self._working.items()
+            if working is not self.masters[name] and working.grad is not None
+        ]
+        if not found:
+            return
+        wide = [torch.empty_like(master) for master, _ in found]
+        torch._foreach_copy_(wide, [working.grad for _, working in found])
+        for (master, working), gradient in zip(found, wide, strict=True):
             master.grad = gradient if master.grad is None else master.grad.add_(gradient)
             working.grad = None
 
     @torch.no_grad()
     def publish(self) -> None:
         """Let the model use the masters as they are now."""
-        for name, working in self._working.items():
-            if working is not self.masters[name]:
-                working.copy_(self.masters[name])
+        pairs = [(working, self.masters[name]) for name, working in self._working.items()]
+        copies = [(working, master) for working, master in pairs if working is not master]
+        if copies:
+            torch._foreach_copy_([working for working, _ in copies], [master for _, master in copies])
 
     def gradient_norm(self) -> float:
         """Euclidean norm of the collected gradients."""
-        return math.sqrt(sum(float(p.grad.square().sum()) for p in self if p.grad is not None))
+        return norm_of([p.grad for p in self if p.grad is not None])
 
     def digest(self) -> str:
         """SHA-256 over names and weights, in name order: changes exactly when a weight does."""
@@ -61,3 +66,10 @@ class Adapter:
             total.update(name.encode())
             total.update(self.masters[name].detach().contiguous().cpu().numpy().tobytes())
         return total.hexdigest()
+
+
+def norm_of(parts: Sequence[torch.Tensor]) -> float:
+    """Euclidean norm of all parts together; the device is waited for once."""
+    if not parts:
+        return 0.0
+    return float(torch.stack(torch._foreach_norm(list(parts))).double().square().sum().sqrt())

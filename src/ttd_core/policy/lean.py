@@ -91,12 +91,45 @@ class Projection:
             self._up[row : row + len(down), column : column + len(up)] = up.T * scale
             row, column = row + len(down), column + len(up)
 
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The adapters' weights: of each layer its first half, then its second."""
+        layers = self._modules if self._adapted else []
+        return [part[_ADAPTER].weight for layer in layers for part in (layer.lora_A, layer.lora_B)]
+
     def __call__(self, x: Tensor) -> Tensor:
         """[tokens, inputs] to [tokens, outputs of all the layers, side by side]."""
+        return self.split(x)[0]
+
+    def split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The result, and what the adapters' first halves made of the input: [tokens, ranks]."""
         both = functional.linear(x, self.weight, self.bias)
+        result, down = both[:, : self.outputs], both[:, self.outputs :]
+        if self._adapted:
+            result.addmm_(down, self._up)
+        return result, down
+
+    def backward(self, grad: Tensor, x: Tensor, down: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Gradient by the input, and by each of :attr:`parameters`.
+
+        :param grad: [tokens, outputs], by the result.
+        :param x: the input.
+        :param down: the second value of :meth:`split`.
+        """
+        by_input = grad @ self.weight[: self.outputs]
         if not self._adapted:
-            return both
-        return both[:, : self.outputs].addmm_(both[:, self.outputs :], self._up)
+            return by_input, []
+        by_down = grad @ self._up.T
+        by_input.addmm_(by_down, self._down)
+        of_down, of_up = by_down.T @ x, down.T @ grad
+        found, row, column = [], 0, 0
+        for module in self._modules:
+            first, second = module.lora_A[_ADAPTER].weight, module.lora_B[_ADAPTER].weight
+            scale = 0.0 if module.disable_adapters else module.scaling[_ADAPTER]
+            rows, columns = slice(row, row + len(first)), slice(column, column + len(second))
+            found += [of_down[rows], of_up[rows, columns].T * scale]
+            row, column = rows.stop, columns.stop
+        return by_input, found
 
 
 @torch.no_grad()
@@ -113,7 +146,14 @@ def _joined(parts: Sequence[Tensor], extra: int) -> Tensor:
 
 
 @attrs.frozen(eq=False)
-class _Layer:
+class Layer:
+    """One layer's weights, its projections joined.
+
+    :param mixed: queries, keys and values; ``output`` after attention; then the gated product's two.
+    :param norms: weights before attention and before the product.
+    :param head_norms: weights of the queries' and keys' norms, where the model has them.
+    """
+
     mixed: Projection
     output: Projection
     gate_and_up: Projection
@@ -122,8 +162,14 @@ class _Layer:
     head_norms: tuple[Tensor, Tensor] | None
     eps: float
 
+    @property
+    def projections(self) -> tuple[Projection, ...]:
+        """All four, in the order they are used."""
+        return self.mixed, self.output, self.gate_and_up, self.down
+
     @classmethod
-    def of(cls, layer: Any) -> _Layer:
+    def of(cls, layer: Any) -> Layer:
+        """Of a layer of the transformers model."""
         own, mlp = layer.self_attn, layer.mlp
         first, second = layer.input_layernorm, layer.post_attention_layernorm
         normed = hasattr(own, "q_norm")
@@ -139,7 +185,7 @@ class _Layer:
 
 
 class LeanModel:
-    """A model of the family, run over flat lists of tokens. Inference only.
+    """A model of the family, run over flat lists of tokens.
 
     :param causal: the transformers model; :func:`misfit` must find nothing.
     """
@@ -150,14 +196,14 @@ class LeanModel:
         config = causal.config
         self.heads: tuple[int, int] = (config.num_attention_heads, config.num_key_value_heads)
         self.head_size: int = causal.model.layers[0].self_attn.head_dim
-        self.layers = [_Layer.of(layer) for layer in causal.model.layers]
+        self.layers = [Layer.of(layer) for layer in causal.model.layers]
         self.dtype: torch.dtype = self.layers[0].mixed.weight.dtype
         self.device: torch.device = causal.device
 
     def refresh(self) -> None:
         """Take the adapter as it is now."""
         for layer in self.layers:
-            for projection in (layer.mixed, layer.output, layer.gate_and_up, layer.down):
+            for projection in layer.projections:
                 projection.refresh()
 
     def hidden(

@@ -30,9 +30,9 @@ from ttd_core.types import Completion, Message
 
 __all__ = ["LocalPolicy", "open_local"]
 
-#: Values of ``policy.options.sampling``: ``fast`` and ``plain`` name a decoder, ``auto`` takes the fast one
-#: on a CUDA device for models that it knows.
-_SAMPLING = ("auto", "fast", "plain")
+#: Values of ``policy.options.engine``: ``lean`` for the family of models in :mod:`ttd_core.policy.lean`,
+#: ``plain`` for transformers' own code; ``auto`` takes the first on a CUDA device where it fits.
+_ENGINES = ("auto", "lean", "plain")
 #: Share of the device's memory that sampling may keep while the model learns.
 _KEPT = 0.1
 
@@ -78,7 +78,8 @@ class LocalPolicy:
             warnings.simplefilter("ignore", FutureWarning)
             self._peft = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
         self._peft.eval()
-        self._split = LogprobModel(model, config.learn.activation_checkpointing)
+        lean_model = self._make_lean()
+        self._split = LogprobModel(model, config.learn.activation_checkpointing, lean_model)
         #: The adapter: all that is trained.
         self.adapter = Adapter(self._peft)
         learn = config.learn
@@ -92,7 +93,7 @@ class LocalPolicy:
         self._template_options: dict[str, Any] = {"reasoning_effort": effort} if effort else {}
         self._thinking = ThinkingFormat.of(tokenizer, self._template_options)
         self._ends = _end_tokens(model, tokenizer)
-        self._decoder = self._make_decoder()
+        self._decoder = self._make_decoder(lean_model)
 
     @property
     def name(self) -> str:
@@ -123,25 +124,31 @@ class LocalPolicy:
                 prompt_tokens=np.array(encoded[reply.prompt], dtype=np.int64),
             )
 
-    def _make_decoder(self) -> Decoder | FastDecoder:
-        """The fast decoder where it can run, unless the config says otherwise.
+    def _make_lean(self) -> lean.LeanModel | None:
+        """The model without transformers' code, where that can run and the config does not say otherwise.
 
-        :raises ConfigError: when ``policy.options.sampling`` is neither auto, fast nor plain.
-        :raises ModelUnavailableError: when it is ``fast`` and the model does not fit.
+        :raises ConfigError: when ``policy.options.engine`` is neither auto, lean nor plain.
+        :raises ModelUnavailableError: when it is ``lean`` and the model does not fit.
         """
-        wanted = self._config.policy.options.get("sampling", "auto")
-        if wanted not in _SAMPLING:
-            raise ConfigError(f"policy.options.sampling: '{wanted}' is none of {', '.join(_SAMPLING)}")
+        wanted = self._config.policy.options.get("engine", "auto")
+        if wanted not in _ENGINES:
+            raise ConfigError(f"policy.options.engine: '{wanted}' is none of {', '.join(_ENGINES)}")
         reason = lean.misfit(self.model)
-        if wanted == "fast" and reason:
+        if wanted == "lean" and reason:
             raise ModelUnavailableError(
-                f"policy.options.sampling: model '{self._config.policy.model}' cannot be sampled fast: "
-                f"{reason}; leave the option out"
+                f"policy.options.engine: model '{self._config.policy.model}' cannot run lean: {reason}; "
+                "leave the option out"
             )
-        if wanted == "fast" or (wanted == "auto" and not reason and steps.available(self._device)):
-            return FastDecoder(lean.LeanModel(self.model), self._config.policy.batch)
+        if wanted == "lean" or (wanted == "auto" and not reason and steps.available(self._device)):
+            return lean.LeanModel(self.model)
+        return None
+
+    def _make_decoder(self, lean_model: lean.LeanModel | None) -> Decoder | FastDecoder:
+        rows = self._config.policy.batch
+        if lean_model is not None:
+            return FastDecoder(lean_model, rows)
         split = self._split
-        return Decoder(split.backbone, split.head, split.layers, self._device, self._config.policy.batch)
+        return Decoder(split.backbone, split.head, split.layers, self._device, rows)
 
     def _make_room(self) -> None:
         """Give sampling's memory back before learning, if it is more than a small part of the device."""

@@ -24,18 +24,30 @@ class Pack:
 
     :param ids: int64 [1, length].
     :param positions: int64 [1, length].
-    :param mask: bool [1, 1, length, length], True where attention is allowed.
     :param sources: int64 [reply tokens], index in the sequence whose hidden state predicts each reply token.
     :param targets: int64 [reply tokens], the reply tokens themselves, reply after reply.
     :param members: which replies, in the order of ``targets``.
+    :param prompt: tokens of the prompt.
+    :param lengths: tokens of each reply.
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
-    mask: torch.Tensor
     sources: torch.Tensor
     targets: torch.Tensor
     members: tuple[int, ...]
+    prompt: int
+    lengths: tuple[int, ...]
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """Bool [1, 1, length, length], True where attention is allowed; built on each call."""
+        device = self.ids.device
+        parts = torch.tensor([self.prompt, *self.lengths], device=device)
+        owner = torch.repeat_interleave(torch.arange(len(parts), device=device), parts)
+        order = torch.arange(len(owner), device=device)
+        same = (owner[None, :] == owner[:, None]) | (owner[None, :] == 0)
+        return (same & (order[None, :] <= order[:, None]))[None, None]
 
 
 def plan_packs(prompt: int, replies: Sequence[int], budget: int) -> list[tuple[int, ...]]:
@@ -64,9 +76,6 @@ def build_pack(
     """Lay out one pack."""
     chosen = [replies[member] for member in members]
     ids = np.concatenate([prompt, *chosen])
-    owner = np.concatenate(
-        [np.zeros(len(prompt), np.int64)] + [np.full(len(r), n + 1) for n, r in enumerate(chosen)]
-    )
     positions = np.concatenate(
         [np.arange(len(prompt))] + [len(prompt) + np.arange(len(reply)) for reply in chosen]
     )
@@ -78,15 +87,12 @@ def build_pack(
             for start, reply in zip(starts, chosen, strict=True)
         ]
     )
-    owners = torch.from_numpy(owner).to(device)
-    order = torch.arange(len(ids), device=device)
-    same = (owners[None, :] == owners[:, None]) | (owners[None, :] == 0)
-    mask = same & (order[None, :] <= order[:, None])
     return Pack(
         ids=torch.from_numpy(ids).to(device)[None],
         positions=torch.from_numpy(positions).to(device)[None],
-        mask=mask[None, None],
         sources=torch.from_numpy(sources.astype(np.int64)).to(device),
         targets=torch.from_numpy(np.concatenate(chosen)).to(device),
         members=tuple(members),
+        prompt=len(prompt),
+        lengths=tuple(len(reply) for reply in chosen),
     )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ttd_core.errors import EnvironmentLacksError
 from ttd_core.policy.board import PAGE
+from ttd_core.policy.memory import free_bytes
 
 #: Share of the free device memory that the pages may take.
 SHARE = 0.85
@@ -40,7 +41,7 @@ class Pool:
         :raises EnvironmentLacksError: when fewer than ``least`` fit.
         """
         size = like.element_size() * int(torch.Size(shape).numel())
-        room = int(SHARE * _free_bytes(like.device)) // size if like.device.type == "cuda" else wanted
+        room = int(SHARE * free_bytes(like.device)) // size if like.device.type == "cuda" else wanted
         if room < least:
             raise EnvironmentLacksError(
                 "the device has no memory left for the keys and values of one reply: "
@@ -71,9 +72,3 @@ class Pool:
     def copy_in(self, pages: list[int], contents: Tensor) -> None:
         """Fill pages with what :meth:`copy_out` gave."""
         self.store[torch.tensor(pages, device=self.store.device)] = contents.to(self.store.device)
-
-
-def _free_bytes(device: torch.device) -> int:
-    """What the driver has free, and what torch holds without using it."""
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))

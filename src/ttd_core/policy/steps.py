@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ttd_core.policy.kernels import reference
+from ttd_core.policy.kernels import reference, reference_training
 
 #: Head sizes that the device kernels take: a power of two, since Triton's blocks are.
 HEAD_SIZES = (16, 32, 64, 128, 256)
@@ -19,9 +19,18 @@ def available(device: torch.device) -> bool:
 
 
 def load(device: torch.device) -> Any:
-    """The module of kernels for ``device``."""
+    """The module of decoding's kernels for ``device``."""
     if not available(device):
         return reference
-    from ttd_core.policy.kernels import device as triton_kernels  # noqa: PLC0415 - Triton loads on use
+    from ttd_core.policy.kernels import device as decoding  # noqa: PLC0415 - Triton loads on use
 
-    return triton_kernels
+    return decoding
+
+
+def load_training(device: torch.device) -> Any:
+    """The module of training's kernels for ``device``."""
+    if not available(device):
+        return reference_training
+    from ttd_core.policy.kernels import device_training  # noqa: PLC0415 - Triton loads on use
+
+    return device_training

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,10 +11,13 @@ import torch
 
 from ttd_core.config import LearnConfig
 from ttd_core.learn.losses import token_losses
-from ttd_core.policy.adapter import Adapter
+from ttd_core.policy.adapter import Adapter, norm_of
 from ttd_core.policy.attention import PromptCache, ReplyCache
 from ttd_core.policy.base import Sequences
+from ttd_core.policy.lean import LeanModel
+from ttd_core.policy.lean_training import LeanTrainer
 from ttd_core.policy.logprobs import chosen_logprobs
+from ttd_core.policy.memory import free_bytes
 from ttd_core.policy.packing import Pack, build_pack, plan_packs
 from ttd_core.types import Completion
 
@@ -29,10 +31,14 @@ class LogprobModel:
 
     :param causal: the transformers model (adapter layers already in place).
     :param checkpointing: ``on``, ``off``, or ``auto`` (on when activations would crowd the memory).
+    :param lean: the model without transformers' code, where it fits; then that is what learns.
     """
 
-    def __init__(self, causal: Any, checkpointing: str) -> None:
+    def __init__(self, causal: Any, checkpointing: str, lean: LeanModel | None = None) -> None:
         self.causal = causal
+        self._lean = lean
+        self._trainer = LeanTrainer(lean) if lean is not None else None
+        self._keep = False
         self._base = getattr(causal, causal.base_model_prefix)
         self._checkpointing = checkpointing
         self._checkpointed = False
@@ -64,6 +70,8 @@ class LogprobModel:
 
     def pack_logprobs(self, pack: Pack, temperature: float) -> torch.Tensor:
         """Float32 [reply tokens] of one pack."""
+        if self._trainer is not None:
+            return self._trainer.logprobs(pack, temperature, self._keep)
         output = self._base(
             input_ids=pack.ids, position_ids=pack.positions, attention_mask=pack.mask, use_cache=False
         )
@@ -78,6 +86,7 @@ class LogprobModel:
         budget: int,
     ) -> list[npt.NDArray[np.float32]]:
         """Log-probability of each reply's tokens, float32 [length] each; no gradient is kept."""
+        self._refresh()
         replies = [completion.tokens for completion in completions]
         found = [np.zeros(len(reply), np.float32) for reply in replies]
         for members in plan_packs(len(prompt), [len(reply) for reply in replies], budget):
@@ -90,9 +99,12 @@ class LogprobModel:
 
     def set_training(self, longest_pack: int) -> None:
         """Switch on activation checkpointing if asked for or if memory would not hold the activations."""
-        wanted = self._checkpointing == "on" or (
-            self._checkpointing == "auto" and self._activation_bytes(longest_pack) > 0.25 * self._free_bytes()
-        )
+        self._refresh()
+        crowded = self._activation_bytes(longest_pack) > 0.25 * free_bytes(self.causal.device)
+        wanted = self._checkpointing == "on" or (self._checkpointing == "auto" and crowded)
+        if self._trainer is not None:
+            self._keep = not wanted
+            return
         if wanted and not self._checkpointed:
             _enable_checkpointing(self.causal)
             self._checkpointed = True
@@ -103,17 +115,16 @@ class LogprobModel:
         """Back to evaluation mode."""
         self.causal.eval()
 
+    def _refresh(self) -> None:
+        """Let the lean model take the adapter as it is now."""
+        if self._lean is not None:
+            self._lean.refresh()
+
     def _activation_bytes(self, tokens: int) -> float:
+        if self._trainer is not None:
+            return float(self._trainer.kept_bytes(tokens))
         item = next(self.causal.parameters()).element_size()
         return float(tokens * self.layers * self._hidden_size * _ACTIVATION_VECTORS * item)
-
-    def _free_bytes(self) -> float:
-        if self.causal.device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(self.causal.device)
-            return float(free)
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            fields = dict(line.split(":", 1) for line in lines)
-        return float(fields["MemAvailable"].split()[0]) * 1024
 
 
 def optimiser_step(
@@ -162,15 +173,17 @@ def optimiser_step(
                 tokens += difference.numel()
     finally:
         model.set_sampling()
-    before = [parameter.detach().clone() for parameter in adapter]
+    weights = [parameter.detach() for parameter in adapter]
+    before = [torch.empty_like(weight) for weight in weights]
+    torch._foreach_copy_(before, weights)
     norm = adapter.gradient_norm()
     optimiser.step()
     adapter.publish()
-    moved = sum(float((p.detach() - old).square().sum()) for p, old in zip(adapter, before, strict=True))
+    moved = norm_of(torch._foreach_sub(weights, before))
     return {
         "loss": loss,
         "grad_norm": norm,
-        "update_norm": math.sqrt(moved),
+        "update_norm": moved,
         "logprob_gap": gap / max(tokens, 1),
         "logprob_gap_max": gap_max,
         "ratio_max": ratio_max,

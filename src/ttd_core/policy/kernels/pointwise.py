@@ -37,7 +37,7 @@ def add_norm(
 
 
 @triton.jit
-def _turned(base, inside, place, weight, cos, sin, eps, HALF: tl.constexpr, NORM: tl.constexpr):
+def turned(base, inside, place, weight, cos, sin, eps, HALF: tl.constexpr, NORM: tl.constexpr):
     """Both halves of some heads of one token, normed and rotated: [heads, HALF] each."""
     low = tl.load(base, mask=inside, other=0.0)
     high = tl.load(base + HALF, mask=inside, other=0.0)
@@ -83,7 +83,7 @@ def rotate_and_store(
     head = tl.arange(0, BLOCK_HEADS)
     base = line + head[:, None] * 2 * HALF + place[None, :]
     inside = (head < HEADS)[:, None] & (place >= 0)[None, :]
-    low, high = _turned(base, inside, place, query_weight, cos, sin, eps, HALF, NORM)
+    low, high = turned(base, inside, place, query_weight, cos, sin, eps, HALF, NORM)
     tl.store(base, low, mask=inside)
     tl.store(base + HALF, high, mask=inside)
 
@@ -92,7 +92,7 @@ def rotate_and_store(
     inside = (head < KV_HEADS)[:, None] & (place >= 0)[None, :]
     target = (slot // PAGE) * page_stride + (head[:, None] * PAGE + slot % PAGE) * 2 * HALF + place[None, :]
     base = line + (HEADS + head[:, None]) * 2 * HALF + place[None, :]
-    low, high = _turned(base, inside, place, key_weight, cos, sin, eps, HALF, NORM)
+    low, high = turned(base, inside, place, key_weight, cos, sin, eps, HALF, NORM)
     tl.store(base, low, mask=inside)
     tl.store(base + HALF, high, mask=inside)
     tl.store(keys + target, low, mask=inside)

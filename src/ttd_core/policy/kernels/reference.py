@@ -16,7 +16,7 @@ def add_norm(residual: Tensor, update: Tensor | None, weight: Tensor, eps: float
     :return: the new residual stream and the normed one, in the model's dtype, rounded where the model rounds.
     """
     total = residual if update is None else residual + update
-    return total, _rms(total, weight, eps)
+    return total, rms(total, weight, eps)
 
 
 def rotate_and_store(
@@ -43,8 +43,8 @@ def rotate_and_store(
     parts = mixed.view(len(mixed), -1, size)
     query, key, value = torch.split(parts, [heads[0], heads[1], heads[1]], dim=1)
     if norms is not None:
-        query, key = _rms(query, norms[0], eps), _rms(key, norms[1], eps)
-    turned = [part * cos[:, None] + _half_turn(part) * sin[:, None] for part in (query, key)]
+        query, key = rms(query, norms[0], eps), rms(key, norms[1], eps)
+    turned = [part * cos[:, None] + half_turn(part) * sin[:, None] for part in (query, key)]
     parts[:, : heads[0] + heads[1]] = torch.cat(turned, dim=1)
     keys[slots // PAGE, :, slots % PAGE] = turned[1]
     values[slots // PAGE, :, slots % PAGE] = value
@@ -111,12 +111,14 @@ def draw(logits: Tensor, board: Board) -> None:
     board.step.add_(1)
 
 
-def _rms(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def rms(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Root-mean-square norm over the last dimension, rounded where transformers rounds it."""
     wide = x.float()
     return weight * (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
 
 
-def _half_turn(x: Tensor) -> Tensor:
+def half_turn(x: Tensor) -> Tensor:
+    """The second half of the last dimension, negated, before the first."""
     low, high = x.chunk(2, dim=-1)
     return torch.cat((-high, low), dim=-1)
 

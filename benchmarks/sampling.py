@@ -1,0 +1,171 @@
+"""Sampling: ours and plain transformers `generate`, in one run, beside the floor.
+
+    python benchmarks/sampling.py [--sizes 0.6b 8b] [--rows 64 512] [--group 64] [--check]
+
+bfloat16, random weights, prompts of 512 tokens, 128 new tokens each, no reply ends early. Ours carries a
+rank-32 adapter on every projection, the peer none. Rows come in groups that share a prompt (--group 1: all
+distinct); `generate` gets one row each, as it must. Times are whole calls, reading the prompts included; ours
+is the second call, and the first one's excess (compiling kernels, recording graphs) is printed as start-up.
+
+`floor` is the time of one step, at the copy bandwidth and the rate of a large matrix product measured in this
+run, of what no decoder can avoid: weights once, each prompt's keys and values once a group, each reply's own
+once, and the arithmetic of the products. The larger of the two counts.
+
+With --check, before anything is timed: replies of the fast decoder against one plain forward pass over each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import models
+import torch
+
+from ttd_core.policy.decode import DecodeLimits, Decoder
+from ttd_core.policy.fast import FastDecoder
+from ttd_core.policy.lean import LeanModel
+from ttd_core.policy.training import LogprobModel
+
+PROMPT, NEW = 512, 128
+
+
+def limits(groups: int) -> DecodeLimits:
+    """Every reply is NEW tokens long."""
+    return DecodeLimits(frozenset(), [NEW] * groups, None, lambda _: [])
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    """How long a call takes, its work on the device included."""
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def peer(model: Any, rows: int, group: int) -> tuple[float, float]:
+    """Tokens a second of `generate`, and the peak in bytes."""
+    ids = torch.tensor(models.prompts(rows // group, PROMPT), device=model.device).repeat_interleave(group, 0)
+    options = {"do_sample": True, "top_k": 0, "top_p": 1.0, "pad_token_id": 0}
+
+    def call(count: int, new: int) -> None:
+        some = ids[:count]
+        length = {"min_new_tokens": new, "max_new_tokens": new}
+        out = model.generate(some, attention_mask=torch.ones_like(some), **options, **length)
+        if out.shape != (count, PROMPT + new):
+            raise SystemExit(f"generate returned {tuple(out.shape)}")
+
+    call(min(rows, 8), 4)
+    torch.cuda.reset_peak_memory_stats()
+    took = seconds(lambda: call(rows, NEW))
+    return rows * NEW / took, float(torch.cuda.max_memory_allocated())
+
+
+def ours(model: LeanModel, rows: int, group: int) -> tuple[float, float, float]:
+    """Tokens a second of the second call, the first one's excess in seconds, and the peak in bytes."""
+    decoder = FastDecoder(model, rows)
+    prompts = models.prompts(rows // group, PROMPT)
+    torch.cuda.reset_peak_memory_stats()
+
+    def call(seed: int) -> None:
+        found = sum(len(r.tokens) for r in decoder.decode(prompts, group, 1.0, limits(len(prompts)), seed))
+        if found != rows * NEW:
+            raise SystemExit(f"{found} tokens were sampled, not {rows * NEW}")
+
+    first, second = seconds(lambda: call(0)), seconds(lambda: call(1))
+    decoder.release()
+    return rows * NEW / second, first - second, float(torch.cuda.max_memory_allocated())
+
+
+def ceilings(device: torch.device) -> tuple[float, float]:
+    """Bytes a second of a large copy, and operations a second of a large bfloat16 product."""
+    source = torch.empty(2**31, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    a, b = (torch.randn(8192, 8192, device=device, dtype=torch.bfloat16) for _ in range(2))
+    rates = []
+    for work, amount in ((lambda: target.copy_(source), 2 * 2**31), (lambda: a @ b, 2 * 8192**3)):
+        work()
+        rates.append(20 * amount / seconds(lambda work=work: [work() for _ in range(20)]))
+    return rates[0], rates[1]
+
+
+def floor_step(size: str, rows: int, group: int, rates: tuple[float, float]) -> float:
+    """Seconds of one step at the ceilings, averaged over a reply."""
+    shape = models.SIZES[size]
+    hidden, layers = shape["hidden_size"], shape["num_hidden_layers"]
+    heads = 128 * (2 * shape["num_attention_heads"] + 2 * shape["num_key_value_heads"])
+    weights = layers * hidden * (heads + 3 * shape["intermediate_size"]) + hidden * models.VOCABULARY
+    token = layers * 2 * shape["num_key_value_heads"] * 128
+    moved = 2 * (weights + token * (rows // group * PROMPT + rows * NEW / 2))
+    return max(moved / rates[0], 2 * weights * rows / rates[1])
+
+
+def check(model: Any, lean: LeanModel) -> None:
+    """Gap to one plain forward pass, of the fast decoder and of the plain one."""
+    split = LogprobModel(model, "off")
+    prompts = models.prompts(3, PROMPT)
+    decoders = {
+        "plain": Decoder(split.backbone, split.head, split.layers, model.device, 12),
+        "ours": FastDecoder(lean, 12),
+    }
+    for name, decoder in decoders.items():
+        gaps = []
+        for reply in decoder.decode(prompts, 4, 1.0, limits(3), 0):
+            ids = torch.tensor([prompts[reply.prompt] + reply.tokens], device=model.device)
+            with torch.inference_mode():
+                logits = model(input_ids=ids, use_cache=False).logits[0, PROMPT - 1 : -1].float()
+            exact = logits.log_softmax(-1).gather(1, ids[0, PROMPT:, None])[:, 0].cpu()
+            gaps.append((exact - torch.tensor(reply.logprobs)).abs())
+        joined = torch.cat(gaps)
+        gap = f"mean gap {joined.mean():.4f}, max {joined.max():.4f}"
+        print(f"  {name} decoder against one forward pass: {gap}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=["0.6b", "8b"], choices=models.SIZES)
+    parser.add_argument("--rows", nargs="+", type=int, default=[64, 512])
+    parser.add_argument("--group", type=int, default=64)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--without-peer", action="store_true")
+    chosen = parser.parse_args(arguments)
+    if not torch.cuda.is_available():
+        raise SystemExit("benchmarks/sampling.py measures a GPU, and torch finds none here")
+    device = torch.device("cuda")
+    rates = ceilings(device)
+    speeds = f"copy {rates[0] / 1e12:.2f} TB/s, product {rates[1] / 1e12:.0f} TFLOP/s"
+    print(f"{torch.cuda.get_device_name()}: {speeds}; tokens a second, peaks in GB")
+    names = ("generate", "ours", "ratio", "ms a step", "floor", "start-up s", "peak", "ours")
+    print(" " * 22 + "".join(f"{name:>11}" for name in names))
+    for size in chosen.sizes:
+        model = models.make(size, device)
+        plain = {} if chosen.without_peer else {r: peer(model, r, min(chosen.group, r)) for r in chosen.rows}
+        models.use_own_attention(model)
+        models.adapt(model).eval()
+        lean = LeanModel(model)
+        if chosen.check:
+            check(model, lean)
+        for rows in chosen.rows:
+            group = min(chosen.group, rows)
+            rate, start, peak = ours(lean, rows, group)
+            other, other_peak = plain.get(rows, (float("nan"), float("nan")))
+            floor = floor_step(size, rows, group, rates)
+            name = f"{size}, {rows // group} x {group} rows"
+            print(
+                f"{name:22}{other:11,.0f}{rate:11,.0f}{rate / other:11.1f}"
+                f"{rows / rate * 1e3:11.2f}{floor * 1e3:11.2f}{start:11.1f}"
+                f"{other_peak / 1e9:11.1f}{peak / 1e9:11.1f}",
+                flush=True,
+            )
+        del model, lean
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Training one step of a group: ours and plain peft with transformers, in one run, beside the floor.
+
+    python benchmarks/training.py [--size 0.6b] [--largest 8b]
+
+Rank-32 adapters on every projection, bfloat16, Adam, 8 rollouts of 1,024 tokens: random weights, a warm-up
+step, then the median of three. Peak statistics are reset before each part and count everything on the device,
+weights included. The peer checkpoints every layer and pads nothing; both take the same policy-gradient loss.
+`floor` is the time that the matrix products alone would take at the rate of one large product measured in
+this run: forward, backward through frozen weights and, where values are recomputed, forward again.
+
+With --largest: the most rollouts of 16,384 tokens after a shared prompt of 512 that fit in one pack, found by
+extrapolating two small packs and then run. A step takes any number of such packs; its memory is one pack's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import models
+import numpy as np
+import torch
+
+from ttd_core.config import LearnConfig
+from ttd_core.policy.adapter import Adapter
+from ttd_core.policy.base import Sequences
+from ttd_core.policy.lean import LeanModel
+from ttd_core.policy.training import LogprobModel, optimiser_step
+from ttd_core.types import Completion, StopReason
+
+Step = Callable[[], Any]
+
+
+def group(prompt: int, replies: int, length: int) -> Sequences:
+    """A group of random replies, half of them good."""
+    rng = np.random.default_rng(0)
+    completions = [
+        Completion(
+            text="",
+            tokens=rng.integers(0, models.VOCABULARY, length),
+            logprobs=np.full(length, -np.log(models.VOCABULARY), np.float32),
+            trained=np.ones(length, np.bool_),
+            stop=StopReason.LENGTH,
+            answer="",
+        )
+        for _ in range(replies)
+    ]
+    advantages = [np.full(length, (-1.0) ** index) for index in range(replies)]
+    return Sequences(rng.integers(0, models.VOCABULARY, prompt), completions, advantages)
+
+
+def ours(size: str, device: torch.device, item: Sequences, checkpointing: str) -> Step:
+    """One step as the local policy takes it."""
+    model = models.make(size, device)
+    models.use_own_attention(model)
+    adapter = Adapter(models.adapt(model))
+    split = LogprobModel(model, checkpointing, LeanModel(model))
+    optimiser = torch.optim.Adam(list(adapter), lr=4e-5)
+    whole = len(item.prompt_tokens) + sum(len(c.tokens) for c in item.completions)
+    config = LearnConfig(micro_batch_tokens=whole)
+    return lambda: optimiser_step(split, adapter, optimiser, [item], 1.0, config)
+
+
+def peer(size: str, device: torch.device, item: Sequences) -> Step:
+    """One step as one writes it with transformers and peft alone."""
+    model = models.make(size, device)
+    adapted = models.adapt(model)
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+    adapted.train()
+    trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.Adam(trained, lr=4e-5)
+    ids = np.stack([np.concatenate([item.prompt_tokens, c.tokens]) for c in item.completions])
+    inputs = torch.from_numpy(ids).to(device)
+    first = len(item.prompt_tokens)
+    sampler = torch.from_numpy(np.stack([c.logprobs for c in item.completions])).to(device)
+    advantages = torch.from_numpy(np.stack(item.advantages)).float().to(device)
+
+    def step() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        logits = adapted(input_ids=inputs, use_cache=False).logits[:, first - 1 : -1].float()
+        logprobs = logits.log_softmax(-1).gather(-1, inputs[:, first:, None])[..., 0]
+        (-advantages * (logprobs - sampler).exp()).sum().backward()
+        optimiser.step()
+
+    return step
+
+
+def measure(make: Callable[[], Step], repeats: int = 3) -> tuple[float, float]:
+    """Seconds a step, and the peak of device memory in bytes."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    step = make()
+    step()
+    times = []
+    for _ in range(repeats):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        step()
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times), float(torch.cuda.max_memory_allocated())
+
+
+def product_rate(device: torch.device) -> float:
+    """Floating-point operations a second of one large bfloat16 matrix product."""
+    a, b = (torch.randn(8192, 8192, device=device, dtype=torch.bfloat16) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(10):
+        a @ b
+    end.record()
+    torch.cuda.synchronize()
+    return 10 * 2 * 8192**3 / (start.elapsed_time(end) / 1000)
+
+
+def floor_seconds(size: str, tokens: int, trained: int, rate: float, passes: int) -> float:
+    """Time of the products with frozen weights alone, attention left out."""
+    shape = models.SIZES[size]
+    hidden, inner = shape["hidden_size"], shape["intermediate_size"]
+    heads = 128 * (2 * shape["num_attention_heads"] + 2 * shape["num_key_value_heads"])
+    layers = shape["num_hidden_layers"] * hidden * (heads + 3 * inner)
+    return 2 * (passes * layers * tokens + 2 * hidden * models.VOCABULARY * trained) / rate
+
+
+def compare(size: str, device: torch.device, rate: float) -> None:
+    """Both ways, without and with a long shared prompt."""
+    print(f"{size}, 8 rollouts of 1,024 tokens, rank 32; one product {rate / 1e12:.0f} TFLOP/s")
+    print(f"{'':42}{'tokens/s':>10}{'peak GB':>9}{'ms':>8}{'floor ms':>10}")
+    for prompt in (1, 512):
+        item = group(prompt, 8, 1024 - prompt)
+        computed, trained = prompt + 8 * (1024 - prompt), 8 * (1024 - prompt)
+        rows = [
+            ("plain peft, checkpointing", lambda item=item: peer(size, device, item), 8 * 1024, 3),
+            ("ours, checkpointing on", lambda item=item: ours(size, device, item, "on"), computed, 3),
+            ("ours, auto", lambda item=item: ours(size, device, item, "auto"), computed, 2),
+        ]
+        base: tuple[float, float] | None = None
+        for name, make, tokens, passes in rows:
+            seconds, peak = measure(make)
+            floor = floor_seconds(size, tokens, trained, rate, passes)
+            base = base or (seconds, peak)
+            print(
+                f"{name + f', prompt {prompt}':42}{8 * 1024 / seconds:10,.0f}{peak / 1e9:9.2f}"
+                f"{seconds * 1e3:8.1f}{floor * 1e3:10.1f}"
+                f"   x{base[0] / seconds:.2f} speed, x{peak / base[1]:.2f} memory",
+                flush=True,
+            )
+
+
+def largest(size: str, device: torch.device, length: int = 16_384) -> None:
+    """The most long rollouts that one pack holds."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    seen: list[tuple[int, float]] = []
+
+    def attempt(count: int) -> bool:
+        item = group(512, count, length)
+        try:
+            seconds, peak = measure(lambda: ours(size, device, item, "on"), repeats=1)
+        except torch.cuda.OutOfMemoryError:
+            print(f"{size}, {count} x {length}: out of memory", flush=True)
+            return False
+        seen.append((count, peak))
+        print(
+            f"{size}, {count} x {length} tokens in one pack: {count * length / seconds:,.0f} tokens/s, "
+            f"{seconds:.1f} s, peak {peak / 1e9:.1f} GB of {total / 1e9:.0f}",
+            flush=True,
+        )
+        return True
+
+    attempt(1)
+    attempt(2)
+    slope = seen[1][1] - seen[0][1]
+    count = int((0.97 * total - seen[0][1]) / slope) + 1
+    while count > 2 and not attempt(count):
+        count -= 1
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--size", default="0.6b", choices=models.SIZES)
+    parser.add_argument("--largest", default="", choices=["", *models.SIZES])
+    chosen = parser.parse_args(arguments)
+    if not torch.cuda.is_available():
+        raise SystemExit("benchmarks/training.py measures a GPU, and torch finds none here")
+    device = torch.device("cuda")
+    compare(chosen.size, device, product_rate(device))
+    if chosen.largest:
+        largest(chosen.largest, device)
+
+
+if __name__ == "__main__":
+    main()
