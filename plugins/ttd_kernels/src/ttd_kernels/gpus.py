@@ -139,6 +139,8 @@ def access(device: str) -> Access:
     tools = [*_TOOLS, os.path.join(site, "ninja"), assembler, *_programs(toolkits)]
     environment = [(name, os.environ[name]) for name in ("LD_LIBRARY_PATH",) if name in os.environ]
     environment += [("CC", "/usr/bin/gcc"), ("CXX", "/usr/bin/g++"), ("MAX_JOBS", "4")]
+    # its own processes to compile in would talk over sockets, which the sandbox has none of
+    environment += [("TORCHINDUCTOR_COMPILE_THREADS", "1")]
     if toolkits:
         environment += [("CUDA_HOME", toolkits[0])]
     programs = [*(f"{path}/bin" for path in toolkits), "/usr/local/bin", "/usr/bin", "/bin"]

@@ -1,0 +1,213 @@
+"""Our kernels beside eager PyTorch and ``torch.compile``, all judged by the same harness in one run on a GPU.
+
+For each problem: the mean time at every timed shape, their geometric mean, and the share of the speed of
+light (the floor that memory and matrix units of an H200 allow, over the time). Ours is judged several times,
+each in a fresh process on fresh inputs: the spread of its geometric mean is what a difference must exceed.
+With ``--cheats``, every cheat of the plugin's tests is judged as well, and must score 0.
+
+Needs an NVIDIA GPU; exits with 3 where there is none, with 1 when a cheat scores or our kernel is refused.
+
+    python benchmarks/kernels.py [--problem trimul] [--times 5] [--repeats 100] [--warm] [--cheats]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.resources
+import json
+import pathlib
+import statistics
+import sys
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ttd_core.hooks import Hooks
+from ttd_core.run.evaluate import evaluate_action
+from ttd_core.sandbox.local import LocalExecutor
+from ttd_core.settings import fill
+from ttd_core.types import Action, State, Verdict
+from ttd_kernels import gpus
+from ttd_kernels.mla_decode import MlaDecode
+from ttd_kernels.problem import KernelProblem
+from ttd_kernels.testing import LargeTriMul, all_cheats, judged
+from ttd_kernels.trimul import TriMul
+
+CHEATS = pathlib.Path(__file__).parent.parent / "plugins" / "ttd_kernels" / "tests" / "cheats"
+
+TRIMUL = (CHEATS / "right.py").read_text() + "\n\ncustom_kernel = right\n"
+
+#: MLA decode by PyTorch, in the absorbed form: the plain one would take 50 GB of keys and values.
+MLA = """
+import math
+import torch
+from torch.nn.functional import linear
+
+
+def rotate(value, positions):
+    half = torch.arange(32, device=value.device, dtype=torch.float32) / 32
+    angle = positions.to(torch.bfloat16)[:, None] * (10000.0 ** -half).to(torch.bfloat16)[None, :]
+    angle = torch.cat([angle, angle], dim=-1)
+    low, high = value.chunk(2, dim=-1)
+    return value * angle.cos() + torch.cat([-high, low], dim=-1) * angle.sin()
+
+
+def attend(x, filled, q_down, q_up, kv_up, wo):
+    batch, length = filled.shape[0], filled.shape[1]
+    positions = torch.arange(length, device=x.device)
+    q = linear(linear(x, q_down), q_up).view(batch, 128, 192)
+    up = kv_up.view(128, 256, 512)
+    q_latent = torch.einsum("bhd,hdr->bhr", q[..., :128], up[:, :128])
+    q_rope = rotate(q[..., None, 128:], positions[-1:])[..., 0, :]
+    latent, keys = filled[..., :512], rotate(filled[..., 512:], positions)
+    scores = q_latent @ latent.transpose(1, 2) + q_rope @ keys.transpose(1, 2)
+    shares = torch.softmax(scores / math.sqrt(192), dim=-1).to(torch.bfloat16)
+    value = torch.einsum("bhr,hvr->bhv", shares @ latent, up[:, 128:])
+    return linear(value.reshape(batch, 1, -1), wo)
+
+
+def custom_kernel(data):
+    config, x, cache = data
+    filled, _ = cache(linear(x, config.KV_proj_down_weight))
+    weights = config.Q_proj_down_weight, config.Q_proj_up_weight, config.KV_proj_up_weight, config.wo_weight
+    return attend(x, filled, *weights), cache.get_data()
+"""
+
+COMPILED = {
+    "trimul": TRIMUL
+    + "\ntorch.set_float32_matmul_precision('high')\ncustom_kernel = torch.compile(right, dynamic=False)\n",
+    "mla_decode": MLA + "\nattend = torch.compile(attend, dynamic=False)\n",
+}
+EAGER = {"trimul": TRIMUL, "mla_decode": MLA}
+PROBLEMS: dict[str, type[KernelProblem]] = {"trimul": TriMul, "mla_decode": MlaDecode}
+
+
+def ours(name: str) -> str:
+    """Our kernel's source."""
+    return importlib.resources.files("ttd_kernels").joinpath("programs", f"{name}.py").read_text("utf-8")
+
+
+def judge(problem: KernelProblem, source: str, executor: LocalExecutor) -> Verdict:
+    """One program, as a rollout is judged."""
+    return evaluate_action(Hooks(problem, plugins=()), State(), Action(source), executor.run)
+
+
+def numbers(verdict: Verdict) -> dict[str, Any]:
+    """What a verdict says, JSON."""
+    if verdict.reward is None:
+        return {"status": verdict.status.value, "message": verdict.message}
+    return {"status": "ok", "us": verdict.reward.score, **verdict.reward.metrics}
+
+
+def run_problem(
+    name: str, executor: LocalExecutor, given: argparse.Namespace
+) -> tuple[Table, dict[str, Any]]:
+    """Judge ours several times, and its peers once."""
+    kind = PROBLEMS[name]
+    options = {"repeats": given.repeats, "flush_l2": not given.warm, "tests": given.tests}
+    problem = kind(fill(kind.options_type, options))
+    quick = kind(
+        fill(kind.options_type, options | {"repeats": min(10, given.repeats), "tests": 1, "hidden": 0})
+    )
+    found: dict[str, Any] = {"ours": []}
+    for _ in range(given.times):
+        found["ours"].append(numbers(judge(problem, ours(name), executor)))
+        print(json.dumps({name: found["ours"][-1]}), flush=True)
+    for label, sources in (("eager", EAGER), ("torch.compile", COMPILED)):
+        found[label] = numbers(judge(quick, sources[name], executor))
+        print(json.dumps({name: {label: found[label]}}), flush=True)
+    means = [each["us"] for each in found["ours"] if each["status"] == "ok"]
+    if len(means) > 1:
+        found["spread"] = (max(means) - min(means)) / statistics.fmean(means)
+    return table_of(name, found, given), found
+
+
+def table_of(name: str, found: dict[str, Any], given: argparse.Namespace) -> Table:
+    """Shape by shape, ours beside its peers; our median run."""
+    good = sorted((each for each in found["ours"] if each["status"] == "ok"), key=lambda each: each["us"])
+    columns = {"ours": good[len(good) // 2] if good else found["ours"][0]}
+    columns |= {label: found[label] for label in ("eager", "torch.compile")}
+    cache = "cache warm" if given.warm else "cache emptied before each call"
+    table = Table(title=f"{name}, microseconds, {cache}", title_justify="left")
+    table.add_column("shape")
+    table.add_column("floor", justify="right")
+    for label in columns:
+        table.add_column(label, justify="right")
+    for shape, row in columns["ours"].get("shapes", {}).items():
+        times = [
+            f"{each['shapes'][shape]['us']:.1f}" if "shapes" in each else "-" for each in columns.values()
+        ]
+        table.add_row(shape, f"{row['floor_us']:.0f}", *times)
+    table.add_row(
+        "geometric mean", "", *(f"{each['us']:.1f}" if "us" in each else "-" for each in columns.values())
+    )
+    light = [
+        f"{each['speed_of_light']:.0%}" if "us" in each else each["message"][:60] for each in columns.values()
+    ]
+    table.add_row("speed of light", "", *light)
+    table.add_row("generalises", "", *(str(each.get("generalises", "-")) for each in columns.values()))
+    if "spread" in found:
+        table.caption = f"ours judged {len(good)} times: spread of the geometric mean {found['spread']:.2%}"
+    return table
+
+
+def run_cheats(executor: LocalExecutor) -> tuple[Table, dict[str, Any]]:
+    """Judge every cheat on the GPU."""
+    table = Table(title="cheats on the GPU", title_justify="left")
+    for column in ("cheat", "score", "caught", "verdict"):
+        table.add_column(column)
+    found = {}
+    options = {"tests": 4, "hidden": 3, "repeats": 10, "timeout_s": 60.0}
+    for cheat in all_cheats(CHEATS):
+        if "gpu" not in cheat.where:
+            continue
+        problem = LargeTriMul(fill(LargeTriMul.options_type, options | cheat.options))
+        verdict = judged(problem, cheat.source, executor.run)
+        score = f"{verdict.reward.score:.1f}" if verdict.reward else "0"
+        caught = cheat.caught_by(verdict)
+        found[cheat.name] = {"caught": caught, **numbers(verdict)}
+        told = f"{verdict.status.value}: {verdict.message}"
+        print(f"{cheat.name}: {caught}: {told}", flush=True)
+        table.add_row(cheat.name, score, "yes" if caught else "NO", told)
+    return table, found
+
+
+def main() -> int:
+    """Judge, and print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--problem", action="append", choices=list(PROBLEMS))
+    parser.add_argument("--times", type=int, default=5, help="how often ours is judged")
+    parser.add_argument("--repeats", type=int, default=100, help="most timed calls of a shape")
+    parser.add_argument("--tests", type=int, default=18, help="shapes ours is tested on")
+    parser.add_argument("--warm", action="store_true", help="leave the GPU's cache as it is between calls")
+    parser.add_argument("--cheats", action="store_true", help="judge the cheats too")
+    parser.add_argument("--json", type=pathlib.Path, help="write all numbers into this file")
+    given = parser.parse_args()
+    if not gpus.count():
+        print("no GPU was found: kernels are timed on one", file=sys.stderr)
+        return 3
+    console, whole, tables = Console(width=160), {}, []
+    started = time.monotonic()
+    with LocalExecutor(1) as executor:
+        for name in given.problem or PROBLEMS:
+            table, whole[name] = run_problem(name, executor, given)
+            tables.append(table)
+        if given.cheats:
+            table, whole["cheats"] = run_cheats(executor)
+            tables.append(table)
+    for table in tables:
+        console.print(table)
+    console.print(f"{time.monotonic() - started:.0f} s in all")
+    if given.json:
+        given.json.write_text(json.dumps(whole, indent=1))
+    refused = [
+        each for name in PROBLEMS for each in whole.get(name, {}).get("ours", ()) if each["status"] != "ok"
+    ]
+    scored = [name for name, each in whole.get("cheats", {}).items() if not each["caught"]]
+    return 1 if refused or scored else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
