@@ -1,6 +1,6 @@
 """The judge as a process of its own: one line of JSON for each candidate in, memory out, one verdict back.
 
-Started as ``python -m ttd_kernels.judge DESCRIPTOR`` by :class:`JudgeProcess`, and kept for the next
+Started as ``python -P -m ttd_kernels.judge DESCRIPTOR`` by :class:`JudgeProcess`, and kept for the next
 candidate on the same device, since a context on a GPU takes seconds to make.
 """
 
@@ -27,6 +27,7 @@ from ttd_core.sandbox.base import JobResult
 from ttd_core.types import Status
 from ttd_kernels.channel import Channel
 from ttd_kernels.conductor import Plan, Task
+from ttd_kernels.gpus import CPU
 from ttd_kernels.judging import Candidate, Outcome, conduct, judge_here, make_bench, request
 from ttd_kernels.timing import Rules
 
@@ -45,7 +46,7 @@ class JudgeProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ttd_kernels.judge", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "ttd_kernels.judge", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
@@ -171,6 +172,10 @@ def _serve_one(line: socket.socket, told: dict[str, Any]) -> dict[str, Any]:
             return conduct(task, plan, bench, Channel(ours), told["timeout_s"])
     finally:
         bench.close()
+        del bench
+        if told["device"] != CPU:
+            # a policy may share the GPU
+            torch.cuda.empty_cache()
 
 
 def main() -> None:

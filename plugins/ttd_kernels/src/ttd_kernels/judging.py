@@ -15,9 +15,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
+import torch
 
 from ttd_core.problem import Execute
 from ttd_core.sandbox.base import FIRST_DESCRIPTOR, GIB, MIB, JobResult, Limits, PythonJob
+from ttd_core.types import Status
 from ttd_kernels import gpus
 from ttd_kernels.bench import Bench, RefusedError
 from ttd_kernels.case import fresh_seed, generator
@@ -117,6 +119,9 @@ def conduct(task: Task, plan: Plan, bench: Bench, channel: Channel, timeout_s: f
         return {"report": attrs.asdict(report)}
     except (RefusedError, Ended) as error:
         return failure_of(error)
+    except torch.cuda.OutOfMemoryError:
+        message = "it left too little of the GPU's memory to judge it"
+        return failure_of(RefusedError(Status.MEMORY, message))
     finally:
         channel.hang_up()
 

@@ -1,0 +1,43 @@
+"""Honest programs on a GPU: right, timed, believed, told."""
+
+from __future__ import annotations
+
+import importlib.resources
+
+import pytest
+import torch
+
+from ttd_core.settings import fill
+from ttd_kernels.dora_norm import DoraNorm
+from ttd_kernels.mla_decode import MlaDecode
+from ttd_kernels.problem import KernelProblem
+from ttd_kernels.relu2_mlp import Relu2Mlp
+from ttd_kernels.rmsnorm import RmsNorm
+from ttd_kernels.testing import judged
+from ttd_kernels.trimul import TriMul
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+QUICK = {"tests": 4, "hidden": 3, "repeats": 8}
+
+
+@pytest.mark.parametrize("kind", [TriMul, MlaDecode, RmsNorm, Relu2Mlp, DoraNorm], ids=lambda each: each.name)
+def test_a_start_program_is_right_slow_and_believed(kind: type[KernelProblem], executor) -> None:
+    problem = kind(fill(kind.options_type, QUICK | {"generalise": "refuse", "triton": "refuse"}))
+    verdict = judged(problem, problem.starting_program(), executor.run)
+    assert verdict.ok, verdict.message
+    assert verdict.reward is not None
+    assert 0.0 < verdict.reward.metrics["speed_of_light"] < 1.0
+    assert set(verdict.reward.metrics["shapes"]) <= set(verdict.output.replace("  ", "\n").split("\n"))
+
+
+@pytest.mark.parametrize("kind", [TriMul, MlaDecode], ids=lambda each: each.name)
+def test_our_kernel_is_right_everywhere_and_fast(kind: type[KernelProblem], executor) -> None:
+    problem = kind(fill(kind.options_type, QUICK | {"generalise": "refuse"}))
+    source = importlib.resources.files("ttd_kernels").joinpath("programs", f"{kind.name}.py").read_text()
+    verdict = judged(problem, source, executor.run)
+    assert verdict.ok, verdict.message
+    assert verdict.reward is not None
+    assert problem.better(verdict.reward.score, {"trimul": 1108.0, "mla_decode": 1540.0}[kind.name])
