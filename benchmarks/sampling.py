@@ -25,7 +25,7 @@ from typing import Any
 import models
 import torch
 
-from ttd_core.policy.decode import DecodeLimits, Decoder
+from ttd_core.policy.decode import DecodeLimits, Decoder, whole_groups
 from ttd_core.policy.fast import FastDecoder
 from ttd_core.policy.lean import LeanModel
 from ttd_core.policy.training import LogprobModel
@@ -72,9 +72,11 @@ def ours(model: LeanModel, rows: int, group: int) -> tuple[float, float, float]:
     torch.cuda.reset_peak_memory_stats()
 
     def call(seed: int) -> None:
-        found = sum(len(r.tokens) for r in decoder.decode(prompts, group, 1.0, limits(len(prompts)), seed))
-        if found != rows * NEW:
-            raise SystemExit(f"{found} tokens were sampled, not {rows * NEW}")
+        shares = whole_groups(len(prompts), group)
+        found = decoder.decode(prompts, shares, 1.0, limits(len(prompts)), seed)
+        count = sum(len(reply.tokens) for reply in found)
+        if count != rows * NEW:
+            raise SystemExit(f"{count} tokens were sampled, not {rows * NEW}")
 
     first, second = seconds(lambda: call(0)), seconds(lambda: call(1))
     decoder.release()
@@ -114,7 +116,7 @@ def check(model: Any, lean: LeanModel) -> None:
     }
     for name, decoder in decoders.items():
         gaps = []
-        for reply in decoder.decode(prompts, 4, 1.0, limits(3), 0):
+        for reply in decoder.decode(prompts, whole_groups(3, 4), 1.0, limits(3), 0):
             ids = torch.tensor([prompts[reply.prompt] + reply.tokens], device=model.device)
             with torch.inference_mode():
                 logits = model(input_ids=ids, use_cache=False).logits[0, PROMPT - 1 : -1].float()

@@ -15,7 +15,7 @@ from tests.policy.lean_models import FAMILY, VOCABULARY, make_model
 from ttd_core.errors import EnvironmentLacksError
 from ttd_core.policy import lean
 from ttd_core.policy.board import PAGE, STEPS
-from ttd_core.policy.decode import DecodeLimits, Decoder, Reply, arrays_of
+from ttd_core.policy.decode import DecodeLimits, Decoder, Reply, arrays_of, whole_groups
 from ttd_core.policy.fast import FastDecoder
 from ttd_core.policy.paging import Pool
 from ttd_core.policy.training import LogprobModel
@@ -36,7 +36,7 @@ def plain(
 ) -> list[Reply]:
     split = LogprobModel(model, "off")
     decoder = Decoder(split.backbone, split.head, split.layers, model.device, rows=5)
-    return in_order(decoder.decode(PROMPTS, count, temperature, limits, seed))
+    return in_order(decoder.decode(PROMPTS, whole_groups(len(PROMPTS), count), temperature, limits, seed))
 
 
 def in_order(replies: Any) -> list[Reply]:
@@ -59,7 +59,14 @@ def test_same_replies_as_the_plain_decoder(kind: str, adapted: bool) -> None:
     assert lean.misfit(model) == ""
     expected = plain(copy.deepcopy(model), limits_of(40))
     assert {reply.stop for reply in expected} == {StopReason.STOP, StopReason.LENGTH}
-    same(in_order(FastDecoder(lean.LeanModel(model), 7).decode(PROMPTS, 4, 1.0, limits_of(40), 3)), expected)
+    same(
+        in_order(
+            FastDecoder(lean.LeanModel(model), 7).decode(
+                PROMPTS, whole_groups(len(PROMPTS), 4), 1.0, limits_of(40), 3
+            )
+        ),
+        expected,
+    )
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.4])
@@ -67,7 +74,10 @@ def test_temperature(temperature: float) -> None:
     model = make_model()
     expected = plain(copy.deepcopy(model), limits_of(20), temperature=temperature)
     decoder = FastDecoder(lean.LeanModel(model), 7)
-    same(in_order(decoder.decode(PROMPTS, 4, temperature, limits_of(20), 3)), expected)
+    same(
+        in_order(decoder.decode(PROMPTS, whole_groups(len(PROMPTS), 4), temperature, limits_of(20), 3)),
+        expected,
+    )
 
 
 @pytest.mark.parametrize("thinking", [0, 5, STEPS, STEPS + 3])
@@ -76,14 +86,23 @@ def test_forced_tokens(thinking: int) -> None:
     limits = limits_of(STEPS + 20, thinking=thinking)
     expected = plain(copy.deepcopy(model), limits)
     assert any(False in reply.trained for reply in expected)
-    same(in_order(FastDecoder(lean.LeanModel(model), 5).decode(PROMPTS, 4, 1.0, limits, 3)), expected)
+    same(
+        in_order(
+            FastDecoder(lean.LeanModel(model), 5).decode(
+                PROMPTS, whole_groups(len(PROMPTS), 4), 1.0, limits, 3
+            )
+        ),
+        expected,
+    )
 
 
 def test_a_reply_that_ends_while_it_is_forced() -> None:
     model = make_model()
     limits = limits_of(7, thinking=5, ends=())
     expected = plain(copy.deepcopy(model), limits)
-    found = in_order(FastDecoder(lean.LeanModel(model), 5).decode(PROMPTS, 4, 1.0, limits, 3))
+    found = in_order(
+        FastDecoder(lean.LeanModel(model), 5).decode(PROMPTS, whole_groups(len(PROMPTS), 4), 1.0, limits, 3)
+    )
     same(found, expected)
     assert all(reply.trained == [True] * 5 + [False] * 2 for reply in found)
 
@@ -91,8 +110,15 @@ def test_a_reply_that_ends_while_it_is_forced() -> None:
 @pytest.mark.parametrize("rows", [1, 2, 5, 64])
 def test_replies_do_not_depend_on_the_rows(rows: int) -> None:
     model = lean.LeanModel(make_model())
-    expected = in_order(FastDecoder(model, 12).decode(PROMPTS, 4, 1.0, limits_of(30), 3))
-    same(in_order(FastDecoder(model, rows).decode(PROMPTS, 4, 1.0, limits_of(30), 3)), expected)
+    expected = in_order(
+        FastDecoder(model, 12).decode(PROMPTS, whole_groups(len(PROMPTS), 4), 1.0, limits_of(30), 3)
+    )
+    same(
+        in_order(
+            FastDecoder(model, rows).decode(PROMPTS, whole_groups(len(PROMPTS), 4), 1.0, limits_of(30), 3)
+        ),
+        expected,
+    )
 
 
 def test_replies_put_aside_go_on_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,20 +132,27 @@ def test_replies_put_aside_go_on_where_they_were(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Pool, "copy_out", counted)
     model = lean.LeanModel(make_model())
     limits = limits_of(3 * PAGE, ends=())
-    expected = in_order(FastDecoder(model, 12).decode(PROMPTS, 3, 1.0, limits, 3))
+    expected = in_order(FastDecoder(model, 12).decode(PROMPTS, whole_groups(len(PROMPTS), 3), 1.0, limits, 3))
     assert not aside
     # The prompts take three pages, one reply up to four; nine rows would take 27.
-    same(in_order(FastDecoder(model, 12, most_pages=12).decode(PROMPTS, 3, 1.0, limits, 3)), expected)
+    same(
+        in_order(
+            FastDecoder(model, 12, most_pages=12).decode(
+                PROMPTS, whole_groups(len(PROMPTS), 3), 1.0, limits, 3
+            )
+        ),
+        expected,
+    )
     assert aside
 
 
 def test_pages_come_back() -> None:
     decoder = FastDecoder(lean.LeanModel(make_model()), 4)
     for _ in range(2):
-        assert len(list(decoder.decode(PROMPTS, 3, 1.0, limits_of(30), 3))) == 9
+        assert len(list(decoder.decode(PROMPTS, whole_groups(len(PROMPTS), 3), 1.0, limits_of(30), 3))) == 9
         pool = decoder._parts[0]
         assert sorted(pool._free) == list(range(1, len(pool.store)))
-    abandoned = decoder.decode(PROMPTS, 3, 1.0, limits_of(30), 3)
+    abandoned = decoder.decode(PROMPTS, whole_groups(len(PROMPTS), 3), 1.0, limits_of(30), 3)
     next(abandoned)
     abandoned.close()
     assert sorted(pool._free) == list(range(1, len(pool.store)))
@@ -131,27 +164,34 @@ def test_pages_come_back() -> None:
 def test_disabled_adapters_are_left_out() -> None:
     model = make_model()
     decoder = FastDecoder(lean.LeanModel(model), 7)
-    adapted = in_order(decoder.decode(PROMPTS, 2, 1.0, limits_of(10), 3))
+    adapted = in_order(decoder.decode(PROMPTS, whole_groups(len(PROMPTS), 2), 1.0, limits_of(10), 3))
     layers = [m for m in model.modules() if isinstance(m, peft.tuners.lora.LoraLayer)]
     for layer in layers:
         layer.enable_adapters(False)
-    same(in_order(decoder.decode(PROMPTS, 2, 1.0, limits_of(10), 3)), plain(model, limits_of(10), 2))
+    same(
+        in_order(decoder.decode(PROMPTS, whole_groups(len(PROMPTS), 2), 1.0, limits_of(10), 3)),
+        plain(model, limits_of(10), 2),
+    )
     for layer in layers:
         layer.enable_adapters(True)
-    same(in_order(decoder.decode(PROMPTS, 2, 1.0, limits_of(10), 3)), adapted)
+    same(in_order(decoder.decode(PROMPTS, whole_groups(len(PROMPTS), 2), 1.0, limits_of(10), 3)), adapted)
 
 
 def test_streams_repeat_by_seed_and_differ_by_reply() -> None:
     decoder = FastDecoder(lean.LeanModel(make_model()), 7)
-    first = in_order(decoder.decode(PROMPTS, 4, 1.0, limits_of(20), 3))
-    same(in_order(decoder.decode(PROMPTS, 4, 1.0, limits_of(20), 3)), first)
-    other = in_order(decoder.decode(PROMPTS, 4, 1.0, limits_of(20), 4))
+    first = in_order(decoder.decode(PROMPTS, whole_groups(len(PROMPTS), 4), 1.0, limits_of(20), 3))
+    same(in_order(decoder.decode(PROMPTS, whole_groups(len(PROMPTS), 4), 1.0, limits_of(20), 3)), first)
+    other = in_order(decoder.decode(PROMPTS, whole_groups(len(PROMPTS), 4), 1.0, limits_of(20), 4))
     assert [r.tokens for r in other] != [r.tokens for r in first]
     assert len({tuple(r.tokens) for r in first}) > 9
 
 
 def test_arrays_have_the_contract_types() -> None:
-    reply = next(FastDecoder(lean.LeanModel(make_model()), 2).decode(PROMPTS, 1, 1.0, limits_of(5), 3))
+    reply = next(
+        FastDecoder(lean.LeanModel(make_model()), 2).decode(
+            PROMPTS, whole_groups(len(PROMPTS), 1), 1.0, limits_of(5), 3
+        )
+    )
     tokens, logprobs, trained = arrays_of(reply)
     assert (tokens.dtype, logprobs.dtype, trained.dtype) == (np.int64, np.float32, np.bool_)
     assert len(tokens) == len(logprobs) == len(trained)

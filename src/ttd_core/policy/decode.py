@@ -69,6 +69,11 @@ def stream(seed: int, prompt: int, index: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, prompt, index])))
 
 
+def whole_groups(prompts: int, count: int) -> list[range]:
+    """Shares that ask for ``count`` replies to each prompt."""
+    return [range(count)] * prompts
+
+
 def maybe_force(reply: Reply, limits: DecodeLimits) -> None:
     """Queue the forced tokens once the thinking budget is used up."""
     if limits.thinking is None or reply.was_forced:
@@ -79,7 +84,7 @@ def maybe_force(reply: Reply, limits: DecodeLimits) -> None:
 
 
 class Decoder:
-    """Samples ``count`` replies to each prompt.
+    """Samples replies to several prompts.
 
     :param backbone: the model without its head.
     :param head: the head.
@@ -98,16 +103,19 @@ class Decoder:
     def decode(
         self,
         prompts: Sequence[Sequence[int]],
-        count: int,
+        shares: Sequence[range],
         temperature: float,
         limits: DecodeLimits,
         seed: int,
     ) -> Iterator[Reply]:
-        """Yield finished replies, each once, in the order they finish."""
+        """Yield finished replies, each once, in the order they finish.
+
+        :param shares: which replies to each prompt, by index within its group.
+        """
         waiting = collections.deque(
             Reply(prompt, index, stream(seed, prompt, index))
-            for prompt in range(len(prompts))
-            for index in range(count)
+            for prompt, share in enumerate(shares)
+            for index in share
         )
         rows = min(self._rows, len(waiting))
         cache = ReplyCache(layers=self._layers, rows=rows)

@@ -29,7 +29,7 @@ from ttd_core.types import StopReason
 
 
 class FastDecoder:
-    """Samples ``count`` replies to each prompt.
+    """Samples replies to several prompts.
 
     :param model: the model.
     :param rows: most replies decoded at once.
@@ -94,17 +94,17 @@ class FastDecoder:
     def decode(
         self,
         prompts: Sequence[Sequence[int]],
-        count: int,
+        shares: Sequence[range],
         temperature: float,
         limits: DecodeLimits,
         seed: int,
     ) -> Iterator[Reply]:
-        """Yield finished replies, each once, in the order they finish."""
-        groups = [Group(prompt, count) for prompt in prompts]
+        """Yield finished replies, each once, in the order they finish (see :meth:`Decoder.decode`)."""
+        groups = [Group(prompt, len(share)) for prompt, share in zip(prompts, shares, strict=True)]
         self._line = collections.deque(
             Row(Reply(prompt, index, stream(seed, prompt, index)), groups[prompt])
-            for prompt in range(len(prompts))
-            for index in range(count)
+            for prompt, share in enumerate(shares)
+            for index in share
         )
         self._active = []
         if not self._line:

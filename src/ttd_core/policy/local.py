@@ -18,14 +18,14 @@ import peft
 import torch
 
 from ttd_core.config import RunConfig
-from ttd_core.errors import ConfigError, ModelUnavailableError, UsageError
-from ttd_core.policy import attention, checkpoint, fetch, lean, loading, steps
+from ttd_core.errors import ConfigError, EnvironmentLacksError, ModelUnavailableError, UsageError
+from ttd_core.policy import attention, checkpoint, fetch, lean, loading, parallel, steps
 from ttd_core.policy.adapter import Adapter
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
-from ttd_core.policy.decode import DecodeLimits, Decoder, arrays_of
+from ttd_core.policy.decode import DecodeLimits, Decoder, arrays_of, whole_groups
 from ttd_core.policy.fast import FastDecoder
 from ttd_core.policy.forcing import ThinkingFormat
-from ttd_core.policy.training import LogprobModel, optimiser_step
+from ttd_core.policy.training import LogprobModel, Totals, accumulate, take_step
 from ttd_core.types import Completion, Message
 
 __all__ = ["LocalPolicy", "open_local"]
@@ -37,13 +37,30 @@ _ENGINES = ("auto", "lean", "plain")
 _KEPT = 0.1
 
 
-def open_local(config: RunConfig) -> LocalPolicy:
-    """Fetch, load and adapt the model a config names.
+def open_local(config: RunConfig) -> LocalPolicy | parallel.ParallelPolicy:
+    """Fetch, load and adapt the model a config names, on as many devices as it asks for.
 
     :raises ModelUnavailableError: when there is no such model to be had.
-    :raises EnvironmentLacksError: when the device asked for is not here.
+    :raises EnvironmentLacksError: when the devices asked for are not here.
+    :raises ConfigError: when ``policy.options.devices`` is no number of devices.
     """
+    count = config.policy.options.get("devices", 1)
+    if not isinstance(count, int) or count < 1:
+        raise ConfigError(f"policy.options.devices: {count!r} is no number of devices; use 1 or more")
     device = loading.choose_device(config.policy.device)
+    if count > 1 and device.type == "cuda" and count > torch.cuda.device_count():
+        raise EnvironmentLacksError(
+            f"policy.options.devices: {count} were asked for and torch finds {torch.cuda.device_count()} here"
+        )
+    policy = open_one(config)
+    return policy if count == 1 else parallel.start(policy, config, count)
+
+
+def open_one(config: RunConfig, rank: int = 0) -> LocalPolicy:
+    """The policy of one rank: the first is on the device that the config names, the others on the next."""
+    device = loading.choose_device(config.policy.device)
+    if device.type == "cuda" and config.policy.options.get("devices", 1) > 1:
+        device = torch.device("cuda", (device.index or 0) + rank)
     folder = fetch.resolve(config.policy.model)
     dtype = loading.choose_dtype(config.policy.dtype, device)
     model, tokenizer = loading.load_model(folder, dtype, device)
@@ -105,9 +122,25 @@ class LocalPolicy:
         self, prompts: Sequence[Sequence[Message]], count: int, params: SamplingParams
     ) -> Iterator[Sample]:
         """Yield ``count`` replies to each prompt as they finish."""
+        return self.sample_shares(prompts, whole_groups(len(prompts), count), params)
+
+    def require_room(self, prompts: Sequence[Sequence[Message]], params: SamplingParams) -> None:
+        """Refuse prompts that do not fit the context.
+
+        :raises UsageError: names both lengths.
+        """
+        self._limits([len(self._encode(prompt, params.prefill)) for prompt in prompts], params)
+
+    def sample_shares(
+        self, prompts: Sequence[Sequence[Message]], shares: Sequence[range], params: SamplingParams
+    ) -> Iterator[Sample]:
+        """Yield some of the replies to each prompt as they finish.
+
+        :param shares: which, by index within the prompt's group.
+        """
         encoded = [self._encode(prompt, params.prefill) for prompt in prompts]
         limits = self._limits([len(tokens) for tokens in encoded], params)
-        for reply in self._decoder.decode(encoded, count, params.temperature, limits, params.seed):
+        for reply in self._decoder.decode(encoded, shares, params.temperature, limits, params.seed):
             tokens, logprobs, trained = arrays_of(reply)
             text, answer = self._decode_text(reply.tokens, params.prefill)
             yield Sample(
@@ -219,10 +252,16 @@ class LocalPolicy:
 
     def train_step(self, batch: Sequence[Sequences], temperature: float) -> Mapping[str, float]:
         """One Adam step on the batch's summed loss, accumulated pack by pack."""
+        return self.take_step(self.accumulate(batch, temperature))
+
+    def accumulate(self, batch: Sequence[Sequences], temperature: float) -> Totals:
+        """The first half of a step: the batch's gradient."""
         self._make_room()
-        return optimiser_step(
-            self._split, self.adapter, self._optimiser, batch, temperature, self._config.learn
-        )
+        return accumulate(self._split, self.adapter, batch, temperature, self._config.learn)
+
+    def take_step(self, totals: Totals) -> Mapping[str, float]:
+        """The second half: one Adam step along the gradient."""
+        return take_step(self.adapter, self._optimiser, totals)
 
     def save(self, folder: pathlib.Path) -> None:
         """Write the adapter (as peft reads it) and the optimiser's state."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -113,7 +114,8 @@ class LogprobModel:
 
     def set_sampling(self) -> None:
         """Back to evaluation mode."""
-        self.causal.eval()
+        if self._trainer is None:
+            self.causal.eval()
 
     def _refresh(self) -> None:
         """Let the lean model take the adapter as it is now."""
@@ -125,6 +127,36 @@ class LogprobModel:
             return float(self._trainer.kept_bytes(tokens))
         item = next(self.causal.parameters()).element_size()
         return float(tokens * self.layers * self._hidden_size * _ACTIVATION_VECTORS * item)
+
+
+@attrs.frozen
+class Totals:
+    """Sums over the trained tokens of some packs.
+
+    :param gap: of the absolute differences between recomputed and sampled log-probabilities.
+    """
+
+    loss: float = 0.0
+    gap: float = 0.0
+    gap_max: float = 0.0
+    ratio_max: float = 0.0
+    tokens: int = 0
+    packs: int = 0
+
+    def join(self, other: Totals) -> Totals:
+        """Those of both."""
+        return Totals(
+            self.loss + other.loss,
+            self.gap + other.gap,
+            max(self.gap_max, other.gap_max),
+            max(self.ratio_max, other.ratio_max),
+            self.tokens + other.tokens,
+            self.packs + other.packs,
+        )
+
+    def as_dict(self) -> dict[str, float]:
+        """For a message; ``Totals(**...)`` makes it again."""
+        return attrs.asdict(self)
 
 
 def optimiser_step(
@@ -139,11 +171,21 @@ def optimiser_step(
 
     The packs only divide the sum, so the step does not depend on ``micro_batch_tokens`` beyond rounding.
 
-    :return: ``loss``, ``grad_norm``, ``update_norm`` (how far the adapter moved), ``logprob_gap`` (mean
-        absolute difference of recomputed and sampled log-probabilities over trained tokens),
-        ``logprob_gap_max``, ``ratio_max``, ``packs``.
+    :return: see :func:`take_step`.
     """
-    optimiser.zero_grad(set_to_none=True)
+    return take_step(adapter, optimiser, accumulate(model, adapter, batch, temperature, config))
+
+
+def accumulate(
+    model: LogprobModel,
+    adapter: Adapter,
+    batch: Sequence[Sequences],
+    temperature: float,
+    config: LearnConfig,
+) -> Totals:
+    """The adapter's gradients become those of the summed token losses of the batch."""
+    for parameter in adapter:
+        parameter.grad = None
     plans = [
         (item, members)
         for item in batch
@@ -151,43 +193,62 @@ def optimiser_step(
             len(item.prompt_tokens), [len(c.tokens) for c in item.completions], config.micro_batch_tokens
         )
     ]
-    longest = max(len(i.prompt_tokens) + sum(len(i.completions[m].tokens) for m in ms) for i, ms in plans)
-    model.set_training(longest)
-    loss, gap, gap_max, ratio_max, tokens = 0.0, 0.0, 0.0, 0.0, 0
+    lengths = [len(i.prompt_tokens) + sum(len(i.completions[m].tokens) for m in ms) for i, ms in plans]
+    model.set_training(max(lengths, default=0))
+    totals = Totals()
     try:
         for item, members in plans:
-            pack = build_pack(
-                item.prompt_tokens, [c.tokens for c in item.completions], members, model.causal.device
-            )
-            logprobs = model.pack_logprobs(pack, temperature)
-            sampler, advantages, trained = _pack_targets(item, members, logprobs.device)
-            losses = token_losses(logprobs[trained], sampler[trained], advantages[trained], config)
-            losses.sum().backward()  # type: ignore[no-untyped-call]
+            totals = totals.join(_learn_pack(model, item, members, temperature, config))
             adapter.collect_gradients()
-            loss += float(losses.detach().sum())
-            difference = (logprobs.detach() - sampler)[trained]
-            if difference.numel():
-                gap += float(difference.abs().sum())
-                gap_max = max(gap_max, float(difference.abs().max()))
-                ratio_max = max(ratio_max, float(difference.max().exp()))
-                tokens += difference.numel()
     finally:
         model.set_sampling()
+    return totals
+
+
+def _learn_pack(
+    model: LogprobModel, item: Sequences, members: Sequence[int], temperature: float, config: LearnConfig
+) -> Totals:
+    """Backward pass of one pack."""
+    replies = [completion.tokens for completion in item.completions]
+    pack = build_pack(item.prompt_tokens, replies, members, model.causal.device)
+    logprobs = model.pack_logprobs(pack, temperature)
+    sampler, advantages, trained = _pack_targets(item, members, logprobs.device)
+    losses = token_losses(logprobs[trained], sampler[trained], advantages[trained], config)
+    losses.sum().backward()  # type: ignore[no-untyped-call]
+    difference = (logprobs.detach() - sampler)[trained]
+    if not difference.numel():
+        return Totals(packs=1)
+    return Totals(
+        loss=float(losses.detach().sum()),
+        gap=float(difference.abs().sum()),
+        gap_max=float(difference.abs().max()),
+        ratio_max=float(difference.max().exp()),
+        tokens=difference.numel(),
+        packs=1,
+    )
+
+
+def take_step(adapter: Adapter, optimiser: torch.optim.Optimizer, totals: Totals) -> Mapping[str, float]:
+    """One step of the optimiser along the adapter's gradients.
+
+    :return: ``loss``, ``grad_norm``, ``update_norm`` (how far the adapter moved), ``logprob_gap`` (mean
+        absolute difference of recomputed and sampled log-probabilities over trained tokens),
+        ``logprob_gap_max``, ``ratio_max``, ``packs``.
+    """
     weights = [parameter.detach() for parameter in adapter]
     before = [torch.empty_like(weight) for weight in weights]
     torch._foreach_copy_(before, weights)
     norm = adapter.gradient_norm()
     optimiser.step()
     adapter.publish()
-    moved = norm_of(torch._foreach_sub(weights, before))
     return {
-        "loss": loss,
+        "loss": totals.loss,
         "grad_norm": norm,
-        "update_norm": moved,
-        "logprob_gap": gap / max(tokens, 1),
-        "logprob_gap_max": gap_max,
-        "ratio_max": ratio_max,
-        "packs": float(len(plans)),
+        "update_norm": norm_of(torch._foreach_sub(weights, before)),
+        "logprob_gap": totals.gap / max(totals.tokens, 1),
+        "logprob_gap_max": totals.gap_max,
+        "ratio_max": totals.ratio_max,
+        "packs": float(totals.packs),
     }
 
 
