@@ -5,6 +5,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 KNN = 5
+KNN_MAX = 15
 DECAY = 1
 T = 3
 COMPONENTS = 100
@@ -27,10 +28,7 @@ def diffusion(points):
     """Row-stochastic matrix of one diffusion step."""
     near = NearestNeighbors(n_neighbors=min(KNN + 1, len(points))).fit(points)
     reach = np.maximum(near.kneighbors(points)[0][:, -1], 1e-12)
-    # The kernel falls below the threshold beyond this distance.
-    apart = near.radius_neighbors_graph(
-        points, radius=float((reach * (-np.log(THRESHOLD)) ** (1 / DECAY)).max()), mode="distance"
-    )
+    apart = near.kneighbors_graph(n_neighbors=min(KNN_MAX + 1, len(points)), X=points, mode="distance")
     apart.data = np.exp(-((apart.data / np.repeat(reach, np.diff(apart.indptr))) ** DECAY))
     apart.data[apart.data < THRESHOLD] = 0
     kernel = apart.toarray()
