@@ -10,6 +10,7 @@ position 4,100), so the rotation follows the same roundings; its cos and sin are
 of the task, made once per device and length.
 """
 
+import functools
 import math
 
 import torch
@@ -158,9 +159,16 @@ def score_part(
     mass = gl.zeros([HEADS], gl.float32, layout=gl.SliceLayout(1, S_LAY))
     columns = gl.arange(0, TILE, layout=gl.SliceLayout(0, S_LAY))
     tiles = gl.cdiv(length, TILE)
+    lines = gl.arange(0, TILE, layout=gl.BlockedLayout([1], [32], [4], [0]))
     for i in range(tiles):
         s = i % 2
-        k1, k2, kcos, ksin = raw_keys(cache_ptr, turn_ptr, row0, gl.minimum((i + 1) * TILE, length - TILE), krows, rcols, RANK, HALF)
+        after = gl.minimum((i + 1) * TILE, length - TILE)
+        k1, k2, kcos, ksin = raw_keys(cache_ptr, turn_ptr, row0, after, krows, rcols, RANK, HALF)
+        # From memory these keys would take longer than one tile's products; from the L2 cache they do not.
+        far = (row0 + gl.minimum((i + 4) * TILE, length - TILE) + lines).to(gl.int64)
+        gl.inline_asm_elementwise(
+            "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [cache_ptr + far * (RANK + 2 * HALF) + RANK],
+            gl.int32, False, 1)  # fmt: skip
         logits = gl.zeros([HEADS, TILE], gl.float32, layout=S_LAY)
         mbarrier.wait(kfull.index(s), (i // 2) & 1)
         logits = warpgroup_mma(qr_smem.index(0), rope.index(2 * s).permute([1, 0]), logits, use_acc=False, is_async=True)
@@ -228,7 +236,7 @@ def attend_hopper(
     cache_desc, qc_ptr, q_ptr, cache_ptr, turn_ptr, out_ptr, length, scale,
     qc_batch, qc_head, q_batch, q_head, cache_rows, out_batch, out_head,
     RANK: gl.constexpr, NOPE: gl.constexpr, HALF: gl.constexpr, GROUPS: gl.constexpr, HEADS: gl.constexpr,
-    TILE: gl.constexpr, num_warps: gl.constexpr,
+    TILE: gl.constexpr,
 ):  # fmt: skip
     """`attend` for Hopper: three groups of four warps, tiles by bulk tensor copy, 64-bit barriers between them.
 
@@ -272,9 +280,26 @@ TILE = 64
 LATENT_LAYOUT = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
 
 
+_KERNELS = {}
+
+
+@functools.cache
 def hopper(device):
     """Whether the kernel for Hopper can run here."""
     return not INTERPRETED and torch.cuda.get_device_capability(device)[0] == 9
+
+
+def launch(key, device, kernel, grid, *args, **options):
+    """Run `kernel`; called again under the same `key`, skip Triton's dispatch, which takes longer than the launch.
+
+    The key must settle all that the compiled code depends on: shapes, and which numbers 16 divides.
+    """
+    built = _KERNELS.get(key)
+    if built is None:
+        _KERNELS[key] = kernel[(grid,)](*args, **options)
+    else:
+        stream = triton.runtime.driver.active.get_current_stream(device.index)
+        built.run(grid, 1, 1, stream, built.function, built.packed_metadata, None, None, None, *args)
 
 
 def custom_kernel(data):
@@ -282,22 +307,26 @@ def custom_kernel(data):
     config, x, kv_cache = data
     B, heads, rank = config.batch_size, config.n_heads, config.kv_lora_rank
     nope, rope, value = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
-    q_low = F.linear(x, config.Q_proj_down_weight)
-    _, length = kv_cache(F.linear(x, config.KV_proj_down_weight))
-    cache = kv_cache.get_data()
-    q = F.linear(q_low.view(B, -1), config.Q_proj_up_weight).view(B, heads, nope + rope)
+    # The long products first: the launches that follow are queued while they run.
+    flat = x.view(B, -1)
+    q = F.linear(F.linear(flat, config.Q_proj_down_weight), config.Q_proj_up_weight).view(B, heads, nope + rope)
+    new = F.linear(flat, config.KV_proj_down_weight)
     up = config.KV_proj_up_weight.view(heads, nope + value, rank)
     qc = torch.bmm(q[..., :nope].transpose(0, 1), up[:, :nope])
+    _, length = kv_cache(new.view(B, 1, -1))
+    cache = kv_cache.get_data()
     turn = rotations(cache.shape[1], rope, x.device)
     out = torch.empty((heads, B, rank), dtype=torch.bfloat16, device=x.device)
     scale = math.log2(math.e) / math.sqrt(nope + rope)
     strides = (qc.stride(1), qc.stride(0), q.stride(0), q.stride(1))
     if hopper(x.device) and heads % 64 == 0 and (rank, rope) == (512, 64) and length >= TILE and cache.is_contiguous():
         rows = TensorDescriptor.from_tensor(cache.view(-1, rank + rope), [TILE, rank], LATENT_LAYOUT)
-        attend_hopper[(B * (heads // 64),)](
+        aligned = not any(t.data_ptr() % 16 for t in (qc, q, cache, turn, out))
+        key = (B, heads, nope, cache.shape, x.device, length % 16 == 0, length == 1, aligned)
+        launch(
+            key, x.device, attend_hopper, B * (heads // 64),
             rows, qc, q, cache, turn, out, length, scale, *strides, cache.shape[1], out.stride(1), out.stride(0),
-            RANK=rank, NOPE=nope, HALF=rope // 2, GROUPS=heads // 64, HEADS=64, TILE=TILE,
-            num_warps=4, maxnreg=168)  # fmt: skip
+            rank, nope, rope // 2, heads // 64, 64, TILE, num_warps=4, maxnreg=168)  # fmt: skip
     else:
         group = min(heads, 64)
         attend[(B * (heads // group),)](

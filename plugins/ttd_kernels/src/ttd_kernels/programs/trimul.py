@@ -176,20 +176,22 @@ def fast_sigmoid(x):
 @gluon.jit
 def normalise_part(x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per,
                    C: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr, ROWS: gl.constexpr, BUFS: gl.constexpr,
-                   EVEN_C: gl.constexpr, EVEN_P: gl.constexpr, PREFETCH: gl.constexpr, WARPS: gl.constexpr):
+                   EVEN_C: gl.constexpr, EVEN_P: gl.constexpr, PREFETCH: gl.constexpr, WHO: gl.constexpr):
+    WARPS: gl.constexpr = 4
+    SHARE: gl.constexpr = BP // 2
     LAY: gl.constexpr = gl.BlockedLayout([1, 4], [2, 16], [WARPS, 1], [1, 0])
     LINE: gl.constexpr = gl.BlockedLayout([1], [32], [WARPS], [0])
     cols = gl.arange(0, 64, layout=gl.SliceLayout(0, LAY))
     rows = gl.arange(0, ROWS, layout=gl.SliceLayout(1, LAY))
-    spots = gl.arange(0, BP, layout=LINE)
+    spots = WHO * SHARE + gl.arange(0, SHARE, layout=LINE)
     n = 0
     for t in range(gl.program_id(0), B * per, gl.num_programs(0)):
         b = (t // per).to(gl.int64)
         p0 = (t % per) * BP
         s = n % BUFS
-        for r in gl.static_range(BP // ROWS):
-            p = p0 + r * ROWS + rows
-            base = x_ptr + ((b * P + p0 + r * ROWS) * C) + (rows * C)[:, None] + cols[None, :]
+        for r in gl.static_range(SHARE // ROWS):
+            p = p0 + WHO * SHARE + r * ROWS + rows
+            base = x_ptr + ((b * P + p0 + WHO * SHARE + r * ROWS) * C) + (rows * C)[:, None] + cols[None, :]
             raw = ()
             for i in gl.static_range(PANELS):
                 if EVEN_C and EVEN_P:
@@ -213,10 +215,10 @@ def normalise_part(x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per,
             shift = -mean * rstd
             if r == 0:
                 mbarrier.wait(empty.index(s), ((n // BUFS) & 1) ^ 1)
-                scale.index(s).store(keep)
+                scale.index(s).slice(WHO * SHARE, SHARE, 0).store(keep)
             for i in gl.static_range(PANELS):
                 y = raw[i] * rstd[:, None] + shift[:, None]
-                xn.index(s * PANELS + i).slice(r * ROWS, ROWS, 0).store(y.to(gl.float16))
+                xn.index(s * PANELS + i).slice(WHO * SHARE + r * ROWS, ROWS, 0).store(y.to(gl.float16))
         fence_async_shared()
         mbarrier.arrive(full.index(s), count=1)
         if PREFETCH:
@@ -225,106 +227,99 @@ def normalise_part(x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per,
             if ahead < B * per:
                 far = (ahead // per).to(gl.int64) * P + (ahead % per) * BP
                 if (ahead % per) * BP + BP <= P:
-                    line = x_ptr + far * C + spots * 32
+                    line = x_ptr + far * C + WHO * SHARE * C + (spots - WHO * SHARE) * 32
                     for i in gl.static_range(C // 32):
-                        gl.inline_asm_elementwise("prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [line + i * 32 * BP], gl.int32, False, 1)
+                        gl.inline_asm_elementwise("prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [line + i * 32 * SHARE], gl.int32, False, 1)
         n += 1
 
 
 @gluon.jit
-def weights_part(w_desc, ring, wfull, wempty, B, per, PANELS: gl.constexpr, BLOCKS: gl.constexpr,
-                 STAGES: gl.constexpr, RESIDENT: gl.constexpr):
-    if RESIDENT:
-        for k in range(BLOCKS * PANELS):
-            mbarrier.expect(wfull.index(k), 64 * 64 * 2)
-            block = 2 * (k // (2 * PANELS)) + k % 2
-            tma.async_copy_global_to_shared(w_desc, [block * 64, ((k // 2) % PANELS) * 64], wfull.index(k), ring.index(k))
-    else:
-        n = 0
-        for t in range(gl.program_id(0), B * per, gl.num_programs(0)):
-            for k in range(BLOCKS * PANELS):
-                s = n % STAGES
-                mbarrier.wait(wempty.index(s), ((n // STAGES) & 1) ^ 1)
-                mbarrier.expect(wfull.index(s), 64 * 64 * 2)
-                block = 2 * (k // (2 * PANELS)) + k % 2
-                tma.async_copy_global_to_shared(w_desc, [block * 64, ((k // 2) % PANELS) * 64], wfull.index(s), ring.index(s))
-                n += 1
+def bring(w_desc, ring, wfull, m, total, WHICH: gl.constexpr, PANELS: gl.constexpr, BLOCKS: gl.constexpr, STAGES: gl.constexpr):
+    """Start the copy of this worker's m-th tile of weights into its ring."""
+    slot = WHICH * STAGES + m % STAGES
+    k = m % (BLOCKS * PANELS)
+    more = m < total
+    mbarrier.expect(wfull.index(slot), 64 * 64 * 2, pred=more)
+    tma.async_copy_global_to_shared(
+        w_desc, [(2 * (k // PANELS) + WHICH) * 64, (k % PANELS) * 64], wfull.index(slot), ring.index(slot), pred=more)
 
 
 @gluon.jit
-def multiply(bias_ptr, n, base, xs, ring, xn, wfull, wempty, WHICH: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr,
-             STAGES: gl.constexpr, RESIDENT: gl.constexpr, MMA: gl.constexpr):
-    """acc [64, BP] of one block of weight rows; `n` counts the blocks of this worker so far, `base` those of the tile."""
-    rows = gl.arange(0, 64, layout=gl.SliceLayout(1, MMA))
-    bias = gl.load(bias_ptr + (2 * base + WHICH) * 64 + rows)
+def send(out_desc, stage, value, line, p0, slot, OUTS: gl.constexpr):
+    tma.store_wait(OUTS - 1)
+    gl.thread_barrier()
+    stage.index(slot).store(value)
+    fence_async_shared()
+    gl.thread_barrier()
+    tma.async_copy_shared_to_global(out_desc, [line, p0], stage.index(slot))
+
+
+@gluon.jit
+def multiply(biases, w_desc, ring, xn, wfull, j, m, s, total,
+             WHICH: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr, BLOCKS: gl.constexpr, STAGES: gl.constexpr, RESIDENT: gl.constexpr, MMA: gl.constexpr):
+    """acc [64, BP] of one block of weight rows on the normalised tile in buffer s, and the count of tiles of weights."""
+    bias = biases.index(2 * j + WHICH).load(gl.SliceLayout(1, MMA))
     acc = gl.zeros([64, BP], gl.float32, layout=MMA) + bias[:, None]
     for i in gl.static_range(PANELS):
-        if RESIDENT:
-            k = (base * PANELS + i) * 2 + WHICH
-            mbarrier.wait(wfull.index(k), 0)
-        else:
-            m = (n * PANELS + i) * 2 + WHICH
-            k = m % STAGES
-            mbarrier.wait(wfull.index(k), (m // STAGES) & 1)
-        acc = warpgroup_mma(ring.index(k), xn.index(xs * PANELS + i).permute([1, 0]), acc, is_async=True)
-        if not RESIDENT:
-            if i > 0:
-                acc = warpgroup_mma_wait(1, deps=[acc])
-                mbarrier.arrive(wempty.index(((n * PANELS + i - 1) * 2 + WHICH) % STAGES), count=1)
+        slot = WHICH * STAGES + m % STAGES
+        mbarrier.wait(wfull.index(slot), 0 if RESIDENT else (m // STAGES) & 1)
+        acc = warpgroup_mma(ring.index(slot), xn.index(s * PANELS + i).permute([1, 0]), acc, is_async=True)
+        if i > 0 and not RESIDENT:
+            acc = warpgroup_mma_wait(1, deps=[acc])
+            gl.thread_barrier()
+            bring(w_desc, ring, wfull, m - 1 + STAGES, total, WHICH, PANELS, BLOCKS, STAGES)
+        m += 1
     acc = warpgroup_mma_wait(0, deps=[acc])
     if not RESIDENT:
-        mbarrier.arrive(wempty.index(((n * PANELS + PANELS - 1) * 2 + WHICH) % STAGES), count=1)
-    return acc
+        gl.thread_barrier()
+        bring(w_desc, ring, wfull, m - 1 + STAGES, total, WHICH, PANELS, BLOCKS, STAGES)
+    return acc, m
 
 
 @gluon.jit
-def multiply_part(out_desc, bias_ptr, stage, ring, xn, scale, full, empty, wfull, wempty, B, per,
+def multiply_part(out_desc, bias_ptr, biases, w_desc, stage, ring, xn, scale, full, empty, wfull, B, per,
                   WHICH: gl.constexpr, H: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr, BUFS: gl.constexpr,
-                  STAGES: gl.constexpr, RESIDENT: gl.constexpr, OUTS: gl.constexpr, MMA: gl.constexpr, VALUE: gl.constexpr):
-    PAIRS: gl.constexpr = 4 * H // 64
-    BLOCKS: gl.constexpr = 5 * H // 64
+                  STAGES: gl.constexpr, OUTS: gl.constexpr, MMA: gl.constexpr, VALUE: gl.constexpr):
+    PAIRS: gl.constexpr = 2 * H // 64
+    BLOCKS: gl.constexpr = 5 * H // 128
+    # All of a group's weights fit its ring: they are brought once.
+    RESIDENT: gl.constexpr = STAGES == BLOCKS * PANELS
+    rows = gl.arange(0, 64, layout=gl.SliceLayout(1, MMA))
+    for j in gl.static_range(BLOCKS):
+        biases.index(2 * j + WHICH).store(gl.load(bias_ptr + (2 * j + WHICH) * 64 + rows))
+    gl.thread_barrier()
+    tiles = gl.cdiv(B * per - gl.program_id(0), gl.num_programs(0))
+    total = tiles * BLOCKS * PANELS
+    for m in gl.static_range(STAGES):
+        bring(w_desc, ring, wfull, m, total, WHICH, PANELS, BLOCKS, STAGES)
     n = 0
-    done = 0
+    m = 0
     sent = 0
     for t in range(gl.program_id(0), B * per, gl.num_programs(0)):
         b = t // per
         p0 = (t % per) * BP
         s = n % BUFS
         mbarrier.wait(full.index(s), (n // BUFS) & 1)
-        keep = scale.index(s).load(gl.SliceLayout(0, VALUE))
-        for j in range(PAIRS // 2):
-            acc = multiply(bias_ptr, done, j, s, ring, xn, wfull, wempty, WHICH, BP, PANELS, STAGES, RESIDENT, MMA)
+        for j in range(PAIRS):
+            acc, m = multiply(biases, w_desc, ring, xn, wfull, j, m, s, total, WHICH, BP, PANELS, BLOCKS, STAGES, RESIDENT, MMA)
             value, gate = gl.split(acc.reshape([4, 2, 8, BP]).permute([0, 2, 3, 1]))
             value = gl.convert_layout(value.reshape([32, BP]), VALUE, assert_trivial=True)
             gate = gl.convert_layout(gate.reshape([32, BP]), VALUE, assert_trivial=True)
+            keep = scale.index(s).load(gl.SliceLayout(0, VALUE))
             value = (value * fast_sigmoid(gate) * keep[None, :]).to(gl.float16)
             h0 = (2 * j + WHICH) * 32
-            slot = stage.index(WHICH * OUTS + sent % OUTS)
-            tma.store_wait(OUTS - 1)
-            gl.thread_barrier()
-            slot.store(value)
-            fence_async_shared()
-            gl.thread_barrier()
-            tma.async_copy_shared_to_global(out_desc, [((h0 // H) * B + b) * H + h0 % H, p0], slot)
+            send(out_desc, stage, value, ((h0 // H) * B + b) * H + h0 % H, p0, WHICH * OUTS + sent % OUTS, OUTS)
             sent += 1
-            done += 1
-        for j in gl.static_range(PAIRS // 2, BLOCKS // 2):
-            acc = multiply(bias_ptr, done, j, s, ring, xn, wfull, wempty, WHICH, BP, PANELS, STAGES, RESIDENT, MMA)
-            done += 1
-            if j == BLOCKS // 2 - 1:
+        for j in gl.static_range(PAIRS, BLOCKS):
+            acc, m = multiply(biases, w_desc, ring, xn, wfull, j, m, s, total, WHICH, BP, PANELS, BLOCKS, STAGES, RESIDENT, MMA)
+            if j == BLOCKS - 1:
                 mbarrier.arrive(empty.index(s), count=1)
             # Rows r and r + 8 of a fragment lie in one thread: two halves of 32 lines, as for the pairs.
             low, high = gl.split(fast_sigmoid(acc).to(gl.float16).reshape([4, 2, 8, BP]).permute([0, 2, 3, 1]))
-            line = (2 * B + b) * H + (2 * j + WHICH - PAIRS) * 64
+            line = (2 * B + b) * H + (2 * (j - PAIRS) + WHICH) * 64
             for part in gl.static_range(2):
                 value = gl.convert_layout((low if part == 0 else high).reshape([32, BP]), VALUE, assert_trivial=True)
-                slot = stage.index(WHICH * OUTS + sent % OUTS)
-                tma.store_wait(OUTS - 1)
-                gl.thread_barrier()
-                slot.store(value)
-                fence_async_shared()
-                gl.thread_barrier()
-                tma.async_copy_shared_to_global(out_desc, [line + part * 32, p0], slot)
+                send(out_desc, stage, value, line + part * 32, p0, WHICH * OUTS + sent % OUTS, OUTS)
                 sent += 1
         n += 1
     tma.store_wait(0)
@@ -333,41 +328,123 @@ def multiply_part(out_desc, bias_ptr, stage, ring, xn, scale, full, empty, wfull
 @gluon.jit
 def project_hopper(x_ptr, mask_ptr, bias_ptr, w_desc, out_desc, B, P, eps, per,
                C: gl.constexpr, H: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr, ROWS: gl.constexpr,
-               BUFS: gl.constexpr, STAGES: gl.constexpr, RESIDENT: gl.constexpr, OUTS: gl.constexpr,
+               BUFS: gl.constexpr, STAGES: gl.constexpr, OUTS: gl.constexpr,
                EVEN_C: gl.constexpr, EVEN_P: gl.constexpr, PREFETCH: gl.constexpr,
-               LN_WARPS: gl.constexpr, LN_REGS: gl.constexpr, MMA_REGS: gl.constexpr,
-               MMA: gl.constexpr, VALUE: gl.constexpr):
-    BLOCKS: gl.constexpr = 5 * H // 64
-    W_LAY: gl.constexpr = w_desc.layout
-    ring = gl.allocate_shared_memory(gl.float16, [STAGES, 64, 64], W_LAY)
-    xn = gl.allocate_shared_memory(gl.float16, [BUFS * PANELS, BP, 64], W_LAY)
-    stage = gl.allocate_shared_memory(gl.float16, [2 * OUTS, 32, BP], out_desc.layout)
+               LN_REGS: gl.constexpr, MMA_REGS: gl.constexpr, MMA: gl.constexpr, VALUE: gl.constexpr):
+    LAY: gl.constexpr = w_desc.layout
+    ring = gl.allocate_shared_memory(gl.float16, [2 * STAGES, 64, 64], LAY)
+    xn = gl.allocate_shared_memory(gl.float16, [BUFS * PANELS, BP, 64], LAY)
+    stage = gl.allocate_shared_memory(gl.float16, [2 * OUTS, 32, BP], LAY)
     scale = gl.allocate_shared_memory(gl.float32, [BUFS, BP], gl.SwizzledSharedLayout(1, 1, 1, order=[0]))
+    biases = gl.allocate_shared_memory(gl.float32, [5 * H // 64, 64], gl.SwizzledSharedLayout(1, 1, 1, order=[0]))
     full = gl.allocate_shared_memory(gl.int64, [BUFS, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [BUFS, 1], mbarrier.MBarrierLayout())
-    wfull = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
-    wempty = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    wfull = gl.allocate_shared_memory(gl.int64, [2 * STAGES, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(BUFS):
-        mbarrier.init(full.index(i), count=1)
+        mbarrier.init(full.index(i), count=2)
         mbarrier.init(empty.index(i), count=2)
-    for i in gl.static_range(STAGES):
+    for i in gl.static_range(2 * STAGES):
         mbarrier.init(wfull.index(i), count=1)
-        mbarrier.init(wempty.index(i), count=1)
     gl.warp_specialize([
-        (multiply_part, (out_desc, bias_ptr, stage, ring, xn, scale, full, empty, wfull, wempty, B, per, 0, H, BP, PANELS, BUFS, STAGES, RESIDENT, OUTS, MMA, VALUE)),
-        (multiply_part, (out_desc, bias_ptr, stage, ring, xn, scale, full, empty, wfull, wempty, B, per, 1, H, BP, PANELS, BUFS, STAGES, RESIDENT, OUTS, MMA, VALUE)),
-        (normalise_part, (x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per, C, BP, PANELS, ROWS, BUFS, EVEN_C, EVEN_P, PREFETCH, LN_WARPS)),
-        (weights_part, (w_desc, ring, wfull, wempty, B, per, PANELS, BLOCKS, STAGES, RESIDENT)),
-    ], [4, LN_WARPS, 1], [MMA_REGS, LN_REGS, 24])
+        (multiply_part, (out_desc, bias_ptr, biases, w_desc, stage, ring, xn, scale, full, empty, wfull, B, per, 0, H, BP, PANELS, BUFS, STAGES, OUTS, MMA, VALUE)),
+        (multiply_part, (out_desc, bias_ptr, biases, w_desc, stage, ring, xn, scale, full, empty, wfull, B, per, 1, H, BP, PANELS, BUFS, STAGES, OUTS, MMA, VALUE)),
+        (normalise_part, (x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per, C, BP, PANELS, ROWS, BUFS, EVEN_C, EVEN_P, PREFETCH, 0)),
+        (normalise_part, (x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per, C, BP, PANELS, ROWS, BUFS, EVEN_C, EVEN_P, PREFETCH, 1)),
+    ], [4, 4, 4], [MMA_REGS, LN_REGS, LN_REGS])
+
+
+@gluon.jit
+def fetch_part(prod_desc, gate_desc, prods, gates, full, empty, B, per, H: gl.constexpr, BP: gl.constexpr, DEPTH: gl.constexpr):
+    n = 0
+    for t in range(gl.program_id(0), B * per, gl.num_programs(0)):
+        b = t // per
+        p0 = (t % per) * BP
+        turn = n // 2
+        slot = (n % 2) * DEPTH + turn % DEPTH
+        mbarrier.wait(empty.index(slot), ((turn // DEPTH) & 1) ^ 1)
+        mbarrier.expect(full.index(slot), 2 * H * BP * 2)
+        tma.async_copy_global_to_shared(prod_desc, [b * H, p0], full.index(slot), prods.index(slot))
+        tma.async_copy_global_to_shared(gate_desc, [(2 * B + b) * H, p0], full.index(slot), gates.index(slot))
+        n += 1
+
+
+@gluon.jit
+def finish_part(out_desc, gamma_ptr, beta_ptr, w, prods, gates, stage, full, empty, B, per, eps,
+                WHICH: gl.constexpr, C: gl.constexpr, H: gl.constexpr, BP: gl.constexpr, DEPTH: gl.constexpr, OUTS: gl.constexpr, MMA: gl.constexpr):
+    A_LAY: gl.constexpr = gl.DotOperandLayout(0, MMA, 2)
+    cols = gl.arange(0, H, layout=gl.SliceLayout(0, A_LAY))
+    n = 0
+    sent = 0
+    for t in range(gl.program_id(0) + WHICH * gl.num_programs(0), B * per, 2 * gl.num_programs(0)):
+        p0 = t * BP
+        slot = WHICH * DEPTH + n % DEPTH
+        mbarrier.wait(full.index(slot), (n // DEPTH) & 1)
+        prod = prods.index(slot).permute([1, 0]).load(A_LAY).to(gl.float32)
+        gate = gates.index(slot).permute([1, 0]).load(A_LAY)
+        fence_async_shared()
+        mbarrier.arrive(empty.index(slot), count=1)
+        off = prod - (gl.sum(prod, 1) / H)[:, None]
+        rstd = gl.rsqrt(gl.sum(off * off, 1) / H + eps)
+        gamma = gl.load(gamma_ptr + cols)
+        beta = gl.load(beta_ptr + cols)
+        y = (off * rstd[:, None] * gamma[None, :] + beta[None, :]) * gate.to(gl.float32)
+        y = y.to(gl.float16)
+        for i in range(C // 32):
+            acc = gl.zeros([BP, 32], gl.float32, layout=MMA)
+            acc = warpgroup_mma(y, w.index(i).permute([1, 0]), acc, use_acc=False, is_async=True)
+            acc = warpgroup_mma_wait(0, deps=[acc])
+            box = stage.index(WHICH * OUTS + sent % OUTS)
+            tma.store_wait(OUTS - 1)
+            gl.thread_barrier()
+            box.store(acc)
+            fence_async_shared()
+            gl.thread_barrier()
+            tma.async_copy_shared_to_global(out_desc, [p0, i * 32], box)
+            sent += 1
+        n += 1
+    tma.store_wait(0)
+
+
+@gluon.jit
+def finish_hopper(prod_desc, gate_desc, w_desc, out_desc, gamma_ptr, beta_ptr, B, per, eps,
+                  C: gl.constexpr, H: gl.constexpr, BP: gl.constexpr, DEPTH: gl.constexpr, OUTS: gl.constexpr, MMA: gl.constexpr):
+    w = gl.allocate_shared_memory(gl.float16, [C // 32, 32, H], w_desc.layout)
+    prods = gl.allocate_shared_memory(gl.float16, [2 * DEPTH, H, BP], prod_desc.layout)
+    gates = gl.allocate_shared_memory(gl.float16, [2 * DEPTH, H, BP], gate_desc.layout)
+    stage = gl.allocate_shared_memory(gl.float32, [2 * OUTS, BP, 32], out_desc.layout)
+    full = gl.allocate_shared_memory(gl.int64, [2 * DEPTH, 1], mbarrier.MBarrierLayout())
+    empty = gl.allocate_shared_memory(gl.int64, [2 * DEPTH, 1], mbarrier.MBarrierLayout())
+    ready = gl.allocate_shared_memory(gl.int64, [1, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(2 * DEPTH):
+        mbarrier.init(full.index(i), count=1)
+        mbarrier.init(empty.index(i), count=1)
+    mbarrier.init(ready.index(0), count=1)
+    mbarrier.expect(ready.index(0), C * H * 2)
+    for i in gl.static_range(C // 32):
+        tma.async_copy_global_to_shared(w_desc, [i * 32, 0], ready.index(0), w.index(i))
+    mbarrier.wait(ready.index(0), 0)
+    gl.warp_specialize([
+        (finish_part, (out_desc, gamma_ptr, beta_ptr, w, prods, gates, stage, full, empty, B, per, eps, 0, C, H, BP, DEPTH, OUTS, MMA)),
+        (finish_part, (out_desc, gamma_ptr, beta_ptr, w, prods, gates, stage, full, empty, B, per, eps, 1, C, H, BP, DEPTH, OUTS, MMA)),
+        (fetch_part, (prod_desc, gate_desc, prods, gates, full, empty, B, per, H, BP, DEPTH)),
+    ], [4, 1], [240, 24])
 
 
 INTERPRETED = isinstance(project, InterpretedFunction)
 SWIZZLED = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
+SWIZZLED_FLOAT = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=32, rank=2)
 
 # Found by sweeps on an H200. Portable `project`, by chunks of 128 channels: positions, weight rows, stages, warps.
 PROJECT = {1: (64, 64, 2, 4), 2: (64, 64, 2, 4), 3: (64, 64, 2, 4), "other": (32, 64, 1, 4)}
-# `project_hopper`, by panels of 64 channels: positions, rows a step, buffers, weight stages.
-HOPPER = {2: (128, 32, 2, 12), 4: (128, 32, 2, 8), 6: (64, 32, 2, 8), "other": (64, 16, 1, 8)}
+# `project_hopper`, by panels of 64 channels: positions, rows a step, buffers, stages of weights and stores in flight
+# for each group. Ten stages hold all the weights of 128 channels.
+PROJECT_HOPPER = {
+    2: (128, 32, 1, 10, 1),
+    4: (128, 32, 1, 4, 2),
+    6: (128, 32, 1, 4, 2),
+    "other": (64, 16, 1, 4, 2),
+}
+
 # `finish`: positions, output channels, stages, warps.
 FINISH = (64, 128, 1, 4)
 
@@ -375,27 +452,32 @@ _KERNELS = {}
 _SPACES = {}
 
 
-def launch(key, kernel, grid, *args, **options):
-    """Run `kernel` and, when called again under the same `key`, skip Triton's dispatch: a few us a launch.
+def launch(key, stream, kernel, grid, *args, **options):
+    """Run `kernel`; called again under the same `key`, skip Triton's dispatch, which takes longer than the launch.
 
     The key must settle all that the compiled code depends on: shapes, types and 16-byte alignment.
     """
     built = _KERNELS.get(key)
     if built is None:
-        _KERNELS[key] = kernel[grid](*args, **options)
+        _KERNELS[key] = kernel[(grid,)](*args, **options)
     else:
-        built[(*grid, 1, 1)[:3]](*args)
+        built.run(grid, 1, 1, stream, built.function, built.packed_metadata, None, None, None, *args)
 
-def layouts(BP):
-    mma = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, BP, 16])
-    high = [[0, 1 << k] for k in range(5, BP.bit_length() - 1)]
-    value = gl.DistributedLinearLayout([[0, 1], [0, 8], [0, 16], *high], [[0, 2], [0, 4], [1, 0], [2, 0], [4, 0]], [[8, 0], [16, 0]], [], [32, BP])
-    return dict(MMA=mma, VALUE=value)
 
+def layouts(positions):
+    """Register layouts of the products of `project_hopper`: the tensor cores' own, and one line of pairs."""
+    mma = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, positions, 16])
+    high = [[0, 1 << k] for k in range(5, positions.bit_length() - 1)]
+    lanes = [[0, 2], [0, 4], [1, 0], [2, 0], [4, 0]]
+    value = gl.DistributedLinearLayout([[0, 1], [0, 8], [0, 16], *high], lanes, [[8, 0], [16, 0]], [], [32, positions])
+    return mma, value
 
 
 class Space:
-    """What lies between the passes for one shape: halves of the weights, the gated operands and their product."""
+    """What lies between the passes for one shape: the weights in half, the gated operands and their product.
+
+    The memory is kept from call to call; every call writes all of it that it reads.
+    """
 
     def __init__(self, B, N, C, H, device):
         half = {"dtype": torch.float16, "device": device}
@@ -404,15 +486,31 @@ class Space:
         self.bias = torch.empty(5 * H, dtype=torch.float32, device=device)
         self.to_out = torch.empty((C, H), **half)
         self.gated = torch.empty((3, B, H, N * N), **half)
+        self.gate = self.gated[2]
         self.left = self.gated[0].view(B * H, N, N)
         self.right = self.gated[1].view(B * H, N, N).transpose(1, 2)
         self.product = torch.empty((B * H, N, N), **half)
-        self.hopper = not INTERPRETED and torch.cuda.get_device_capability(device)[0] == 9 and N % 4 == 0
-        if self.hopper:
-            self.sms = torch.cuda.get_device_properties(device).multi_processor_count
-            positions = HOPPER.get(self.panels, HOPPER["other"])[0]
-            self.weight_rows = TensorDescriptor.from_tensor(self.weights, [64, 64], SWIZZLED)
-            self.gated_rows = TensorDescriptor.from_tensor(self.gated.view(-1, N * N), [32, positions], SWIZZLED)
+        P = N * N
+        hopper = not INTERPRETED and torch.cuda.get_device_capability(device)[0] == 9 and H == 128
+        self.project_hopper = hopper and P % 8 == 0
+        self.finish_hopper = hopper and P % 64 == 0 and C % 32 == 0 and C <= 384
+        self.sms = torch.cuda.get_device_properties(device).multi_processor_count if hopper else 1
+        if self.project_hopper:
+            BP, rows, buffers, stages, sends = PROJECT_HOPPER.get(self.panels, PROJECT_HOPPER["other"])
+            self.tiles = triton.cdiv(P, BP)
+            full = C == self.panels * 64
+            self.project_args = (
+                self.bias, TensorDescriptor.from_tensor(self.weights, [64, 64], SWIZZLED),
+                TensorDescriptor.from_tensor(self.gated.view(-1, P), [32, BP], SWIZZLED), B, P, EPS, self.tiles,
+                C, H, BP, self.panels, rows, buffers, stages, sends, full, P % BP == 0, True, 128, 128, *layouts(BP),
+            )  # fmt: skip
+        if self.finish_hopper:
+            self.columns = (
+                TensorDescriptor.from_tensor(self.product.view(-1, P), [H, 64], SWIZZLED),
+                TensorDescriptor.from_tensor(self.gated.view(-1, P), [H, 64], SWIZZLED),
+                TensorDescriptor.from_tensor(self.to_out, [32, H], SWIZZLED),
+            )
+            self.finish_layout = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 32, 16])
 
 
 def custom_kernel(data):
@@ -422,39 +520,44 @@ def custom_kernel(data):
     B, N = x.shape[0], x.shape[1]
     P = N * N
     x, mask = x.contiguous(), mask.contiguous()
-    out = torch.empty_like(x)
     names = ("left_proj", "left_gate", "right_proj", "right_gate", "out_gate", "to_out", "norm")
     tensors = [weights[n + ".weight"] for n in names]
-    aligned = tuple(t.data_ptr() % 16 == 0 for t in (x, mask, *tensors))
+    beta, gamma_out, beta_out = weights["norm.bias"], weights["to_out_norm.weight"], weights["to_out_norm.bias"]
+    aligned = not any(t.data_ptr() % 16 for t in (x, mask, *tensors, beta, gamma_out, beta_out))
     shape = (B, N, C, H, x.device)
-    key = (*shape, mask.dtype, aligned)
+    key = (shape, mask.dtype, aligned)
+    stream = 0 if INTERPRETED else triton.runtime.driver.active.get_current_stream(x.device.index)
     space = _SPACES.get(shape)
     if space is None:
         _SPACES.clear()
         space = _SPACES[shape] = Space(*shape)
     launch(
-        ("prepare", key), prepare, (5 * H + C,),
-        *tensors, weights["norm.bias"], space.weights, space.bias, space.to_out, C,
+        ("prepare", key), stream, prepare, 5 * H + C,
+        *tensors, beta, space.weights, space.bias, space.to_out, C,
         H, space.panels * 64, triton.next_power_of_2(space.panels * 64), num_warps=1)  # fmt: skip
-    if space.hopper:
-        BP, rows, buffers, stages = HOPPER.get(space.panels, HOPPER["other"])
-        per = triton.cdiv(P, BP)
-        mma, value = layouts(BP).values()
+    if space.project_hopper:
         launch(
-            ("project_hopper", key), project_hopper, (min(space.sms, B * per),),
-            x, mask, space.bias, space.weight_rows, space.gated_rows, B, P, EPS, per,
-            C, H, BP, space.panels, rows, buffers, stages, False, 2, C % 64 == 0 and C == space.panels * 64, P % BP == 0, True,
-            4, 168, 160, mma, value, num_warps=4, maxnreg=128)  # fmt: skip
+            ("project_hopper", key), stream, project_hopper, min(space.sms, B * space.tiles),
+            x, mask, *space.project_args, num_warps=4, maxnreg=128)  # fmt: skip
     else:
         BP, BR, stages, warps = PROJECT.get(space.panels // 2, PROJECT["other"])
         launch(
-            ("project", key), project, (B * triton.cdiv(P, BP),),
+            ("project", key), stream, project, B * triton.cdiv(P, BP),
             x, mask, space.bias, space.weights, space.gated, B, P, C, EPS,
             H, space.panels // 2, 128, BP, BR, stages, C % 128 == 0, not INTERPRETED, num_warps=warps)  # fmt: skip
     torch.bmm(space.left, space.right, out=space.product)
-    BP, BC, stages, warps = FINISH
-    launch(
-        ("finish", key), finish, (B * triton.cdiv(P, BP),),
-        space.product, space.gated[2], weights["to_out_norm.weight"], weights["to_out_norm.bias"], space.to_out, out,
-        P, EPS * OPERAND_SCALE**4, C, H, BP, BC, stages, C % BC == 0, num_warps=warps)  # fmt: skip
+    out = torch.empty_like(x)
+    eps = EPS * OPERAND_SCALE**4
+    if space.finish_hopper:
+        rows = TensorDescriptor(out, [B * P, C], [C, 1], [64, 32], SWIZZLED_FLOAT)
+        launch(
+            ("finish_hopper", key), stream, finish_hopper, min(space.sms, B * P // 64),
+            *space.columns, rows, gamma_out, beta_out, B, P // 64, eps,
+            C, H, 64, 1, 1, space.finish_layout, num_warps=4, maxnreg=168)  # fmt: skip
+    else:
+        BP, BC, stages, warps = FINISH
+        launch(
+            ("finish", key), stream, finish, B * triton.cdiv(P, BP),
+            space.product, space.gate, gamma_out, beta_out, space.to_out, out, P, eps,
+            C, H, BP, BC, stages, C % BC == 0, num_warps=warps)  # fmt: skip
     return out
