@@ -25,6 +25,7 @@ from ttd_core.policy.lean import LeanModel
 from ttd_core.policy.paging import Pool, pages_for
 from ttd_core.policy.prefill import read_prompts
 from ttd_core.policy.rows import TILE, Group, Row, bucket, choose_layout, gather
+from ttd_core.policy.steps import on
 from ttd_core.types import StopReason
 
 
@@ -109,15 +110,18 @@ class FastDecoder:
         self._active = []
         if not self._line:
             return
-        self._provide(prompts, min(self._most_rows, len(self._line)), limits)
-        self._model.refresh()
+        with on(self._model.device):
+            self._provide(prompts, min(self._most_rows, len(self._line)), limits)
+            self._model.refresh()
         try:
             done: list[Reply] = []
             while self._line or self._active:
-                self._admit()
-                steps, forced = self._launch(temperature, limits)
+                with on(self._model.device):
+                    self._admit()
+                    steps, forced = self._launch(temperature, limits)
                 yield from done
-                done = self._collect(steps, forced, limits)
+                with on(self._model.device):
+                    done = self._collect(steps, forced, limits)
             yield from done
         finally:
             self._abandon(groups)

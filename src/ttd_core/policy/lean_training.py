@@ -62,6 +62,10 @@ class LeanTrainer:
 
     def run(self, pack: Pack, temperature: float, backward: bool, keep: bool) -> _Tape:
         """The forward pass; with ``backward``, what the backward pass needs stays on the tape."""
+        with steps.on(self._model.device):
+            return self._run(pack, temperature, backward, keep)
+
+    def _run(self, pack: Pack, temperature: float, backward: bool, keep: bool) -> _Tape:
         base = self._model.causal.model
         x = base.embed_tokens(pack.ids[0])
         cos, sin = (part[0].contiguous() for part in base.rotary_emb(x, pack.positions))
@@ -123,6 +127,10 @@ class LeanTrainer:
 
     def gradients(self, tape: _Tape, grad_logprobs: Tensor) -> list[Tensor]:
         """The gradient by each of :attr:`parameters`."""
+        with steps.on(self._model.device):
+            return self._gradients(tape, grad_logprobs)
+
+    def _gradients(self, tape: _Tape, grad_logprobs: Tensor) -> list[Tensor]:
         model, kernels, pack = self._model, self._kernels, tape.pack
         if tape.derivatives is None or tape.last is None:
             raise RuntimeError("the forward pass kept nothing for a backward pass")

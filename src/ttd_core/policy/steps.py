@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from typing import Any
 
@@ -16,6 +17,11 @@ HEAD_SIZES = (16, 32, 64, 128, 256)
 def available(device: torch.device) -> bool:
     """Whether the Triton kernels can run on ``device``."""
     return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+
+
+def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Work on ``device``: kernels and graphs go to the thread's current one, wherever their tensors are."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def load(device: torch.device) -> Any:
