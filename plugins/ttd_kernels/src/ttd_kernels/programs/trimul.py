@@ -5,6 +5,10 @@
 2. A batched matrix product left @ right^T for each (b, h), on the tensor cores through cuBLAS.
 3. `finish`: LayerNorm over H down the columns, times the out gate, projection to C, float32 out.
 
+The first and the last pass exist twice: in Triton, for any GPU, any shape and the interpreter, and in Gluon for
+Hopper, where groups of four warps share the work and tiles move by bulk tensor copies (which need N*N to be a
+multiple of 8, or 64 for the last pass).
+
 Half precision starts after the first LayerNorm, which bounds every value by sqrt(C) times its weight, so heavy
 tails cannot overflow. Left and right each carry a factor 1/8: the sum over k stays far below 65504, and the
 second LayerNorm takes the factor out again (its eps carries the square of 1/64).
@@ -169,14 +173,21 @@ def finish(
 
 @gluon.jit
 def fast_sigmoid(x):
+    """One special-function operation in place of two; error under 2**-11."""
     half = gl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=f,f", [x * 0.5], gl.float32, True, 1)
     return half * 0.5 + 0.5
 
 
 @gluon.jit
-def normalise_part(x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per,
-                   C: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr, ROWS: gl.constexpr, BUFS: gl.constexpr,
-                   EVEN_C: gl.constexpr, EVEN_P: gl.constexpr, PREFETCH: gl.constexpr, WHO: gl.constexpr):
+def normalise_part(
+    x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per,
+    C: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr, ROWS: gl.constexpr, BUFS: gl.constexpr,
+    EVEN_C: gl.constexpr, EVEN_P: gl.constexpr, PREFETCH: gl.constexpr, WHO: gl.constexpr,
+):  # fmt: skip
+    """Four warps: LayerNorm of half the positions of each tile, ROWS at a time, into shared memory as half.
+
+    The next rows are read before their place is free, so that only storing them waits for the products.
+    """
     WARPS: gl.constexpr = 4
     SHARE: gl.constexpr = BP // 2
     LAY: gl.constexpr = gl.BlockedLayout([1, 4], [2, 16], [WARPS, 1], [1, 0])
@@ -197,10 +208,12 @@ def normalise_part(x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per,
                 if EVEN_C and EVEN_P:
                     tile = gl.load(base + i * 64)
                 else:
-                    tile = gl.load(base + i * 64, mask=(p < P)[:, None] & (i * 64 + cols < C)[None, :], other=0.0)
+                    inside = (p < P)[:, None] & (i * 64 + cols < C)[None, :]
+                    tile = gl.load(base + i * 64, mask=inside, other=0.0)
                 raw = raw + (tile,)
             if r == 0:
-                keep = gl.load(mask_ptr + b * P + p0 + spots, mask=p0 + spots < P, other=0).to(gl.float32) * 0.125
+                keep = gl.load(mask_ptr + b * P + p0 + spots, mask=p0 + spots < P, other=0)
+                keep = keep.to(gl.float32) * 0.125
             total = raw[0]
             for i in gl.static_range(1, PANELS):
                 total += raw[i]
@@ -229,23 +242,30 @@ def normalise_part(x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per,
                 if (ahead % per) * BP + BP <= P:
                     line = x_ptr + far * C + WHO * SHARE * C + (spots - WHO * SHARE) * 32
                     for i in gl.static_range(C // 32):
-                        gl.inline_asm_elementwise("prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [line + i * 32 * SHARE], gl.int32, False, 1)
+                        gl.inline_asm_elementwise(
+                            "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [line + i * 32 * SHARE],
+                            gl.int32, False, 1)  # fmt: skip
         n += 1
 
 
 @gluon.jit
-def bring(w_desc, ring, wfull, m, total, WHICH: gl.constexpr, PANELS: gl.constexpr, BLOCKS: gl.constexpr, STAGES: gl.constexpr):
-    """Start the copy of this worker's m-th tile of weights into its ring."""
+def bring(
+    w_desc, ring, wfull, m, total,
+    WHICH: gl.constexpr, PANELS: gl.constexpr, BLOCKS: gl.constexpr, STAGES: gl.constexpr,
+):  # fmt: skip
+    """Start the copy of this group's m-th tile of weights, 64 rows by 64 channels, into its ring."""
     slot = WHICH * STAGES + m % STAGES
     k = m % (BLOCKS * PANELS)
     more = m < total
     mbarrier.expect(wfull.index(slot), 64 * 64 * 2, pred=more)
     tma.async_copy_global_to_shared(
-        w_desc, [(2 * (k // PANELS) + WHICH) * 64, (k % PANELS) * 64], wfull.index(slot), ring.index(slot), pred=more)
+        w_desc, [(2 * (k // PANELS) + WHICH) * 64, (k % PANELS) * 64], wfull.index(slot), ring.index(slot),
+        pred=more)  # fmt: skip
 
 
 @gluon.jit
 def send(out_desc, stage, value, line, p0, slot, OUTS: gl.constexpr):
+    """Store a tile by a bulk copy, once the copy OUTS before it has left its place."""
     tma.store_wait(OUTS - 1)
     gl.thread_barrier()
     stage.index(slot).store(value)
@@ -255,9 +275,12 @@ def send(out_desc, stage, value, line, p0, slot, OUTS: gl.constexpr):
 
 
 @gluon.jit
-def multiply(biases, w_desc, ring, xn, wfull, j, m, s, total,
-             WHICH: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr, BLOCKS: gl.constexpr, STAGES: gl.constexpr, RESIDENT: gl.constexpr, MMA: gl.constexpr):
-    """acc [64, BP] of one block of weight rows on the normalised tile in buffer s, and the count of tiles of weights."""
+def multiply(
+    biases, w_desc, ring, xn, wfull, j, m, s, total,
+    WHICH: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr, BLOCKS: gl.constexpr, STAGES: gl.constexpr,
+    RESIDENT: gl.constexpr, MMA: gl.constexpr,
+):  # fmt: skip
+    """acc [64, BP] of the group's j-th block of rows on the tile in buffer s; m counts tiles of weights."""
     bias = biases.index(2 * j + WHICH).load(gl.SliceLayout(1, MMA))
     acc = gl.zeros([64, BP], gl.float32, layout=MMA) + bias[:, None]
     for i in gl.static_range(PANELS):
@@ -277,9 +300,12 @@ def multiply(biases, w_desc, ring, xn, wfull, j, m, s, total,
 
 
 @gluon.jit
-def multiply_part(out_desc, bias_ptr, biases, w_desc, stage, ring, xn, scale, full, empty, wfull, B, per,
-                  WHICH: gl.constexpr, H: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr, BUFS: gl.constexpr,
-                  STAGES: gl.constexpr, OUTS: gl.constexpr, MMA: gl.constexpr, VALUE: gl.constexpr):
+def multiply_part(
+    out_desc, bias_ptr, biases, w_desc, stage, ring, xn, scale, full, empty, wfull, B, per,
+    WHICH: gl.constexpr, H: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr, BUFS: gl.constexpr,
+    STAGES: gl.constexpr, OUTS: gl.constexpr, MMA: gl.constexpr, VALUE: gl.constexpr,
+):  # fmt: skip
+    """Four warps: every other block of 64 weight rows on each tile, mask and gates, and the stores."""
     PAIRS: gl.constexpr = 2 * H // 64
     BLOCKS: gl.constexpr = 5 * H // 128
     # All of a group's weights fit its ring: they are brought once.
@@ -301,7 +327,9 @@ def multiply_part(out_desc, bias_ptr, biases, w_desc, stage, ring, xn, scale, fu
         s = n % BUFS
         mbarrier.wait(full.index(s), (n // BUFS) & 1)
         for j in range(PAIRS):
-            acc, m = multiply(biases, w_desc, ring, xn, wfull, j, m, s, total, WHICH, BP, PANELS, BLOCKS, STAGES, RESIDENT, MMA)
+            acc, m = multiply(
+                biases, w_desc, ring, xn, wfull, j, m, s, total,
+                WHICH, BP, PANELS, BLOCKS, STAGES, RESIDENT, MMA)  # fmt: skip
             value, gate = gl.split(acc.reshape([4, 2, 8, BP]).permute([0, 2, 3, 1]))
             value = gl.convert_layout(value.reshape([32, BP]), VALUE, assert_trivial=True)
             gate = gl.convert_layout(gate.reshape([32, BP]), VALUE, assert_trivial=True)
@@ -311,14 +339,17 @@ def multiply_part(out_desc, bias_ptr, biases, w_desc, stage, ring, xn, scale, fu
             send(out_desc, stage, value, ((h0 // H) * B + b) * H + h0 % H, p0, WHICH * OUTS + sent % OUTS, OUTS)
             sent += 1
         for j in gl.static_range(PAIRS, BLOCKS):
-            acc, m = multiply(biases, w_desc, ring, xn, wfull, j, m, s, total, WHICH, BP, PANELS, BLOCKS, STAGES, RESIDENT, MMA)
+            acc, m = multiply(
+                biases, w_desc, ring, xn, wfull, j, m, s, total,
+                WHICH, BP, PANELS, BLOCKS, STAGES, RESIDENT, MMA)  # fmt: skip
             if j == BLOCKS - 1:
                 mbarrier.arrive(empty.index(s), count=1)
             # Rows r and r + 8 of a fragment lie in one thread: two halves of 32 lines, as for the pairs.
             low, high = gl.split(fast_sigmoid(acc).to(gl.float16).reshape([4, 2, 8, BP]).permute([0, 2, 3, 1]))
             line = (2 * B + b) * H + (2 * (j - PAIRS) + WHICH) * 64
             for part in gl.static_range(2):
-                value = gl.convert_layout((low if part == 0 else high).reshape([32, BP]), VALUE, assert_trivial=True)
+                value = (low if part == 0 else high).reshape([32, BP])
+                value = gl.convert_layout(value, VALUE, assert_trivial=True)
                 send(out_desc, stage, value, line + part * 32, p0, WHICH * OUTS + sent % OUTS, OUTS)
                 sent += 1
         n += 1
@@ -326,11 +357,18 @@ def multiply_part(out_desc, bias_ptr, biases, w_desc, stage, ring, xn, scale, fu
 
 
 @gluon.jit
-def project_hopper(x_ptr, mask_ptr, bias_ptr, w_desc, out_desc, B, P, eps, per,
-               C: gl.constexpr, H: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr, ROWS: gl.constexpr,
-               BUFS: gl.constexpr, STAGES: gl.constexpr, OUTS: gl.constexpr,
-               EVEN_C: gl.constexpr, EVEN_P: gl.constexpr, PREFETCH: gl.constexpr,
-               LN_REGS: gl.constexpr, MMA_REGS: gl.constexpr, MMA: gl.constexpr, VALUE: gl.constexpr):
+def project_hopper(
+    x_ptr, mask_ptr, bias_ptr, w_desc, out_desc, B, P, eps, per,
+    C: gl.constexpr, H: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr, ROWS: gl.constexpr,
+    BUFS: gl.constexpr, STAGES: gl.constexpr, OUTS: gl.constexpr,
+    EVEN_C: gl.constexpr, EVEN_P: gl.constexpr, PREFETCH: gl.constexpr,
+    LN_REGS: gl.constexpr, MMA_REGS: gl.constexpr, MMA: gl.constexpr, VALUE: gl.constexpr,
+):  # fmt: skip
+    """`project` for Hopper: one program a multiprocessor takes tile after tile of BP positions.
+
+    Two groups of warps normalise, two multiply; a group waits for the tile before it stores the next. Products
+    have weight rows as rows and positions as columns, as the operands are stored.
+    """
     LAY: gl.constexpr = w_desc.layout
     ring = gl.allocate_shared_memory(gl.float16, [2 * STAGES, 64, 64], LAY)
     xn = gl.allocate_shared_memory(gl.float16, [BUFS * PANELS, BP, 64], LAY)
@@ -346,15 +384,27 @@ def project_hopper(x_ptr, mask_ptr, bias_ptr, w_desc, out_desc, B, P, eps, per,
     for i in gl.static_range(2 * STAGES):
         mbarrier.init(wfull.index(i), count=1)
     gl.warp_specialize([
-        (multiply_part, (out_desc, bias_ptr, biases, w_desc, stage, ring, xn, scale, full, empty, wfull, B, per, 0, H, BP, PANELS, BUFS, STAGES, OUTS, MMA, VALUE)),
-        (multiply_part, (out_desc, bias_ptr, biases, w_desc, stage, ring, xn, scale, full, empty, wfull, B, per, 1, H, BP, PANELS, BUFS, STAGES, OUTS, MMA, VALUE)),
-        (normalise_part, (x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per, C, BP, PANELS, ROWS, BUFS, EVEN_C, EVEN_P, PREFETCH, 0)),
-        (normalise_part, (x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per, C, BP, PANELS, ROWS, BUFS, EVEN_C, EVEN_P, PREFETCH, 1)),
-    ], [4, 4, 4], [MMA_REGS, LN_REGS, LN_REGS])
+        (multiply_part, (
+            out_desc, bias_ptr, biases, w_desc, stage, ring, xn, scale, full, empty, wfull, B, per,
+            0, H, BP, PANELS, BUFS, STAGES, OUTS, MMA, VALUE)),
+        (multiply_part, (
+            out_desc, bias_ptr, biases, w_desc, stage, ring, xn, scale, full, empty, wfull, B, per,
+            1, H, BP, PANELS, BUFS, STAGES, OUTS, MMA, VALUE)),
+        (normalise_part, (
+            x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per,
+            C, BP, PANELS, ROWS, BUFS, EVEN_C, EVEN_P, PREFETCH, 0)),
+        (normalise_part, (
+            x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per,
+            C, BP, PANELS, ROWS, BUFS, EVEN_C, EVEN_P, PREFETCH, 1)),
+    ], [4, 4, 4], [MMA_REGS, LN_REGS, LN_REGS])  # fmt: skip
 
 
 @gluon.jit
-def fetch_part(prod_desc, gate_desc, prods, gates, full, empty, B, per, H: gl.constexpr, BP: gl.constexpr, DEPTH: gl.constexpr):
+def fetch_part(
+    prod_desc, gate_desc, prods, gates, full, empty, B, per,
+    H: gl.constexpr, BP: gl.constexpr, DEPTH: gl.constexpr,
+):  # fmt: skip
+    """One warp: bring the columns of product and out gate for both groups in turn."""
     n = 0
     for t in range(gl.program_id(0), B * per, gl.num_programs(0)):
         b = t // per
@@ -369,8 +419,12 @@ def fetch_part(prod_desc, gate_desc, prods, gates, full, empty, B, per, H: gl.co
 
 
 @gluon.jit
-def finish_part(out_desc, gamma_ptr, beta_ptr, w, prods, gates, stage, full, empty, B, per, eps,
-                WHICH: gl.constexpr, C: gl.constexpr, H: gl.constexpr, BP: gl.constexpr, DEPTH: gl.constexpr, OUTS: gl.constexpr, MMA: gl.constexpr):
+def finish_part(
+    out_desc, gamma_ptr, beta_ptr, w, prods, gates, stage, full, empty, B, per, eps,
+    WHICH: gl.constexpr, C: gl.constexpr, H: gl.constexpr, BP: gl.constexpr, DEPTH: gl.constexpr,
+    OUTS: gl.constexpr, MMA: gl.constexpr,
+):  # fmt: skip
+    """Four warps: every other tile, read transposed into registers as the left operand of the projection."""
     A_LAY: gl.constexpr = gl.DotOperandLayout(0, MMA, 2)
     cols = gl.arange(0, H, layout=gl.SliceLayout(0, A_LAY))
     n = 0
@@ -393,21 +447,19 @@ def finish_part(out_desc, gamma_ptr, beta_ptr, w, prods, gates, stage, full, emp
             acc = gl.zeros([BP, 32], gl.float32, layout=MMA)
             acc = warpgroup_mma(y, w.index(i).permute([1, 0]), acc, use_acc=False, is_async=True)
             acc = warpgroup_mma_wait(0, deps=[acc])
-            box = stage.index(WHICH * OUTS + sent % OUTS)
-            tma.store_wait(OUTS - 1)
-            gl.thread_barrier()
-            box.store(acc)
-            fence_async_shared()
-            gl.thread_barrier()
-            tma.async_copy_shared_to_global(out_desc, [p0, i * 32], box)
+            send(out_desc, stage, acc, p0, i * 32, WHICH * OUTS + sent % OUTS, OUTS)
             sent += 1
         n += 1
     tma.store_wait(0)
 
 
 @gluon.jit
-def finish_hopper(prod_desc, gate_desc, w_desc, out_desc, gamma_ptr, beta_ptr, B, per, eps,
-                  C: gl.constexpr, H: gl.constexpr, BP: gl.constexpr, DEPTH: gl.constexpr, OUTS: gl.constexpr, MMA: gl.constexpr):
+def finish_hopper(
+    prod_desc, gate_desc, w_desc, out_desc, gamma_ptr, beta_ptr, B, per, eps,
+    C: gl.constexpr, H: gl.constexpr, BP: gl.constexpr, DEPTH: gl.constexpr, OUTS: gl.constexpr,
+    MMA: gl.constexpr,
+):  # fmt: skip
+    """`finish` for Hopper: the output projection's weights stay in shared memory."""
     w = gl.allocate_shared_memory(gl.float16, [C // 32, 32, H], w_desc.layout)
     prods = gl.allocate_shared_memory(gl.float16, [2 * DEPTH, H, BP], prod_desc.layout)
     gates = gl.allocate_shared_memory(gl.float16, [2 * DEPTH, H, BP], gate_desc.layout)
@@ -424,10 +476,14 @@ def finish_hopper(prod_desc, gate_desc, w_desc, out_desc, gamma_ptr, beta_ptr, B
         tma.async_copy_global_to_shared(w_desc, [i * 32, 0], ready.index(0), w.index(i))
     mbarrier.wait(ready.index(0), 0)
     gl.warp_specialize([
-        (finish_part, (out_desc, gamma_ptr, beta_ptr, w, prods, gates, stage, full, empty, B, per, eps, 0, C, H, BP, DEPTH, OUTS, MMA)),
-        (finish_part, (out_desc, gamma_ptr, beta_ptr, w, prods, gates, stage, full, empty, B, per, eps, 1, C, H, BP, DEPTH, OUTS, MMA)),
+        (finish_part, (
+            out_desc, gamma_ptr, beta_ptr, w, prods, gates, stage, full, empty, B, per, eps,
+            0, C, H, BP, DEPTH, OUTS, MMA)),
+        (finish_part, (
+            out_desc, gamma_ptr, beta_ptr, w, prods, gates, stage, full, empty, B, per, eps,
+            1, C, H, BP, DEPTH, OUTS, MMA)),
         (fetch_part, (prod_desc, gate_desc, prods, gates, full, empty, B, per, H, BP, DEPTH)),
-    ], [4, 1], [240, 24])
+    ], [4, 1], [240, 24])  # fmt: skip
 
 
 INTERPRETED = isinstance(project, InterpretedFunction)
