@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import runpy
@@ -181,8 +182,16 @@ def served_model(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iter
         # Loading it once leaves it unpacked, as servers want it.
         loading.load_model(folder, torch.float32, torch.device("cpu"))
         folder = folder / "unpacked"
-    with servers.transformers_serve(tmp_path_factory.mktemp("serve"), folder) as address:
-        yield address, str(folder)
+    served = tmp_path_factory.mktemp("model") / folder.name
+    served.mkdir()
+    for file in folder.iterdir():
+        if file.name != "generation_config.json":
+            (served / file.name).symlink_to(file)
+    # Without this the server takes the likeliest token, whatever temperature it is asked for.
+    generation = json.loads((folder / "generation_config.json").read_text()) | {"do_sample": True}
+    (served / "generation_config.json").write_text(json.dumps(generation))
+    with servers.transformers_serve(tmp_path_factory.mktemp("serve"), served) as address:
+        yield address, str(served)
 
 
 @pytest.fixture(scope="session")
@@ -212,6 +221,8 @@ def skyrl(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[di
     for parameter in made.parameters():
         if parameter.dim() > 1:
             parameter.data.normal_(0, 0.15)
+    # A few likely tokens, as a trained model has, so that a handful of samples teaches something.
+    made.lm_head.weight.data.normal_(0, 0.5)
     made.save_pretrained(model)
     tokenizer.save_pretrained(model)
     with servers.skyrl(folder, model) as (address, client):

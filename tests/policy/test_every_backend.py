@@ -66,7 +66,9 @@ def make_openai(request: pytest.FixtureRequest) -> Backend:
 
 def make_served(request: pytest.FixtureRequest) -> Backend:
     url, model = request.getfixturevalue("served_model")
-    return Backend(lambda: open_openai(config("openai", model, {"base_url": url}, **{"learn.train": False})))
+    # The server seeds one generator for all that it writes at once.
+    options = {"base_url": url, "in_flight": 1}
+    return Backend(lambda: open_openai(config("openai", model, options, **{"learn.train": False})))
 
 
 def make_local(request: pytest.FixtureRequest) -> Backend:
@@ -212,7 +214,9 @@ def test_what_is_sampled_is_what_is_trained(backend: Backend, policy: Any) -> No
 
 
 @every_trainer
-def test_a_step_raises_what_was_rewarded(policy: Any) -> None:
+def test_a_step_raises_what_was_rewarded(backend: Backend) -> None:
+    # Small enough a step not to go beyond what its gradient says.
+    policy = backend.open(**{"learn.learning_rate": 1e-3})
     samples = sample(policy)
     batch = batch_of(samples, alternating)
     digest = policy.adapter_digest()
@@ -220,6 +224,7 @@ def test_a_step_raises_what_was_rewarded(policy: Any) -> None:
     assert policy.adapter_digest() != digest
     # The surrogate is the expected advantage, negated: on the batch it was taken for, a step lowers it.
     assert policy.train_step(batch, 1.0)["loss"] < first["loss"]
+    policy.close()
 
 
 @every_trainer
