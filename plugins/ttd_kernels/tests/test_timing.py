@@ -9,7 +9,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ttd_kernels.mla_decode import MlaDecode
-from ttd_kernels.timing import Repeat, Rules, enough, floor_us, geometric_mean, refused_claims
+from ttd_kernels.timing import (
+    Repeat,
+    Rules,
+    enough,
+    floor_us,
+    geometric_mean,
+    refused_batches,
+    refused_claims,
+)
 from ttd_kernels.trimul import TriMul
 
 RULES = Rules()
@@ -41,6 +49,27 @@ def test_two_hiccups_are_forgiven_and_many_are_not() -> None:
     assert "6 of 16 repeats" in reason
     assert "claim 1000 us" in reason
     assert "21000 us" in reason
+
+
+@given(TIMES, st.lists(TIMES, min_size=3, max_size=9), st.integers(1, 16))
+def test_calls_in_a_row_hold_short_kernels_too(mean, bounds, count) -> None:
+    """However short: believed means are at most 5 % and the slack's share of one call too low."""
+    assume(not refused_batches(mean, bounds, count, RULES))
+    assert statistics.median(bounds) <= mean * 1.05 + RULES.slack_us / count + 1e-6
+
+
+def test_a_microsecond_is_no_claim_for_a_short_kernel() -> None:
+    assert refused_claims([Repeat(1.0, 146.0)] * 9, RULES) == "", "within what launching explains"
+    assert "146 us a call in 16 calls in a row" in refused_batches(1.0, [146.0] * 5, 16, RULES)
+    assert refused_batches(146.0, [146.0] * 5, 16, RULES) == ""
+
+
+def test_short_kernels_are_called_more_often_in_a_row() -> None:
+    assert RULES.batch(43.0, 1 << 26) == 16
+    assert RULES.batch(600.0, 1 << 26) == 4
+    assert RULES.batch(5000.0, 1 << 26) == 1
+    assert RULES.batch(246.0, 1288490188) == 3, "by what fits"
+    assert RULES.batch(0.0, 1 << 40) == 1
 
 
 def test_a_forged_clock_is_named() -> None:

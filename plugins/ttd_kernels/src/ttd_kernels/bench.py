@@ -26,6 +26,8 @@ from ttd_kernels.helpers.memory import Shared, rounded, view
 #: Bytes by which the place of the inputs may vary, so that no address tells a call from another.
 _ROOM = {CPU: 1 << 16}
 _ROOM_ON_GPU = 32 << 20
+#: Bytes of an input that is revealed last, when the cache has been emptied: weights, or a token.
+_SMALL = 4 << 20
 #: Longest that a kernel's end is waited for awake.
 _AWAKE_S = 0.2
 #: Bytes written between calls so that nothing of the inputs is left in the GPU's cache.
@@ -43,14 +45,14 @@ class RefusedError(Exception):
 
 @attrs.frozen(eq=False)
 class Ran:
-    """One call that returned.
+    """A call that returned, or some in a row.
 
-    :param outputs: what it wrote, in memory of the judge's own.
-    :param claimed_us: microseconds, as its process says.
+    :param outputs: what each call wrote, in memory of the judge's own.
+    :param claimed_us: microseconds of a single call, as its process says.
     :param wall_us: by the judge's clock, from before the inputs are there to after the outputs are read.
     """
 
-    outputs: list[torch.Tensor]
+    outputs: list[list[torch.Tensor]]
     claimed_us: float
     wall_us: float
 
@@ -59,8 +61,8 @@ class Bench:
     """A device and its shared memory.
 
     :param device: ``cpu`` or ``cuda:0`` and so on.
-    :param input_bytes: of the largest case.
-    :param output_bytes: of the largest case.
+    :param input_bytes: of all cases that are there at once.
+    :param output_bytes: of all their outputs.
     :param flush: whether to empty the GPU's cache before each timed call.
     """
 
@@ -81,37 +83,38 @@ class Bench:
         self._outputs.close()
 
     def call(
-        self, channel: Channel, case: Case, outputs: Sequence[Output], timeout_s: float, empty: bool = False
+        self,
+        channel: Channel,
+        cases: Sequence[Case],
+        outputs: Sequence[Output],
+        timeout_s: float,
+        empty: bool = False,
     ) -> Ran:
-        """Let the candidate's process make one call.
+        """Let the candidate's process make one call for each case, in a row.
 
+        :param cases: of one shape.
+        :param outputs: what each call must return.
         :param empty: have it run no kernel, to learn what everything else takes.
         :raises RefusedError: when the kernel fails.
         :raises Ended: when its process is gone.
         """
-        leaves = list(case.leaves.values())
+        leaves = [leaf for case in cases for leaf in case.leaves.values()]
         put = places([(leaf.dtype, leaf.shape) for leaf in leaves], self._inputs.size)
-        got = places([(output.dtype, output.shape) for output in outputs], self._outputs.size)
-        tree = None if empty else case.tree
-        named = dict(zip(case.leaves, put, strict=True))
-        told = {
-            "do": "prepare",
-            "tree": tree,
-            "leaves": {} if empty else named,
-            "outputs": got,
-            "null": empty,
-        }
-        expect(channel.ask(told, timeout_s), "ready")
+        got = places([(output.dtype, output.shape) for output in outputs] * len(cases), self._outputs.size)
+        expect(channel.ask(_preparation(cases, put, got, empty), timeout_s), "ready")
         self._synchronize()
         began = time.perf_counter()
         kept = self._room_for(got)
         written = [view(self._outputs.flat, place) for place in got]
         for each in written:
             each.reshape(-1).view(torch.uint8).fill_(POISON)
-        for leaf, place in zip(leaves, put, strict=True):
+        early, late = _by_size(list(zip(leaves, put, strict=True)))
+        for leaf, place in early:
             view(self._inputs.flat, place).copy_(leaf)
         if self._flushed.numel():
             self._flushed.fill_(0)
+        for leaf, place in late:
+            view(self._inputs.flat, place).copy_(leaf)
         self._synchronize()
         channel.tell({"do": "go"})
         answer = channel.hear(timeout_s, 0.0 if self.device == CPU else _AWAKE_S)
@@ -120,7 +123,7 @@ class Bench:
         self._synchronize()
         ended = time.perf_counter()
         claimed = expect(answer, "event_us")
-        return Ran(kept, _microseconds(claimed), 1e6 * (ended - began))
+        return Ran(_split(kept, len(cases)), _microseconds(claimed), 1e6 * (ended - began))
 
     def _room_for(self, got: Sequence[Any]) -> list[torch.Tensor]:
         first = got[0][0]
@@ -129,6 +132,30 @@ class Bench:
     def _synchronize(self) -> None:
         if self.device != CPU:
             torch.cuda.synchronize(self.device)
+
+
+def _by_size(pairs: list[tuple[torch.Tensor, Any]]) -> tuple[list[Any], list[Any]]:
+    """Inputs to reveal first, and the small ones to reveal last, without which little can be begun."""
+    least = max(_SMALL, min(leaf.nbytes for leaf, _ in pairs))
+    early = [pair for pair in pairs if pair[0].nbytes > least]
+    return early, [pair for pair in pairs if pair[0].nbytes <= least]
+
+
+def _split(items: Sequence[Any], parts: int) -> list[list[Any]]:
+    """In equal parts, in order."""
+    size = len(items) // parts
+    return [list(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def _preparation(
+    cases: Sequence[Case], put: Sequence[Any], got: Sequence[Any], empty: bool
+) -> dict[str, Any]:
+    """What the candidate's side is told: where everything will be."""
+    calls = [
+        {"leaves": {} if empty else dict(zip(case.leaves, there, strict=True)), "outputs": back}
+        for case, there, back in zip(cases, _split(put, len(cases)), _split(got, len(cases)), strict=True)
+    ]
+    return {"do": "prepare", "tree": None if empty else cases[0].tree, "calls": calls, "null": empty}
 
 
 _STATUSES = {

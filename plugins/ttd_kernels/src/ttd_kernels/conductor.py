@@ -18,11 +18,13 @@ import torch
 from ttd_core.types import Status
 from ttd_kernels import compare, timing
 from ttd_kernels.bench import Bench, Ran, RefusedError, expect
-from ttd_kernels.case import Case, Output, Shape, fresh_seed, generator, label
+from ttd_kernels.case import ALIGNMENT, Case, Output, Shape, fresh_seed, generator, label
 from ttd_kernels.channel import Channel, Ended
 
 #: Empty calls for each shape, to learn what everything but the kernel takes.
 _EMPTY_CALLS = 12
+#: The same for calls in a row.
+_EMPTY_BATCHES = 7
 
 
 class Task(Protocol):
@@ -111,6 +113,28 @@ class Report:
     failed: Sequence[str]
 
 
+@attrs.frozen
+class _Empty:
+    """What calls without a kernel take, microseconds by the judge's clock.
+
+    :param one_us: a single one.
+    :param batch: how many are made in a row.
+    :param batch_us: all of those.
+    """
+
+    one_us: float
+    batch: int
+    batch_us: float
+
+
+def batch_of(task: Task, plan: Plan, case: Case) -> int:
+    """How many calls like one are made in a row."""
+    if not plan.measure:
+        return 1
+    size = max(case.bytes, sum(output.bytes + ALIGNMENT for output in task.outputs(case.shape)))
+    return plan.rules.batch(task.floor_us(case.shape), size)
+
+
 class Conductor:
     """Leads one candidate through a plan.
 
@@ -154,26 +178,28 @@ class Conductor:
 
     # -- one call ---------------------------------------------------------------------------------------
 
-    def _call(self, shape: Shape) -> Ran:
-        """One call on fresh inputs, found right.
+    def _call(self, shape: Shape, count: int = 1) -> Ran:
+        """Calls on fresh inputs, found right; one, or ``count`` in a row.
 
-        :raises RefusedError: when it is wrong, naming the shape and what the output looks like.
+        :raises RefusedError: when one is wrong, naming the shape and what the output looks like.
         """
-        case = self._task.draw(shape, generator(fresh_seed(), self._bench.device))
+        cases = [self._task.draw(shape, generator(fresh_seed(), self._bench.device)) for _ in range(count)]
         outputs = self._task.outputs(shape)
         try:
-            ran = self._bench.call(self._channel, case, outputs, self._left_s)
+            ran = self._bench.call(self._channel, cases, outputs, self._left_s)
         except RefusedError as error:
             raise RefusedError(error.status, f"{label(shape)}: {error.message}") from error
-        expected = self._task.answer(case)
-        wrong = compare.find_wrong(ran.outputs, expected, outputs)
-        if wrong:
-            looks = self._looks_like(case, ran.outputs, outputs)
-            raise RefusedError(Status.INVALID, f"{label(shape)}: {wrong}{looks}")
-        self._earlier[_sizes(outputs)] = expected
+        for case, found in zip(cases, ran.outputs, strict=True):
+            expected = self._task.answer(case)
+            wrong = compare.find_wrong(found, expected, outputs)
+            if wrong:
+                looks = self._looks_like(case, found, outputs)
+                raise RefusedError(Status.INVALID, f"{label(shape)}: {wrong}{looks}")
+            self._earlier[_sizes(outputs)] = expected
         return ran
 
-    _check = _call
+    def _check(self, shape: Shape) -> None:
+        self._call(shape)
 
     def _looks_like(self, case: Case, found: Sequence[torch.Tensor], outputs: Sequence[Output]) -> str:
         """What a wrong output may be, from ``"; "`` on; empty when nothing known fits."""
@@ -190,19 +216,23 @@ class Conductor:
 
     # -- times ------------------------------------------------------------------------------------------
 
-    def _empty(self, shape: Shape) -> float:
-        """What a call takes that runs no kernel, microseconds by the judge's clock: the median of some."""
+    def _empty(self, shape: Shape) -> _Empty:
+        """What everything but the kernel takes: medians of calls that run none."""
         case = self._task.draw(shape, generator(fresh_seed(), self._bench.device))
         outputs = self._task.outputs(shape)
-        ran = []
-        for _ in range(_EMPTY_CALLS):
-            ran.append(self._bench.call(self._channel, case, outputs, self._left_s, empty=True))
-            # as between real calls: what the GPU and the processes did before matters
-            self._task.answer(case)
-        ran = ran[2:]
-        return statistics.median(each.wall_us for each in ran)
 
-    def _time(self, shape: Shape, empty_us: float) -> Row:
+        def median_us(count: int, times: int) -> float:
+            ran = []
+            for _ in range(times):
+                ran.append(self._bench.call(self._channel, [case] * count, outputs, self._left_s, empty=True))
+                # as between real calls: what the GPU and the processes did before matters
+                self._task.answer(case)
+            return statistics.median(each.wall_us for each in ran[2:])
+
+        count = batch_of(self._task, self._plan, case)
+        return _Empty(median_us(1, _EMPTY_CALLS), count, median_us(count, _EMPTY_BATCHES))
+
+    def _time(self, shape: Shape, empty: _Empty) -> Row:
         for _ in range(self._plan.warmups):
             self._call(shape)
         rules, started = self._plan.rules, time.monotonic()
@@ -214,11 +244,13 @@ class Conductor:
             or len(repeats) - len(believed) > rules.least + len(believed)
         ):
             ran = self._call(shape)
-            repeat = timing.Repeat(ran.claimed_us, ran.wall_us - empty_us)
+            repeat = timing.Repeat(ran.claimed_us, ran.wall_us - empty.one_us)
             repeats.append(repeat)
             if not repeat.is_disturbed(rules):
                 believed.append(repeat.claimed_us)
         reason = timing.refused_claims(repeats, rules)
+        if not reason:
+            reason = self._audit(shape, statistics.fmean(believed), empty)
         if reason:
             raise RefusedError(Status.REJECTED, f"{label(shape)}: {reason}")
         return Row(
@@ -230,6 +262,12 @@ class Conductor:
             gap_us=statistics.fmean(repeat.gap_us for repeat in repeats if not repeat.is_disturbed(rules)),
             floor_us=self._task.floor_us(shape),
         )
+
+    def _audit(self, shape: Shape, mean_us: float, empty: _Empty) -> str:
+        """Why the mean of the claims is refused after some rounds of calls in a row; empty when it is not."""
+        rules = self._plan.rules
+        rounds = [self._call(shape, empty.batch).wall_us - empty.batch_us for _ in range(rules.audits)]
+        return timing.refused_batches(mean_us, [each / empty.batch for each in rounds], empty.batch, rules)
 
     # -- shapes that nobody named -------------------------------------------------------------------------
 

@@ -42,6 +42,8 @@ _TOOLS = (
     "/sbin/ldconfig",
     "/sbin/ldconfig.real",
 )
+#: A name for libraries that ask who runs them: a job's user id has none.
+_USER = ("USER", "candidate")
 _TOOLKITS = ("/usr/local/cuda", "/opt/cuda")
 
 
@@ -53,6 +55,11 @@ class NoGpuError(EnvironmentLacksError):
 def count() -> int:
     """How many GPUs there are."""
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def memory(device: str) -> int:
+    """Bytes of a GPU's memory."""
+    return int(torch.cuda.get_device_properties(torch.device(device)).total_memory)
 
 
 def chosen(wanted: str) -> list[str]:
@@ -130,7 +137,7 @@ def _alone_on(device: str) -> Iterator[None]:
 def access(device: str) -> Access:
     """What a job on a device may reach: the driver's nodes, a compiler, Triton's assembler."""
     if device == CPU:
-        return Access(environment=(("TRITON_INTERPRET", "1"),))
+        return Access(environment=(("TRITON_INTERPRET", "1"), _USER))
     site = sysconfig.get_path("purelib")
     packages = os.path.dirname(os.path.dirname(torch.__file__))
     assembler = os.path.join(packages, "triton", "backends", "nvidia", "bin")
@@ -140,7 +147,7 @@ def access(device: str) -> Access:
     environment = [(name, os.environ[name]) for name in ("LD_LIBRARY_PATH",) if name in os.environ]
     environment += [("CC", "/usr/bin/gcc"), ("CXX", "/usr/bin/g++"), ("MAX_JOBS", "4")]
     # its own processes to compile in would talk over sockets, which the sandbox has none of
-    environment += [("TORCHINDUCTOR_COMPILE_THREADS", "1")]
+    environment += [("TORCHINDUCTOR_COMPILE_THREADS", "1"), _USER]
     if toolkits:
         environment += [("CUDA_HOME", toolkits[0])]
     programs = [*(f"{path}/bin" for path in toolkits), "/usr/local/bin", "/usr/bin", "/bin"]

@@ -21,6 +21,7 @@ import torch
 
 from ttd_core.errors import UsageError
 from ttd_core.problem import Examples, Execute, Options, Problem, option
+from ttd_core.sandbox.base import GIB
 from ttd_core.types import Action, Reward, State, Status, Verdict
 from ttd_kernels import gpus, judging, rules, telling, timing
 from ttd_kernels.case import Case, Output, Shape, label
@@ -153,7 +154,12 @@ class KernelProblem(Problem):
             self.timed,
             self.hidden_shapes(rng, options.hidden),
             measure=True,
-            rules=timing.Rules(most=options.repeats, timed_s=options.timed_s, wall_s=options.wall_s),
+            rules=timing.Rules(
+                most=options.repeats,
+                timed_s=options.timed_s,
+                wall_s=options.wall_s,
+                batch_bytes=min(8 * GIB, gpus.memory(device) // 16),
+            ),
             flush=options.flush_l2,
         )
 

@@ -26,6 +26,10 @@ class Rules:
     :param slack_us: what the judge's clock may exceed claims by, in the mean of the repeats: what launching,
         waking a process and giving the GPU to another take now more, now less.
     :param slack: the same as a share of the claim, on top.
+    :param batch_us: calls are made in a row until they take at least this long at the floor,
+    :param most_batch: but at most so many,
+    :param batch_bytes: and no more than fit into so many bytes of inputs, and as many of outputs.
+    :param audits: how often calls are made in a row.
     :param disturbed: how many times the slack one repeat may be off before it counts as disturbed.
     :param most_disturbed: share of repeats that may be disturbed, and are made again.
     """
@@ -35,10 +39,23 @@ class Rules:
     error: float = 0.001
     timed_s: float = 30.0
     wall_s: float = 120.0
-    slack_us: float = 60.0
-    slack: float = 0.03
+    slack_us: float = 200.0
+    slack: float = 0.05
+    batch_us: float = 2000.0
+    most_batch: int = 16
+    batch_bytes: int = 4 << 30
+    audits: int = 5
     disturbed: float = 5.0
     most_disturbed: float = 0.25
+
+    def batch(self, floor_us: float, size: int) -> int:
+        """How many calls of a shape are made in a row.
+
+        :param floor_us: the least time of one.
+        :param size: bytes of its inputs, or of its outputs if they are more.
+        """
+        wanted = math.ceil(self.batch_us / max(floor_us, 1.0))
+        return max(1, min(wanted, self.most_batch, self.batch_bytes // max(size, 1)))
 
     def allowed_us(self, claimed_us: float) -> float:
         """The slack at a claim."""
@@ -91,6 +108,23 @@ def refused_claims(repeats: Sequence[Repeat], rules: Rules) -> str:
     if gap > statistics.fmean(rules.allowed_us(repeat.claimed_us) for repeat in kept):
         return _contradiction(kept, f"in the mean of {len(kept)} repeats")
     return ""
+
+
+def refused_batches(mean_us: float, bounds_us: Sequence[float], count: int, rules: Rules) -> str:
+    """Why a mean is refused that calls in a row contradict; empty when they do not.
+
+    What the judge's clock cannot tell from launching is spread over all the calls, so that a short kernel's
+    claims are held as tightly as a long one's.
+
+    :param bounds_us: for each round of ``count`` calls, the judge's time for one.
+    """
+    bound = statistics.median(bounds_us)
+    if bound <= mean_us * (1 + rules.slack) + rules.slack_us / count:
+        return ""
+    return (
+        f"its events claim {mean_us:.0f} us, but the judge's clock saw {bound:.0f} us a call in {count} "
+        "calls in a row: work outside the timed stream, or a forged clock"
+    )
 
 
 def _contradiction(repeats: Sequence[Repeat], when: str) -> str:
