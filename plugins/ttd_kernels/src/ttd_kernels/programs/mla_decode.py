@@ -118,6 +118,7 @@ def raw_keys(cache_ptr, turn_ptr, row0, start, rows, cols, RANK: gl.constexpr, H
 
 @gluon.jit
 def rotate(rope, s, k1, k2, cos, sin):
+    """Rotated keys of a tile, rounded once, into buffer s."""
     k1 = k1.to(gl.float32)
     k2 = k2.to(gl.float32)
     cos = cos.to(gl.float32)
@@ -140,7 +141,8 @@ def score_part(
     qrows = gl.arange(0, HEADS, layout=gl.SliceLayout(1, Q_LAY))
     qcols = gl.arange(0, 64, layout=gl.SliceLayout(0, Q_LAY))
     for i in gl.static_range(RANK // 64):
-        q_smem.slice(i * 64, 64, 1).store(gl.load(qc_ptr + (qrows * qc_head)[:, None] + i * 64 + qcols[None, :]))
+        panel = qc_ptr + (qrows * qc_head)[:, None] + i * 64 + qcols[None, :]
+        q_smem.slice(i * 64, 64, 1).store(gl.load(panel))
     rrows = gl.arange(0, HEADS, layout=gl.SliceLayout(1, R_LAY))
     rcols = gl.arange(0, HALF, layout=gl.SliceLayout(0, R_LAY))
     part = q_ptr + (rrows * q_head)[:, None] + NOPE + rcols[None, :]
@@ -171,7 +173,8 @@ def score_part(
             gl.int32, False, 1)  # fmt: skip
         logits = gl.zeros([HEADS, TILE], gl.float32, layout=S_LAY)
         mbarrier.wait(kfull.index(s), (i // 2) & 1)
-        logits = warpgroup_mma(qr_smem.index(0), rope.index(2 * s).permute([1, 0]), logits, use_acc=False, is_async=True)
+        first = rope.index(2 * s).permute([1, 0])
+        logits = warpgroup_mma(qr_smem.index(0), first, logits, use_acc=False, is_async=True)
         logits = warpgroup_mma(qr_smem.index(1), rope.index(2 * s + 1).permute([1, 0]), logits, is_async=True)
         logits = warpgroup_mma(q_smem, latent.index(s).permute([1, 0]), logits, is_async=True)
         rotate(rope, 1 - s, k1, k2, kcos, ksin)
@@ -207,7 +210,9 @@ def value_part(
     if WHICH == 0:
         for i in gl.static_range(2):
             mbarrier.expect(kfull.index(i), TILE * RANK * 2, pred=i < tiles)
-            tma.async_copy_global_to_shared(cache_desc, [row0 + gl.minimum(i * TILE, length - TILE), 0], kfull.index(i), latent.index(i), pred=i < tiles)
+            tma.async_copy_global_to_shared(
+                cache_desc, [row0 + gl.minimum(i * TILE, length - TILE), 0], kfull.index(i), latent.index(i),
+                pred=i < tiles)  # fmt: skip
     for i in range(tiles):
         s = i % 2
         mbarrier.wait(pfull.index(0), i & 1)
@@ -220,7 +225,9 @@ def value_part(
             more = i + 2 < tiles
             mbarrier.wait(kempty.index(s), (i // 2) & 1, pred=more)
             mbarrier.expect(kfull.index(s), TILE * RANK * 2, pred=more)
-            tma.async_copy_global_to_shared(cache_desc, [row0 + gl.minimum((i + 2) * TILE, length - TILE), 0], kfull.index(s), latent.index(s), pred=more)
+            tma.async_copy_global_to_shared(
+                cache_desc, [row0 + gl.minimum((i + 2) * TILE, length - TILE), 0], kfull.index(s),
+                latent.index(s), pred=more)  # fmt: skip
         else:
             mbarrier.arrive(kempty.index(s), count=1)
     mbarrier.wait(pfull.index(1), 0)
@@ -269,10 +276,16 @@ def attend_hopper(
     q_ptr += long * q_batch + head * q_head
     out_ptr += long * out_batch + head * out_head
     gl.warp_specialize([
-        (score_part, (qc_ptr, q_ptr, cache_ptr, turn_ptr, q_smem, qr_smem, latent, rope, weights, shrinks, kfull, pfull, pempty, length, scale, row0, qc_head, q_head, TILE, RANK, NOPE, HALF, HEADS)),
-        (value_part, (cache_desc, out_ptr, latent, weights, shrinks, kfull, kempty, pfull, pempty, length, row0, out_head, 0, TILE, RANK, HEADS)),
-        (value_part, (cache_desc, out_ptr, latent, weights, shrinks, kfull, kempty, pfull, pempty, length, row0, out_head, 1, TILE, RANK, HEADS)),
-    ], [4, 4], [168, 168])
+        (score_part, (
+            qc_ptr, q_ptr, cache_ptr, turn_ptr, q_smem, qr_smem, latent, rope, weights, shrinks,
+            kfull, pfull, pempty, length, scale, row0, qc_head, q_head, TILE, RANK, NOPE, HALF, HEADS)),
+        (value_part, (
+            cache_desc, out_ptr, latent, weights, shrinks, kfull, kempty, pfull, pempty,
+            length, row0, out_head, 0, TILE, RANK, HEADS)),
+        (value_part, (
+            cache_desc, out_ptr, latent, weights, shrinks, kfull, kempty, pfull, pempty,
+            length, row0, out_head, 1, TILE, RANK, HEADS)),
+    ], [4, 4], [168, 168])  # fmt: skip
 
 
 INTERPRETED = isinstance(attend, InterpretedFunction)
