@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+import attrs
 import numpy as np
 import pytest
 
@@ -443,3 +444,20 @@ def test_numeric_threads_follow_the_job_s_processors() -> None:
         for cpus in (1, 2):
             result = executor.run(PythonJob(source, "run", limits=Limits(wall_s=10.0, cpus=cpus)))
             assert result.value == cpus, result.message
+
+
+def test_a_job_that_talked_is_not_begun_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def lost(self, server, *_arguments):
+        tried.append(server)
+        raise connection.ServerLost("the fork server ended")
+
+    monkeypatch.setattr(local.Task, "run", lost)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, LocalExecutor(1) as executor:
+        assert executor.run(ONE).retries == 1
+        assert len(tried) == 2
+        talking = attrs.evolve(ONE, descriptors=(theirs.fileno(),))
+        assert executor.run(talking).status is Status.INFRASTRUCTURE
+        assert len(tried) == 3

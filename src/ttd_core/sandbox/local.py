@@ -138,7 +138,9 @@ class LocalExecutor:
         retries = 0
         while True:
             result = self._attempt(future, cores, cancel, retries)
-            again = result.status is Status.INFRASTRUCTURE and not future.cancelled()
+            # what a job has said through a descriptor it inherited cannot be unsaid
+            once = isinstance(future.job, PythonJob) and future.job.descriptors
+            again = result.status is Status.INFRASTRUCTURE and not future.cancelled() and not once
             if not again or retries >= _RETRIES:
                 return result
             retries += 1
