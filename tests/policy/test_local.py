@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from ttd_core.errors import ConfigError, ModelUnavailableError, UsageError
+from ttd_core.policy import attention
 from ttd_core.policy.base import Policy, Sample, SamplingParams, Sequences, Trainer
 from ttd_core.policy.local import LocalPolicy
 from ttd_core.types import Message, StopReason
@@ -280,9 +282,13 @@ def test_a_wrong_engine_is_named(make_policy: Make) -> None:
         make_policy(policy__options={"engine": "lean"})
 
 
-def test_sliding_windows_are_refused_by_name(make_policy: Make) -> None:
-    with pytest.raises(ModelUnavailableError, match="sliding_attention"):
-        make_policy(model_changes={"layer_types": ["full_attention", "sliding_attention"]})
+def test_unknown_attention_is_refused_by_name() -> None:
+    for config, named in (
+        (transformers.Qwen3NextConfig(), "linear_attention"),
+        (transformers.Gemma2Config(), "capped attention scores"),
+    ):
+        with pytest.raises(ModelUnavailableError, match=f"'it' uses {named}, which"):
+            attention.require_known_attention(config, "it")
 
 
 def test_bfloat16_keeps_float32_masters(make_policy: Make, tmp_path: pathlib.Path) -> None:

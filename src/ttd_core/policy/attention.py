@@ -3,9 +3,11 @@
 Registered with transformers under the name ``ttd``. Given a :class:`ReplyCache` it decodes one token a row:
 each row attends to its group's prompt (stored once, read once for all the group's rows) and to its own
 reply, and the two softmaxes are joined exactly over one normaliser. Without one it is plain scaled
-dot-product attention: causal when no mask is given (prompts), else under the caller's mask (training).
+dot-product attention: causal when no mask is given (prompts), else under the caller's mask (training). Layers
+with sliding windows or attention sinks are computed so in all three cases.
 
-Left out: sliding windows and attention sinks; :func:`require_full_attention` refuses such models by name.
+Left out: chunked and linear attention, and capped scores; :func:`require_known_attention` refuses such models
+by name.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from ttd_core.errors import ModelUnavailableError
+from ttd_core.policy.windows import windowed_attention
 
 NAME = "ttd"
+_KNOWN = {"full_attention", "sliding_attention"}
 _GROWTH = 256
 
 
@@ -146,15 +150,25 @@ def shared_prompt_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     replies: ReplyCache | None = None,
+    sliding_window: int | None = None,
+    s_aux: Tensor | None = None,
+    position_ids: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """The attention function transformers calls.
 
     :param query: [rows, heads, length, head size].
     :param replies: set while decoding; then ``length`` is 1.
+    :param sliding_window: positions a token sees, itself included.
+    :param s_aux: the heads' sinks [heads], by the name transformers gives them.
+    :param position_ids: int64 [rows, length].
     :return: [rows, length, heads, head size], and no weights.
     """
-    if replies is None:
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    if replies is not None:
+        layer = int(getattr(module, "layer_idx", 0))
+        return _decode(query, replies, layer, scale, sliding_window, s_aux), None
+    if sliding_window is None and s_aux is None:
         output, _ = sdpa_attention_forward(
             module,
             query,
@@ -166,29 +180,47 @@ def shared_prompt_attention(
             **kwargs,
         )
         return output, None
-    return _decode(query, replies, int(getattr(module, "layer_idx", 0)), scaling), None
+    if position_ids is None:
+        position_ids = torch.arange(query.shape[2], device=query.device)[None]
+        if attention_mask is not None:
+            raise RuntimeError(f"{type(module).__name__} does not say where the tokens of a pack are")
+    found = windowed_attention(query, key, value, attention_mask, position_ids, scale, sliding_window, s_aux)
+    return found, None
 
 
-def _decode(query: Tensor, replies: ReplyCache, layer: int, scaling: float | None) -> Tensor:
+def _decode(
+    query: Tensor, replies: ReplyCache, layer: int, scale: float, window: int | None, sinks: Tensor | None
+) -> Tensor:
     """One token a row over the shared prompt and the row's own reply."""
     rows, heads, _, size = query.shape
     plan = replies.plan
     own_keys = replies.keys[layer][:rows, :, : plan.span]
     own_values = replies.values[layer][:rows, :, : plan.span]
     kv_heads = own_keys.shape[1]
-    scale = scaling if scaling is not None else size**-0.5
     # Heads that share a key-value head become rows of one matrix product.
     grouped = (query * scale).view(rows, kv_heads, heads // kv_heads, size)
     own_scores = torch.matmul(grouped, own_keys.transpose(2, 3)).float()
-    own_scores.masked_fill_(plan.hidden[:, None, None, :], float("-inf"))
+    hidden = plan.hidden
+    if window is not None:
+        hidden = hidden | (torch.arange(plan.span, device=query.device) <= plan.ends[:, None] - window)
+    own_scores.masked_fill_(hidden[:, None, None, :], float("-inf"))
+    if sinks is not None:
+        # One more column that no value belongs to.
+        sink = sinks.float().view(1, kv_heads, -1, 1).expand(rows, -1, -1, 1)
+        own_scores = torch.cat([own_scores, sink], dim=-1)
     result = torch.empty_like(grouped)
     for prompt, members in plan.shared:
         keys, values = prompt.keys[layer], prompt.values[layer]
         asked = grouped[members].transpose(0, 1).reshape(kv_heads, -1, size)
         shape = (kv_heads, len(members), heads // kv_heads, keys.shape[1])
         prompt_scores = torch.matmul(asked, keys.transpose(1, 2)).float().view(shape).transpose(0, 1)
+        if window is not None:
+            behind = keys.shape[1] + plan.ends[members, None] - window
+            unseen = torch.arange(keys.shape[1], device=query.device) <= behind
+            prompt_scores = prompt_scores.masked_fill(unseen[:, None, None, :], float("-inf"))
         weights = torch.cat([prompt_scores, own_scores[members]], dim=-1).softmax(dim=-1).to(query.dtype)
-        from_prompt, from_own = weights[..., : keys.shape[1]], weights[..., keys.shape[1] :]
+        from_prompt = weights[..., : keys.shape[1]]
+        from_own = weights[..., keys.shape[1] : keys.shape[1] + plan.span]
         mixed = torch.matmul(from_prompt.transpose(0, 1).reshape(kv_heads, -1, keys.shape[1]), values)
         mixed = mixed.view(kv_heads, len(members), heads // kv_heads, size).transpose(0, 1)
         result[members] = mixed + torch.matmul(from_own, own_values[members])
@@ -201,15 +233,16 @@ def install(model: Any) -> None:
     model.set_attn_implementation(NAME)
 
 
-def require_full_attention(config: Any, name: str) -> None:
+def require_known_attention(config: Any, name: str) -> None:
     """Refuse models whose attention this module does not compute.
 
     :raises ModelUnavailableError: names the feature.
     """
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"}:
-        others = ", ".join(sorted(kinds - {"full_attention"}))
+    others = sorted(set(getattr(config, "layer_types", None) or []) - _KNOWN)
+    if getattr(config, "attn_logit_softcapping", None) is not None:
+        others.append("capped attention scores")
+    if others:
         raise ModelUnavailableError(
-            f"model '{name}' uses {others}, which the local backend does not decode; choose a model "
-            "with full attention in every layer (Qwen2, Qwen3, Llama, SmolLM)"
+            f"model '{name}' uses {', '.join(others)}, which the local backend does not compute; choose a "
+            "model with full or sliding attention (Qwen2, Qwen3, Llama, SmolLM, Mistral, Gemma 3, gpt-oss)"
         )

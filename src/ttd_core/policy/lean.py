@@ -43,6 +43,8 @@ def misfit(model: Any) -> str:
         return f"its head size is {attention.head_dim}, none of {steps.HEAD_SIZES}"
     if abs(attention.scaling - attention.head_dim**-0.5) > 1e-9:
         return "it scales its attention in a way of its own"
+    if any(getattr(layer.self_attn, "sliding_window", None) for layer in model.model.layers):
+        return "it has layers with a sliding window"
     plain = (torch.nn.Linear,)
     for layer in model.model.layers:
         for module in _projections(layer):

@@ -70,13 +70,13 @@ def open_one(config: RunConfig, rank: int = 0) -> LocalPolicy:
 class LocalPolicy:
     """Samples with, and trains, one adapted model.
 
-    :param model: a transformers causal language model on its device, full attention in every layer.
+    :param model: a transformers causal language model on its device, with attention that is known.
     :param tokenizer: its tokeniser, with a chat template.
     :param config: the run's config.
     """
 
     def __init__(self, model: Any, tokenizer: Any, config: RunConfig) -> None:
-        attention.require_full_attention(model.config, config.policy.model)
+        attention.require_known_attention(model.config, config.policy.model)
         attention.install(model)
         self._config = config
         self._tokenizer = tokenizer
