@@ -19,7 +19,7 @@ from ttd_kernels import gpus, telling
 from ttd_kernels.case import ALIGNMENT, generator, label, places
 from ttd_kernels.dora_norm import DoraNorm
 from ttd_kernels.mla_decode import MlaDecode
-from ttd_kernels.problem import KernelProblem
+from ttd_kernels.problem import KernelProblem, text_of
 from ttd_kernels.relu2_mlp import Relu2Mlp
 from ttd_kernels.rmsnorm import RmsNorm
 from ttd_kernels.testing import judged
@@ -83,6 +83,14 @@ def test_the_primer_s_kernel_is_right(executor) -> None:
     )
     problem = DoraNorm(fill(DoraNorm.options_type, {"devices": "cpu"}))
     verdict = judged(problem, source, executor.run)
+    assert verdict.message.startswith("correct at 2 of 2"), verdict.message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [TriMul, MlaDecode], ids=lambda each: each.name)
+def test_our_kernels_are_right_on_the_interpreter(kind, executor) -> None:
+    problem = kind(fill(kind.options_type, {"devices": "cpu"}))
+    verdict = judged(problem, text_of("programs", f"{kind.name}.py"), executor.run)
     assert verdict.message.startswith("correct at 2 of 2"), verdict.message
 
 
