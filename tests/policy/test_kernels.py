@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import pathlib
@@ -20,6 +21,9 @@ CASES = pathlib.Path(__file__).parent / "kernel_cases.py"
 def test_kernels_match_the_reference() -> None:
     if importlib.util.find_spec("triton") is None:
         pytest.skip("Triton is not installed here; it comes with torch for CUDA, and with the dev extra")
+    version = tuple(map(int, importlib.metadata.version("triton").split(".")[:2]))
+    if version < (3, 9) and not torch.cuda.is_available():
+        pytest.skip("Triton before 3.9 cannot interpret loops with today's NumPy")
     # Triton decides when it is imported whether to interpret, and here it may be imported already.
     environment = os.environ | ({} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"})
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(CASES)]
