@@ -10,8 +10,8 @@ import torch
 
 from ttd_core.policy.kernels import reference, reference_training
 
-#: Head sizes that the device kernels take: a power of two, since Triton's blocks are.
-HEAD_SIZES = (16, 32, 64, 128, 256)
+#: Head sizes that the device kernels take: powers of two, as Triton's blocks are, that fit in shared memory.
+HEAD_SIZES = (16, 32, 64, 128)
 
 
 def available(device: torch.device) -> bool:
