@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import torch
 from hypothesis import settings
 
 from ttd_core.sandbox.local import LocalExecutor
 
+# inputs are small here, and threads that wait for each other on a busy machine take longer than the work
+torch.set_num_threads(1)
 settings.register_profile("ttd", deadline=None)
 settings.load_profile("ttd")
 
