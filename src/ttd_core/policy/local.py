@@ -18,13 +18,13 @@ import peft
 import torch
 
 from ttd_core.config import RunConfig
-from ttd_core.errors import ConfigError, EnvironmentLacksError, ModelUnavailableError, UsageError
+from ttd_core.errors import ConfigError, EnvironmentLacksError, ModelUnavailableError
 from ttd_core.policy import attention, checkpoint, fetch, lean, loading, parallel, steps
 from ttd_core.policy.adapter import Adapter
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
+from ttd_core.policy.chat import ChatCodec, room
 from ttd_core.policy.decode import DecodeLimits, Decoder, arrays_of, whole_groups
 from ttd_core.policy.fast import FastDecoder
-from ttd_core.policy.forcing import ThinkingFormat
 from ttd_core.policy.training import LogprobModel, Totals, accumulate, take_step
 from ttd_core.types import Completion, Message
 
@@ -79,7 +79,6 @@ class LocalPolicy:
         attention.require_known_attention(model.config, config.policy.model)
         attention.install(model)
         self._config = config
-        self._tokenizer = tokenizer
         self._device: torch.device = model.device
         torch.manual_seed(config.seed)
         lora = peft.LoraConfig(
@@ -106,10 +105,7 @@ class LocalPolicy:
             betas=(learn.beta1, learn.beta2),
             eps=learn.epsilon,
         )
-        effort = config.policy.reasoning_effort
-        self._template_options: dict[str, Any] = {"reasoning_effort": effort} if effort else {}
-        self._thinking = ThinkingFormat.of(tokenizer, self._template_options)
-        self._ends = _end_tokens(model, tokenizer)
+        self._chat = ChatCodec(tokenizer, config.policy, _end_tokens(model))
         self._decoder = self._make_decoder(lean_model)
 
     @property
@@ -129,7 +125,7 @@ class LocalPolicy:
 
         :raises UsageError: names both lengths.
         """
-        self._limits([len(self._encode(prompt, params.prefill)) for prompt in prompts], params)
+        self._limits([len(self._chat.encode(prompt, params.prefill)) for prompt in prompts], params)
 
     def sample_shares(
         self, prompts: Sequence[Sequence[Message]], shares: Sequence[range], params: SamplingParams
@@ -138,11 +134,11 @@ class LocalPolicy:
 
         :param shares: which, by index within the prompt's group.
         """
-        encoded = [self._encode(prompt, params.prefill) for prompt in prompts]
+        encoded = [self._chat.encode(prompt, params.prefill) for prompt in prompts]
         limits = self._limits([len(tokens) for tokens in encoded], params)
         for reply in self._decoder.decode(encoded, shares, params.temperature, limits, params.seed):
             tokens, logprobs, trained = arrays_of(reply)
-            text, answer = self._decode_text(reply.tokens, params.prefill)
+            text, answer = self._chat.read(reply.tokens, params.prefill)
             yield Sample(
                 prompt=reply.prompt,
                 index=reply.index,
@@ -190,48 +186,13 @@ class LocalPolicy:
             if self._decoder.held_bytes() > _KEPT * whole:
                 self._decoder.release()
 
-    def _encode(self, prompt: Sequence[Message], prefill: str) -> list[int]:
-        """Token ids of the rendered chat, up to where the reply (after any prefill) begins."""
-        text: str = self._tokenizer.apply_chat_template(
-            list(prompt), tokenize=False, add_generation_prompt=True, **self._template_options
-        )
-        ids: list[int] = self._tokenizer(text + prefill, add_special_tokens=False)["input_ids"]
-        return ids
-
     def _limits(self, lengths: Sequence[int], params: SamplingParams) -> DecodeLimits:
         """Where replies end; refuses prompts that leave no room.
 
         :raises UsageError: names the prompt's length and the context's.
         """
-        context = min(params.context, self._split.longest_context)
-        for length in lengths:
-            if length >= context:
-                raise UsageError(
-                    f"the prompt is {length} tokens long and the context holds {context}; raise "
-                    "policy.context or shorten the prompt (a smaller -o output_chars, a shorter program)"
-                )
-        longest = [min(context - length, params.max_new_tokens or context) for length in lengths]
-        thinking = None
-        if params.thinking_tokens is not None:
-            thinking = [max(0, params.thinking_tokens - length) for length in lengths]
-        return DecodeLimits(self._ends, longest, thinking, self._forced)
-
-    def _forced(self, tokens: Sequence[int]) -> Sequence[int]:
-        """Tokens that close the thinking; none when the final answer is open already."""
-        closing = self._thinking.closing(self._tokenizer.decode(list(tokens)))
-        ids: list[int] = self._tokenizer(closing, add_special_tokens=False)["input_ids"] if closing else []
-        return ids
-
-    def _decode_text(self, tokens: Sequence[int], prefill: str) -> tuple[str, str]:
-        """The reply's text and its final answer, prefill included, special tokens removed."""
-        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
-        if not self._thinking.core:
-            return prefill + text, prefill + text
-        raw: str = self._tokenizer.decode(list(tokens))
-        answer = self._thinking.answer(prefill + raw)
-        for special in self._tokenizer.all_special_tokens:
-            answer = answer.replace(special, "")
-        return prefill + text, answer
+        found = room(lengths, params, self._split.longest_context)
+        return DecodeLimits(self._chat.ends, found.longest, found.thinking, self._chat.closing)
 
     def without_adapter(self) -> AbstractContextManager[Any]:
         """The base model for the length of a ``with`` block."""
@@ -290,9 +251,7 @@ def _unfinished() -> Any:
     raise RuntimeError("the decoder yielded a reply without a stop reason")
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Token ids that end a reply: the generation config's and the tokeniser's."""
+def _end_tokens(model: Any) -> list[int]:
+    """Token ids that end a reply by the model's generation config."""
     ends = model.generation_config.eos_token_id
-    found = set(ends) if isinstance(ends, list | tuple) else {ends}
-    found.add(tokenizer.eos_token_id)
-    return frozenset(token for token in found if token is not None)
+    return list(ends) if isinstance(ends, list | tuple) else [] if ends is None else [ends]
