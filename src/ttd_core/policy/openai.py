@@ -161,7 +161,7 @@ class OpenAIPolicy:
                 try:
                     yield future.result()
                 except openai.OpenAIError as error:
-                    raise self._explain(error) from error
+                    raise self._explain(error, self._options.retries) from error
         finally:
             for future in futures:
                 future.cancel()
@@ -191,7 +191,7 @@ class OpenAIPolicy:
         try:
             return tuple(model.id for model in (await hasty.models.list()).data)
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.APIConnectionError) as error:
-            raise self._explain(error) from error
+            raise self._explain(error, retries=0) from error
         except openai.OpenAIError:
             # Not every server has such a list; the first request will tell.
             return ()
@@ -235,8 +235,8 @@ class OpenAIPolicy:
             self._usage.tokens_prompt += usage.prompt_tokens or 0
             self._usage.tokens += usage.completion_tokens or 0
 
-    def _explain(self, error: Exception) -> Exception:
-        return explain(error, self._address, self._model, self._key, self._options.retries, self._offered)
+    def _explain(self, error: Exception, retries: int) -> Exception:
+        return explain(error, self._address, self._model, self._key, retries, self._offered)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
