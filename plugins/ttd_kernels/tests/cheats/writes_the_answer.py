@@ -1,6 +1,6 @@
 # Writes the harness's answer itself, into every descriptor there is.
 # where: cpu, gpu
-# expect: invalid: never written
+# expect: invalid: never written|does not start as a frame
 import os
 
 
