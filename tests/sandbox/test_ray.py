@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pathlib
 import signal
 import sys
 import threading
@@ -21,36 +20,39 @@ from ttd_core.types import Status
 
 
 def _sandboxes_of(pid: int) -> list[int]:
-    """Processes below ``pid`` that run a fork server."""
-    mine = {child.pid for child in psutil.Process().children(recursive=True)}
+    """Processes right below ``pid`` that run a fork server."""
     found = []
-    for pid in mine:
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            if b"ray::NodeSandbox" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
+    for child in psutil.Process(pid).children():
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if any("supervisor.main" in word for word in child.cmdline()):
+                found.append(child.pid)
     return found
 
 
-def _actors() -> list[int]:
-    """Process ids of this test's actors that hold sandboxes."""
-    found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and b"ray::NodeSandbox" in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue
+def _actors() -> set[int]:
+    """Process ids of the actors that hold sandboxes, in any cluster of this test session."""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            if any("ray::NodeSandbox" in word for word in child.cmdline()):
+                found.add(child.pid)
     return found
+
+
+@pytest.fixture
+def others(ray_cluster: None) -> set[int]:
+    """The actors of executors that other tests keep open."""
+    return _actors()
 
 
 @pytest.mark.ray
-def test_a_worker_killed_in_the_middle_of_a_job_costs_a_retry_not_a_result(ray_cluster: None) -> None:
+def test_a_worker_killed_in_the_middle_of_a_job_costs_a_retry_not_a_result(others: set[int]) -> None:
     job = PythonJob("import time\ndef run(): time.sleep(2.0); return 7", "run", limits=Limits(wall_s=30.0))
     with ray_executor.RayExecutor(2) as executor:
         assert executor.run(PythonJob("def run(): return 1", "run")).value == 1
         future = executor.submit(job)
         time.sleep(0.7)
-        (actor,) = _actors()
+        (actor,) = _actors() - others
         servers = _sandboxes_of(actor)
         assert servers
         os.kill(actor, signal.SIGKILL)
@@ -63,7 +65,7 @@ def test_a_worker_killed_in_the_middle_of_a_job_costs_a_retry_not_a_result(ray_c
 
 
 @pytest.mark.ray
-def test_closing_ends_actors_and_jobs(ray_cluster: None) -> None:
+def test_closing_ends_actors_and_jobs(others: set[int]) -> None:
     executor = ray_executor.RayExecutor(2)
     job = PythonJob("import time\ndef run(): time.sleep(60)", "run", limits=Limits(wall_s=100.0))
     futures = [executor.submit(job) for _ in range(3)]
@@ -71,9 +73,9 @@ def test_closing_ends_actors_and_jobs(ray_cluster: None) -> None:
     executor.close()
     assert all(future.cancelled() for future in futures)
     deadline = time.monotonic() + 10
-    while _actors() and time.monotonic() < deadline:
+    while _actors() - others and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not _actors()
+    assert not _actors() - others
     with pytest.raises(RuntimeError, match="closed"):
         executor.submit(job)
 
