@@ -134,7 +134,9 @@ def test_no_function_beats_what_is_proven(f) -> None:
 def test_a_better_score_is_a_higher_reward(problem, first, second) -> None:
     judge = problem(SequenceOptions(min_values=1))
     one, two = (judge.reward(State(data={"f": f})) for f in (first, second))
-    assert judge.better(one.score, two.score) == (one.value > two.value)
+    # Scores a rounding step apart may share a reward; never the other way about.
+    assert not judge.better(one.score, two.score) or one.value >= two.value
+    assert not one.value > two.value or judge.better(one.score, two.score)
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)

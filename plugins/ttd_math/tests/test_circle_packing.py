@@ -49,6 +49,14 @@ def test_valid_packings_pass(packing) -> None:
     assert violations(centers, radii, 8) == []
 
 
+@pytest.mark.parametrize("given", [25, 27])
+def test_a_packing_of_another_number_of_circles_is_refused(given) -> None:
+    centers, radii = grid(given)
+    told = violations(centers, radii, 26)
+    assert told == [f"centers ({given}, 2) and radii ({given},) should be (26, 2) and (26,)"]
+    assert violations(*grid(26), 26) == []
+
+
 @given(packings(6), st.data())
 def test_agrees_with_rational_arithmetic_near_the_tolerance(packing, data) -> None:
     centers, radii = packing

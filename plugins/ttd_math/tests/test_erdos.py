@@ -83,7 +83,9 @@ def test_what_is_valid_passes_and_is_rewarded(h) -> None:
 def test_a_better_score_is_a_higher_reward(first, second) -> None:
     problem = Erdos()
     one, two = (problem.reward(State(data={"h": h})) for h in (first, second))
-    assert problem.better(one.score, two.score) == (one.value > two.value)
+    # Scores a rounding step apart may share a reward; never the other way about.
+    assert not problem.better(one.score, two.score) or one.value >= two.value
+    assert not one.value > two.value or problem.better(one.score, two.score)
 
 
 @given(hostile_values())
