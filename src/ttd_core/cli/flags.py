@@ -17,24 +17,22 @@ class ProblemCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does, after the problem's flags have become ``-o NAME=VALUE``.
 
-        :raises click.NoSuchOption: for a flag that neither the command nor the problem has.
+        :raises click.UsageError: for a flag that neither the command nor the problem has.
         """
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         foreign = [arg for arg in args if arg.startswith("--") and arg != "--" and _name(arg) not in own]
-        problem = next((arg for arg in args if _is_problem(arg)), None)
-        if foreign and problem is not None and "--help" not in args:
-            args = _translated(ctx, args, foreign, problem)
+        if foreign and "--help" not in args:
+            installed = {entry.name for entry in entries.entries()}
+            words = [arg for arg in args if not arg.startswith("-")]
+            named = (word for word in words if word in installed or entries.is_file_reference(word))
+            problem = next(named, None)
+            if problem is not None:
+                args = _translated(ctx, args, foreign, problem)
         return super().parse_args(ctx, args)
 
 
 def _name(flag: str) -> str:
     return flag.partition("=")[0]
-
-
-def _is_problem(arg: str) -> bool:
-    if arg.startswith("-"):
-        return False
-    return entries.is_file_reference(arg) or any(entry.name == arg for entry in entries.entries())
 
 
 def _translated(ctx: click.Context, args: Sequence[str], foreign: list[str], problem: str) -> list[str]:
