@@ -110,6 +110,12 @@ def generator(seed: int, device: str) -> torch.Generator:
     return made
 
 
+def normal(source: torch.Generator, *sizes: int, scale: float = 1.0) -> torch.Tensor:
+    """bfloat16 [sizes], drawn ~ N(0, scale^2) on the source's device."""
+    made = torch.empty(sizes, dtype=torch.bfloat16, device=source.device)
+    return made.normal_(0.0, scale, generator=source)
+
+
 def fresh_seed() -> int:
     """A seed that no candidate can know: 63 random bits of the operating system's."""
     return secrets.randbits(63)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ttd_kernels.case import Case, Output, Shape, leaf
+from ttd_kernels.case import Case, Output, Shape, leaf, normal
 from ttd_kernels.problem import KernelProblem
 from ttd_kernels.timing import floor_us
 
@@ -27,16 +27,11 @@ class DoraNorm(KernelProblem):
 
     def draw(self, shape: Shape, source: torch.Generator) -> Case:
         """Parts of like weight, so that their cross terms matter."""
-
-        def normal(rows: int, columns: int, scale: float) -> torch.Tensor:
-            made = torch.empty((rows, columns), dtype=torch.bfloat16, device=source.device)
-            return made.normal_(0.0, scale, generator=source)
-
         rows, columns, rank = shape["M"], shape["N"], shape["r"]
         leaves = {
-            "w": normal(rows, columns, 1 / math.sqrt(columns)),
-            "b": normal(rows, rank, 1 / math.sqrt(rank)),
-            "a": normal(rank, columns, 1 / math.sqrt(columns)),
+            "w": normal(source, rows, columns, scale=1 / math.sqrt(columns)),
+            "b": normal(source, rows, rank, scale=1 / math.sqrt(rank)),
+            "a": normal(source, rank, columns, scale=1 / math.sqrt(columns)),
         }
         # a part of A along W's first rows: without it the cross term would hardly show
         leaves["a"] += leaves["w"][:rank] if rows >= rank else 0

@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch.nn.functional import linear
 
-from ttd_kernels.case import Case, Output, Shape, leaf
+from ttd_kernels.case import Case, Output, Shape, leaf, normal
 from ttd_kernels.judging import helper
 from ttd_kernels.problem import KernelProblem, text_of
 from ttd_kernels.timing import floor_us
@@ -38,22 +38,18 @@ class MlaDecode(KernelProblem):
 
     def draw(self, shape: Shape, source: torch.Generator) -> Case:
         """Fresh token, cache and weights; bfloat16."""
-        sizes, device = _sizes(shape), source.device
+        sizes = _sizes(shape)
         batch, filled, longest = shape["B"], shape["prefill"], shape["max"]
         width = sizes["kv_rank"] + sizes["rope"]
 
-        def normal(*shape: int, scale: float = 1.0) -> torch.Tensor:
-            made = torch.empty(shape, dtype=torch.bfloat16, device=device)
-            return made.normal_(0.0, scale, generator=source)
-
         def weight(out: int, inner: int) -> torch.Tensor:
-            return normal(out, inner, scale=1.0 / math.sqrt(inner))
+            return normal(source, out, inner, scale=1.0 / math.sqrt(inner))
 
-        cache = torch.zeros((batch, longest, width), dtype=torch.bfloat16, device=device)
+        cache = torch.zeros((batch, longest, width), dtype=torch.bfloat16, device=source.device)
         cache[:, :filled].normal_(0.0, 1.0, generator=source)
         heads, per_head = sizes["heads"], sizes["nope"] + sizes["rope"]
         leaves = {
-            "x": normal(batch, 1, sizes["dim"]),
+            "x": normal(source, batch, 1, sizes["dim"]),
             "cache": cache,
             "Q_proj_down_weight": weight(sizes["q_rank"], sizes["dim"]),
             "Q_proj_up_weight": weight(heads * per_head, sizes["q_rank"]),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ttd_kernels.case import Case, Output, Shape, leaf
+from ttd_kernels.case import Case, Output, Shape, leaf, normal
 from ttd_kernels.problem import KernelProblem
 from ttd_kernels.timing import floor_us
 
@@ -27,15 +27,10 @@ class Relu2Mlp(KernelProblem):
 
     def draw(self, shape: Shape, source: torch.Generator) -> Case:
         """Tokens ~ N(0,1), weights ~ N(0,1)/sqrt(fan-in)."""
-
-        def normal(rows: int, columns: int, scale: float) -> torch.Tensor:
-            made = torch.empty((rows, columns), dtype=torch.bfloat16, device=source.device)
-            return made.normal_(0.0, scale, generator=source)
-
         leaves = {
-            "x": normal(shape["T"], shape["D"], 1.0),
-            "up": normal(shape["F"], shape["D"], 1 / math.sqrt(shape["D"])),
-            "down": normal(shape["D"], shape["F"], 1 / math.sqrt(shape["F"])),
+            "x": normal(source, shape["T"], shape["D"]),
+            "up": normal(source, shape["F"], shape["D"], scale=1 / math.sqrt(shape["D"])),
+            "down": normal(source, shape["D"], shape["F"], scale=1 / math.sqrt(shape["F"])),
         }
         return Case(shape, leaves, {"$tuple": [leaf(name) for name in leaves]})
 
