@@ -143,7 +143,8 @@ def access(device: str) -> Access:
     assembler = os.path.join(packages, "triton", "backends", "nvidia", "bin")
     toolkits = [os.path.realpath(path) for path in (os.environ.get("CUDA_HOME", ""), *_TOOLKITS) if path]
     toolkits = [path for path in dict.fromkeys(toolkits) if os.path.isdir(path)]
-    tools = [*_TOOLS, os.path.join(site, "ninja"), assembler, *_programs(toolkits)]
+    own = os.path.join(os.path.dirname(torch.__file__), "bin", "ptxas")
+    tools = [*_TOOLS, os.path.join(site, "ninja"), assembler, own, *_programs(toolkits)]
     environment = [(name, os.environ[name]) for name in ("LD_LIBRARY_PATH",) if name in os.environ]
     environment += [("CC", "/usr/bin/gcc"), ("CXX", "/usr/bin/g++"), ("MAX_JOBS", "4")]
     # its own processes to compile in would talk over sockets, which the sandbox has none of
