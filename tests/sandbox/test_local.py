@@ -12,10 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 import numpy as np
+import psutil
 import pytest
 
 from ttd_core.config import RunConfig, SandboxConfig
@@ -260,6 +261,19 @@ def test_a_server_that_grew_is_replaced(
         assert len(started) - before == 3
 
 
+def _waiting_forks(launched: launch.Launched) -> list[psutil.Process]:
+    """Of a server without a job: the ends of its tree of processes."""
+    inside = psutil.Process(launched.process.pid).children(recursive=True)
+    return [process for process in inside if not process.children() and process.ppid() != os.getpid()]
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_a_server_killed_in_the_middle_of_a_job_costs_a_retry_not_a_result(
     means: Means, started: list[launch.Launched]
 ) -> None:
@@ -276,6 +290,38 @@ def test_a_server_killed_in_the_middle_of_a_job_costs_a_retry_not_a_result(
         assert result.value == 7
         assert result.retries == 1
         assert executor.run(ONE).ok
+
+
+def test_a_waiting_fork_that_is_killed_costs_a_retry_not_a_result(
+    means: Means, started: list[launch.Launched]
+) -> None:
+    with LocalExecutor(1, exactly=means, preload=()) as executor:
+        assert executor.run(ONE).ok
+        _until(lambda: len(_waiting_forks(started[-1])) == 1)
+        waiting = _waiting_forks(started[-1])[0]
+        waiting.kill()
+        _until(lambda: waiting.status() == psutil.STATUS_ZOMBIE)
+        result = executor.run(ONE)
+        assert result.status is Status.OK, result.message
+        assert result.retries == 1
+
+
+def test_the_fork_of_the_next_job_knows_nothing_of_the_last(means: Means) -> None:
+    """Each finds what the server left, whether its fork waited while the other ran or was made after it."""
+    source = """
+import builtins, numpy, os, sys
+
+def run(name):
+    before = sorted(vars(builtins).keys() & {"first", "second"}), os.environ.get("X"), len(sys.modules)
+    setattr(builtins, name, True)
+    os.environ["X"], sys.modules[name] = name, builtins
+    return [*before, numpy.random.random()]
+"""
+    with LocalExecutor(1, exactly=means) as executor:
+        found = [executor.run(PythonJob(source, "run", args=(name,))).value for name in ("first", "second")]
+    assert found[0][:3] == found[1][:3]
+    assert found[0][:2] == [[], None]
+    assert found[0][3] != found[1][3]
 
 
 def test_a_server_lost_again_is_told_as_ours(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """The fork server: modules imported once, one job at a time, each in a fork that is confined for good.
 
 The server is its job's reaper: the job's parent, it holds the limits, and it ends every process of the job
-before it reports. Messages on the control socket are JSON, one a packet, with descriptors attached:
+before it reports. The fork of the next job is made while none runs (:mod:`.spare`). Messages on the control
+socket are JSON, one a packet, with descriptors attached:
 
 - ``python``: where to print, the job as a frame (sealed memory), where to write the result, and what the
   problem lets the job inherit;
@@ -24,14 +25,14 @@ import sys
 import time
 from typing import Any
 
-from ttd_core.sandbox.inside import confine, folders, kernel, python_job, seccomp, watch, wire
+from ttd_core.sandbox.inside import confine, folders, kernel, python_job, rehearsal, watch
+from ttd_core.sandbox.inside.spare import Spare, alone
 
 PACKET = 1 << 18
 _SOURCE = "main"
 _BINARY = "program"
 #: Bytes that libraries may write while they are imported ahead of the jobs; gone before the first job.
 _IMPORT_SCRATCH = 16 << 20
-_REHEARSALS = 16
 #: Parts of a package that it imports only when they are first named, which would be in every job.
 _PARTS = {
     "numpy": ("numpy.random", "numpy.linalg", "numpy.fft"),
@@ -57,6 +58,9 @@ class Server:
         self.layers = confine.Layers(**setup["layers"])
         self.threads: Any = None
         self.rules: dict[str, list[bytes]] = {}
+        self.spare: Spare | None = None
+        #: what the spare is for: a server's next job is most likely like its last one
+        self.kind = "python"
         if self.layers.own_pids:
             self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -83,7 +87,7 @@ class Server:
             return failure
         if "numpy" in sys.modules:
             self.threads = self._thread_pools()
-        self._rehearse()
+        rehearsal.of_server()
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -103,15 +107,6 @@ class Server:
         return ""
 
     @staticmethod
-    def _rehearse() -> None:
-        """Run what every job runs until the interpreter has specialised it; forks then share the result."""
-        for profile in seccomp.PROFILES:
-            seccomp.filter_for(profile, 1, 3)
-        job = {"source": "", "entry": "", "helpers": "", "args": [], "kwargs": {"a": 1}, "inject": {}}
-        for _ in range(_REHEARSALS):
-            wire.decode_buffer(memoryview(b"".join(wire.encode(job))))
-
-    @staticmethod
     def _thread_pools() -> Any:
         """The controller of BLAS and OpenMP pools, looked up once so that a job only sets a number."""
         try:
@@ -125,29 +120,30 @@ class Server:
     def serve(self) -> None:
         """Answer jobs until the trusted process hangs up."""
         while True:
+            self._ready_spare(self.kind)
             message, descriptors, _, _ = socket.recv_fds(self.control, PACKET, 8)
             if not message:
-                return
+                break
             job = json.loads(message)
             if job["kind"] == "cancel":
                 continue  # the job it meant had just ended
             self.run(job, descriptors)
+        if self.spare is not None:
+            self.spare.drop()
 
     def run(self, job: dict[str, Any], descriptors: list[int]) -> None:
         """Run one job and report how it ended."""
+        self.kind = job["kind"]
         scratch = self._open_scratch(job)
-        keeper = self._enter_own_pids(job["kind"])
-        self._rules(job["kind"])
-        trouble, report_trouble = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         started = time.monotonic()
-        pid = os.fork()
-        if pid == 0:
-            self._become_job(job, [*descriptors, report_trouble], scratch)
-        for descriptor in (*descriptors, report_trouble):
-            os.close(descriptor)
+        spare = self._hand_over(job, descriptors)
+        pid, keeper, trouble = spare.pid, spare.keeper, spare.trouble
         deep = job["kind"] == "compile" or self.setup["processes"]
         polled = scratch if scratch and not self.layers.mounts else ""
         watcher = watch.Watch(pid, job["limits"], deep, polled)
+        if self.layers.own_pids and not deep:
+            # such a job is ended by its namespace and counted by its number: neither meets the spare
+            self._ready_spare(self.kind)
         reason = watcher.wait(self.control.fileno())
         wall = time.monotonic() - started
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -183,6 +179,26 @@ class Server:
 
     # -- around a job --------------------------------------------------------------------------------
 
+    def _ready_spare(self, kind: str) -> Spare:
+        """The fork that waits for the next job; a new one if there is none, or none for such a job."""
+        if self.spare is not None and not self.spare.fits(kind):
+            self.spare.drop()
+            self.spare = None
+        if self.spare is None:
+            self._rules(kind)
+            keeper = self._enter_own_pids(kind)
+            rehearse = rehearsal.of_fork if alone(kind) else None
+            self.spare = Spare.fork(kind, keeper, self.control, self._become_job, rehearse)
+        return self.spare
+
+    def _hand_over(self, job: dict[str, Any], descriptors: list[int]) -> Spare:
+        """Make the spare the job."""
+        spare, self.spare = self._ready_spare(job["kind"]), None
+        spare.hand(job, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        return spare
+
     def _enter_own_pids(self, kind: str) -> int:
         """Make the namespaces the next fork is born in.
 
@@ -195,7 +211,7 @@ class Server:
             return 0
         kernel.setns(self.own_pids, kernel.CLONE_NEWPID)
         kernel.unshare(kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC)
-        if kind == "python":
+        if alone(kind):
             return 0
         keeper = os.fork()
         if keeper == 0:
@@ -268,14 +284,14 @@ class Server:
 
     # -- inside the fork -----------------------------------------------------------------------------
 
-    def _become_job(self, job: dict[str, Any], descriptors: list[int], scratch: str) -> None:
+    def _become_job(self, job: dict[str, Any], descriptors: list[int]) -> None:
         """Confine this fork and run the job in it. Never returns.
 
         Until the candidate starts, an error goes down the last descriptor: it is ours, not the candidate's.
         """
         trouble = descriptors[-1]
+        scratch = str(self.setup["scratch"]) if job["limits"]["scratch"] else ""
         try:
-            os.setsid()
             shared = self._rules(job["kind"])
             descriptors.insert(
                 -1, confine.own_rules(shared, self.setup["drivers"]) if self.layers.landlock else trouble
