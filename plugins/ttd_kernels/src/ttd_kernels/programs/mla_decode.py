@@ -107,6 +107,104 @@ def attend(
     tl.store(out, (acc / mass[:, None]).to(tl.bfloat16))
 
 
+@triton.jit
+def meet(gate_ptr, PROGRAMS: tl.constexpr):
+    """Every program of the grid waits here for all others, and sees what they have written.
+
+    The gate's top bit turns over when all have come: program 0 adds 2**31 - (PROGRAMS - 1), all others 1, so
+    the gate is ready for the next launch, whatever grid that has.
+    """
+    tl.debug_barrier()
+    step = tl.where(tl.program_id(0) == 0, 2147483647 - (PROGRAMS - 2), 1)
+    before = tl.atomic_add(gate_ptr, step, sem="acq_rel", scope="gpu")
+    now = before
+    while (before ^ now) >= 0:
+        now = tl.inline_asm_elementwise(
+            "ld.acquire.gpu.global.s32 $0, [$1];", "=r,l", [gate_ptr], tl.int32, is_pure=False, pack=1)  # fmt: skip
+    tl.debug_barrier()
+
+
+@triton.jit
+def fetch(ptr, BYTES: tl.constexpr):
+    """Bring BYTES from each address of `ptr` on into the L2 cache."""
+    tl.inline_asm_elementwise(
+        "cp.async.bulk.prefetch.L2.global [$1], " + BYTES + "; mov.u32 $0, 0;", "=r,l", [ptr], tl.int32,
+        is_pure=False, pack=1)  # fmt: skip
+
+
+@triton.jit
+def prepare(
+    x_ptr, qdown_ptr, qup_ptr, kvdown_ptr, kvup_ptr, cache_ptr, part_ptr, low_ptr, rope_ptr, qc_ptr, gate_ptr,
+    filled, longest,
+    DIM: tl.constexpr, LOW: tl.constexpr, WIDTH: tl.constexpr, RANK: tl.constexpr, NOPE: tl.constexpr,
+    ROPE: tl.constexpr, VALUE: tl.constexpr, HEADS: tl.constexpr, B: tl.constexpr,
+    COLUMNS: tl.constexpr, SPLIT: tl.constexpr, DEEP1: tl.constexpr, STAGES1: tl.constexpr,
+    DEEP2: tl.constexpr, STAGES2: tl.constexpr,
+):  # fmt: skip
+    """All that comes before attention, one program a multiprocessor, all of them resident.
+
+    1. Both down projections, SPLIT parts of the inner dimension apart: float32 sums in `part_ptr`.
+    2. Their sums, rounded: the query's to `low_ptr` [B, LOW], the latent's to its place in the cache.
+    3. Head by head: query up, and the key part of KV_proj_up into the query: `qc_ptr` [B, HEADS, RANK] and,
+       for rotation later, `rope_ptr` [B, HEADS, ROPE].
+    """
+    PROGRAMS: tl.constexpr = (LOW + WIDTH) // COLUMNS * SPLIT
+    TILES: tl.constexpr = (LOW + WIDTH) // COLUMNS
+    pid = tl.program_id(0)
+    tile = pid % TILES
+    split = pid // TILES
+    query = tile < LOW // COLUMNS
+    b = tl.arange(0, B)
+    n = tl.arange(0, COLUMNS)
+    k1 = tl.arange(0, DEEP1)
+    w = tl.multiple_of(tl.where(query, qdown_ptr, kvdown_ptr - LOW * DIM), 16)
+    w = w + (tile * COLUMNS + n)[None, :] * DIM + split * (DIM // SPLIT) + k1[:, None]
+    xs = x_ptr + b[:, None] * DIM + split * (DIM // SPLIT) + k1[None, :]
+    total = tl.zeros([B, COLUMNS], tl.float32)
+    for k in tl.range(0, DIM // SPLIT, DEEP1, num_stages=STAGES1):
+        total = tl.dot(tl.load(xs + k), tl.load(w + k), total)
+    columns = tile * COLUMNS + n
+    tl.store(part_ptr + (split * B + b[:, None]) * (LOW + WIDTH) + columns[None, :], total)
+    rows = tl.arange(0, NOPE)
+    head = tl.minimum(pid, HEADS - 1)
+    up = qup_ptr + head * (NOPE + ROPE) * LOW
+    fetch(up + rows * LOW, "1024")
+    fetch(up + (NOPE + tl.arange(0, ROPE)) * LOW, "1024")
+    meet(gate_ptr, PROGRAMS)
+
+    SOME: tl.constexpr = B // SPLIT
+    some = split * SOME + tl.arange(0, SOME)
+    total = tl.zeros([SOME, COLUMNS], tl.float32)
+    for i in tl.static_range(SPLIT):
+        total += tl.load(part_ptr + (i * B + some[:, None]) * (LOW + WIDTH) + columns[None, :])
+    if query:
+        tl.store(low_ptr + some[:, None] * LOW + columns[None, :], total.to(tl.bfloat16))
+    else:
+        line = (some.to(tl.int64) * longest + filled)[:, None] * WIDTH
+        tl.store(cache_ptr + line + (columns - LOW)[None, :], total.to(tl.bfloat16))
+    meet(gate_ptr + 32, PROGRAMS)
+
+    if pid < HEADS:
+        k2 = tl.arange(0, DEEP2)
+        low = low_ptr + b[:, None] * LOW + k2[None, :]
+        up1 = up + rows[None, :] * LOW + k2[:, None]
+        up2 = up + (NOPE + tl.arange(0, ROPE))[None, :] * LOW + k2[:, None]
+        kvup = kvup_ptr + pid * (NOPE + VALUE) * RANK
+        fetch(kvup + rows * RANK, "1024")
+        q1 = tl.zeros([B, NOPE], tl.float32)
+        q2 = tl.zeros([B, ROPE], tl.float32)
+        for k in tl.range(0, LOW, DEEP2, num_stages=STAGES2):
+            each = tl.load(low + k)
+            q1 = tl.dot(each, tl.load(up1 + k), q1)
+            q2 = tl.dot(each, tl.load(up2 + k), q2)
+        tl.store(rope_ptr + (b[:, None] * HEADS + pid) * ROPE + tl.arange(0, ROPE)[None, :], q2.to(tl.bfloat16))
+        q1 = q1.to(tl.bfloat16)
+        r = tl.arange(0, 128)
+        for c in tl.range(0, RANK, 128, num_stages=3):
+            part = tl.dot(q1, tl.load(kvup + rows[:, None] * RANK + c + r[None, :]))
+            tl.store(qc_ptr + (b[:, None] * HEADS + pid) * RANK + c + r[None, :], part.to(tl.bfloat16))
+
+
 @gluon.jit
 def raw_keys(cache_ptr, turn_ptr, row0, start, rows, cols, RANK: gl.constexpr, HALF: gl.constexpr):
     """Unrotated rope halves of one tile of keys with the cos and sin of their positions."""
@@ -302,8 +400,13 @@ def hopper(device):
     return not INTERPRETED and torch.cuda.get_device_capability(device)[0] == 9
 
 
+def again(built, grid, stream, *args):
+    """Launch a compiled kernel; Triton's dispatch takes longer than the launch. Pointers may be plain numbers."""
+    built.run(grid, 1, 1, stream, built.function, built.packed_metadata, None, None, None, *args)
+
+
 def launch(key, device, kernel, grid, *args, **options):
-    """Run `kernel`; called again under the same `key`, skip Triton's dispatch, which takes longer than the launch.
+    """Run `kernel`; called again under the same `key`, skip Triton's dispatch.
 
     The key must settle all that the compiled code depends on: shapes, and which numbers 16 divides.
     """
@@ -311,16 +414,13 @@ def launch(key, device, kernel, grid, *args, **options):
     if built is None:
         _KERNELS[key] = kernel[(grid,)](*args, **options)
     else:
-        stream = triton.runtime.driver.active.get_current_stream(device.index)
-        built.run(grid, 1, 1, stream, built.function, built.packed_metadata, None, None, None, *args)
+        again(built, grid, triton.runtime.driver.active.get_current_stream(device.index), *args)
 
 
-def custom_kernel(data):
-    """One decode step of `data` = (config, x [B, 1, dim], kv_cache): (output [B, 1, dim], the whole cache)."""
-    config, x, kv_cache = data
+def plain(config, x, kv_cache):
+    """One decode step of any size on any device."""
     B, heads, rank = config.batch_size, config.n_heads, config.kv_lora_rank
     nope, rope, value = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
-    # The long products first: the launches that follow are queued while they run.
     flat = x.view(B, -1)
     q = F.linear(F.linear(flat, config.Q_proj_down_weight), config.Q_proj_up_weight).view(B, heads, nope + rope)
     new = F.linear(flat, config.KV_proj_down_weight)
@@ -350,3 +450,78 @@ def custom_kernel(data):
     y = torch.empty((B, heads, value), dtype=torch.bfloat16, device=x.device)
     torch.bmm(out, up[:, nope:].transpose(1, 2), out=y.transpose(0, 1))
     return F.linear(y.view(B, 1, heads * value), config.wo_weight), cache
+
+
+#: Sizes that `prepare` is made for: x, Q_proj_down, Q_proj_up, KV_proj_down, KV_proj_up.
+FULL = ((128, 1, 7168), (1536, 7168), (24576, 1536), (576, 7168), (32768, 512))
+PREPARE = (7168, 1536, 576, 512, 128, 64, 128, 128, 128, 64, 4, 128, 4, 64, 5)
+PROGRAMS = 132
+_SCRATCH = {}
+
+
+class Scratch:
+    """Memory for what passes from kernel to kernel of one call; every call writes it before reading it."""
+
+    def __init__(self, device):
+        def room(*sizes, dtype=torch.bfloat16):
+            return torch.empty(sizes, dtype=dtype, device=device)
+
+        self.gate = torch.zeros(64, dtype=torch.int32, device=device)
+        self.parts = room(4, 128, 2112, dtype=torch.float32)
+        self.low, self.rope, self.qc = room(128, 1536), room(128, 128, 64), room(128, 128, 512)
+        self.mixed, self.values = room(128, 128, 512), room(128, 128, 128)
+        self.tensors = (self.parts, self.low, self.rope, self.qc, self.gate)
+        self.at = tuple(each.data_ptr() for each in self.tensors)
+
+
+@functools.cache
+def wide(device):
+    """Whether every program of `prepare` has a multiprocessor of its own."""
+    return hopper(device) and torch.cuda.get_device_properties(device).multi_processor_count >= PROGRAMS
+
+
+def custom_kernel(data):
+    """One decode step of `data` = (config, x [B, 1, dim], kv_cache): (output [B, 1, dim], the whole cache)."""
+    config, x, kv_cache = data
+    cache, length = kv_cache.get_data(), kv_cache.seq_len + 1
+    weights = (
+        config.Q_proj_down_weight, config.Q_proj_up_weight, config.KV_proj_down_weight, config.KV_proj_up_weight
+    )  # fmt: skip
+    given = (x, *weights)
+    device = x.device
+    longest = cache.shape[1]
+    at = [each.data_ptr() for each in (*given, cache)]
+    if (
+        tuple(each.shape for each in given) != FULL
+        or config.n_heads != 128
+        or not (TILE <= length <= longest)
+        or longest % 16
+        or not wide(device)
+        or not all(each.is_contiguous() for each in (*given, cache))
+        or any(each % 16 for each in at)
+    ):
+        return plain(config, x, kv_cache)
+    stream = triton.runtime.driver.active.get_current_stream(device.index)
+    scratch = _SCRATCH.get(stream)
+    if scratch is None:
+        scratch = _SCRATCH[stream] = Scratch(device)
+    filled = length - 1
+    key = ("prepare", device, longest, filled % 16 == 0, filled == 1)
+    built = _KERNELS.get(key)
+    if built is None:
+        _KERNELS[key] = prepare[(PROGRAMS,)](
+            *given, cache, *scratch.tensors, filled, longest, *PREPARE, num_warps=8, launch_cooperative_grid=True)
+    else:
+        again(built, PROGRAMS, stream, *at, *scratch.at, filled, longest, *PREPARE)
+    kv_cache.seq_len = length
+    turn = rotations(longest, 64, device)
+    rows = TensorDescriptor.from_tensor(cache.view(-1, 576), [TILE, 512], LATENT_LAYOUT)
+    scale = math.log2(math.e) / math.sqrt(192)
+    launch(
+        ("attend", device, longest, length % 16 == 0), device, attend_hopper, 256,
+        rows, scratch.qc, scratch.rope, cache, turn, scratch.mixed, length, scale,
+        128 * 512, 512, 128 * 64, 64, longest, 512, 128 * 512,
+        512, 0, 32, 2, 64, TILE, num_warps=4, maxnreg=168)  # fmt: skip
+    values = config.KV_proj_up_weight.view(128, 256, 512)[:, 128:].transpose(1, 2)
+    torch.bmm(scratch.mixed, values, out=scratch.values.transpose(0, 1))
+    return F.linear(scratch.values.view(128, 1, 16384), config.wo_weight), cache
