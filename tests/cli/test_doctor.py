@@ -29,7 +29,9 @@ def test_json_covers_every_area(ttd, summing, install, monkeypatch, tmp_path) ->
     if level["status"] == "ok":
         assert level["detail"].split(",")[0] in ("strong", "standard")
         assert findings["sandbox", "trial job"]["detail"].startswith(level["detail"].split(",")[0])
-    assert {"ray", "report", "testing"} <= {name for area, name in findings if area == "extra"}
+    assert {"openai", "ray", "report", "testing", "tinker"} <= {
+        name for area, name in findings if area == "extra"
+    }
     assert {each["status"] for each in findings.values()} <= {"ok", "absent", "warning", "failed"}
     # A broken third-party plugin does not keep this machine from running others.
     assert result.exit_code == (0 if level["status"] == "ok" else 3)

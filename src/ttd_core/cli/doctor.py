@@ -25,9 +25,14 @@ from ttd_core.sandbox.probe import probe
 
 #: Optional extras, by what they bring in.
 EXTRAS = {
+    "openai": ["openai"],
     "ray": ["ray"],
     "report": ["jinja2", "pygments"],
+    "tensorboard": ["tensorboard"],
     "testing": ["hypothesis", "pytest"],
+    "tinker": ["tinker"],
+    "trackio": ["trackio"],
+    "wandb": ["wandb"],
 }
 #: Less free disk than this is worth a warning: a small model and its run take this much.
 DISK_WANTED = 5 * 10**9
