@@ -80,7 +80,9 @@ class PolicyConfig:
     )
     prefill: str = setting("", "text that starts every reply: forced, never trained")
     reasoning_effort: str = setting("", "passed to the chat template of models that take it")
-    batch: int = setting(64, "sequences decoded at once", validator=at_least(1))
+    batch: int | None = setting(
+        None, "most replies decoded at once; default 64, with the lean engine 512", validator=at_least(1)
+    )
     options: dict[str, Any] = attrs.field(
         factory=dict, converter=absent_as_word, metadata={"help": "backend's own options"}, kw_only=True
     )

@@ -276,7 +276,7 @@ def test_the_lean_engine_samples_and_learns_the_same(make_policy: Make, thinking
 
 
 def test_a_wrong_engine_is_named(make_policy: Make) -> None:
-    with pytest.raises(ConfigError, match="'quick' is none of auto, lean, plain"):
+    with pytest.raises(ConfigError, match="needs one of 'auto', 'lean', 'plain', not 'quick'"):
         make_policy(policy__options={"engine": "quick"})
     with pytest.raises(ModelUnavailableError, match="its head size is 8"):
         make_policy(policy__options={"engine": "lean"})

@@ -115,10 +115,17 @@ def make_config(**options: Any) -> RunConfig:
     return configs.load("none", overrides=values | {"policy." + key: value for key, value in options.items()})
 
 
-@pytest.mark.parametrize("devices", [0, "two"])
-def test_a_wrong_number_of_devices_is_named(devices: Any) -> None:
-    with pytest.raises(ConfigError, match="is no number of devices"):
-        open_local(make_config(options={"devices": devices}))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"devices": 0}, "policy.options.devices"),
+        ({"devices": "two"}, "policy.options.devices"),
+        ({"device": 2}, r"unknown key 'policy.options.device'. Did you mean 'devices'"),
+    ],
+)
+def test_a_wrong_option_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        open_local(make_config(options=options))
 
 
 @pytest.fixture

@@ -10,15 +10,16 @@ import pathlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal, Self
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 import peft
 import torch
 
 from ttd_core.config import RunConfig
-from ttd_core.errors import ConfigError, EnvironmentLacksError, ModelUnavailableError
+from ttd_core.errors import EnvironmentLacksError, ModelUnavailableError
 from ttd_core.policy import attention, checkpoint, fetch, lean, loading, parallel, steps
 from ttd_core.policy.adapter import Adapter
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
@@ -26,15 +27,36 @@ from ttd_core.policy.chat import ChatCodec, room
 from ttd_core.policy.decode import DecodeLimits, Decoder, arrays_of, whole_groups
 from ttd_core.policy.fast import FastDecoder
 from ttd_core.policy.training import LogprobModel, Totals, accumulate, take_step
+from ttd_core.settings import at_least, fill, setting
 from ttd_core.types import Completion, Message
 
-__all__ = ["LocalPolicy", "open_local"]
+__all__ = ["LocalOptions", "LocalPolicy", "open_local"]
 
-#: Values of ``policy.options.engine``: ``lean`` for the family of models in :mod:`ttd_core.policy.lean`,
-#: ``plain`` for transformers' own code; ``auto`` takes the first on a CUDA device where it fits.
-_ENGINES = ("auto", "lean", "plain")
 #: Share of the device's memory that sampling may keep while the model learns.
 _KEPT = 0.1
+
+
+#: Replies decoded at once where the config does not say; the lean engine lets in as many as fit.
+_ROWS_LEAN, _ROWS = 512, 64
+
+
+@attrs.frozen
+class LocalOptions:
+    """What ``policy.options`` takes."""
+
+    devices: int = setting(1, "devices of this host to sample and learn on", validator=at_least(1))
+    engine: Literal["auto", "lean", "plain"] = setting(
+        "auto",
+        "lean (some families of models), plain (transformers' own code), or auto: lean on a GPU",
+    )
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Self:
+        """Those of a config.
+
+        :raises ConfigError: when one is unknown or does not fit.
+        """
+        return fill(cls, config.policy.options, prefix="policy.options.")
 
 
 def open_local(config: RunConfig) -> LocalPolicy | parallel.ParallelPolicy:
@@ -42,11 +64,9 @@ def open_local(config: RunConfig) -> LocalPolicy | parallel.ParallelPolicy:
 
     :raises ModelUnavailableError: when there is no such model to be had.
     :raises EnvironmentLacksError: when the devices asked for are not here.
-    :raises ConfigError: when ``policy.options.devices`` is no number of devices.
+    :raises ConfigError: for a wrong option.
     """
-    count = config.policy.options.get("devices", 1)
-    if not isinstance(count, int) or count < 1:
-        raise ConfigError(f"policy.options.devices: {count!r} is no number of devices; use 1 or more")
+    count = LocalOptions.of(config).devices
     device = loading.choose_device(config.policy.device)
     if count > 1 and device.type == "cuda" and count > torch.cuda.device_count():
         raise EnvironmentLacksError(
@@ -59,7 +79,7 @@ def open_local(config: RunConfig) -> LocalPolicy | parallel.ParallelPolicy:
 def open_one(config: RunConfig, rank: int = 0) -> LocalPolicy:
     """The policy of one rank: the first is on the device that the config names, the others on the next."""
     device = loading.choose_device(config.policy.device)
-    if device.type == "cuda" and config.policy.options.get("devices", 1) > 1:
+    if device.type == "cuda" and LocalOptions.of(config).devices > 1:
         device = torch.device("cuda", (device.index or 0) + rank)
     folder = fetch.resolve(config.policy.model)
     dtype = loading.choose_dtype(config.policy.dtype, device)
@@ -156,12 +176,10 @@ class LocalPolicy:
     def _make_lean(self) -> lean.LeanModel | None:
         """The model without transformers' code, where that can run and the config does not say otherwise.
 
-        :raises ConfigError: when ``policy.options.engine`` is neither auto, lean nor plain.
+        :raises ConfigError: for a wrong option.
         :raises ModelUnavailableError: when it is ``lean`` and the model does not fit.
         """
-        wanted = self._config.policy.options.get("engine", "auto")
-        if wanted not in _ENGINES:
-            raise ConfigError(f"policy.options.engine: '{wanted}' is none of {', '.join(_ENGINES)}")
+        wanted = LocalOptions.of(self._config).engine
         reason = lean.misfit(self.model)
         if wanted == "lean" and reason:
             raise ModelUnavailableError(
@@ -175,9 +193,9 @@ class LocalPolicy:
     def _make_decoder(self, lean_model: lean.LeanModel | None) -> Decoder | FastDecoder:
         rows = self._config.policy.batch
         if lean_model is not None:
-            return FastDecoder(lean_model, rows)
+            return FastDecoder(lean_model, rows or _ROWS_LEAN)
         split = self._split
-        return Decoder(split.backbone, split.head, split.layers, self._device, rows)
+        return Decoder(split.backbone, split.head, split.layers, self._device, rows or _ROWS)
 
     def _make_room(self) -> None:
         """Give sampling's memory back before learning, if it is more than a small part of the device."""
