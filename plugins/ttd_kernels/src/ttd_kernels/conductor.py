@@ -117,9 +117,9 @@ class Report:
 class _Empty:
     """What calls without a kernel take, microseconds by the judge's clock.
 
-    :param one_us: a single one.
+    :param one_us: a single one, in the median.
     :param batch: how many are made in a row.
-    :param batch_us: all of those.
+    :param batch_us: all of those, at the least.
     """
 
     one_us: float
@@ -217,20 +217,21 @@ class Conductor:
     # -- times ------------------------------------------------------------------------------------------
 
     def _empty(self, shape: Shape) -> _Empty:
-        """What everything but the kernel takes: medians of calls that run none."""
+        """What everything but the kernel takes, by calls that run none."""
         case = self._task.draw(shape, generator(fresh_seed(), self._bench.device))
         outputs = self._task.outputs(shape)
 
-        def median_us(count: int, times: int) -> float:
+        def walls_us(count: int, times: int) -> list[float]:
             ran = []
             for _ in range(times):
                 ran.append(self._bench.call(self._channel, [case] * count, outputs, self._left_s, empty=True))
                 # as between real calls: what the GPU and the processes did before matters
                 self._task.answer(case)
-            return statistics.median(each.wall_us for each in ran[2:])
+            return [each.wall_us for each in ran[2:]]
 
         count = batch_of(self._task, self._plan, case)
-        return _Empty(median_us(1, _EMPTY_CALLS), count, median_us(count, _EMPTY_BATCHES))
+        one_us = statistics.median(walls_us(1, _EMPTY_CALLS))
+        return _Empty(one_us, count, min(walls_us(count, _EMPTY_BATCHES)))
 
     def _time(self, shape: Shape, empty: _Empty) -> Row:
         for _ in range(self._plan.warmups):
@@ -264,10 +265,17 @@ class Conductor:
         )
 
     def _audit(self, shape: Shape, mean_us: float, empty: _Empty) -> str:
-        """Why the mean of the claims is refused after some rounds of calls in a row; empty when it is not."""
+        """Why rounds of calls in a row refuse the mean of the claims; empty once one bears it out."""
         rules = self._plan.rules
-        rounds = [self._call(shape, empty.batch).wall_us - empty.batch_us for _ in range(rules.audits)]
-        return timing.refused_batches(mean_us, [each / empty.batch for each in rounds], empty.batch, rules)
+        bounds_us: list[float] = []
+        reason = ""
+        for _ in range(rules.audits):
+            whole_us = self._call(shape, empty.batch).wall_us - empty.batch_us
+            bounds_us.append(whole_us / empty.batch)
+            reason = timing.refused_batches(mean_us, bounds_us, empty.batch, rules)
+            if not reason:
+                break
+        return reason
 
     # -- shapes that nobody named -------------------------------------------------------------------------
 
