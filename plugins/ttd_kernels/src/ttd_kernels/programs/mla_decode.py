@@ -4,6 +4,10 @@ q_nope is multiplied by each head's key part of KV_proj_up, so every head attend
 kv_lora_rank values and qk_rope_head_dim rotated ones; the value part of KV_proj_up is applied to the attended
 latent. The cache is then read as it lies and keys and values of the heads never exist.
 
+On Hopper at the sizes of the task, `prepare` does all that comes before attention in a single launch: one after
+another, small products leave the GPU waiting for the host, to which every launch is 20 to 90 us of work when its
+code is cold.
+
 `attend` handles HEADS heads of one sequence over the whole cache, with an online softmax, rotating the cached
 keys tile by tile. The reference rounds positions, frequencies and angles to bfloat16 (off by up to 13.6 rad near
 position 4,100), so the rotation follows the same roundings; its cos and sin are a table of positions, constants
@@ -21,6 +25,7 @@ from reference import Config, KVCache  # noqa: F401
 from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import (
+    async_copy,
     fence_async_shared,
     mbarrier,
     tma,
@@ -132,7 +137,7 @@ def fetch(ptr, BYTES: tl.constexpr):
         is_pure=False, pack=1)  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["filled"])
 def prepare(
     x_ptr, qdown_ptr, qup_ptr, kvdown_ptr, kvup_ptr, cache_ptr, part_ptr, low_ptr, rope_ptr, qc_ptr, gate_ptr,
     filled, longest,
@@ -206,113 +211,136 @@ def prepare(
 
 
 @gluon.jit
-def raw_keys(cache_ptr, turn_ptr, row0, start, rows, cols, RANK: gl.constexpr, HALF: gl.constexpr):
-    """Unrotated rope halves of one tile of keys with the cos and sin of their positions."""
-    token = start + rows
+def bring(
+    cache_ptr, turn_ptr, row0, start, rope, turns, rfull, s,
+    TILE: gl.constexpr, RANK: gl.constexpr, HALF: gl.constexpr,
+):  # fmt: skip
+    """Begin to copy the unrotated rope halves of a tile of keys into buffer s, and cos and sin of their places."""
+    LAY: gl.constexpr = gl.BlockedLayout([1, 8], [8, 4], [4, 1], [1, 0])
+    token = start + gl.arange(0, TILE, layout=gl.SliceLayout(1, LAY))
+    cols = gl.arange(0, HALF, layout=gl.SliceLayout(0, LAY))
     line = cache_ptr + (row0 + token).to(gl.int64)[:, None] * (RANK + 2 * HALF) + RANK + cols[None, :]
     turn = turn_ptr + token[:, None] * (2 * HALF) + cols[None, :]
-    return gl.load(line), gl.load(line + HALF), gl.load(turn), gl.load(turn + HALF)
+    async_copy.async_copy_global_to_shared(rope.index(2 * s), line)
+    async_copy.async_copy_global_to_shared(rope.index(2 * s + 1), line + HALF)
+    async_copy.async_copy_global_to_shared(turns.index(0), turn)
+    async_copy.async_copy_global_to_shared(turns.index(1), turn + HALF)
+    async_copy.mbarrier_arrive(rfull.index(s), increment_count=False)
 
 
 @gluon.jit
-def rotate(rope, s, k1, k2, cos, sin):
-    """Rotated keys of a tile, rounded once, into buffer s."""
-    k1 = k1.to(gl.float32)
-    k2 = k2.to(gl.float32)
-    cos = cos.to(gl.float32)
-    sin = sin.to(gl.float32)
+def rotate(rope, turns, s):
+    """Rotate the keys of a tile where they lie, rounded once."""
+    LAY: gl.constexpr = gl.BlockedLayout([1, 8], [8, 4], [4, 1], [1, 0])
+    k1 = rope.index(2 * s).load(LAY).to(gl.float32)
+    k2 = rope.index(2 * s + 1).load(LAY).to(gl.float32)
+    cos = turns.index(0).load(LAY).to(gl.float32)
+    sin = turns.index(1).load(LAY).to(gl.float32)
     rope.index(2 * s).store((k1 * cos - k2 * sin).to(gl.bfloat16))
     rope.index(2 * s + 1).store((k2 * cos + k1 * sin).to(gl.bfloat16))
     fence_async_shared()
 
 
 @gluon.jit
+def products(q_smem, q1, q2, latent, rope, none, k, r):
+    """Begin the logits of one tile: latent in buffer k, rotated keys in buffer r."""
+    out = warpgroup_mma(q1, rope.index(2 * r).permute([1, 0]), none, use_acc=False, is_async=True)
+    out = warpgroup_mma(q2, rope.index(2 * r + 1).permute([1, 0]), out, is_async=True)
+    return warpgroup_mma(q_smem, latent.index(k).permute([1, 0]), out, is_async=True)
+
+
+@gluon.jit
 def score_part(
-    qc_ptr, q_ptr, cache_ptr, turn_ptr, q_smem, qr_smem, latent, rope, weights, shrinks, kfull, pfull, pempty,
-    length, scale, row0, qc_head, q_head,
+    qc_ptr, q_ptr, cache_ptr, turn_ptr, q_smem, latent, rope, turns, weights, shrinks, kfull, rfull, rempty,
+    pfull, pempty, length, scale, row0, qc_head, q_head,
     TILE: gl.constexpr, RANK: gl.constexpr, NOPE: gl.constexpr, HALF: gl.constexpr, HEADS: gl.constexpr,
+    BUFFERS: gl.constexpr,
 ):  # fmt: skip
-    """Four warps: logits and softmax weights of each tile of keys, and the rotation of the tile after it."""
+    """Four warps: logits and softmax weights of each tile of keys, and then the rotation of the next tile.
+
+    Its fences wait for everything that a thread has asked of memory, so others ask for the keys to rotate.
+    """
     S_LAY: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, TILE, 16])
     Q_LAY: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
-    R_LAY: gl.constexpr = gl.BlockedLayout([1, 8], [8, 4], [4, 1], [1, 0])
     qrows = gl.arange(0, HEADS, layout=gl.SliceLayout(1, Q_LAY))
     qcols = gl.arange(0, 64, layout=gl.SliceLayout(0, Q_LAY))
     for i in gl.static_range(RANK // 64):
         panel = qc_ptr + (qrows * qc_head)[:, None] + i * 64 + qcols[None, :]
         q_smem.slice(i * 64, 64, 1).store(gl.load(panel))
-    rrows = gl.arange(0, HEADS, layout=gl.SliceLayout(1, R_LAY))
-    rcols = gl.arange(0, HALF, layout=gl.SliceLayout(0, R_LAY))
+    DOT: gl.constexpr = gl.DotOperandLayout(0, S_LAY, 2)
+    rrows = gl.arange(0, HEADS, layout=gl.SliceLayout(1, DOT))
+    rcols = gl.arange(0, HALF, layout=gl.SliceLayout(0, DOT))
     part = q_ptr + (rrows * q_head)[:, None] + NOPE + rcols[None, :]
     x1 = gl.load(part).to(gl.float32)
     x2 = gl.load(part + HALF).to(gl.float32)
     cos = gl.load(turn_ptr + (length - 1) * 2 * HALF + rcols).to(gl.float32)[None, :]
     sin = gl.load(turn_ptr + (length - 1) * 2 * HALF + HALF + rcols).to(gl.float32)[None, :]
-    qr_smem.index(0).store((x1 * cos - x2 * sin).to(gl.bfloat16))
-    qr_smem.index(1).store((x2 * cos + x1 * sin).to(gl.bfloat16))
-    krows = gl.arange(0, TILE, layout=gl.SliceLayout(1, R_LAY))
-    k1, k2, kcos, ksin = raw_keys(cache_ptr, turn_ptr, row0, 0, krows, rcols, RANK, HALF)
-    rotate(rope, 0, k1, k2, kcos, ksin)
+    q1 = (x1 * cos - x2 * sin).to(gl.bfloat16)
+    q2 = (x2 * cos + x1 * sin).to(gl.bfloat16)
+    last = length - TILE
+    mbarrier.wait(rfull.index(0), 0)
+    rotate(rope, turns, 0)
+    mbarrier.arrive(rempty.index(0), count=1)
     gl.thread_barrier()
 
     peak = gl.full([HEADS], -float("inf"), gl.float32, layout=gl.SliceLayout(1, S_LAY))
     mass = gl.zeros([HEADS], gl.float32, layout=gl.SliceLayout(1, S_LAY))
     columns = gl.arange(0, TILE, layout=gl.SliceLayout(0, S_LAY))
     tiles = gl.cdiv(length, TILE)
-    lines = gl.arange(0, TILE, layout=gl.BlockedLayout([1], [32], [4], [0]))
+    none = gl.zeros([HEADS, TILE], gl.float32, layout=S_LAY)
     for i in range(tiles):
-        s = i % 2
-        after = gl.minimum((i + 1) * TILE, length - TILE)
-        k1, k2, kcos, ksin = raw_keys(cache_ptr, turn_ptr, row0, after, krows, rcols, RANK, HALF)
-        # From memory these keys would take longer than one tile's products; from the L2 cache they do not.
-        far = (row0 + gl.minimum((i + 4) * TILE, length - TILE) + lines).to(gl.int64)
-        gl.inline_asm_elementwise(
-            "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [cache_ptr + far * (RANK + 2 * HALF) + RANK],
-            gl.int32, False, 1)  # fmt: skip
-        logits = gl.zeros([HEADS, TILE], gl.float32, layout=S_LAY)
-        mbarrier.wait(kfull.index(s), (i // 2) & 1)
-        first = rope.index(2 * s).permute([1, 0])
-        logits = warpgroup_mma(qr_smem.index(0), first, logits, use_acc=False, is_async=True)
-        logits = warpgroup_mma(qr_smem.index(1), rope.index(2 * s + 1).permute([1, 0]), logits, is_async=True)
-        logits = warpgroup_mma(q_smem, latent.index(s).permute([1, 0]), logits, is_async=True)
-        rotate(rope, 1 - s, k1, k2, kcos, ksin)
-        logits = warpgroup_mma_wait(0, deps=[logits])
-        logits = logits * scale
+        mbarrier.wait(kfull.index(i % BUFFERS), (i // BUFFERS) & 1)
+        coming = products(q_smem, q1, q2, latent, rope, none, i % BUFFERS, i % 2)
+        logits = warpgroup_mma_wait(0, deps=[coming])
         if i == tiles - 1:
             # The last tile ends at the last key, so its first keys may have been counted already.
-            logits = gl.where((columns + length - TILE >= i * TILE)[None, :], logits, -float("inf"))
+            logits = gl.where((columns + last >= i * TILE)[None, :], logits, -float("inf"))
         top = gl.maximum(peak, gl.max(logits, 1))
-        weight = gl.exp2(logits - top[:, None])
-        shrink = gl.exp2(peak - top)
+        weight = gl.exp2(logits * scale - (top * scale)[:, None])
+        shrink = gl.exp2((peak - top) * scale)
         peak = top
-        mass = mass * shrink + gl.sum(weight, 1)
         mbarrier.wait(pempty.index(0), (i & 1) ^ 1)
         weights.store(weight.to(gl.bfloat16))
         shrinks.index(0).store(shrink)
         fence_async_shared()
         mbarrier.arrive(pfull.index(0), count=1)
+        mass = mass * shrink + gl.sum(weight, 1)
+        # Now, for the products of these weights keep the tensor cores busy.
+        r = i + 1
+        mbarrier.wait(rfull.index(r % 2), (r // 2) & 1)
+        rotate(rope, turns, r % 2)
+        mbarrier.arrive(rempty.index(0), count=1)
     shrinks.index(1).store(mass)
     mbarrier.arrive(pfull.index(1), count=1)
 
 
 @gluon.jit
 def value_part(
-    cache_desc, out_ptr, latent, weights, shrinks, kfull, kempty, pfull, pempty, length, row0, out_head,
-    WHICH: gl.constexpr, TILE: gl.constexpr, RANK: gl.constexpr, HEADS: gl.constexpr,
+    cache_desc, cache_ptr, turn_ptr, out_ptr, latent, rope, turns, weights, shrinks, kfull, kempty, rfull, rempty,
+    pfull, pempty, length, row0, out_head,
+    WHICH: gl.constexpr, TILE: gl.constexpr, RANK: gl.constexpr, HALF: gl.constexpr, HEADS: gl.constexpr,
+    BUFFERS: gl.constexpr,
 ):  # fmt: skip
-    """Four warps: one half of the attended latent; the first half's warps also bring the tiles in."""
+    """Four warps: one half of the attended latent. The first half's warps also bring the tiles of latent in, the
+    other's the keys to rotate."""
     WIDTH: gl.constexpr = RANK // 2
     LAY: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDTH, 16])
     acc = gl.zeros([HEADS, WIDTH], gl.float32, layout=LAY)
     tiles = gl.cdiv(length, TILE)
+    last = length - TILE
     if WHICH == 0:
-        for i in gl.static_range(2):
+        for i in gl.static_range(BUFFERS):
             mbarrier.expect(kfull.index(i), TILE * RANK * 2, pred=i < tiles)
             tma.async_copy_global_to_shared(
-                cache_desc, [row0 + gl.minimum(i * TILE, length - TILE), 0], kfull.index(i), latent.index(i),
-                pred=i < tiles)  # fmt: skip
+                cache_desc, [row0 + gl.minimum(i * TILE, last), 0], kfull.index(i), latent.index(i), pred=i < tiles
+            )  # fmt: skip
+    if WHICH == 1:
+        lines = gl.arange(0, TILE, layout=gl.BlockedLayout([1], [32], [4], [0]))
+        bring(cache_ptr, turn_ptr, row0, 0, rope, turns, rfull, 0, TILE, RANK, HALF)
+        mbarrier.wait(rempty.index(0), 0)
+        bring(cache_ptr, turn_ptr, row0, gl.minimum(TILE, last), rope, turns, rfull, 1, TILE, RANK, HALF)
     for i in range(tiles):
-        s = i % 2
+        s = i % BUFFERS
         mbarrier.wait(pfull.index(0), i & 1)
         shrink = shrinks.index(0).load(gl.SliceLayout(1, LAY))
         acc = acc * shrink[:, None]
@@ -320,14 +348,24 @@ def value_part(
         acc = warpgroup_mma_wait(0, deps=[acc])
         mbarrier.arrive(pempty.index(0), count=1)
         if WHICH == 0:
-            more = i + 2 < tiles
-            mbarrier.wait(kempty.index(s), (i // 2) & 1, pred=more)
+            more = i + BUFFERS < tiles
+            mbarrier.wait(kempty.index(s), (i // BUFFERS) & 1, pred=more)
             mbarrier.expect(kfull.index(s), TILE * RANK * 2, pred=more)
             tma.async_copy_global_to_shared(
-                cache_desc, [row0 + gl.minimum((i + 2) * TILE, length - TILE), 0], kfull.index(s),
-                latent.index(s), pred=more)  # fmt: skip
+                cache_desc, [row0 + gl.minimum((i + BUFFERS) * TILE, last), 0], kfull.index(s), latent.index(s),
+                pred=more)  # fmt: skip
         else:
             mbarrier.arrive(kempty.index(s), count=1)
+            mbarrier.wait(rempty.index(0), (i + 1) & 1)
+            start = gl.minimum((i + 2) * TILE, last)
+            bring(cache_ptr, turn_ptr, row0, start, rope, turns, rfull, i % 2, TILE, RANK, HALF)
+            # The keys to rotate are a line of their own in each row: on their way before they are asked for.
+            far = (row0 + gl.minimum((i + 5) * TILE, last) + lines).to(gl.int64)
+            gl.inline_asm_elementwise(
+                "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [cache_ptr + far * (RANK + 2 * HALF) + RANK],
+                gl.int32, False, 1)  # fmt: skip
+    if WHICH == 1:
+        async_copy.wait_group(0)
     mbarrier.wait(pfull.index(1), 0)
     mass = shrinks.index(1).load(gl.SliceLayout(1, LAY))
     acc = acc / mass[:, None]
@@ -341,7 +379,7 @@ def attend_hopper(
     cache_desc, qc_ptr, q_ptr, cache_ptr, turn_ptr, out_ptr, length, scale,
     qc_batch, qc_head, q_batch, q_head, cache_rows, out_batch, out_head,
     RANK: gl.constexpr, NOPE: gl.constexpr, HALF: gl.constexpr, GROUPS: gl.constexpr, HEADS: gl.constexpr,
-    TILE: gl.constexpr,
+    TILE: gl.constexpr, BUFFERS: gl.constexpr,
 ):  # fmt: skip
     """`attend` for Hopper: three groups of four warps, tiles by bulk tensor copy, 64-bit barriers between them.
 
@@ -350,22 +388,27 @@ def attend_hopper(
     """
     K_LAY: gl.constexpr = cache_desc.layout
     R_LAY: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=64, element_bitwidth=16, rank=2)
-    P_LAY: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
+    P_LAY: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=TILE * 2, element_bitwidth=16, rank=2)
     q_smem = gl.allocate_shared_memory(gl.bfloat16, [HEADS, RANK], K_LAY)
-    latent = gl.allocate_shared_memory(gl.bfloat16, [2, TILE, RANK], K_LAY)
-    qr_smem = gl.allocate_shared_memory(gl.bfloat16, [2, HEADS, HALF], R_LAY)
+    latent = gl.allocate_shared_memory(gl.bfloat16, [BUFFERS, TILE, RANK], K_LAY)
     rope = gl.allocate_shared_memory(gl.bfloat16, [4, TILE, HALF], R_LAY)
+    turns = gl.allocate_shared_memory(gl.bfloat16, [2, TILE, HALF], R_LAY)
     weights = gl.allocate_shared_memory(gl.bfloat16, [HEADS, TILE], P_LAY)
     shrinks = gl.allocate_shared_memory(gl.float32, [2, HEADS], gl.SwizzledSharedLayout(1, 1, 1, order=[0]))
-    kfull = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
-    kempty = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    kfull = gl.allocate_shared_memory(gl.int64, [BUFFERS, 1], mbarrier.MBarrierLayout())
+    rfull = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
+    rempty = gl.allocate_shared_memory(gl.int64, [1, 1], mbarrier.MBarrierLayout())
+    kempty = gl.allocate_shared_memory(gl.int64, [BUFFERS, 1], mbarrier.MBarrierLayout())
     pfull = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
-    pempty = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
-    for i in gl.static_range(2):
+    pempty = gl.allocate_shared_memory(gl.int64, [1, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(BUFFERS):
         mbarrier.init(kfull.index(i), count=1)
         mbarrier.init(kempty.index(i), count=1)
+    for i in gl.static_range(2):
+        mbarrier.init(rfull.index(i), count=128)
         mbarrier.init(pfull.index(i), count=1)
-        mbarrier.init(pempty.index(i), count=2)
+    mbarrier.init(rempty.index(0), count=1)
+    mbarrier.init(pempty.index(0), count=2)
     b = gl.program_id(0) // GROUPS
     head = (gl.program_id(0) % GROUPS) * HEADS
     row0 = b * cache_rows
@@ -375,19 +418,23 @@ def attend_hopper(
     out_ptr += long * out_batch + head * out_head
     gl.warp_specialize([
         (score_part, (
-            qc_ptr, q_ptr, cache_ptr, turn_ptr, q_smem, qr_smem, latent, rope, weights, shrinks,
-            kfull, pfull, pempty, length, scale, row0, qc_head, q_head, TILE, RANK, NOPE, HALF, HEADS)),
+            qc_ptr, q_ptr, cache_ptr, turn_ptr, q_smem, latent, rope, turns, weights, shrinks,
+            kfull, rfull, rempty, pfull, pempty,
+            length, scale, row0, qc_head, q_head, TILE, RANK, NOPE, HALF, HEADS, BUFFERS)),
         (value_part, (
-            cache_desc, out_ptr, latent, weights, shrinks, kfull, kempty, pfull, pempty,
-            length, row0, out_head, 0, TILE, RANK, HEADS)),
+            cache_desc, cache_ptr, turn_ptr, out_ptr, latent, rope, turns, weights, shrinks,
+            kfull, kempty, rfull, rempty, pfull, pempty,
+            length, row0, out_head, 0, TILE, RANK, HALF, HEADS, BUFFERS)),
         (value_part, (
-            cache_desc, out_ptr, latent, weights, shrinks, kfull, kempty, pfull, pempty,
-            length, row0, out_head, 1, TILE, RANK, HEADS)),
+            cache_desc, cache_ptr, turn_ptr, out_ptr, latent, rope, turns, weights, shrinks,
+            kfull, kempty, rfull, rempty, pfull, pempty,
+            length, row0, out_head, 1, TILE, RANK, HALF, HEADS, BUFFERS)),
     ], [4, 4], [168, 168])  # fmt: skip
 
 
 INTERPRETED = isinstance(attend, InterpretedFunction)
 TILE = 64
+BUFFERS = 2
 LATENT_LAYOUT = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
 
 
@@ -400,13 +447,8 @@ def hopper(device):
     return not INTERPRETED and torch.cuda.get_device_capability(device)[0] == 9
 
 
-def again(built, grid, stream, *args):
-    """Launch a compiled kernel; Triton's dispatch takes longer than the launch. Pointers may be plain numbers."""
-    built.run(grid, 1, 1, stream, built.function, built.packed_metadata, None, None, None, *args)
-
-
 def launch(key, device, kernel, grid, *args, **options):
-    """Run `kernel`; called again under the same `key`, skip Triton's dispatch.
+    """Run `kernel`; called again under the same `key`, skip Triton's dispatch, which takes longer than the launch.
 
     The key must settle all that the compiled code depends on: shapes, and which numbers 16 divides.
     """
@@ -414,11 +456,12 @@ def launch(key, device, kernel, grid, *args, **options):
     if built is None:
         _KERNELS[key] = kernel[(grid,)](*args, **options)
     else:
-        again(built, grid, triton.runtime.driver.active.get_current_stream(device.index), *args)
+        stream = triton.runtime.driver.active.get_current_stream(device.index)
+        built.run(grid, 1, 1, stream, built.function, built.packed_metadata, None, None, None, *args)
 
 
 def plain(config, x, kv_cache):
-    """One decode step of any size on any device."""
+    """One decode step of any size on any device, projections by PyTorch."""
     B, heads, rank = config.batch_size, config.n_heads, config.kv_lora_rank
     nope, rope, value = config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim
     flat = x.view(B, -1)
@@ -439,7 +482,7 @@ def plain(config, x, kv_cache):
         launch(
             key, x.device, attend_hopper, B * (heads // 64),
             rows, qc, q, cache, turn, out, length, scale, *strides, cache.shape[1], out.stride(1), out.stride(0),
-            rank, nope, rope // 2, heads // 64, 64, TILE, num_warps=4, maxnreg=168)  # fmt: skip
+            rank, nope, rope // 2, heads // 64, 64, TILE, BUFFERS, num_warps=4, maxnreg=168)  # fmt: skip
     else:
         group = min(heads, 64)
         attend[(B * (heads // group),)](
@@ -452,15 +495,21 @@ def plain(config, x, kv_cache):
     return F.linear(y.view(B, 1, heads * value), config.wo_weight), cache
 
 
-#: Sizes that `prepare` is made for: x, Q_proj_down, Q_proj_up, KV_proj_down, KV_proj_up.
-FULL = ((128, 1, 7168), (1536, 7168), (24576, 1536), (576, 7168), (32768, 512))
+#: Sizes that `prepare` is made for: batch, model, heads, ranks of the latents, widths of a head.
+FULL = (128, 7168, 128, 1536, 512, 128, 64, 128)
+#: All constants of `prepare`, in its order.
 PREPARE = (7168, 1536, 576, 512, 128, 64, 128, 128, 128, 64, 4, 128, 4, 64, 5)
 PROGRAMS = 132
 _SCRATCH = {}
+#: What Triton's own launches ask for the current stream; absent where PyTorch has no GPU.
+_STREAM = getattr(torch._C, "_cuda_getCurrentRawStream", None)
 
 
 class Scratch:
-    """Memory for what passes from kernel to kernel of one call; every call writes it before reading it."""
+    """Memory for what passes from kernel to kernel of one call: all but the gate is written before it is read.
+
+    `begin` launches `prepare` once it is compiled.
+    """
 
     def __init__(self, device):
         def room(*sizes, dtype=torch.bfloat16):
@@ -470,8 +519,10 @@ class Scratch:
         self.parts = room(4, 128, 2112, dtype=torch.float32)
         self.low, self.rope, self.qc = room(128, 1536), room(128, 128, 64), room(128, 128, 512)
         self.mixed, self.values = room(128, 128, 512), room(128, 128, 128)
+        self.by_head = self.values.transpose(0, 1)
         self.tensors = (self.parts, self.low, self.rope, self.qc, self.gate)
         self.at = tuple(each.data_ptr() for each in self.tensors)
+        self.begin = None
 
 
 @functools.cache
@@ -480,40 +531,56 @@ def wide(device):
     return hopper(device) and torch.cuda.get_device_properties(device).multi_processor_count >= PROGRAMS
 
 
+def launcher(built, grid, stream):
+    """What launches a compiled kernel on a stream, given its arguments; pointers may be plain numbers."""
+    head = (grid, 1, 1, stream, built.function)
+    tail = (built.packed_metadata, None, None, None)
+    if triton.__version__.startswith("3.6."):
+        # As `run` does for a kernel without scratch memory of its own.
+        run = built.run
+        return functools.partial(
+            run.launch, *head, run.launch_cooperative_grid, run.launch_pdl, None, None, *tail)  # fmt: skip
+    return functools.partial(built.run, *head, *tail)
+
+
 def custom_kernel(data):
     """One decode step of `data` = (config, x [B, 1, dim], kv_cache): (output [B, 1, dim], the whole cache)."""
+    # Until `prepare` is launched the GPU waits, so what can wait comes after it.
     config, x, kv_cache = data
     cache, length = kv_cache.get_data(), kv_cache.seq_len + 1
-    weights = (
-        config.Q_proj_down_weight, config.Q_proj_up_weight, config.KV_proj_down_weight, config.KV_proj_up_weight
-    )  # fmt: skip
-    given = (x, *weights)
-    device = x.device
+    qdown, qup = config.Q_proj_down_weight, config.Q_proj_up_weight
+    kvdown, kvup = config.KV_proj_down_weight, config.KV_proj_up_weight
+    a, b, c = x.data_ptr(), qdown.data_ptr(), qup.data_ptr()
+    d, e, f = kvdown.data_ptr(), kvup.data_ptr(), cache.data_ptr()
     longest = cache.shape[1]
-    at = [each.data_ptr() for each in (*given, cache)]
-    if (
-        tuple(each.shape for each in given) != FULL
-        or config.n_heads != 128
-        or not (TILE <= length <= longest)
-        or longest % 16
-        or not wide(device)
-        or not all(each.is_contiguous() for each in (*given, cache))
-        or any(each % 16 for each in at)
-    ):
+    if not (
+        (
+            config.batch_size, config.dim, config.n_heads, config.q_lora_rank, config.kv_lora_rank,
+            config.qk_nope_head_dim, config.qk_rope_head_dim, config.v_head_dim,
+        ) == FULL
+        and TILE <= length <= longest
+        and not ((a | b | c | d | e | f) & 15 or longest & 15)
+        and x.is_cuda
+        and x.is_contiguous() and qdown.is_contiguous() and qup.is_contiguous()
+        and kvdown.is_contiguous() and kvup.is_contiguous() and cache.is_contiguous()
+    ):  # fmt: skip
         return plain(config, x, kv_cache)
-    stream = triton.runtime.driver.active.get_current_stream(device.index)
-    scratch = _SCRATCH.get(stream)
+    index = x.get_device()
+    stream = _STREAM(index)
+    scratch = _SCRATCH.get((index, stream, longest))
     if scratch is None:
-        scratch = _SCRATCH[stream] = Scratch(device)
-    filled = length - 1
-    key = ("prepare", device, longest, filled % 16 == 0, filled == 1)
-    built = _KERNELS.get(key)
-    if built is None:
-        _KERNELS[key] = prepare[(PROGRAMS,)](
-            *given, cache, *scratch.tensors, filled, longest, *PREPARE, num_warps=8, launch_cooperative_grid=True)
+        if not wide(x.device):
+            return plain(config, x, kv_cache)
+        scratch = Scratch(x.device)
+        built = prepare[(PROGRAMS,)](
+            x, qdown, qup, kvdown, kvup, cache, *scratch.tensors, length - 1, longest, *PREPARE,
+            num_warps=8, launch_cooperative_grid=True)  # fmt: skip
+        scratch.begin = launcher(built, PROGRAMS, stream)
+        _SCRATCH[index, stream, longest] = scratch
     else:
-        again(built, PROGRAMS, stream, *at, *scratch.at, filled, longest, *PREPARE)
+        scratch.begin(a, b, c, d, e, f, *scratch.at, length - 1, longest, *PREPARE)
     kv_cache.seq_len = length
+    device = x.device
     turn = rotations(longest, 64, device)
     rows = TensorDescriptor.from_tensor(cache.view(-1, 576), [TILE, 512], LATENT_LAYOUT)
     scale = math.log2(math.e) / math.sqrt(192)
@@ -521,7 +588,7 @@ def custom_kernel(data):
         ("attend", device, longest, length % 16 == 0), device, attend_hopper, 256,
         rows, scratch.qc, scratch.rope, cache, turn, scratch.mixed, length, scale,
         128 * 512, 512, 128 * 64, 64, longest, 512, 128 * 512,
-        512, 0, 32, 2, 64, TILE, num_warps=4, maxnreg=168)  # fmt: skip
-    values = config.KV_proj_up_weight.view(128, 256, 512)[:, 128:].transpose(1, 2)
-    torch.bmm(scratch.mixed, values, out=scratch.values.transpose(0, 1))
+        512, 0, 32, 2, 64, TILE, BUFFERS, num_warps=4, maxnreg=168)  # fmt: skip
+    values = kvup.view(128, 256, 512)[:, 128:].transpose(1, 2)
+    torch.bmm(scratch.mixed, values, out=scratch.by_head)
     return F.linear(scratch.values.view(128, 1, 16384), config.wo_weight), cache
