@@ -258,7 +258,7 @@ def score_part(
 ):  # fmt: skip
     """Four warps: logits and softmax weights of each tile of keys, and then the rotation of the next tile.
 
-    Its fences wait for everything that a thread has asked of memory, so others ask for the keys to rotate.
+    Its fences seem to wait for whatever a thread has asked of memory, so others ask for the keys to rotate.
     """
     S_LAY: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, TILE, 16])
     Q_LAY: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
