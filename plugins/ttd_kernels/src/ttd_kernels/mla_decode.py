@@ -97,7 +97,8 @@ class MlaDecode(KernelProblem):
         """Prefills that are no power of two, other batches, a shorter cache."""
         sure = [shape(rng.randrange(130, 500)), shape(1000, batch=3), shape(77, batch=16, longest=2048)]
         while len(sure) < count:
-            sure.append(shape(rng.randrange(1, 4000), batch=rng.randrange(1, 33), longest=4096))
+            # below some tens of tokens the reference's own roundings come near the tolerance
+            sure.append(shape(rng.randrange(32, 4000), batch=rng.randrange(1, 33), longest=4096))
         return sure[:count]
 
     def small_shapes(self, rng: random.Random) -> Sequence[Shape]:
