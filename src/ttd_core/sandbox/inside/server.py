@@ -141,8 +141,9 @@ class Server:
         deep = job["kind"] == "compile" or self.setup["processes"]
         polled = scratch if scratch and not self.layers.mounts else ""
         watcher = watch.Watch(pid, job["limits"], deep, polled)
-        if self.layers.own_pids and not deep:
-            # such a job is ended by its namespace and counted by its number: neither meets the spare
+        if self.layers.own_pids and not deep and not job["limits"]["exclusive_core"]:
+            # such a job is ended by its namespace and counted by its number: neither meets the spare;
+            # beside a timed one nothing is forked
             self._ready_spare(self.kind)
         reason = watcher.wait(self.control.fileno())
         wall = time.monotonic() - started
