@@ -7,7 +7,6 @@ from typing import Any
 
 import attrs
 import click
-import numpy as np
 
 from ttd_core import config as configs
 from ttd_core import registry
@@ -21,7 +20,7 @@ from ttd_core.problem import Problem
 from ttd_core.run.backends import open_executor
 from ttd_core.run.evaluate import evaluate_action, evaluate_state
 from ttd_core.run.files import storage_errors
-from ttd_core.run.seeds import score_seeds
+from ttd_core.run.seeds import first_start
 from ttd_core.types import Action, State, Status, Verdict
 
 #: File name suffixes of data, which no program has; what a problem cannot read of it, it refuses itself.
@@ -79,7 +78,7 @@ def judge(reference: str, problem: Problem, file: pathlib.Path, sandbox: str | N
     action = Action(read_program(file), problem.language)
     config = configs.load(reference, overrides={"sandbox.level": sandbox} if sandbox else {})
     with open_executor(hooks, config) as executor:
-        start, _ = score_seeds(hooks, np.random.default_rng(0), 1, executor.run)[0]
+        start, _ = first_start(hooks, executor.run)
         return evaluate_action(hooks, start, action, executor.run)
 
 

@@ -18,7 +18,7 @@ from ttd_core.errors import UsageError
 from ttd_core.hooks import Hooks
 from ttd_core.problem import Problem
 from ttd_core.run.backends import open_executor
-from ttd_core.run.seeds import score_seeds
+from ttd_core.run.seeds import first_start
 from ttd_core.settings import describe_fields
 from ttd_core.types import Message, ScoredState, Status, Verdict
 
@@ -87,7 +87,7 @@ def show_state(
     else:
         hooks = Hooks(problem)
         with open_executor(hooks, configs.load(reference)) as executor:
-            start, reward = score_seeds(hooks, np.random.default_rng(0), 1, executor.run)[0]
+            start, reward = first_start(hooks, executor.run)
         if reward is None:
             raise UsageError(
                 f"runs of {problem.name} start from nothing: name a file with a state, or set --start program"

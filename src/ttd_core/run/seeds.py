@@ -34,6 +34,14 @@ def score_seeds(
     return seeds
 
 
+def first_start(hooks: Hooks, execute: Execute) -> tuple[State, Reward | None]:
+    """What a run with seed 0 starts from, for commands that need a start and no run.
+
+    :raises UsageError: when it fails; says why.
+    """
+    return score_seeds(hooks, np.random.default_rng(0), 1, execute)[0]
+
+
 def _scored(
     hooks: Hooks, state: State, number: int, language: str, execute: Execute
 ) -> tuple[State, Reward | None]:
