@@ -118,8 +118,8 @@ def make_config(**options: Any) -> RunConfig:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"devices": 0}, "policy.options.devices"),
-        ({"devices": "two"}, "policy.options.devices"),
+        ({"devices": 0}, "policy.options.devices must be at least 1, not 0"),
+        ({"devices": "two"}, "policy.options.devices needs a whole number, not 'two'"),
         ({"device": 2}, r"unknown key 'policy.options.device'. Did you mean 'devices'"),
     ],
 )

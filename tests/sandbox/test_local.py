@@ -267,8 +267,8 @@ def _waiting_forks(launched: launch.Launched) -> list[psutil.Process]:
     return [process for process in inside if not process.children() and process.ppid() != os.getpid()]
 
 
-def _until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+def _until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -428,12 +428,7 @@ def test_a_trusted_process_that_is_killed_takes_its_jobs_with_it(
     assert len(tree) > 2
     trusted.kill()
     trusted.wait()
-    deadline = time.monotonic() + 3
-    alive = tree
-    while alive and time.monotonic() < deadline:
-        time.sleep(0.05)
-        alive = [pid for pid in tree if _lives(pid)]
-    assert not alive
+    _until(lambda: not any(_lives(pid) for pid in tree), 3.0)
 
 
 def _lives(pid: int) -> bool:

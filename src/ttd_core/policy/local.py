@@ -34,8 +34,6 @@ __all__ = ["LocalOptions", "LocalPolicy", "open_local"]
 
 #: Share of the device's memory that sampling may keep while the model learns.
 _KEPT = 0.1
-
-
 #: Replies decoded at once where the config does not say; the lean engine lets in as many as fit.
 _ROWS_LEAN, _ROWS = 512, 64
 

@@ -14,7 +14,6 @@ from ttd_core.errors import SandboxUnavailableError
 from ttd_core.sandbox import launch
 from ttd_core.sandbox.inside import wire
 
-_PACKET = 1 << 18
 _START_TIMEOUT_S = 120.0
 _END_TIMEOUT_S = 2.0
 
@@ -46,7 +45,7 @@ class Connection:
     def _wait_until_ready(self) -> None:
         self.control.settimeout(_START_TIMEOUT_S)
         try:
-            message = self.control.recv(_PACKET)
+            message = self.control.recv(wire.PACKET)
         except OSError:
             message = b""
         self.control.settimeout(None)
@@ -81,7 +80,7 @@ class Connection:
         :raises ServerLost: when the server is gone.
         """
         try:
-            message, descriptors, _, _ = socket.recv_fds(self.control, _PACKET, 2)
+            message, descriptors, _, _ = socket.recv_fds(self.control, wire.PACKET, 2)
         except OSError as error:
             raise ServerLost(f"the fork server is gone: {error}") from error
         if not message:

@@ -1,7 +1,7 @@
 """The fork server: modules imported once, one job at a time, each in a fork that is confined for good.
 
 The server is its job's reaper: the job's parent, it holds the limits, and it ends every process of the job
-before it reports. The fork of the next job is made while none runs (:mod:`.spare`). Messages on the control
+before it reports. The fork of each job is made ahead of it (:mod:`.spare`). Messages on the control
 socket are JSON, one a packet, with descriptors attached:
 
 - ``python``: where to print, the job as a frame (sealed memory), where to write the result, and what the
@@ -25,10 +25,9 @@ import sys
 import time
 from typing import Any
 
-from ttd_core.sandbox.inside import confine, folders, kernel, python_job, rehearsal, watch
+from ttd_core.sandbox.inside import confine, folders, kernel, python_job, rehearsal, watch, wire
 from ttd_core.sandbox.inside.spare import Spare, alone
 
-PACKET = 1 << 18
 _SOURCE = "main"
 _BINARY = "program"
 #: Bytes that libraries may write while they are imported ahead of the jobs; gone before the first job.
@@ -121,22 +120,25 @@ class Server:
         """Answer jobs until the trusted process hangs up."""
         while True:
             self._ready_spare(self.kind)
-            message, descriptors, _, _ = socket.recv_fds(self.control, PACKET, 8)
+            message, descriptors, _, _ = socket.recv_fds(self.control, wire.PACKET, wire.PACKET_DESCRIPTORS)
             if not message:
                 break
             job = json.loads(message)
             if job["kind"] == "cancel":
                 continue  # the job it meant had just ended
-            self.run(job, descriptors)
+            self.run(job, message, descriptors)
         if self.spare is not None:
             self.spare.drop()
 
-    def run(self, job: dict[str, Any], descriptors: list[int]) -> None:
-        """Run one job and report how it ended."""
+    def run(self, job: dict[str, Any], message: bytes, descriptors: list[int]) -> None:
+        """Run one job and report how it ended.
+
+        :param message: the job as it came.
+        """
         self.kind = job["kind"]
         scratch = self._open_scratch(job)
         started = time.monotonic()
-        spare = self._hand_over(job, descriptors)
+        spare = self._hand_over(message, descriptors)
         pid, keeper, trouble = spare.pid, spare.keeper, spare.trouble
         deep = job["kind"] == "compile" or self.setup["processes"]
         polled = scratch if scratch and not self.layers.mounts else ""
@@ -192,10 +194,10 @@ class Server:
             self.spare = Spare.fork(kind, keeper, self.control, self._become_job, rehearse)
         return self.spare
 
-    def _hand_over(self, job: dict[str, Any], descriptors: list[int]) -> Spare:
+    def _hand_over(self, message: bytes, descriptors: list[int]) -> Spare:
         """Make the spare the job."""
-        spare, self.spare = self._ready_spare(job["kind"]), None
-        spare.hand(job, descriptors)
+        spare, self.spare = self._ready_spare(self.kind), None
+        spare.hand(message, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         return spare
@@ -242,18 +244,21 @@ class Server:
             self.rules[kind] = confine.rules(kind, self.setup["paths"]) if self.layers.landlock else []
         return self.rules[kind]
 
+    def _scratch_of(self, job: dict[str, Any]) -> str:
+        """Where the job's own folder is; empty for a job that may write nothing."""
+        return str(self.setup["scratch"]) if job["limits"]["scratch"] else ""
+
     def _open_scratch(self, job: dict[str, Any]) -> str:
         """The job's own folder: a tmpfs of exactly its size, or one on disk, emptied after each job."""
-        size = job["limits"]["scratch"]
-        if not size:
+        path = self._scratch_of(job)
+        if not path:
             return ""
-        path = str(self.setup["scratch"])
         uid = job["uid"] or 0
         if not self.layers.mounts:
             if uid:
                 os.chown(path, uid, uid)
             return path
-        options = f"size={size},nr_inodes=65536,mode=700,uid={uid},gid={uid}"
+        options = f"size={job['limits']['scratch']},nr_inodes=65536,mode=700,uid={uid},gid={uid}"
         kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
         return path
 
@@ -291,7 +296,7 @@ class Server:
         Until the candidate starts, an error goes down the last descriptor: it is ours, not the candidate's.
         """
         trouble = descriptors[-1]
-        scratch = str(self.setup["scratch"]) if job["limits"]["scratch"] else ""
+        scratch = self._scratch_of(job)
         try:
             shared = self._rules(job["kind"])
             descriptors.insert(

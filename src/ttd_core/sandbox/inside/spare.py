@@ -1,7 +1,7 @@
 """A fork made before its job is known: it waits, still trusted, and costs the job no time.
 
-A fork copies page tables, in a server that holds scipy for milliseconds. It is made when no job runs, so that
-nothing of one job is in it and ending one job never meets the fork of the next.
+A fork copies page tables, in a server that holds scipy for milliseconds. It is one of the server, never of a
+job, so nothing of a job is in it; and it is made where ending the job before it cannot meet it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-_PACKET = 1 << 18
-_MOST_DESCRIPTORS = 8
+from ttd_core.sandbox.inside import wire
 
 
 def alone(kind: str) -> bool:
@@ -23,7 +22,7 @@ def alone(kind: str) -> bool:
     return kind == "python"
 
 
-class Spare:
+class Spare(NamedTuple):
     """The server's end of such a fork.
 
     :param kind: of the jobs it can become.
@@ -33,12 +32,11 @@ class Spare:
     :param trouble: where it says what failed before the candidate's code ran.
     """
 
-    def __init__(self, kind: str, pid: int, keeper: int, channel: socket.socket, trouble: int) -> None:
-        self.kind = kind
-        self.pid = pid
-        self.keeper = keeper
-        self.channel = channel
-        self.trouble = trouble
+    kind: str
+    pid: int
+    keeper: int
+    channel: socket.socket
+    trouble: int
 
     @classmethod
     def fork(
@@ -66,7 +64,7 @@ class Spare:
                 os.setsid()
                 if rehearse is not None:
                     rehearse()
-                message, descriptors, _, _ = socket.recv_fds(its, _PACKET, _MOST_DESCRIPTORS)
+                message, descriptors, _, _ = socket.recv_fds(its, wire.PACKET, wire.PACKET_DESCRIPTORS)
                 if message:
                     become(json.loads(message), [*descriptors, report])
             finally:
@@ -79,12 +77,12 @@ class Spare:
         """Whether it can become a job of this kind."""
         return alone(kind) == alone(self.kind)
 
-    def hand(self, job: dict[str, Any], descriptors: list[int]) -> None:
-        """Tell it what it is.
+    def hand(self, message: bytes, descriptors: list[int]) -> None:
+        """Tell it what it is, in the words of the trusted process.
 
         :raises OSError: when it is gone.
         """
-        socket.send_fds(self.channel, [json.dumps(job).encode()], descriptors)
+        socket.send_fds(self.channel, [message], descriptors)
         self.channel.close()
 
     def drop(self) -> None:

@@ -15,8 +15,8 @@ import socket
 import sys
 from typing import Any
 
-from ttd_core.sandbox.inside import handmade, kernel, landlock
-from ttd_core.sandbox.inside.server import PACKET, Server
+from ttd_core.sandbox.inside import handmade, kernel, landlock, wire
+from ttd_core.sandbox.inside.server import Server
 
 _MAPPED_IDS = 65536
 #: CAP_SETGID and CAP_SETUID.
@@ -106,7 +106,7 @@ def main() -> None:
     """Receive the setup on the inherited control socket, form, serve, and leave when it closes."""
     control = socket.socket(fileno=int(sys.argv[2]))
     control.set_inheritable(False)
-    message, entrances, _, _ = socket.recv_fds(control, PACKET, 8)
+    message, entrances, _, _ = socket.recv_fds(control, wire.PACKET, wire.PACKET_DESCRIPTORS)
     for entrance in entrances:
         os.write(entrance, b"0")
         os.close(entrance)

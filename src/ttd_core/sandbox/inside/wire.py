@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAGIC = b"ttd1"
+#: Bytes of the largest message on a control socket, and most descriptors that come with one.
+PACKET, PACKET_DESCRIPTORS = 1 << 18, 8
 PREFIX = struct.Struct("=4sI")
 MAX_HEADER = 4096
 MAX_ARRAYS = 16
