@@ -22,7 +22,8 @@ def _on(place: str) -> list[Cheat]:
 def test_a_cheat_is_caught(cheat: Cheat, executor) -> None:
     options = {"devices": "cpu", "timeout_s": 60.0} | cheat.options
     problem = SmallTriMul(fill(SmallTriMul.options_type, options))
-    problem.measure = "rejected" in cheat.status or bool(cheat.options)
+    by_the_clock = {"rejected", "infrastructure"} & set(cheat.status.split("|"))
+    problem.measure = bool(by_the_clock or cheat.options)
     verdict = judged(problem, cheat.source, executor.run)
     assert cheat.caught_by(verdict), (verdict.status, verdict.message)
 

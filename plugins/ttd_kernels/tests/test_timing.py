@@ -17,6 +17,7 @@ from ttd_kernels.timing import (
     geometric_mean,
     refused_batches,
     refused_claims,
+    typical,
 )
 from ttd_kernels.trimul import TriMul
 
@@ -42,6 +43,19 @@ def test_honest_claims_are_believed(times, noise) -> None:
     assert refused_claims(repeats, RULES) == ""
 
 
+@given(st.lists(st.floats(0.0, 900.0), min_size=4, max_size=40))
+def test_noise_that_empty_calls_have_as_well_refuses_nobody(noise) -> None:
+    """Means against means: a skewed noise would stand out against a median."""
+    least, kernel = 1000.0, 400.0
+    empty = typical([least + each for each in noise], RULES)
+    repeats = [Repeat(kernel, least + kernel + each - empty) for each in noise]
+    assert refused_claims(repeats, RULES) == ""
+
+
+def test_a_hiccup_is_no_part_of_what_an_empty_call_takes() -> None:
+    assert typical([1000.0, 1010.0, 990.0, 6000.0], RULES) == pytest.approx(1000.0)
+
+
 def test_two_hiccups_are_forgiven_and_many_are_not() -> None:
     good, hiccup = Repeat(1000.0, 1010.0), Repeat(1000.0, 21000.0)
     assert refused_claims([good] * 10 + [hiccup] * 2, RULES) == ""
@@ -56,6 +70,14 @@ def test_calls_in_a_row_hold_short_kernels_too(mean, bounds, count) -> None:
     """However short: believed means are at most 5 % and the slack's share of one call too low."""
     assume(not refused_batches(mean, bounds, count, RULES))
     assert min(bounds) <= mean * 1.05 + RULES.slack_us / count + 1e-6
+
+
+@given(TIMES, TIMES, st.integers(1, 16), st.floats(0.0, 100.0))
+def test_what_the_harness_does_between_calls_is_all_that_is_added(mean, bound, count, own) -> None:
+    """Where the host is what calls in a row wait for, claims hold the kernel's part of that only."""
+    assume(not refused_batches(mean, [bound], count, RULES, own))
+    assert bound <= mean * 1.05 + RULES.slack_us / count + own + 1e-6
+    assert refused_batches(mean, [mean + own], count, RULES, own) == ""
 
 
 @given(TIMES, st.lists(st.floats(0.0, 1e5), max_size=9), st.integers(1, 16))

@@ -50,11 +50,13 @@ class Ran:
     :param outputs: what each call wrote, in memory of the judge's own.
     :param claimed_us: microseconds of a single call, as its process says.
     :param wall_us: by the judge's clock, from before the inputs are there to after the outputs are read.
+    :param told_us: by the judge's clock, from the word to start to the word that all is done.
     """
 
     outputs: list[list[torch.Tensor]]
     claimed_us: float
     wall_us: float
+    told_us: float
 
 
 class Bench:
@@ -116,14 +118,18 @@ class Bench:
         for leaf, place in late:
             view(self._inputs.flat, place).copy_(leaf)
         self._synchronize()
+        told = time.perf_counter()
         channel.tell({"do": "go"})
         answer = channel.hear(timeout_s, 0.0 if self.device == CPU else _AWAKE_S)
+        answered = time.perf_counter()
         for mine, theirs in zip(kept, written, strict=True):
             mine.copy_(theirs)
         self._synchronize()
         ended = time.perf_counter()
         claimed = expect(answer, "event_us")
-        return Ran(_split(kept, len(cases)), _microseconds(claimed), 1e6 * (ended - began))
+        return Ran(
+            _split(kept, len(cases)), _microseconds(claimed), 1e6 * (ended - began), 1e6 * (answered - told)
+        )
 
     def _room_for(self, got: Sequence[Any]) -> list[torch.Tensor]:
         first = got[0][0]
@@ -136,7 +142,7 @@ class Bench:
 
 def _by_size(pairs: list[tuple[torch.Tensor, Any]]) -> tuple[list[Any], list[Any]]:
     """Inputs to reveal first, and the small ones to reveal last, without which little can be begun."""
-    least = max(_SMALL, min(leaf.nbytes for leaf, _ in pairs))
+    least = max(_SMALL, min((leaf.nbytes for leaf, _ in pairs), default=0))
     early = [pair for pair in pairs if pair[0].nbytes > least]
     return early, [pair for pair in pairs if pair[0].nbytes <= least]
 
@@ -144,7 +150,7 @@ def _by_size(pairs: list[tuple[torch.Tensor, Any]]) -> tuple[list[Any], list[Any
 def _split(items: Sequence[Any], parts: int) -> list[list[Any]]:
     """In equal parts, in order."""
     size = len(items) // parts
-    return [list(items[start : start + size]) for start in range(0, len(items), size)]
+    return [list(items[size * part : size * (part + 1)]) for part in range(parts)]
 
 
 def _preparation(

@@ -22,7 +22,7 @@ from ttd_kernels.case import ALIGNMENT, Case, Output, Shape, fresh_seed, generat
 from ttd_kernels.channel import Channel, Ended
 
 #: Empty calls for each shape, to learn what everything but the kernel takes.
-_EMPTY_CALLS = 12
+_EMPTY_CALLS = 18
 #: The same for calls in a row.
 _EMPTY_BATCHES = 7
 
@@ -117,14 +117,16 @@ class Report:
 class _Empty:
     """What calls without a kernel take, microseconds by the judge's clock.
 
-    :param one_us: a single one, in the median.
+    :param one_us: a single one, in the mean.
     :param batch: how many are made in a row.
     :param batch_us: all of those, at the least.
+    :param own_us: for how long the harness keeps the host busy between two calls in a row.
     """
 
     one_us: float
     batch: int
     batch_us: float
+    own_us: float
 
 
 def batch_of(task: Task, plan: Plan, case: Case) -> int:
@@ -230,16 +232,55 @@ class Conductor:
             return [each.wall_us for each in ran[2:]]
 
         count = batch_of(self._task, self._plan, case)
-        one_us = statistics.median(walls_us(1, _EMPTY_CALLS))
-        return _Empty(one_us, count, min(walls_us(count, _EMPTY_BATCHES)))
+        one_us = timing.typical(walls_us(1, _EMPTY_CALLS), self._plan.rules)
+        return _Empty(one_us, count, min(walls_us(count, _EMPTY_BATCHES)), self._own_us(shape))
+
+    def _own_us(self, shape: Shape) -> float:
+        """What one of many empty calls takes whose outputs are too small to take any time themselves."""
+        bare = [Case(shape, {}, None)] * self._plan.rules.most_batch
+        tiny = [attrs.evolve(output, shape=(1,)) for output in self._task.outputs(shape)]
+        told_us = []
+        for _ in range(_EMPTY_BATCHES):
+            ran = self._bench.call(self._channel, bare, tiny, self._left_s, empty=True)
+            told_us.append(ran.told_us)
+        return min(told_us) / len(bare)
 
     def _time(self, shape: Shape, empty: _Empty) -> Row:
+        """Times that both bounds bear out.
+
+        :raises RefusedError: as rejected, when calls in a row contradict the claims; as infrastructure, when
+            only single calls do, time and again: then the machine is too busy for times, or the program does
+            in many calls at once what it cannot do in one.
+        """
         for _ in range(self._plan.warmups):
             self._call(shape)
+        rules = self._plan.rules
+        for _ in range(rules.series):
+            repeats = self._series(shape, empty)
+            kept = [repeat for repeat in repeats if not repeat.is_disturbed(rules)] or repeats
+            claims = [repeat.claimed_us for repeat in kept]
+            single = timing.refused_claims(repeats, rules)
+            reason = self._audit(shape, statistics.fmean(claims), empty)
+            if reason:
+                raise RefusedError(Status.REJECTED, f"{label(shape)}: {single or reason}")
+            if not single:
+                return Row(
+                    shape=label(shape),
+                    mean_us=statistics.fmean(claims),
+                    error_us=statistics.stdev(claims) / len(claims) ** 0.5,
+                    least_us=min(claims),
+                    repeats=len(claims),
+                    gap_us=statistics.fmean(repeat.gap_us for repeat in kept),
+                    floor_us=self._task.floor_us(shape),
+                )
+        message = f"this machine was too busy to take times: {label(shape)}: {single}"
+        raise RefusedError(Status.INFRASTRUCTURE, message)
+
+    def _series(self, shape: Shape, empty: _Empty) -> list[timing.Repeat]:
+        """Repeats until they are enough; as many disturbed ones as kept ones end them too."""
         rules, started = self._plan.rules, time.monotonic()
         repeats: list[timing.Repeat] = []
         believed: list[float] = []
-        # as many disturbed repeats as kept ones end it too: then the claims are refused
         while len(repeats) < 2 * rules.most and not (
             timing.enough(believed, time.monotonic() - started, rules)
             or len(repeats) - len(believed) > rules.least + len(believed)
@@ -249,20 +290,7 @@ class Conductor:
             repeats.append(repeat)
             if not repeat.is_disturbed(rules):
                 believed.append(repeat.claimed_us)
-        reason = timing.refused_claims(repeats, rules)
-        if not reason:
-            reason = self._audit(shape, statistics.fmean(believed), empty)
-        if reason:
-            raise RefusedError(Status.REJECTED, f"{label(shape)}: {reason}")
-        return Row(
-            shape=label(shape),
-            mean_us=statistics.fmean(believed),
-            error_us=statistics.stdev(believed) / len(believed) ** 0.5,
-            least_us=min(believed),
-            repeats=len(believed),
-            gap_us=statistics.fmean(repeat.gap_us for repeat in repeats if not repeat.is_disturbed(rules)),
-            floor_us=self._task.floor_us(shape),
-        )
+        return repeats
 
     def _audit(self, shape: Shape, mean_us: float, empty: _Empty) -> str:
         """Why rounds of calls in a row refuse the mean of the claims; empty once one bears it out."""
@@ -272,7 +300,7 @@ class Conductor:
         for _ in range(rules.audits):
             whole_us = self._call(shape, empty.batch).wall_us - empty.batch_us
             bounds_us.append(whole_us / empty.batch)
-            reason = timing.refused_batches(mean_us, bounds_us, empty.batch, rules)
+            reason = timing.refused_batches(mean_us, bounds_us, empty.batch, rules, empty.own_us)
             if not reason:
                 break
         return reason
