@@ -5,14 +5,19 @@
 2. A batched matrix product left @ right^T for each (b, h), on the tensor cores through cuBLAS.
 3. `finish`: LayerNorm over H down the columns, times the out gate, projection to C, float32 out.
 
-The first and the last pass exist twice: in Triton, for any GPU, any shape and the interpreter, and in Gluon for
-Hopper, where groups of four warps share the work and tiles move by bulk tensor copies (which need N*N to be a
-multiple of 8, or 64 for the last pass).
+The first and the last pass exist twice: in Triton, for any GPU, any shape and the interpreter, and for Hopper, where
+groups of four warps share the work and tiles move by bulk tensor copies. There the last is in Gluon (N*N a multiple
+of 64, C of 32 up to 384), and the first (N*N a multiple of 8, C as well) in CUDA C++, compiled by NVRTC: each of its
+roles has as many registers as it needs (setmaxnreg), and weights that do not stay in shared memory come to two
+multiprocessors by one copy (multicast). Gluon 3.6 holds all roles to one number and has no multicast.
 
 Half precision starts after the first LayerNorm, which bounds every value by sqrt(C) times its weight, so heavy
 tails cannot overflow. Left and right each carry a factor 1/8: the sum over k stays far below 65504, and the
 second LayerNorm takes the factor out again (its eps carries the square of 1/64).
 """
+
+import ctypes
+import functools
 
 import torch
 import triton
@@ -171,96 +176,508 @@ def finish(
             tl.store(out_base + c[None, :], tl.dot(y, w), mask=inside[:, None] & (c < C)[None, :])
 
 
-@gluon.jit
-def fast_sigmoid(x):
-    """One special-function operation in place of two; error under 2**-11."""
-    half = gl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=f,f", [x * 0.5], gl.float32, True, 1)
-    return half * 0.5 + 0.5
+#: `project` for Hopper; the macros are CHANNELS, SHARED and those of PROJECT_HOPPER.
+PROJECT_SOURCE = r"""
+typedef unsigned int u32;
+typedef unsigned long long u64;
+struct alignas(64) TensorMap { u64 opaque[16]; };
+#define INLINE __device__ __forceinline__
+#define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1")
+
+constexpr int C = CHANNELS, H = 128, PANELS = (C + 127) / 128 * 2, BLOCKS = 5, PANEL = 64 * 128, STAGE = 2 * PANEL;
+constexpr int CYCLE = STAGES / PANELS;  // blocks of weights that the ring holds
+constexpr bool RESIDENT = CYCLE == BLOCKS;
+constexpr int W_AT = 0, X_AT = STAGES * STAGE, X_SIZE = PANELS * PANEL, S_AT = X_AT + 2 * X_SIZE;
+constexpr int BIAS_AT = S_AT + 4 * PANEL, W_FULL = BIAS_AT + BLOCKS * 128 * 4, W_EMPTY = W_FULL + STAGES * 8;
+constexpr int X_FULL = W_EMPTY + STAGES * 8, X_EMPTY = X_FULL + 16, S_FULL = X_EMPTY + 16, S_EMPTY = S_FULL + 32;
+static_assert(C % 32 == 0 && C <= 384 && 4 % AHEAD == 0 && 2 * MMA_REGS + LN_REGS + REST_REGS <= 512);
+static_assert(STAGES % PANELS == 0 && S_EMPTY + 32 <= SHARED && (!RESIDENT || CLUSTER == 1));
+
+INLINE void init(u32 bar, u32 count) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" :: "r"(bar), "r"(count));
+}
+INLINE void wait(u32 bar, u32 parity) {
+  asm volatile("{ .reg .pred p;\n W: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n @p bra D;\n bra W;\n D: }"
+    :: "r"(bar), "r"(parity) : "memory");
+}
+INLINE void arrive(u32 bar) { asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" :: "r"(bar) : "memory"); }
+INLINE void arrive_at(u32 bar, u32 block) {
+  asm volatile("{ .reg .b32 r; mapa.shared::cluster.u32 r, %0, %1;"
+    " mbarrier.arrive.shared::cluster.b64 _, [r]; }" :: "r"(bar), "r"(block) : "memory");
+}
+INLINE void expect(u32 bar, u32 bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" :: "r"(bar), "r"(bytes) : "memory");
+}
+INLINE void copy(u32 to, const TensorMap* map, int column, int row, u32 bar) {
+  if constexpr (CLUSTER == 1)
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%2, %3}], [%4];" :: "r"(to), "l"(map), "r"(column), "r"(row), "r"(bar) : "memory");
+  else
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster"
+      " [%0], [%1, {%2, %3}], [%4], %5;" :: "r"(to), "l"(map), "r"(column), "r"(row), "r"(bar),
+      "h"((unsigned short)((1 << CLUSTER) - 1)) : "memory");
+}
+INLINE void store(const TensorMap* map, u32 from, int column, int row) {
+  asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%2, %3}], [%1];"
+    :: "l"(map), "r"(from), "r"(column), "r"(row) : "memory");
+}
+INLINE void fence_async() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+INLINE void meet() {
+  if constexpr (CLUSTER == 1) __syncthreads();
+  else asm volatile("barrier.cluster.arrive.release;\n barrier.cluster.wait.acquire;" ::: "memory");
+}
+INLINE void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+INLINE void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int LEFT> INLINE void products_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" :: "n"(LEFT) : "memory");
+}
+INLINE void hold(float (&sums)[64]) {
+  UNROLL for (int i = 0; i < 64; i++) asm volatile("" : "+f"(sums[i]) :: "memory");
+}
+// An operand in shared memory: rows of 64 channels, 128 bytes each, swizzled; eight rows are 1024 bytes.
+INLINE u64 by_rows(u32 at) { return (u64)((at & 0x3FFFF) >> 4) | (u64)1 << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62; }
+INLINE float tanh_fast(float x) { asm("tanh.approx.f32 %0, %0;" : "+f"(x)); return x; }
+INLINE float rsqrt_fast(float x) { asm("rsqrt.approx.ftz.f32 %0, %0;" : "+f"(x)); return x; }
+INLINE u32 pack(float first, float second) {
+  u32 pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(second), "f"(first));
+  return pair;
+}
+INLINE float2 get2(u32 at) {
+  float2 v;
+  asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(v.x), "=f"(v.y) : "r"(at));
+  return v;
+}
+INLINE void put(u32 at, float v) { asm volatile("st.shared.f32 [%0], %1;" :: "r"(at), "f"(v) : "memory"); }
+INLINE void put2(u32 at, u32 a, u32 b) {
+  asm volatile("st.shared.v2.b32 [%0], {%1, %2};" :: "r"(at), "r"(a), "r"(b) : "memory");
+}
+INLINE void read_fragment(u32 (&a)[4], u32 at) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+    : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3]) : "r"(at) : "memory");
+}
+INLINE void write_turned(u32 at, const u32* a) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};"
+    :: "r"(at), "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]) : "memory");
+}
+INLINE float4 read_x(const float* at) {
+  float4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.f32 {%0, %1, %2, %3}, [%4];"
+    : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(at));
+  return v;
+}
+// 64 x 128 += 64 x 16 in registers by 16 x 128 in shared memory.
+INLINE void product(float (&d)[64], const u32 (&a)[4], u64 b, int keep) {
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %69, 0;"
+    " wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {@REGISTERS@}, {%64, %65, %66, %67}, %68, p, 1, 1, 0; }"
+    : @SUMS@ : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(keep));
+}
+
+// Tile i of this block is `first + i * step`; it lies in one batch entry, `per` tiles each.
+struct Work {
+  int B, P, total, per, first, step, passes;
+  INLINE bool live(int i) const { return first + i * step < total; }
+  // A tile behind the last, of which only a cluster's later blocks have one, repeats the last and is not stored.
+  INLINE void place(int i, int& b, int& p0) const {
+    const int t = min(first + i * step, total - 1);
+    b = t / per;
+    p0 = (t - b * per) * 128;
+  }
+};
+
+// One thread. Each block of a cluster fetches its share of the rows of every stage, for all of them.
+INLINE void bring(u32 smem, const TensorMap* map, const Work& work, u32 rank) {
+  if (RESIDENT) {
+    ROLLED for (int s = 0; s < STAGES; s++) {
+      expect(smem + W_FULL + s * 8, STAGE);
+      copy(smem + W_AT + s * STAGE, map, s % PANELS * 64, s / PANELS * 128, smem + W_FULL + s * 8);
+    }
+    return;
+  }
+  int slot = 0;
+  u32 parity = 1;
+  ROLLED for (int i = 0; i < work.passes; i++) {
+    ROLLED for (int n = 0; n < BLOCKS * PANELS; n++) {
+      const u32 full = smem + W_FULL + slot * 8;
+      wait(smem + W_EMPTY + slot * 8, parity);
+      expect(full, STAGE);
+      copy(smem + W_AT + slot * STAGE + rank * (STAGE / CLUSTER), map, n % PANELS * 64,
+           n / PANELS * 128 + rank * (128 / CLUSTER), full);
+      if (++slot == STAGES) slot = 0, parity ^= 1;
+    }
+  }
+}
+
+// One thread. What a multiplying group staged, 64 lines by 64 positions at a time, goes to memory.
+INLINE void send(u32 smem, const TensorMap* map, const Work& work, int group) {
+  const u32 from = smem + S_AT + group * 2 * PANEL;
+  const u32 full = smem + S_FULL + group * 16, empty = smem + S_EMPTY + group * 16;
+  ROLLED for (int i = 0; i < work.passes; i++) {
+    int b, p0;
+    work.place(i, b, p0);
+    const bool live = work.live(i);
+    ROLLED for (int part = 0; part < 6; part++) {
+      const int slot = part & 1;
+      wait(full + slot * 8, (3 * i + (part >> 1)) & 1);
+      fence_async();
+      if (live) store(map, from + slot * PANEL, p0 + 64 * group, ((part >> 1) * work.B + b) * H + slot * 64);
+      asm volatile("cp.async.bulk.commit_group;\n cp.async.bulk.wait_group.read 0;" ::: "memory");
+      arrive(empty + slot * 8);
+    }
+  }
+  asm volatile("cp.async.bulk.wait_group 0;" ::: "memory");
+}
+
+// A thread's rows of one half of a tile, 64 positions.
+struct Rows {
+  const float* x;
+  int P, row, column;
+  const float* base;
+  int p0;
+  INLINE void go(const Work& work, int half) {
+    int b;
+    work.place(half >> 1, b, p0);
+    p0 += (half & 1) * 64;
+    base = x + (u64)((u32)b * (u32)P) * C + column;
+  }
+  // Behind the last position the last is read again; what comes of it is not stored.
+  INLINE const float* line(int k) const {
+    return base + (u64)(u32)min(p0 + row + 8 * (k >> 1) + 2 * (k & 1), P - 1) * C;
+  }
+};
+
+INLINE float sum_of_eight(float v) {
+  v += __shfl_xor_sync(0xFFFFFFFFu, v, 1);
+  v += __shfl_xor_sync(0xFFFFFFFFu, v, 2);
+  return v + __shfl_xor_sync(0xFFFFFFFFu, v, 4);
+}
+
+// Four warps. Half after half of a tile, 16 positions a warp in groups of four, AHEAD of these groups in flight.
+INLINE void normalise(
+    u32 smem, const float* x, const char* mask, const Work& work, float eps, int mask_bytes, int thread) {
+  constexpr int CHUNKS = C / 32;
+  const int warp = thread >> 5, lane = thread & 31, eighth = lane & 7, sub = lane >> 3, halves = 2 * work.passes;
+  // Eight threads a row; the four rows of a group are such that writing them meets no bank twice.
+  const int row = 16 * warp + (sub & 1) * 4 + (sub >> 1);
+  Rows rows = {x, work.P, row, 4 * eighth};
+  float4 raw[AHEAD][CHUNKS];
+  rows.go(work, 0);
+  UNROLL for (int k = 0; k < AHEAD; k++) {
+    const float* line = rows.line(k);
+    UNROLL for (int c = 0; c < CHUNKS; c++) raw[k][c] = read_x(line + 32 * c);
+  }
+  ROLLED for (int half = 0; half < halves; half++) {
+    const int side = half & 1;
+    const u32 to = smem + X_AT + side * X_SIZE + row * 128 + (eighth & 1) * 8;
+    int b, p;
+    // What registers have no room for is asked into the L2 cache.
+    if (AHEAD < 4 && lane == 0 && half + 1 < halves) {
+      work.place((half + 1) >> 1, b, p);
+      p += ((half + 1) & 1) * 64 + 16 * warp;
+      if (p + 16 <= work.P)
+        asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;"
+          :: "l"(x + (u64)((u32)b * (u32)work.P + (u32)p) * C), "r"(16 * C * 4) : "memory");
+    }
+    if (warp == 0 && side == 0 && half + 2 < halves) {
+      work.place((half + 2) >> 1, b, p);
+      p = min(p + 4 * lane, work.P - 1);
+      asm volatile("prefetch.global.L2 [%0];" :: "l"(mask + (u64)((u32)b * (u32)work.P + (u32)p) * mask_bytes));
+    }
+    ROLLED for (int group = 0; group < 4; group += AHEAD) {
+      UNROLL for (int ahead = 0; ahead < AHEAD; ahead++) {
+        const int k = group + ahead;
+        float4 (&v)[CHUNKS] = raw[ahead];
+        float sum = 0.f;
+        float2 square = {0.f, 0.f};
+        UNROLL for (int c = 0; c < CHUNKS; c++) sum += (v[c].x + v[c].y) + (v[c].z + v[c].w);
+        const float mean = sum_of_eight(sum) * (1.f / C);
+        UNROLL for (int c = 0; c < CHUNKS; c++) {
+          v[c].x -= mean; v[c].y -= mean; v[c].z -= mean; v[c].w -= mean;
+          square.x = fmaf(v[c].x, v[c].x, fmaf(v[c].y, v[c].y, square.x));
+          square.y = fmaf(v[c].z, v[c].z, fmaf(v[c].w, v[c].w, square.y));
+        }
+        const float rstd = rsqrt_fast(fmaf(sum_of_eight(square.x + square.y), 1.f / C, eps));
+        if (k == 0) wait(smem + X_EMPTY + side * 8, ((half >> 1) & 1) ^ 1);
+        const u32 line = to + (8 * (k >> 1) + 2 * (k & 1)) * 128;
+        const u32 turn = ((eighth >> 1) ^ ((row + 2 * (k & 1)) & 7)) << 4;
+        UNROLL for (int c = 0; c < 2 * PANELS; c++) {
+          const u32 at = line + (c >> 1) * PANEL + (turn ^ ((c & 1) << 6));
+          if (c < CHUNKS) put2(at, pack(v[c].x * rstd, v[c].y * rstd), pack(v[c].z * rstd, v[c].w * rstd));
+          else put2(at, 0, 0);
+        }
+        const int next = k + AHEAD;
+        if (next == 4 && half + 1 < halves) rows.go(work, half + 1);
+        if (next < 4 || half + 1 < halves) {
+          const float* from = rows.line(next & 3);
+          UNROLL for (int c = 0; c < CHUNKS; c++) v[c] = read_x(from + 32 * c);
+        }
+      }
+    }
+    __syncwarp();
+    if (lane == 0) arrive(smem + X_FULL + side * 8);
+  }
+}
+
+INLINE u64 read_mask(const char* at, int bytes) {
+  if (bytes == 4) return *(const int*)at;
+  if (bytes == 8) return *(const u64*)at;
+  return *(const unsigned char*)at;
+}
+// Times the 1/8 of left and right, and the 1/2 of the gate.
+INLINE float scale_of(u64 mask, int integers) {
+  return (integers ? (float)(long long)mask : __uint_as_float((u32)mask)) * 0.0625f;
+}
+
+// 64 positions by one block of 128 weight rows.
+INLINE void multiply(float (&sums)[64], u32 (&xn)[PANELS * 4][4], u32 smem, int place, u32 phase, int lane) {
+  const u64 w = by_rows(smem + W_AT) + (u32)(place * PANELS * STAGE >> 4);
+  const u32 full = smem + W_FULL + place * PANELS * 8, empty = smem + W_EMPTY + place * PANELS * 8;
+  hold(sums);
+  UNROLL for (int p = 0; p < PANELS; p++) {
+    wait(full + p * 8, phase);
+    products_begin();
+    UNROLL for (int k = 0; k < 4; k++) product(sums, xn[4 * p + k], w + (p * STAGE + k * 32 >> 4), p + k != 0);
+    products_commit();
+    if (!RESIDENT && p > 0) {
+      products_wait<1>();
+      if (lane < CLUSTER) arrive_at(empty + (p - 1) * 8, lane);
+    }
+  }
+  products_wait<0>();
+  if (!RESIDENT && lane < CLUSTER) arrive_at(empty + (PANELS - 1) * 8, lane);
+  hold(sums);
+}
+
+// 64 lines by a warp's 16 positions, to where they are staged, positions contiguous.
+INLINE void hand_over(u32 (&lines)[16], u32 staged, int apart, u32 empty, u32 parity, u32 full, int lane) {
+  wait(empty, parity);
+  UNROLL for (int i = 0; i < 4; i++) write_turned(staged + i * apart, lines + 4 * i);
+  fence_async();
+  __syncwarp();
+  if (lane == 0) arrive(full);
+}
+
+// sigmoid(x) = (1 + tanh(x / 2)) / 2. The second half is in the value's scale, and biases of gates come halved.
+INLINE float gated(float v, float gate, float bias) { return fmaf(tanh_fast(fmaf(gate, 0.5f, bias)), v, v); }
+
+// Eights of columns are projections and their gates in turn.
+INLINE void pairs(float (&sums)[64], u32 bias, u32 (&lines)[16], float low, float high) {
+  UNROLL for (int i = 0; i < 8; i++) {
+    const float2 own = get2(bias + i * 64), gate = get2(bias + i * 64 + 32);
+    const float* v = sums + 8 * i;
+    lines[2 * i] = pack(gated((v[0] + own.x) * low, v[4], gate.x), gated((v[1] + own.y) * low, v[5], gate.y));
+    lines[2 * i + 1] = pack(gated((v[2] + own.x) * high, v[6], gate.x), gated((v[3] + own.y) * high, v[7], gate.y));
+  }
+}
+
+// Eights of columns are lines 0, 32, 8, 40, ... of the block.
+INLINE void gates(const float* sums, u32 bias, u32 (&lines)[16]) {
+  UNROLL for (int i = 0; i < 8; i++) {
+    const float2 gate = get2(bias + i * 32);
+    const float* v = sums + 4 * i;
+    lines[2 * i] = pack(gated(0.5f, v[0], gate.x), gated(0.5f, v[1], gate.y));
+    lines[2 * i + 1] = pack(gated(0.5f, v[2], gate.x), gated(0.5f, v[3], gate.y));
+  }
+}
+
+// Four warps. 64 positions of each tile by all weights.
+INLINE void project(
+    u32 smem, const char* mask, const Work& work, int mask_bytes, int integers, int group, int thread) {
+  const int warp = thread >> 5, lane = thread & 31;
+  // Fragments of x: the eights of lanes point at rows 0-7 and 8-15 of channels 0-7, then of channels 8-15.
+  const u32 x = smem + X_AT + group * X_SIZE + (16 * warp + (lane & 15)) * 128, x_turn = lane & 7, x_piece = lane >> 4;
+  // Staged blocks: eights of lanes point at lines 0-7 of the warp's first and second eight positions, then at the
+  // same of the next column eight, which is eight (pairs) or 32 lines (out gates) further.
+  const u32 place = (lane & 7) * 128 + (((2 * warp + ((lane >> 3) & 1)) ^ (lane & 7)) << 4);
+  const u32 staged = smem + S_AT + group * 2 * PANEL + place, far = lane >> 4;
+  const u32 full = smem + S_FULL + group * 16, empty = smem + S_EMPTY + group * 16;
+  const u32 bias = smem + BIAS_AT + (lane & 3) * 8;
+  u32 xn[PANELS * 4][4], lines[16], ring_phase = 0, sent = 1;
+  int ring_at = 0;
+  float sums[64];
+  auto next_block = [&](int j) {
+    multiply(sums, xn, smem, RESIDENT ? j : ring_at, ring_phase, lane);
+    if (!RESIDENT && ++ring_at == CYCLE) ring_at = 0, ring_phase ^= 1;
+  };
+  ROLLED for (int i = 0; i < work.passes; i++) {
+    int b, p0;
+    work.place(i, b, p0);
+    const int p = p0 + 64 * group + 16 * warp + (lane >> 2);
+    const char* line = mask + (u64)((u32)b * (u32)work.P) * mask_bytes;
+    const u64 low = read_mask(line + (u64)(u32)min(p, work.P - 1) * mask_bytes, mask_bytes);
+    const u64 high = read_mask(line + (u64)(u32)min(p + 8, work.P - 1) * mask_bytes, mask_bytes);
+    wait(smem + X_FULL + group * 8, i & 1);
+    UNROLL for (int k = 0; k < PANELS * 4; k++)
+      read_fragment(xn[k], x + (k >> 2) * PANEL + (((2 * (k & 3) + x_piece) ^ x_turn) << 4));
+    __syncwarp();
+    if (lane == 0) arrive(smem + X_EMPTY + group * 8);
+    ROLLED for (int j = 0; j < 4; j++) {
+      next_block(j);
+      const u32 slot = j & 1;
+      pairs(sums, bias + j * 512, lines, scale_of(low, integers), scale_of(high, integers));
+      hand_over(lines, staged + slot * PANEL + far * 1024, 2048, empty + slot * 8, sent, full + slot * 8, lane);
+      sent ^= slot;
+    }
+    next_block(4);
+    gates(sums, bias + 2048, lines);
+    hand_over(lines, staged + far * 4096, 1024, empty, sent, full, lane);
+    gates(sums + 32, bias + 2304, lines);
+    hand_over(lines, staged + PANEL + far * 4096, 1024, empty + 8, sent, full + 8, lane);
+    sent ^= 1;
+  }
+}
+
+extern "C" __global__ void
+#if CLUSTER > 1
+__cluster_dims__(CLUSTER, 1, 1)
+#endif
+__launch_bounds__(512, 1) project_tiles(
+    const __grid_constant__ TensorMap weights, const __grid_constant__ TensorMap out, const float* x, const char* mask,
+    const float* biases, int B, int P, int total, int per, float eps, int mask_bytes, int integers) {
+  extern __shared__ __align__(1024) unsigned char memory[];
+  const u32 smem = (u32)__cvta_generic_to_shared(memory);
+  const int thread = threadIdx.x & 127, role = threadIdx.x >> 7;
+  const u32 rank = blockIdx.x % CLUSTER;
+  const int first = blockIdx.x, step = gridDim.x, lead = first - (int)rank;
+  // All blocks of a cluster make as many passes as its first: the weights come to all at once.
+  const Work work = {B, P, total, per, first, step, lead < total ? (total - lead + step - 1) / step : 0};
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < STAGES; s++) {
+      init(smem + W_FULL + s * 8, 1);
+      init(smem + W_EMPTY + s * 8, 8 * CLUSTER);
+    }
+    for (int g = 0; g < 2; g++) {
+      init(smem + X_FULL + g * 8, 4);
+      init(smem + X_EMPTY + g * 8, 4);
+      for (int s = 0; s < 2; s++) {
+        init(smem + S_FULL + (2 * g + s) * 8, 4);
+        init(smem + S_EMPTY + (2 * g + s) * 8, 1);
+      }
+    }
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  }
+  for (int n = threadIdx.x; n < BLOCKS * 128; n += 512)
+    put(smem + BIAS_AT + n * 4, biases[n] * (n >= 512 || n & 8 ? 0.5f : 1.f));
+  meet();
+  if (role == 0) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" :: "n"(REST_REGS));
+    if (thread == 0) bring(smem, &weights, work, rank);
+    else if (thread == 32) send(smem, &out, work, 0);
+    else if (thread == 64) send(smem, &out, work, 1);
+    __syncwarp();
+  } else if (role == 1) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" :: "n"(LN_REGS));
+    normalise(smem, x, mask, work, eps, mask_bytes, thread);
+  } else {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" :: "n"(MMA_REGS));
+    project(smem, mask, work, mask_bytes, integers, role - 2, thread);
+  }
+  // The others may still write to this block's shared memory.
+  if (CLUSTER > 1) meet();
+}
+""".replace("@REGISTERS@", ", ".join(f"%{i}" for i in range(64))).replace(
+    "@SUMS@", ", ".join(f'"+f"(d[{i}])' for i in range(64)))  # fmt: skip
+
+#: By panels of 64 channels: stages of weights; blocks that fetch them together, where not all stay; groups of rows
+#: that a warp has in flight; registers of a thread that multiplies (in two groups of warps), that normalises, and of
+#: the rest, 512 in all.
+PROJECT_HOPPER = {
+    2: {"STAGES": 10, "CLUSTER": 1, "AHEAD": 4, "MMA_REGS": 168, "LN_REGS": 120, "REST_REGS": 56},
+    4: {"STAGES": 8, "CLUSTER": 2, "AHEAD": 2, "MMA_REGS": 176, "LN_REGS": 112, "REST_REGS": 48},
+    6: {"STAGES": 6, "CLUSTER": 2, "AHEAD": 1, "MMA_REGS": 192, "LN_REGS": 96, "REST_REGS": 32},
+}
+#: Bytes of shared memory, all that a block can have.
+PROJECT_SHARED = 232448
+PROJECT_MASKS = (torch.float32, torch.int32, torch.int64, torch.uint8, torch.bool)
 
 
-@gluon.jit
-def normalise_part(
-    x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per,
-    C: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr, ROWS: gl.constexpr, BUFS: gl.constexpr,
-    EVEN_C: gl.constexpr, EVEN_P: gl.constexpr, PREFETCH: gl.constexpr, WHO: gl.constexpr,
-):  # fmt: skip
-    """Four warps: LayerNorm of half the positions of each tile, ROWS at a time, into shared memory as half.
-
-    The next rows are read before their place is free, so that only storing them waits for the products.
-    """
-    WARPS: gl.constexpr = 4
-    SHARE: gl.constexpr = BP // 2
-    LAY: gl.constexpr = gl.BlockedLayout([1, 4], [2, 16], [WARPS, 1], [1, 0])
-    LINE: gl.constexpr = gl.BlockedLayout([1], [32], [WARPS], [0])
-    cols = gl.arange(0, 64, layout=gl.SliceLayout(0, LAY))
-    rows = gl.arange(0, ROWS, layout=gl.SliceLayout(1, LAY))
-    spots = WHO * SHARE + gl.arange(0, SHARE, layout=LINE)
-    n = 0
-    for t in range(gl.program_id(0), B * per, gl.num_programs(0)):
-        b = (t // per).to(gl.int64)
-        p0 = (t % per) * BP
-        s = n % BUFS
-        for r in gl.static_range(SHARE // ROWS):
-            p = p0 + WHO * SHARE + r * ROWS + rows
-            base = x_ptr + ((b * P + p0 + WHO * SHARE + r * ROWS) * C) + (rows * C)[:, None] + cols[None, :]
-            raw = ()
-            for i in gl.static_range(PANELS):
-                if EVEN_C and EVEN_P:
-                    tile = gl.load(base + i * 64)
-                else:
-                    inside = (p < P)[:, None] & (i * 64 + cols < C)[None, :]
-                    tile = gl.load(base + i * 64, mask=inside, other=0.0)
-                raw = raw + (tile,)
-            if r == 0:
-                keep = gl.load(mask_ptr + b * P + p0 + spots, mask=p0 + spots < P, other=0)
-                keep = keep.to(gl.float32) * 0.125
-            total = raw[0]
-            for i in gl.static_range(1, PANELS):
-                total += raw[i]
-            mean = gl.sum(total, 1) / C
-            total = gl.zeros([ROWS, 64], gl.float32, layout=LAY)
-            for i in gl.static_range(PANELS):
-                off = raw[i] - mean[:, None]
-                if not EVEN_C:
-                    off = gl.where((i * 64 + cols < C)[None, :], off, 0.0)
-                total += off * off
-            rstd = gl.rsqrt(gl.sum(total, 1) / C + eps)
-            shift = -mean * rstd
-            if r == 0:
-                mbarrier.wait(empty.index(s), ((n // BUFS) & 1) ^ 1)
-                scale.index(s).slice(WHO * SHARE, SHARE, 0).store(keep)
-            for i in gl.static_range(PANELS):
-                y = raw[i] * rstd[:, None] + shift[:, None]
-                xn.index(s * PANELS + i).slice(WHO * SHARE + r * ROWS, ROWS, 0).store(y.to(gl.float16))
-        fence_async_shared()
-        mbarrier.arrive(full.index(s), count=1)
-        if PREFETCH:
-            # The next tile of x moves to the L2 cache while this one is multiplied.
-            ahead = t + gl.num_programs(0)
-            if ahead < B * per:
-                far = (ahead // per).to(gl.int64) * P + (ahead % per) * BP
-                if (ahead % per) * BP + BP <= P:
-                    line = x_ptr + far * C + WHO * SHARE * C + (spots - WHO * SHARE) * 32
-                    for i in gl.static_range(C // 32):
-                        gl.inline_asm_elementwise(
-                            "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [line + i * 32 * SHARE],
-                            gl.int32, False, 1)  # fmt: skip
-        n += 1
+def done(result):
+    """What a call of the driver or of NVRTC returns behind its code."""
+    code, *found = result
+    if int(code):
+        raise RuntimeError(repr(code))
+    return found[0] if found else None
 
 
-@gluon.jit
-def bring(
-    w_desc, ring, wfull, m, total,
-    WHICH: gl.constexpr, PANELS: gl.constexpr, BLOCKS: gl.constexpr, STAGES: gl.constexpr,
-):  # fmt: skip
-    """Start the copy of this group's m-th tile of weights, 64 rows by 64 channels, into its ring."""
-    slot = WHICH * STAGES + m % STAGES
-    k = m % (BLOCKS * PANELS)
-    more = m < total
-    mbarrier.expect(wfull.index(slot), 64 * 64 * 2, pred=more)
-    tma.async_copy_global_to_shared(
-        w_desc, [(2 * (k // PANELS) + WHICH) * 64, (k % PANELS) * 64], wfull.index(slot), ring.index(slot),
-        pred=more)  # fmt: skip
+def compiled(nvrtc, C):
+    """`project_tiles` for C channels as machine code."""
+    macros = {"CHANNELS": C, "SHARED": PROJECT_SHARED, **PROJECT_HOPPER[triton.cdiv(C, 128) * 2]}
+    options = [b"--gpu-architecture=sm_90a", b"--std=c++17"]
+    options += [f"-D{name}={value}".encode() for name, value in macros.items()]
+    program = done(nvrtc.nvrtcCreateProgram(PROJECT_SOURCE.encode(), b"project.cu", 0, [], []))
+    (code,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+    # NVRTC writes in place, so never into `bytes`, of which Python shares the short ones.
+    if int(code):
+        log = bytearray(done(nvrtc.nvrtcGetProgramLogSize(program)))
+        done(nvrtc.nvrtcGetProgramLog(program, log))
+        raise RuntimeError(log.decode(errors="replace").strip("\0 \n") or repr(code))
+    binary = bytearray(done(nvrtc.nvrtcGetCUBINSize(program)))
+    done(nvrtc.nvrtcGetCUBIN(program, binary))
+    return bytes(binary)
+
+
+@functools.cache
+def project_tiles(C, device):
+    """Driver, module, kernel, blocks of a cluster and blocks at once; None where Python has no way to CUDA."""
+    try:
+        from cuda.bindings import driver, nvrtc
+    except ImportError:
+        return None
+    module = done(driver.cuModuleLoadData(compiled(nvrtc, C)))
+    kernel = done(driver.cuModuleGetFunction(module, b"project_tiles"))
+    most = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    done(driver.cuFuncSetAttribute(kernel, most, PROJECT_SHARED))
+    cluster = PROJECT_HOPPER[triton.cdiv(C, 128) * 2]["CLUSTER"]
+    blocks = torch.cuda.get_device_properties(device).multi_processor_count // cluster * cluster
+    if cluster > 1:
+        # Multiprocessors come in groups that a cluster cannot leave; a group may have an odd number of them.
+        config = driver.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = blocks, 1, 1
+        config.blockDimX, config.blockDimY, config.blockDimZ = 512, 1, 1
+        config.sharedMemBytes = PROJECT_SHARED
+        shape = driver.CUlaunchAttribute()
+        shape.id = driver.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+        shape.value.clusterDim.x, shape.value.clusterDim.y, shape.value.clusterDim.z = cluster, 1, 1
+        config.attrs, config.numAttrs = [shape], 1
+        blocks = min(blocks, cluster * done(driver.cuOccupancyMaxActiveClusters(kernel, config)))
+    return driver, module, kernel, cluster, blocks
+
+
+def half_map(driver, tensor, rows):
+    """Tensor map of a contiguous [lines, columns] of halves, for boxes of `rows` lines by 64 columns."""
+    wide, short = driver.cuuint64_t, driver.cuuint32_t
+    lines, columns = tensor.shape
+    return done(driver.cuTensorMapEncodeTiled(
+        driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_FLOAT16, 2, tensor.data_ptr(),
+        [wide(columns), wide(lines)], [wide(columns * 2)], [short(64), short(rows)], [short(1), short(1)],
+        driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
+        driver.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B,
+        driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+        driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE))  # fmt: skip
+
+
+class ProjectHopper:
+    """`project` for Hopper at one shape: all but the places of x and mask is settled once."""
+
+    def __init__(self, tiles, weights, bias, gated, P, mask_dtype):
+        driver, _, kernel, cluster, blocks = tiles
+        B, per = gated.shape[0] // 384, triton.cdiv(P, 128)
+        self.x, self.mask = ctypes.c_void_p(), ctypes.c_void_p()
+        maps = half_map(driver, weights, 128 // cluster), half_map(driver, gated, 64)
+        plain = (
+            self.x, self.mask, ctypes.c_void_p(bias.data_ptr()), *map(ctypes.c_int, (B, P, B * per, per)),
+            ctypes.c_float(EPS), ctypes.c_int(mask_dtype.itemsize), ctypes.c_int(not mask_dtype.is_floating_point),
+        )  # fmt: skip
+        at = (*(each.getPtr() for each in maps), *map(ctypes.addressof, plain))
+        self.arguments = (ctypes.c_void_p * len(at))(*at)
+        self.kept = maps, plain
+        grid = min(blocks, triton.cdiv(B * per, cluster) * cluster)
+        self.launch = functools.partial(driver.cuLaunchKernel, kernel, grid, 1, 1, 512, 1, 1, PROJECT_SHARED)
+
+    def __call__(self, x, mask, stream):
+        self.x.value, self.mask.value = x.data_ptr(), mask.data_ptr()
+        done(self.launch(stream, ctypes.addressof(self.arguments), 0))
 
 
 @gluon.jit
@@ -272,131 +689,6 @@ def send(out_desc, stage, value, line, p0, slot, OUTS: gl.constexpr):
     fence_async_shared()
     gl.thread_barrier()
     tma.async_copy_shared_to_global(out_desc, [line, p0], stage.index(slot))
-
-
-@gluon.jit
-def multiply(
-    biases, w_desc, ring, xn, wfull, j, m, s, total,
-    WHICH: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr, BLOCKS: gl.constexpr, STAGES: gl.constexpr,
-    RESIDENT: gl.constexpr, MMA: gl.constexpr,
-):  # fmt: skip
-    """acc [64, BP] of the group's j-th block of rows on the tile in buffer s; m counts tiles of weights."""
-    bias = biases.index(2 * j + WHICH).load(gl.SliceLayout(1, MMA))
-    acc = gl.zeros([64, BP], gl.float32, layout=MMA) + bias[:, None]
-    for i in gl.static_range(PANELS):
-        slot = WHICH * STAGES + m % STAGES
-        mbarrier.wait(wfull.index(slot), 0 if RESIDENT else (m // STAGES) & 1)
-        acc = warpgroup_mma(ring.index(slot), xn.index(s * PANELS + i).permute([1, 0]), acc, is_async=True)
-        if i > 0 and not RESIDENT:
-            acc = warpgroup_mma_wait(1, deps=[acc])
-            gl.thread_barrier()
-            bring(w_desc, ring, wfull, m - 1 + STAGES, total, WHICH, PANELS, BLOCKS, STAGES)
-        m += 1
-    acc = warpgroup_mma_wait(0, deps=[acc])
-    if not RESIDENT:
-        gl.thread_barrier()
-        bring(w_desc, ring, wfull, m - 1 + STAGES, total, WHICH, PANELS, BLOCKS, STAGES)
-    return acc, m
-
-
-@gluon.jit
-def multiply_part(
-    out_desc, bias_ptr, biases, w_desc, stage, ring, xn, scale, full, empty, wfull, B, per,
-    WHICH: gl.constexpr, H: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr, BUFS: gl.constexpr,
-    STAGES: gl.constexpr, OUTS: gl.constexpr, MMA: gl.constexpr, VALUE: gl.constexpr,
-):  # fmt: skip
-    """Four warps: every other block of 64 weight rows on each tile, mask and gates, and the stores."""
-    PAIRS: gl.constexpr = 2 * H // 64
-    BLOCKS: gl.constexpr = 5 * H // 128
-    # All of a group's weights fit its ring: they are brought once.
-    RESIDENT: gl.constexpr = STAGES == BLOCKS * PANELS
-    rows = gl.arange(0, 64, layout=gl.SliceLayout(1, MMA))
-    for j in gl.static_range(BLOCKS):
-        biases.index(2 * j + WHICH).store(gl.load(bias_ptr + (2 * j + WHICH) * 64 + rows))
-    gl.thread_barrier()
-    tiles = gl.cdiv(B * per - gl.program_id(0), gl.num_programs(0))
-    total = tiles * BLOCKS * PANELS
-    for m in gl.static_range(STAGES):
-        bring(w_desc, ring, wfull, m, total, WHICH, PANELS, BLOCKS, STAGES)
-    n = 0
-    m = 0
-    sent = 0
-    for t in range(gl.program_id(0), B * per, gl.num_programs(0)):
-        b = t // per
-        p0 = (t % per) * BP
-        s = n % BUFS
-        mbarrier.wait(full.index(s), (n // BUFS) & 1)
-        for j in range(PAIRS):
-            acc, m = multiply(
-                biases, w_desc, ring, xn, wfull, j, m, s, total,
-                WHICH, BP, PANELS, BLOCKS, STAGES, RESIDENT, MMA)  # fmt: skip
-            value, gate = gl.split(acc.reshape([4, 2, 8, BP]).permute([0, 2, 3, 1]))
-            value = gl.convert_layout(value.reshape([32, BP]), VALUE, assert_trivial=True)
-            gate = gl.convert_layout(gate.reshape([32, BP]), VALUE, assert_trivial=True)
-            keep = scale.index(s).load(gl.SliceLayout(0, VALUE))
-            value = (value * fast_sigmoid(gate) * keep[None, :]).to(gl.float16)
-            h0 = (2 * j + WHICH) * 32
-            send(out_desc, stage, value, ((h0 // H) * B + b) * H + h0 % H, p0, WHICH * OUTS + sent % OUTS, OUTS)
-            sent += 1
-        for j in gl.static_range(PAIRS, BLOCKS):
-            acc, m = multiply(
-                biases, w_desc, ring, xn, wfull, j, m, s, total,
-                WHICH, BP, PANELS, BLOCKS, STAGES, RESIDENT, MMA)  # fmt: skip
-            if j == BLOCKS - 1:
-                mbarrier.arrive(empty.index(s), count=1)
-            # Rows r and r + 8 of a fragment lie in one thread: two halves of 32 lines, as for the pairs.
-            low, high = gl.split(fast_sigmoid(acc).to(gl.float16).reshape([4, 2, 8, BP]).permute([0, 2, 3, 1]))
-            line = (2 * B + b) * H + (2 * (j - PAIRS) + WHICH) * 64
-            for part in gl.static_range(2):
-                value = (low if part == 0 else high).reshape([32, BP])
-                value = gl.convert_layout(value, VALUE, assert_trivial=True)
-                send(out_desc, stage, value, line + part * 32, p0, WHICH * OUTS + sent % OUTS, OUTS)
-                sent += 1
-        n += 1
-    tma.store_wait(0)
-
-
-@gluon.jit
-def project_hopper(
-    x_ptr, mask_ptr, bias_ptr, w_desc, out_desc, B, P, eps, per,
-    C: gl.constexpr, H: gl.constexpr, BP: gl.constexpr, PANELS: gl.constexpr, ROWS: gl.constexpr,
-    BUFS: gl.constexpr, STAGES: gl.constexpr, OUTS: gl.constexpr,
-    EVEN_C: gl.constexpr, EVEN_P: gl.constexpr, PREFETCH: gl.constexpr,
-    LN_REGS: gl.constexpr, MMA_REGS: gl.constexpr, MMA: gl.constexpr, VALUE: gl.constexpr,
-):  # fmt: skip
-    """`project` for Hopper: one program a multiprocessor takes tile after tile of BP positions.
-
-    Two groups of warps normalise, two multiply; a group waits for the tile before it stores the next. Products
-    have weight rows as rows and positions as columns, as the operands are stored.
-    """
-    LAY: gl.constexpr = w_desc.layout
-    ring = gl.allocate_shared_memory(gl.float16, [2 * STAGES, 64, 64], LAY)
-    xn = gl.allocate_shared_memory(gl.float16, [BUFS * PANELS, BP, 64], LAY)
-    stage = gl.allocate_shared_memory(gl.float16, [2 * OUTS, 32, BP], LAY)
-    scale = gl.allocate_shared_memory(gl.float32, [BUFS, BP], gl.SwizzledSharedLayout(1, 1, 1, order=[0]))
-    biases = gl.allocate_shared_memory(gl.float32, [5 * H // 64, 64], gl.SwizzledSharedLayout(1, 1, 1, order=[0]))
-    full = gl.allocate_shared_memory(gl.int64, [BUFS, 1], mbarrier.MBarrierLayout())
-    empty = gl.allocate_shared_memory(gl.int64, [BUFS, 1], mbarrier.MBarrierLayout())
-    wfull = gl.allocate_shared_memory(gl.int64, [2 * STAGES, 1], mbarrier.MBarrierLayout())
-    for i in gl.static_range(BUFS):
-        mbarrier.init(full.index(i), count=2)
-        mbarrier.init(empty.index(i), count=2)
-    for i in gl.static_range(2 * STAGES):
-        mbarrier.init(wfull.index(i), count=1)
-    gl.warp_specialize([
-        (multiply_part, (
-            out_desc, bias_ptr, biases, w_desc, stage, ring, xn, scale, full, empty, wfull, B, per,
-            0, H, BP, PANELS, BUFS, STAGES, OUTS, MMA, VALUE)),
-        (multiply_part, (
-            out_desc, bias_ptr, biases, w_desc, stage, ring, xn, scale, full, empty, wfull, B, per,
-            1, H, BP, PANELS, BUFS, STAGES, OUTS, MMA, VALUE)),
-        (normalise_part, (
-            x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per,
-            C, BP, PANELS, ROWS, BUFS, EVEN_C, EVEN_P, PREFETCH, 0)),
-        (normalise_part, (
-            x_ptr, mask_ptr, xn, scale, full, empty, B, P, eps, per,
-            C, BP, PANELS, ROWS, BUFS, EVEN_C, EVEN_P, PREFETCH, 1)),
-    ], [4, 4, 4], [MMA_REGS, LN_REGS, LN_REGS])  # fmt: skip
 
 
 @gluon.jit
@@ -492,18 +784,17 @@ SWIZZLED_FLOAT = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=3
 
 # Found by sweeps on an H200. Portable `project`, by chunks of 128 channels: positions, weight rows, stages, warps.
 PROJECT = {1: (64, 64, 2, 4), 2: (64, 64, 2, 4), 3: (64, 64, 2, 4), "other": (32, 64, 1, 4)}
-# `project_hopper`, by panels of 64 channels: positions, rows a step, buffers, stages of weights and stores in flight
-# for each group. Ten stages hold all the weights of 128 channels.
-PROJECT_HOPPER = {
-    2: (128, 32, 1, 10, 1),
-    4: (128, 32, 1, 4, 2),
-    6: (128, 32, 1, 4, 2),
-    "other": (64, 16, 1, 4, 2),
-}
-
 # `finish`: positions, output channels, stages, warps.
 FINISH = (64, 128, 1, 4)
 
+#: Weights that `prepare` takes, in its order.
+PREPARED = (
+    "left_proj.weight", "left_gate.weight", "right_proj.weight", "right_gate.weight", "out_gate.weight",
+    "to_out.weight", "norm.weight",
+)  # fmt: skip
+
+#: What Triton's own launches ask for the current stream; absent where PyTorch has no GPU.
+_STREAM = getattr(torch._C, "_cuda_getCurrentRawStream", None)
 _KERNELS = {}
 _SPACES = {}
 
@@ -520,22 +811,13 @@ def launch(key, stream, kernel, grid, *args, **options):
         built.run(grid, 1, 1, stream, built.function, built.packed_metadata, None, None, None, *args)
 
 
-def layouts(positions):
-    """Register layouts of the products of `project_hopper`: the tensor cores' own, and one line of pairs."""
-    mma = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, positions, 16])
-    high = [[0, 1 << k] for k in range(5, positions.bit_length() - 1)]
-    lanes = [[0, 2], [0, 4], [1, 0], [2, 0], [4, 0]]
-    value = gl.DistributedLinearLayout([[0, 1], [0, 8], [0, 16], *high], lanes, [[8, 0], [16, 0]], [], [32, positions])
-    return mma, value
-
-
 class Space:
-    """What lies between the passes for one shape: the weights in half, the gated operands and their product.
+    """What lies between the passes for inputs of one kind: the weights in half, the gated operands and their product.
 
     The memory is kept from call to call; every call writes all of it that it reads.
     """
 
-    def __init__(self, B, N, C, H, device):
+    def __init__(self, B, N, C, H, device, mask_dtype, aligned):
         half = {"dtype": torch.float16, "device": device}
         self.panels = triton.cdiv(C, 128) * 2
         self.weights = torch.empty((5 * H, self.panels * 64), **half)
@@ -548,18 +830,14 @@ class Space:
         self.product = torch.empty((B * H, N, N), **half)
         P = N * N
         hopper = not INTERPRETED and torch.cuda.get_device_capability(device)[0] == 9 and H == 128
-        self.project_hopper = hopper and P % 8 == 0
+        self.project_hopper = None
+        if hopper and aligned and P % 8 == 0 and C % 32 == 0 and C <= 384 and mask_dtype in PROJECT_MASKS:
+            tiles = project_tiles(C, device)
+            if tiles:
+                lines = self.gated.view(-1, P)
+                self.project_hopper = ProjectHopper(tiles, self.weights, self.bias, lines, P, mask_dtype)
         self.finish_hopper = hopper and P % 64 == 0 and C % 32 == 0 and C <= 384
         self.sms = torch.cuda.get_device_properties(device).multi_processor_count if hopper else 1
-        if self.project_hopper:
-            BP, rows, buffers, stages, sends = PROJECT_HOPPER.get(self.panels, PROJECT_HOPPER["other"])
-            self.tiles = triton.cdiv(P, BP)
-            full = C == self.panels * 64
-            self.project_args = (
-                self.bias, TensorDescriptor.from_tensor(self.weights, [64, 64], SWIZZLED),
-                TensorDescriptor.from_tensor(self.gated.view(-1, P), [32, BP], SWIZZLED), B, P, EPS, self.tiles,
-                C, H, BP, self.panels, rows, buffers, stages, sends, full, P % BP == 0, True, 128, 128, *layouts(BP),
-            )  # fmt: skip
         if self.finish_hopper:
             self.columns = (
                 TensorDescriptor.from_tensor(self.product.view(-1, P), [H, 64], SWIZZLED),
@@ -576,25 +854,21 @@ def custom_kernel(data):
     B, N = x.shape[0], x.shape[1]
     P = N * N
     x, mask = x.contiguous(), mask.contiguous()
-    names = ("left_proj", "left_gate", "right_proj", "right_gate", "out_gate", "to_out", "norm")
-    tensors = [weights[n + ".weight"] for n in names]
+    tensors = [weights[name] for name in PREPARED]
     beta, gamma_out, beta_out = weights["norm.bias"], weights["to_out_norm.weight"], weights["to_out_norm.bias"]
     aligned = not any(t.data_ptr() % 16 for t in (x, mask, *tensors, beta, gamma_out, beta_out))
-    shape = (B, N, C, H, x.device)
-    key = (shape, mask.dtype, aligned)
-    stream = 0 if INTERPRETED else triton.runtime.driver.active.get_current_stream(x.device.index)
-    space = _SPACES.get(shape)
+    key = (B, N, C, H, x.device, mask.dtype, aligned)
+    stream = 0 if INTERPRETED else _STREAM(x.get_device())
+    space = _SPACES.get(key)
     if space is None:
         _SPACES.clear()
-        space = _SPACES[shape] = Space(*shape)
+        space = _SPACES[key] = Space(*key)
     launch(
         ("prepare", key), stream, prepare, 5 * H + C,
         *tensors, beta, space.weights, space.bias, space.to_out, C,
         H, space.panels * 64, triton.next_power_of_2(space.panels * 64), num_warps=1)  # fmt: skip
     if space.project_hopper:
-        launch(
-            ("project_hopper", key), stream, project_hopper, min(space.sms, B * space.tiles),
-            x, mask, *space.project_args, num_warps=4, maxnreg=128)  # fmt: skip
+        space.project_hopper(x, mask, stream)
     else:
         BP, BR, stages, warps = PROJECT.get(space.panels // 2, PROJECT["other"])
         launch(
