@@ -1,0 +1,56 @@
+"""Our CUDA C++ compiles for Hopper, which needs its compiler but no GPU, and spills no registers."""
+
+from __future__ import annotations
+
+import importlib.resources
+import importlib.util
+import pathlib
+import subprocess
+import types
+
+import pytest
+
+nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
+triton = pytest.importorskip("triton")
+CUOBJDUMP = pathlib.Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+BENCHMARK = pathlib.Path(__file__).parents[3] / "benchmarks" / "attention.py"
+
+
+def _loaded(path: pathlib.Path) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(f"cuda_of_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _usage(binary: bytes, folder: pathlib.Path) -> str:
+    """What the kernel takes: registers, stack and memory of each kind."""
+    path = folder / "kernel.cubin"
+    path.write_bytes(binary)
+    done = subprocess.run([CUOBJDUMP, "-res-usage", path], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.parametrize("channels", [32, 96, 128, 192, 256, 384])
+def test_every_plan_of_trimul_compiles_without_spilling(channels: int, tmp_path) -> None:
+    program = _loaded(pathlib.Path(str(importlib.resources.files("ttd_kernels"))) / "programs" / "trimul.py")
+    usage = _usage(program.compiled(nvrtc, channels), tmp_path)
+    assert "Function project_tiles" in usage
+    assert "REG:128 STACK:0 " in usage, usage
+    assert "LOCAL:0" in usage, usage
+
+
+def test_what_the_compiler_says_reaches_the_reader() -> None:
+    program = _loaded(pathlib.Path(str(importlib.resources.files("ttd_kernels"))) / "programs" / "trimul.py")
+    program.PROJECT_SOURCE = "this is no program"
+    with pytest.raises(RuntimeError, match=r"project\.cu\(1\): error"):
+        program.compiled(nvrtc, 128)
+
+
+@pytest.mark.parametrize("defines", [[], ["PROFILE"], ["NO_LOAD"]])
+def test_the_attention_kept_in_benchmarks_compiles(defines: list[str], tmp_path) -> None:
+    if not BENCHMARK.is_file():
+        pytest.skip("benchmarks are in the repository only")
+    assert "Function attend" in _usage(_loaded(BENCHMARK).compiled(defines), tmp_path)
