@@ -12,6 +12,7 @@ by name.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import attrs
@@ -35,7 +36,9 @@ class PromptCache:
     keys: list[Tensor] = attrs.field(factory=list)
     values: list[Tensor] = attrs.field(factory=list)
 
-    def update(self, keys: Tensor, values: Tensor, _layer: int, *_: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, keys: Tensor, values: Tensor, _layer: int, *_: Any, **_others: Any
+    ) -> tuple[Tensor, Tensor]:
         """Called by each attention layer while the prompt is read."""
         self.keys.append(keys[0])
         self.values.append(values[0])
@@ -98,7 +101,9 @@ class ReplyCache:
         """Count the token each row has just read."""
         self.lengths = [length + 1 for length in self.lengths]
 
-    def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any) -> tuple[Tensor, Tensor]:
+    def update(
+        self, keys: Tensor, values: Tensor, layer: int, *_: Any, **_others: Any
+    ) -> tuple[Tensor, Tensor]:
         """Write each row's new key and value [rows, kv heads, 1, head size] at its own end."""
         if layer == len(self.keys):
             shape = (self.rows, keys.shape[1], self.capacity, keys.shape[3])
@@ -225,6 +230,11 @@ def _decode(
         mixed = mixed.view(kv_heads, len(members), heads // kv_heads, size).transpose(0, 1)
         result[members] = mixed + torch.matmul(from_own, own_values[members])
     return result.view(rows, 1, heads, size)
+
+
+def cache_argument(backbone: torch.nn.Module) -> str:
+    """By which name a model takes its cache: transformers 5.24 has renamed it."""
+    return "cache" if "cache" in inspect.signature(backbone.forward).parameters else "past_key_values"
 
 
 def install(model: Any) -> None:

@@ -13,7 +13,7 @@ import torch
 from ttd_core.config import LearnConfig
 from ttd_core.learn.losses import token_losses
 from ttd_core.policy.adapter import Adapter, norm_of
-from ttd_core.policy.attention import PromptCache, ReplyCache
+from ttd_core.policy.attention import PromptCache, ReplyCache, cache_argument
 from ttd_core.policy.base import Sequences
 from ttd_core.policy.lean import LeanModel
 from ttd_core.policy.lean_training import LeanTrainer
@@ -41,6 +41,7 @@ class LogprobModel:
         self._trainer = LeanTrainer(lean) if lean is not None else None
         self._keep = False
         self._base = getattr(causal, causal.base_model_prefix)
+        self._cache_argument = cache_argument(self._base)
         self._checkpointing = checkpointing
         self._checkpointed = False
         config = causal.config
@@ -55,10 +56,8 @@ class LogprobModel:
         self, ids: torch.Tensor, positions: torch.Tensor, cache: PromptCache | ReplyCache, decoding: bool
     ) -> torch.Tensor:
         """Hidden states [rows, length, hidden size] while sampling."""
-        extra = {"replies": cache} if decoding else {}
-        output = self._base(
-            input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=False, **extra
-        )
+        extra = {self._cache_argument: cache} | ({"replies": cache} if decoding else {})
+        output = self._base(input_ids=ids, position_ids=positions, use_cache=False, **extra)
         hidden: torch.Tensor = output.last_hidden_state
         return hidden
 
