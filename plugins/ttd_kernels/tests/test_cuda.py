@@ -25,6 +25,12 @@ def _loaded(path: pathlib.Path) -> types.ModuleType:
     return module
 
 
+@pytest.fixture
+def program() -> types.ModuleType:
+    """Our TriMul program, a module of the test's own."""
+    return _loaded(pathlib.Path(str(importlib.resources.files("ttd_kernels"))) / "programs" / "trimul.py")
+
+
 def _usage(binary: bytes, folder: pathlib.Path) -> str:
     """What the kernel takes: registers, stack and memory of each kind."""
     path = folder / "kernel.cubin"
@@ -34,16 +40,14 @@ def _usage(binary: bytes, folder: pathlib.Path) -> str:
 
 
 @pytest.mark.parametrize("channels", [32, 96, 128, 192, 256, 384])
-def test_every_plan_of_trimul_compiles_without_spilling(channels: int, tmp_path) -> None:
-    program = _loaded(pathlib.Path(str(importlib.resources.files("ttd_kernels"))) / "programs" / "trimul.py")
+def test_every_plan_of_trimul_compiles_without_spilling(channels: int, program, tmp_path) -> None:
     usage = _usage(program.compiled(nvrtc, channels), tmp_path)
     assert "Function project_tiles" in usage
     assert "REG:128 STACK:0 " in usage, usage
     assert "LOCAL:0" in usage, usage
 
 
-def test_what_the_compiler_says_reaches_the_reader() -> None:
-    program = _loaded(pathlib.Path(str(importlib.resources.files("ttd_kernels"))) / "programs" / "trimul.py")
+def test_what_the_compiler_says_reaches_the_reader(program) -> None:
     program.PROJECT_SOURCE = "this is no program"
     with pytest.raises(RuntimeError, match=r"project\.cu\(1\): error"):
         program.compiled(nvrtc, 128)

@@ -273,8 +273,8 @@ class Conductor:
                     gap_us=statistics.fmean(repeat.gap_us for repeat in kept),
                     floor_us=self._task.floor_us(shape),
                 )
-        message = f"this machine was too busy to take times: {label(shape)}: {single}"
-        raise RefusedError(Status.INFRASTRUCTURE, message)
+        message = "this machine was too busy to take times; judge again when it is quiet"
+        raise RefusedError(Status.INFRASTRUCTURE, f"{message}: {label(shape)}: {single}")
 
     def _series(self, shape: Shape, empty: _Empty) -> list[timing.Repeat]:
         """Repeats until they are enough; as many disturbed ones as kept ones end them too."""
