@@ -23,7 +23,8 @@ import sys
 import time
 import types
 from collections.abc import Callable
-from typing import Any
+from ctypes import c_float, c_int, c_void_p
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -35,6 +36,27 @@ SOURCE = pathlib.Path(__file__).parent / "attention" / "two_groups.cu"
 THREADS, SHARED = 384, 28 * 8192 + 2048
 BATCH, HEADS, RANK, ROPE, LONGEST = 128, 128, 512, 64, 8192
 SCALE = math.log2(math.e) / math.sqrt(192)
+
+
+class Given(NamedTuple):
+    """What attention works on.
+
+    :param qc: the query in the latent space, bfloat16 [batch, 128, 512].
+    :param rope: the rest of it, not rotated, [batch, 128, 64].
+    :param cache: [batch, longest, 576].
+    :param turn: cos and sin of each position, [longest, 2, 32].
+    :param out: takes the result, [128, batch, 512].
+    """
+
+    qc: torch.Tensor
+    rope: torch.Tensor
+    cache: torch.Tensor
+    turn: torch.Tensor
+    out: torch.Tensor
+
+
+#: Attends over the first so many tokens.
+Attend = Callable[[Given, int], None]
 
 
 def product(columns: int, transposed: int, in_registers: bool) -> str:
@@ -110,29 +132,12 @@ class TwoGroups:
         most = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         done(driver.cuFuncSetAttribute(self.kernel, most, SHARED))
 
-    def __call__(
-        self,
-        qc: torch.Tensor,
-        rope: torch.Tensor,
-        cache: torch.Tensor,
-        turn: torch.Tensor,
-        out: torch.Tensor,
-        n: int,
-    ) -> None:
-        """Attend over the first ``n`` tokens.
-
-        :param qc: the query in the latent space, bfloat16 [batch, 128, 512].
-        :param rope: the rest of it, not rotated, [batch, 128, 64].
-        :param cache: [batch, longest, 576].
-        :param turn: cos and sin of each position, [longest, 2, 32].
-        :param out: takes the result, [128, batch, 512].
-        """
-        from ctypes import c_float, c_int, c_void_p
-
-        batch, longest = cache.shape[:2]
-        pointers = [each.data_ptr() for each in (qc, rope, cache, turn, out)]
+    def __call__(self, given: Given, n: int) -> None:
+        """Attend over the first ``n`` tokens, 64 at least."""
+        batch, longest = given.cache.shape[:2]
+        pointers = [each.data_ptr() for each in given]
         strides = [HEADS * RANK, RANK, HEADS * ROPE, ROPE, 0, longest, RANK, batch * RANK, 2]
-        values = (self.tensor_map(cache), *pointers, n, SCALE, *strides)
+        values = (self.tensor_map(given.cache), *pointers, n, SCALE, *strides)
         kinds = (None, *[c_void_p] * 5, c_int, c_float, *[c_int] * 9)
         stream = torch.cuda.current_stream().cuda_stream
         launch = self.driver.cuLaunchKernel
@@ -167,8 +172,8 @@ class TwoGroups:
         return found
 
 
-def in_use() -> Callable[..., None]:
-    """The attention of programs/mla_decode.py, called as the other."""
+def program_in_use() -> Any:
+    """programs/mla_decode.py as a module."""
     files = importlib.resources.files("ttd_kernels")
     reference = sys.modules["reference"] = types.ModuleType("reference")
     exec(files.joinpath("helpers", "mla_reference.py").read_text(), reference.__dict__)
@@ -179,28 +184,23 @@ def in_use() -> Callable[..., None]:
     program = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(program)
 
-    def attend(
-        qc: torch.Tensor,
-        rope: torch.Tensor,
-        cache: torch.Tensor,
-        turn: torch.Tensor,
-        out: torch.Tensor,
-        n: int,
-    ) -> None:
-        batch, longest = cache.shape[:2]
-        flat = cache.view(-1, RANK + ROPE)
-        rows = program.TensorDescriptor.from_tensor(flat, [program.TILE, RANK], program.LATENT_LAYOUT)
-        key = ("benchmark", batch, longest, n % 16 == 0)
-        strides = (HEADS * RANK, RANK, HEADS * ROPE, ROPE, longest, RANK, batch * RANK)
-        shape = (RANK, 0, ROPE // 2, 2, 64, program.TILE, program.BUFFERS)
-        given = (rows, qc, rope, cache, turn, out, n, SCALE, *strides, *shape)
-        program.launch(key, cache.device, program.attend_hopper, 2 * batch, *given, num_warps=4, maxnreg=168)
-
-    attend.rotations = program.rotations  # type: ignore[attr-defined]
-    return attend
+    return program
 
 
-def inputs(rotations: Any, batch: int, n: int, longest: int) -> tuple[torch.Tensor, ...]:
+def in_use(program: Any, given: Given, n: int) -> None:
+    """Its attention over the first ``n`` tokens."""
+    batch, longest = given.cache.shape[:2]
+    flat = given.cache.view(-1, RANK + ROPE)
+    rows = program.TensorDescriptor.from_tensor(flat, [program.TILE, RANK], program.LATENT_LAYOUT)
+    key = ("benchmark", batch, longest, n % 16 == 0)
+    strides = (HEADS * RANK, RANK, HEADS * ROPE, ROPE, longest, RANK, batch * RANK)
+    shape = (RANK, 0, ROPE // 2, 2, 64, program.TILE, program.BUFFERS)
+    arguments = (rows, *given, n, SCALE, *strides, *shape)
+    device = given.cache.device
+    program.launch(key, device, program.attend_hopper, 2 * batch, *arguments, num_warps=4, maxnreg=168)
+
+
+def inputs(rotations: Any, batch: int, n: int, longest: int) -> Given:
     """Fresh ones, and NaN where the result goes."""
     source = torch.Generator("cuda").manual_seed(n)
 
@@ -209,16 +209,11 @@ def inputs(rotations: Any, batch: int, n: int, longest: int) -> tuple[torch.Tens
 
     cache = normal(batch, longest, RANK + ROPE)
     out = torch.full((HEADS, batch, RANK), math.nan, device="cuda", dtype=torch.bfloat16)
-    return (
-        normal(batch, HEADS, RANK),
-        normal(batch, HEADS, ROPE),
-        cache,
-        rotations(longest, ROPE, cache.device),
-        out,
-    )
+    qc, rope = normal(batch, HEADS, RANK), normal(batch, HEADS, ROPE)
+    return Given(qc, rope, cache, rotations(longest, ROPE, cache.device), out)
 
 
-def exact(given: tuple[torch.Tensor, ...], row: int, n: int) -> torch.Tensor:
+def exact(given: Given, row: int, n: int) -> torch.Tensor:
     """The result for one sequence in float64, rotated values rounded as the task wants."""
     qc, rope, cache, turn, _ = given
 
@@ -235,15 +230,15 @@ def exact(given: tuple[torch.Tensor, ...], row: int, n: int) -> torch.Tensor:
     return torch.softmax(logits / math.sqrt(192), -1) @ latent
 
 
-def worst_error(attend: Callable[..., None], rotations: Any) -> float:
+def worst_error(attend: Attend, rotations: Any) -> float:
     """Largest relative error by norm over lengths around the sizes of tiles and pairs of tiles."""
     worst = 0.0
     for batch, n, longest in ((1, 64, 64), (2, 65, 128), (3, 130, 256), (2, 192, 256), (16, 501, 1024)):
         given = inputs(rotations, batch, n, longest)
-        attend(*given, n)
+        attend(given, n)
         for row in {0, batch - 1}:
             right = exact(given, row, n)
-            worst = max(worst, float((given[4][:, row].double() - right).norm() / right.norm()))
+            worst = max(worst, float((given.out[:, row].double() - right).norm() / right.norm()))
     return worst
 
 
@@ -283,24 +278,38 @@ def tell_steps(kernel: TwoGroups) -> None:
         )
 
 
+def lengths(text: str) -> list[int]:
+    """Numbers of tokens, by commas.
+
+    :raises argparse.ArgumentTypeError: for what is none.
+    """
+    found = [int(part) if part.isdigit() else 0 for part in text.split(",")]
+    if not all(64 <= n <= LONGEST for n in found):
+        raise argparse.ArgumentTypeError(f"{text}: give numbers from 64 to {LONGEST}, such as 4097,6145")
+    return found
+
+
 def main() -> int:
     """Check, time, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--lengths", default="4097,6145", help="tokens attended to")
+    parser.add_argument("--lengths", type=lengths, default="4097,6145", help="tokens attended to")
     parser.add_argument("--profile", action="store_true", help="also tell where the cycles go")
     parser.add_argument(
         "--define", action="append", default=[], help="a macro of two_groups.cu, such as NO_LOAD"
     )
     parser.add_argument("--compile", action="store_true", help="compile, and no more")
     given = parser.parse_args()
+    if importlib.util.find_spec("cuda") is None:
+        print("cuda-bindings is missing: pip install cuda-bindings nvidia-cuda-nvrtc", file=sys.stderr)
+        return 3
     if given.compile:
         print(f"{len(compiled(given.define))} bytes of machine code")
         return 0
     if not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9:
         print("no Hopper GPU was found: both kernels are made for one", file=sys.stderr)
         return 3
-    ours = in_use()
-    rotations = ours.rotations  # type: ignore[attr-defined]
+    program = program_in_use()
+    ours, rotations = functools.partial(in_use, program), program.rotations
     other = TwoGroups(given.define)
     errors = {"in use": worst_error(ours, rotations), "two groups": worst_error(other, rotations)}
     table = Table(
@@ -308,9 +317,9 @@ def main() -> int:
     )
     for column in ("tokens", "floor", "in use", "two groups", "ratio"):
         table.add_column(column, justify="right")
-    for n in map(int, given.lengths.split(",")):
+    for n in given.lengths:
         tensors = inputs(rotations, BATCH, n, LONGEST)
-        times = [clock_us(functools.partial(attend, *tensors, n)) for attend in (ours, other)]
+        times = [clock_us(functools.partial(attend, tensors, n)) for attend in (ours, other)]
         table.add_row(
             str(n), f"{floor(n):.0f}", *(f"{each:.1f}" for each in times), f"{times[1] / times[0]:.2f}"
         )
@@ -318,7 +327,7 @@ def main() -> int:
     print("relative errors", {name: f"{error:.1e}" for name, error in errors.items()})
     if given.profile:
         profiled = TwoGroups([*given.define, "PROFILE"])
-        profiled(*inputs(rotations, BATCH, 4097, LONGEST), 4097)
+        profiled(inputs(rotations, BATCH, 4097, LONGEST), 4097)
         torch.cuda.synchronize()
         tell_steps(profiled)
     return 0
