@@ -6,6 +6,7 @@ import importlib.resources
 import importlib.util
 import pathlib
 import subprocess
+import sys
 import types
 
 import pytest
@@ -51,6 +52,19 @@ def test_what_the_compiler_says_reaches_the_reader(program) -> None:
     program.PROJECT_SOURCE = "this is no program"
     with pytest.raises(RuntimeError, match=r"project\.cu\(1\): error"):
         program.compiled(nvrtc, 128)
+
+
+@pytest.mark.parametrize("how", ["no bindings", "bindings without the library"])
+def test_without_the_compiler_trimul_falls_back(how: str, program, monkeypatch) -> None:
+    if how == "no bindings":
+        monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    else:
+
+        def missing() -> None:
+            raise RuntimeError("no libnvrtc.so")
+
+        monkeypatch.setattr(nvrtc, "nvrtcVersion", missing)
+    assert program.project_tiles(128, "cuda") is None
 
 
 @pytest.mark.parametrize("defines", [[], ["PROFILE"], ["NO_LOAD"]])

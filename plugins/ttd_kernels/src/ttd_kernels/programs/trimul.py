@@ -619,10 +619,12 @@ def compiled(nvrtc, C):
 
 @functools.cache
 def project_tiles(C, device):
-    """Driver, module, kernel, blocks of a cluster and blocks at once; None where Python has no way to CUDA."""
+    """Driver, module, kernel, blocks of a cluster and blocks at once; None where Python has no way to NVRTC."""
     try:
         from cuda.bindings import driver, nvrtc
-    except ImportError:
+
+        nvrtc.nvrtcVersion()
+    except (ImportError, RuntimeError):  # the bindings, or the library they open, are not installed
         return None
     module = done(driver.cuModuleLoadData(compiled(nvrtc, C)))
     kernel = done(driver.cuModuleGetFunction(module, b"project_tiles"))
