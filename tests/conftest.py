@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pathlib
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
@@ -52,6 +53,11 @@ PROBLEM_SOURCE = """
         def starting_program(self):
             return "def run(seed, budget_s, **kwargs):\\n    return [0.5, 0.5, 0.5]\\n"
 """
+
+
+def pytest_configure() -> None:
+    """A shell's background job begins with interrupts ignored, and so would the processes that tests interrupt."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
