@@ -56,7 +56,7 @@ PROBLEM_SOURCE = """
 
 
 def pytest_configure() -> None:
-    """A shell's background job begins with interrupts ignored, and so would the processes that tests interrupt."""
+    """A shell's background job begins with interrupts ignored, and so would the processes tests interrupt."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

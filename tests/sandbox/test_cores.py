@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import pathlib
 import threading
 import time
 
-from ttd_core.sandbox.cores import Cores
+import pytest
+
+from ttd_core.sandbox import cores as cores_module
+from ttd_core.sandbox.cores import Cores, Load, busy_ticks
 
 
 def test_jobs_spread_over_the_cores() -> None:
@@ -51,3 +56,35 @@ def test_closing_wakes_those_who_wait() -> None:
     cores.close()
     thread.join(5)
     assert got == [()]
+
+
+def test_of_equal_cores_the_one_that_others_leave_alone_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores_module, "_LOOK_S", 0.0)
+    ticks = {0: 100, 1: 100, 2: 100}
+    cores = Cores((0, 1, 2), Load(lambda: dict(ticks)))
+    ticks[0] += 10**6
+    ticks[1] += 10**6
+    assert cores.take(1, False) == (2,)
+    ticks[0] += 10**6
+    ticks[2] += 10**6
+    assert cores.take(1, False) == (1,)
+    ticks[0] += 10**6
+    assert cores.take(1, False) == (0,), "a core with no job of ours, however busy, before one with a job"
+
+
+def test_ticks_grow_on_a_core_that_works() -> None:
+    before = busy_ticks()
+    assert set(os.sched_getaffinity(0)) <= set(before)
+    until = time.process_time() + 0.1
+    while time.process_time() < until:
+        pass
+    after = busy_ticks()
+    assert sum(after.values()) - sum(before.values()) >= 0.05 * os.sysconf("SC_CLK_TCK")
+
+
+def test_where_nothing_says_how_busy_cores_are_their_numbers_decide(tmp_path: pathlib.Path) -> None:
+    assert busy_ticks(tmp_path / "stat") == {}
+    (tmp_path / "stat").write_text("cpu  1 2 3 4 5 6 7 8 0 0\ncpu1 1 2 3 4 5 6 7 8 0 0\nintr 12 0\n")
+    assert busy_ticks(tmp_path / "stat") == {1: 27}
+    load = Load(dict)
+    assert Cores((0, 1), load).take(1, False) == (0,)
