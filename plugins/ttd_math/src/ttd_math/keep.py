@@ -13,6 +13,7 @@ import pathlib
 import shlex
 from typing import Any
 
+import attrs
 import click
 
 from ttd_core import certificate
@@ -31,12 +32,13 @@ BEST = pathlib.Path(__file__).parent / "best"
 PREFIX_HOPS = 4
 
 
-def command_of(config: RunConfig) -> str:
+def command_of(config: RunConfig, problem: Problem) -> str:
     """The ``ttd run`` command that repeats a run of the chain."""
+    usual = attrs.asdict(type(problem.options)())
     words = ["ttd", "run", config.problem, "--config", "plugins/ttd_math/chain.toml"]
     words += ["--seed", str(config.seed), "--steps", str(config.steps)]
-    for name in ("timeout_s", "program_seed"):
-        if config.options.get(name):
+    for name in ("timeout_s", "program_seed", "cpus"):
+        if name in usual and config.options[name] != usual[name]:
             words += ["-o", f"{name}={config.options[name]:g}"]
     return shlex.join(words)
 
@@ -62,7 +64,7 @@ def origin_of(config: RunConfig, problem: Problem, executor: Executor) -> dict[s
     """Where a construction came from: how to repeat the run, and the beginning of it."""
     program = problem.starting_program() or ""
     return {
-        "command": command_of(config),
+        "command": command_of(config, problem),
         "start": f"the program alone, on the start of {config.problem}: no construction was given to it",
         "seed": config.seed,
         "steps": config.steps,
