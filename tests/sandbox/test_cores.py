@@ -59,17 +59,20 @@ def test_closing_wakes_those_who_wait() -> None:
 
 
 def test_of_equal_cores_the_one_that_others_leave_alone_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cores_module, "_LOOK_S", 0.0)
-    ticks = {0: 100, 1: 100, 2: 100}
-    cores = Cores((0, 1, 2), Load(lambda: dict(ticks)))
-    ticks[0] += 10**6
-    ticks[1] += 10**6
+    monkeypatch.setattr(cores_module, "_BELIEVED_S", -1.0)
+    looks = iter([{0: 7, 1: 5, 2: 9}, {0: 12, 1: 10, 2: 9}, {0: 0, 1: 0}, {0: 4, 1: 3}])
+    cores = Cores((0, 1, 2), Load(lambda: next(looks)))
     assert cores.take(1, False) == (2,)
-    ticks[0] += 10**6
-    ticks[2] += 10**6
-    assert cores.take(1, False) == (1,)
-    ticks[0] += 10**6
-    assert cores.take(1, False) == (0,), "a core with no job of ours, however busy, before one with a job"
+    assert cores.take(1, False) == (1,), "not 2, which has a job of ours, however idle it is"
+    assert cores.take(3, False) == (0, 1, 2), "nothing to choose, so no look"
+
+
+def test_a_look_is_believed_for_a_while() -> None:
+    looks = iter([{0: 0, 1: 0}, {0: 5, 1: 0}])
+    cores = Cores((0, 1), Load(lambda: next(looks)))
+    for _ in range(3):
+        assert cores.take(1, False) == (1,)
+        cores.give_back((1,), False)
 
 
 def test_ticks_grow_on_a_core_that_works() -> None:

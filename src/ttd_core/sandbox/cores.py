@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import collections
+import math
 import os
 import pathlib
 import threading
 import time
 from collections.abc import Callable, Mapping
 
-#: For how long a look at the machine is believed, and over how much time it looks back at least.
-_LOOK_S = 0.5
+#: For how long a look at the machine is believed, and how long it takes: some ticks of the clock.
+_BELIEVED_S = 5.0
+_LOOK_S = 0.05
 
 
 def busy_ticks(stat: pathlib.Path = pathlib.Path("/proc/stat")) -> dict[int, int]:
@@ -29,35 +31,32 @@ def busy_ticks(stat: pathlib.Path = pathlib.Path("/proc/stat")) -> dict[int, int
 
 
 class Load:
-    """How busy each core has been lately, with whatever runs on this machine beside our jobs.
+    """How busy each core is at the moment, with whatever runs on this machine beside our jobs.
 
     :param ticks: what :func:`busy_ticks` gives.
     """
 
     def __init__(self, ticks: Callable[[], Mapping[int, int]] = busy_ticks) -> None:
         self._ticks = ticks
-        self._then = time.monotonic()
-        self._before = ticks()
-        self._shares: dict[int, int] = {}
+        self._looked = -math.inf
+        self._busy: Mapping[int, int] = {}
 
-    def shares(self) -> Mapping[int, int]:
-        """Busy quarters of the time since the look before, 0 to 4; empty until there were two."""
-        passed = time.monotonic() - self._then
-        if passed >= _LOOK_S:
-            now, every = self._ticks(), passed * os.sysconf("SC_CLK_TCK") / 4
-            self._shares = {
-                core: round((now[core] - self._before.get(core, now[core])) / every) for core in now
-            }
-            self._then, self._before = time.monotonic(), now
-        return self._shares
+    def busy(self) -> Mapping[int, int]:
+        """Busy ticks of each core during a look, which is taken now or was a moment ago."""
+        if time.monotonic() - self._looked > _BELIEVED_S:
+            before = self._ticks()
+            time.sleep(_LOOK_S)
+            self._busy = {core: ticks - before.get(core, ticks) for core, ticks in self._ticks().items()}
+            self._looked = time.monotonic()
+        return self._busy
 
 
 class Cores:
     """The cores this process may use, and how many jobs are on each.
 
     First come, first served: a job that waits for cores of its own holds back those behind it, so it is
-    never starved. Of cores with equally many jobs, those come first that were least busy lately, so that two
-    runs on one machine keep out of each other's way.
+    never starved. Of cores with equally many jobs, those come first that are least busy, so that two runs on
+    one machine keep out of each other's way.
 
     :param cores: their numbers; all that this process may run on by default.
     :param load: how busy they are.
@@ -78,8 +77,9 @@ class Cores:
             free = [core for core in free if self._users[core] == 0]
         if len(free) < (count if exclusive else 1):
             return None
-        shares = self._load.shares()
-        return tuple(sorted(sorted(free, key=lambda core: (self._users[core], shares.get(core, 0)))[:count]))
+        # A look takes some time, so none is taken where there is nothing to choose.
+        busy = self._load.busy() if len(free) > count else {}
+        return tuple(sorted(sorted(free, key=lambda core: (self._users[core], busy.get(core, 0)))[:count]))
 
     def take(self, count: int, exclusive: bool) -> tuple[int, ...]:
         """Wait for ``count`` cores (fewer where the machine has fewer) and take them.
