@@ -172,7 +172,7 @@ def test_wall_time_ends_a_sleeper(executor: Executor) -> None:
     result = run(executor, "import time\ndef run(): time.sleep(60)", limits=Limits(wall_s=0.5))
     assert result.status is Status.TIMEOUT
     assert "0.5 s of wall time" in result.message
-    assert result.wall_s < 2.5
+    assert result.wall_s < 1.0
     assert time.monotonic() - started < 5.0
 
 
@@ -327,16 +327,14 @@ def compiled(executor: Executor, source: str) -> Artifact:
 
 
 def test_a_program_is_compiled_once_and_run_on_each_input(executor: Executor) -> None:
-    started = time.monotonic()
     artifact = compiled(executor, DOUBLE)
-    compiling = time.monotonic() - started
     for number in (1, 21, 4_000_000_000):
         result = executor.run(ProgramJob(artifact, f"{number}\n".encode(), limits=Limits(wall_s=5.0)))
         assert result.ok, result.message
         assert result.stdout == f"{2 * number}\n".encode()
     started = time.monotonic()
     assert compiled(executor, DOUBLE) == artifact
-    assert time.monotonic() - started < compiling / 3
+    assert time.monotonic() - started < 0.1
 
 
 def test_arguments_and_standard_error_of_a_program(executor: Executor) -> None:

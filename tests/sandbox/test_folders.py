@@ -56,7 +56,7 @@ def test_what_is_nested_too_deep_counts_as_too_much_and_costs_no_time(folder: pa
     nest(folder, 3000)
     started = time.monotonic()
     assert folders.used_bytes(str(folder), 1e9) == math.inf
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - started < 0.5
     assert folders.empty(str(folder))
 
 
