@@ -64,10 +64,14 @@ def option(default: Any, help: str, **kwargs: Any) -> Any:
 class Options:
     """Options every problem has; a problem adds its own in a subclass named in ``options_type``."""
 
-    timeout_s: float = option(1100.0, "wall seconds a program may run")
-    budget_s: float | None = option(None, "seconds a program is told it has; default 90 % of timeout_s")
-    cpus: int = option(2, "processors a program may use")
-    memory_mb: int = option(1024, "resident memory a program may use, MiB")
+    timeout_s: float = option(1100.0, "wall seconds a program may run", validator=attrs.validators.gt(0))
+    budget_s: float | None = option(
+        None,
+        "seconds a program is told it has; default 90 % of timeout_s",
+        validator=attrs.validators.optional(attrs.validators.gt(0)),
+    )
+    cpus: int = option(2, "processors a program may use", validator=attrs.validators.ge(1))
+    memory_mb: int = option(1024, "resident memory a program may use, MiB", validator=attrs.validators.ge(1))
     start: str = option("empty", "where the first prompts start: 'empty' or 'program' (the starting program)")
     reply: str = option(
         "program",

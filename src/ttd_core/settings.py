@@ -113,7 +113,9 @@ def fill(
     try:
         return cls(**filled)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{where}{prefix}{error}") from error
+        # attrs' validators may put the field and the value behind their sentence.
+        sentence = error.args[0] if error.args else error
+        raise ConfigError(f"{where}{prefix}{sentence}") from error
 
 
 def parse_assignment(text: str, flag: str = "--set") -> tuple[str, Any]:
