@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
+import errno
 import fcntl
 import hashlib
 import json
 import mmap
 import os
 import threading
+import time
 from typing import Any
 
 from ttd_core.sandbox.base import Artifact, CompileJob
@@ -16,6 +18,8 @@ from ttd_core.sandbox.base import Artifact, CompileJob
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _CHUNK = 1 << 20
 _MFD_EXEC = 0x10
+#: For how long the kernel may hold on to pages of memory that is to be sealed, seconds.
+_HELD_S = 10.0
 
 
 def _executable_memory() -> int:
@@ -25,6 +29,23 @@ def _executable_memory() -> int:
         return os.memfd_create("program", flags | _MFD_EXEC)
     except OSError:
         return os.memfd_create("program", flags)
+
+
+def _seal(descriptor: int) -> None:
+    """Seal memory, once the kernel has let go of its pages.
+
+    While it moves or counts pages it holds them for a moment; seals against writing are refused as busy then.
+    """
+    deadline = time.monotonic() + _HELD_S
+    while True:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def sealed(buffers: list[Any], *, executable: bool = False) -> int:
@@ -39,7 +60,7 @@ def sealed(buffers: list[Any], *, executable: bool = False) -> int:
             left = memoryview(buffer).cast("B")
             while left:
                 left = left[os.write(descriptor, left) :]
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        _seal(descriptor)
         os.lseek(descriptor, 0, os.SEEK_SET)
     except BaseException:
         os.close(descriptor)
