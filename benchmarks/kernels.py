@@ -78,10 +78,9 @@ def custom_kernel(data):
 COMPILED = {
     "trimul": TRIMUL
     + "\ntorch.set_float32_matmul_precision('high')\ncustom_kernel = torch.compile(right, dynamic=False)\n",
-    # fused operations would skip the roundings to bfloat16 that the reference makes between them
-    "mla_decode": MLA
-    + "\nimport torch._inductor.config\ntorch._inductor.config.emulate_precision_casts = True\n"
-    + "attend = torch.compile(attend, dynamic=False)\n",
+    # fused operations skip roundings to bfloat16 that the reference makes between them: 0.02 % of the
+    # elements are then off by more than the tolerance; inductor's emulate_precision_casts makes it 13 %
+    "mla_decode": MLA + "\nattend = torch.compile(attend, dynamic=False)\n",
 }
 EAGER = {"trimul": TRIMUL, "mla_decode": MLA}
 PROBLEMS: dict[str, type[KernelProblem]] = {"trimul": TriMul, "mla_decode": MlaDecode}

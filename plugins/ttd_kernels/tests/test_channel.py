@@ -48,6 +48,15 @@ def test_an_answer_without_a_question_ends_it(ends) -> None:
         channel.tell({"do": "go"})
 
 
+def test_what_does_not_come_in_time_may_come_later(ends) -> None:
+    channel, theirs = ends
+    assert channel.hear_within(0.02) is None
+    assert channel.hear_within(0.02, awake_s=1.0) is None
+    theirs.sendall(b'{"queued": true}\n{"event_us": 1}\n')
+    assert channel.hear_within(10.0) == {"queued": True}
+    assert channel.hear(10.0) == {"event_us": 1}
+
+
 def test_silence_and_leaving_end_it(ends) -> None:
     channel, theirs = ends
     with pytest.raises(Ended, match=r"within 0\.05 s"):

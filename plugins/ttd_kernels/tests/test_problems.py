@@ -150,9 +150,10 @@ def test_places_vary_and_never_overlap() -> None:
     sizes = [(torch.float32, (3, 5)), (torch.bfloat16, (1,)), (torch.int64, (100,))]
     seen = set()
     for _ in range(50):
-        found = places(sizes, 1 << 16)
+        found = places(sizes, 1 << 16, first=2 * ALIGNMENT)
         seen.add(found[0][0])
         assert all(offset % ALIGNMENT == 0 for offset, _, _ in found)
+        assert found[0][0] >= 2 * ALIGNMENT, "the head is kept for other things"
         ends = [
             offset + getattr(torch, name).itemsize * torch.Size(shape).numel()
             for offset, name, shape in found
@@ -162,6 +163,8 @@ def test_places_vary_and_never_overlap() -> None:
     assert len(seen) > 10
     with pytest.raises(ValueError, match="do not fit"):
         places(sizes, 1024)
+    with pytest.raises(ValueError, match="do not fit"):
+        places(sizes, 2048, first=1024)
 
 
 def test_a_state_that_does_not_generalise_is_reported_or_refused() -> None:

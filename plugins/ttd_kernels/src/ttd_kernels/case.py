@@ -80,18 +80,19 @@ def leaf(name: str) -> dict[str, str]:
     return {"$leaf": name}
 
 
-def places(sizes: Sequence[tuple[torch.dtype, Sequence[int]]], capacity: int) -> list[Place]:
+def places(sizes: Sequence[tuple[torch.dtype, Sequence[int]]], capacity: int, first: int = 0) -> list[Place]:
     """Where tensors go, one after the other from a start that nobody can foretell.
 
     :param sizes: dtype and shape of each.
     :param capacity: bytes of the memory.
+    :param first: the lowest offset, a multiple of the alignment.
     :raises ValueError: when it is too small.
     """
     lengths = [_rounded(torch.Size(shape).numel() * dtype.itemsize) for dtype, shape in sizes]
-    room = capacity - sum(lengths)
+    room = capacity - first - sum(lengths)
     if room < 0:
-        raise ValueError(f"{sum(lengths)} bytes do not fit into {capacity}")
-    offset = ALIGNMENT * secrets.randbelow(room // ALIGNMENT + 1)
+        raise ValueError(f"{sum(lengths)} bytes do not fit into {capacity - first}")
+    offset = first + ALIGNMENT * secrets.randbelow(room // ALIGNMENT + 1)
     found = []
     for (dtype, shape), length in zip(sizes, lengths, strict=True):
         found.append((offset, dtype_name(dtype), list(shape)))

@@ -59,13 +59,23 @@ class Channel:
         :param awake_s: how long to wait without sleeping, since to be woken takes a while.
         :raises Ended: as :meth:`ask`.
         """
+        message = self.hear_within(timeout_s, awake_s)
+        if message is None:
+            raise Ended(f"no answer within {timeout_s:g} s")
+        return message
+
+    def hear_within(self, timeout_s: float, awake_s: float = 0.0) -> dict[str, Any] | None:
+        """The next message; none if it does not come in time.
+
+        :raises Ended: when the process hangs up, or talks nonsense.
+        """
         started = time.monotonic()
         while b"\n" not in self._buffer:
             if len(self._buffer) > _LONGEST:
                 raise Ended("the program wrote to the harness's channel what no harness writes")
             waited = time.monotonic() - started
             if waited > timeout_s:
-                raise Ended(f"no answer within {timeout_s:g} s")
+                return None
             try:
                 chunk = self._end.recv(1 << 16)
             except BlockingIOError:

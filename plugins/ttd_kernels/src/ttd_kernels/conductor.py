@@ -18,13 +18,11 @@ import torch
 from ttd_core.types import Status
 from ttd_kernels import compare, timing
 from ttd_kernels.bench import Bench, Ran, RefusedError, expect
-from ttd_kernels.case import ALIGNMENT, Case, Output, Shape, fresh_seed, generator, label
+from ttd_kernels.case import Case, Output, Shape, fresh_seed, generator, label
 from ttd_kernels.channel import Channel, Ended
 
 #: Empty calls for each shape, to learn what everything but the kernel takes.
 _EMPTY_CALLS = 18
-#: The same for calls in a row.
-_EMPTY_BATCHES = 7
 
 
 class Task(Protocol):
@@ -83,7 +81,8 @@ class Row:
     """What was measured at one shape; times in microseconds.
 
     :param error_us: standard error of the mean.
-    :param gap_us: by how much the judge's clock exceeds the mean, beyond an empty call.
+    :param gap_us: by how much the judge's clock exceeds the mean claim, beyond an empty call.
+    :param host_us: what the host took to queue a call, beyond an empty one.
     """
 
     shape: str
@@ -92,6 +91,7 @@ class Row:
     least_us: float
     repeats: int
     gap_us: float
+    host_us: float
     floor_us: float
 
 
@@ -115,26 +115,14 @@ class Report:
 
 @attrs.frozen
 class _Empty:
-    """What calls without a kernel take, microseconds by the judge's clock.
+    """What a call without a kernel takes, microseconds.
 
-    :param one_us: a single one, in the mean.
-    :param batch: how many are made in a row.
-    :param batch_us: all of those, at the least.
-    :param own_us: for how long the harness keeps the host busy between two calls in a row.
+    :param wall_us: by the judge's clock, in the mean.
+    :param queued_us: to queue it, by the host's clock; the median.
     """
 
-    one_us: float
-    batch: int
-    batch_us: float
-    own_us: float
-
-
-def batch_of(task: Task, plan: Plan, case: Case) -> int:
-    """How many calls like one are made in a row."""
-    if not plan.measure:
-        return 1
-    size = max(case.bytes, sum(output.bytes + ALIGNMENT for output in task.outputs(case.shape)))
-    return plan.rules.batch(task.floor_us(case.shape), size)
+    wall_us: float
+    queued_us: float
 
 
 class Conductor:
@@ -165,13 +153,13 @@ class Conductor:
         empty = {label(shape): self._empty(shape) for shape in self._plan.timed if self._plan.measure}
         expect(self._channel.ask({"do": "load"}, self._left_s), "loaded")
         for shape in self._plan.tests:
-            self._check(shape)
+            self._call(shape)
         rows = []
         for shape in self._plan.timed:
             if self._plan.measure:
                 rows.append(self._time(shape, empty[label(shape)]))
             else:
-                self._check(shape)
+                self._call(shape)
         failed = self._try_hidden()
         with contextlib.suppress(Ended):  # everything is judged; how it leaves does not matter
             self._channel.tell({"do": "end"})
@@ -180,28 +168,24 @@ class Conductor:
 
     # -- one call ---------------------------------------------------------------------------------------
 
-    def _call(self, shape: Shape, count: int = 1) -> Ran:
-        """Calls on fresh inputs, found right; one, or ``count`` in a row.
+    def _call(self, shape: Shape) -> Ran:
+        """A call on fresh inputs, found right.
 
-        :raises RefusedError: when one is wrong, naming the shape and what the output looks like.
+        :raises RefusedError: when it is wrong, naming the shape and what the output looks like.
         """
-        cases = [self._task.draw(shape, generator(fresh_seed(), self._bench.device)) for _ in range(count)]
+        case = self._task.draw(shape, generator(fresh_seed(), self._bench.device))
         outputs = self._task.outputs(shape)
         try:
-            ran = self._bench.call(self._channel, cases, outputs, self._left_s)
+            ran = self._bench.call(self._channel, case, outputs, self._left_s)
         except RefusedError as error:
             raise RefusedError(error.status, f"{label(shape)}: {error.message}") from error
-        for case, found in zip(cases, ran.outputs, strict=True):
-            expected = self._task.answer(case)
-            wrong = compare.find_wrong(found, expected, outputs)
-            if wrong:
-                looks = self._looks_like(case, found, outputs)
-                raise RefusedError(Status.INVALID, f"{label(shape)}: {wrong}{looks}")
-            self._earlier[_sizes(outputs)] = expected
+        expected = self._task.answer(case)
+        wrong = compare.find_wrong(ran.outputs, expected, outputs)
+        if wrong:
+            looks = self._looks_like(case, ran.outputs, outputs)
+            raise RefusedError(Status.INVALID, f"{label(shape)}: {wrong}{looks}")
+        self._earlier[_sizes(outputs)] = expected
         return ran
-
-    def _check(self, shape: Shape) -> None:
-        self._call(shape)
 
     def _looks_like(self, case: Case, found: Sequence[torch.Tensor], outputs: Sequence[Output]) -> str:
         """What a wrong output may be, from ``"; "`` on; empty when nothing known fits."""
@@ -222,59 +206,46 @@ class Conductor:
         """What everything but the kernel takes, by calls that run none."""
         case = self._task.draw(shape, generator(fresh_seed(), self._bench.device))
         outputs = self._task.outputs(shape)
-
-        def walls_us(count: int, times: int) -> list[float]:
-            ran = []
-            for _ in range(times):
-                ran.append(self._bench.call(self._channel, [case] * count, outputs, self._left_s, empty=True))
-                # as between real calls: what the GPU and the processes did before matters
-                self._task.answer(case)
-            return [each.wall_us for each in ran[2:]]
-
-        count = batch_of(self._task, self._plan, case)
-        one_us = timing.typical(walls_us(1, _EMPTY_CALLS), self._plan.rules)
-        return _Empty(one_us, count, min(walls_us(count, _EMPTY_BATCHES)), self._own_us(shape))
-
-    def _own_us(self, shape: Shape) -> float:
-        """What one of many empty calls takes whose outputs are too small to take any time themselves."""
-        bare = [Case(shape, {}, None)] * self._plan.rules.most_batch
-        tiny = [attrs.evolve(output, shape=(1,)) for output in self._task.outputs(shape)]
-        told_us = []
-        for _ in range(_EMPTY_BATCHES):
-            ran = self._bench.call(self._channel, bare, tiny, self._left_s, empty=True)
-            told_us.append(ran.told_us)
-        return min(told_us) / len(bare)
+        calls = []
+        for _ in range(_EMPTY_CALLS):
+            calls.append(self._bench.call(self._channel, case, outputs, self._left_s, empty=True))
+            # as between real calls: what the GPU and the processes did before matters
+            self._task.answer(case)
+        kept = calls[2:]
+        wall_us = timing.typical([call.wall_us for call in kept], self._plan.rules)
+        return _Empty(wall_us, statistics.median(call.queued_us for call in kept))
 
     def _time(self, shape: Shape, empty: _Empty) -> Row:
-        """Times that both bounds bear out.
+        """Times that the judge's clock bears out.
 
-        :raises RefusedError: as rejected, when calls in a row contradict the claims; as infrastructure, when
-            only single calls do, time and again: then the machine is too busy for times, or the program does
-            in many calls at once what it cannot do in one.
+        :raises RefusedError: as rejected, when its clock contradicts every claim; as infrastructure, when it
+            contradicts some, time and again: then the GPU is too busy for times.
         """
         for _ in range(self._plan.warmups):
             self._call(shape)
-        rules = self._plan.rules
+        rules, reason = self._plan.rules, ""
         for _ in range(rules.series):
             repeats = self._series(shape, empty)
-            kept = [repeat for repeat in repeats if not repeat.is_disturbed(rules)] or repeats
-            claims = [repeat.claimed_us for repeat in kept]
-            single = timing.refused_claims(repeats, rules)
-            reason = self._audit(shape, statistics.fmean(claims), empty)
-            if reason:
-                raise RefusedError(Status.REJECTED, f"{label(shape)}: {single or reason}")
-            if not single:
-                return Row(
-                    shape=label(shape),
-                    mean_us=statistics.fmean(claims),
-                    error_us=statistics.stdev(claims) / len(claims) ** 0.5,
-                    least_us=min(claims),
-                    repeats=len(claims),
-                    gap_us=statistics.fmean(repeat.gap_us for repeat in kept),
-                    floor_us=self._task.floor_us(shape),
-                )
-        message = "this machine was too busy to take times; judge again when it is quiet"
-        raise RefusedError(Status.INFRASTRUCTURE, f"{message}: {label(shape)}: {single}")
+            reason = timing.refused(repeats, rules)
+            if not reason:
+                return self._row(shape, timing.undisturbed(repeats, rules))
+            if timing.all_contradicted(repeats, rules):
+                raise RefusedError(Status.REJECTED, f"{label(shape)}: {reason}")
+        message = "this GPU was too busy to take times; judge again when it is quiet"
+        raise RefusedError(Status.INFRASTRUCTURE, f"{message}: {label(shape)}: {reason}")
+
+    def _row(self, shape: Shape, repeats: Sequence[timing.Repeat]) -> Row:
+        claims = [repeat.claimed_us for repeat in repeats]
+        return Row(
+            shape=label(shape),
+            mean_us=timing.believed(repeats),
+            error_us=statistics.stdev(claims) / len(claims) ** 0.5,
+            least_us=min(claims),
+            repeats=len(claims),
+            gap_us=statistics.fmean(repeat.gap_us for repeat in repeats),
+            host_us=max(0.0, statistics.median(repeat.host_us for repeat in repeats)),
+            floor_us=self._task.floor_us(shape),
+        )
 
     def _series(self, shape: Shape, empty: _Empty) -> list[timing.Repeat]:
         """Repeats until they are enough; as many disturbed ones as kept ones end them too."""
@@ -286,24 +257,16 @@ class Conductor:
             or len(repeats) - len(believed) > rules.least + len(believed)
         ):
             ran = self._call(shape)
-            repeat = timing.Repeat(ran.claimed_us, ran.wall_us - empty.one_us)
+            repeat = timing.Repeat(
+                claimed_us=ran.claimed_us,
+                bound_us=ran.wall_us - empty.wall_us,
+                host_us=ran.queued_us - empty.queued_us,
+                ahead=ran.ahead,
+            )
             repeats.append(repeat)
             if not repeat.is_disturbed(rules):
                 believed.append(repeat.claimed_us)
         return repeats
-
-    def _audit(self, shape: Shape, mean_us: float, empty: _Empty) -> str:
-        """Why rounds of calls in a row refuse the mean of the claims; empty once one bears it out."""
-        rules = self._plan.rules
-        bounds_us: list[float] = []
-        reason = ""
-        for _ in range(rules.audits):
-            whole_us = self._call(shape, empty.batch).wall_us - empty.batch_us
-            bounds_us.append(whole_us / empty.batch)
-            reason = timing.refused_batches(mean_us, bounds_us, empty.batch, rules, empty.own_us)
-            if not reason:
-                break
-        return reason
 
     # -- shapes that nobody named -------------------------------------------------------------------------
 
@@ -316,7 +279,7 @@ class Conductor:
                 failed.append(f"{label(shape)}: {gone}")
                 continue
             try:
-                self._check(shape)
+                self._call(shape)
             except RefusedError as error:
                 failed.append(error.message)
             except Ended as error:

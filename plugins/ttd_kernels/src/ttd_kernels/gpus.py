@@ -57,11 +57,6 @@ def count() -> int:
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def memory(device: str) -> int:
-    """Bytes of a GPU's memory."""
-    return int(torch.cuda.get_device_properties(torch.device(device)).total_memory)
-
-
 def chosen(wanted: str) -> list[str]:
     """Device names for an option: all GPUs for ``auto``, else those listed (``0,2``); the CPU where none is.
 

@@ -22,9 +22,9 @@ from ttd_core.sandbox.base import FIRST_DESCRIPTOR, GIB, MIB, JobResult, Limits,
 from ttd_core.types import Status
 from ttd_kernels import gpus
 from ttd_kernels.bench import Bench, RefusedError
-from ttd_kernels.case import ALIGNMENT, fresh_seed, generator, label
+from ttd_kernels.case import ALIGNMENT, fresh_seed, generator
 from ttd_kernels.channel import Channel, Ended
-from ttd_kernels.conductor import Conductor, Plan, Report, Row, Task, batch_of, failure_of
+from ttd_kernels.conductor import Conductor, Plan, Report, Row, Task, failure_of
 
 #: Seconds a sandbox may take to be ready, beyond a candidate's own time.
 _START_S = 180.0
@@ -102,14 +102,11 @@ def helper(name: str) -> str:
 
 
 def make_bench(task: Task, plan: Plan, device: str) -> Bench:
-    """A bench with room for every case of a plan, and for those that are there at once."""
-    timed = {label(shape) for shape in plan.timed}
+    """A bench with room for every case of a plan."""
     inputs = outputs = 0
     for shape in plan.shapes:
-        case = task.draw(shape, generator(fresh_seed(), device))
-        count = batch_of(task, plan, case) if label(shape) in timed else 1
-        inputs = max(inputs, count * case.bytes)
-        outputs = max(outputs, count * sum(output.bytes + ALIGNMENT for output in task.outputs(shape)))
+        inputs = max(inputs, task.draw(shape, generator(fresh_seed(), device)).bytes)
+        outputs = max(outputs, sum(output.bytes + ALIGNMENT for output in task.outputs(shape)))
     return Bench(device, inputs, outputs, plan.flush)
 
 

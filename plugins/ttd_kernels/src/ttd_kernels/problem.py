@@ -21,7 +21,6 @@ import torch
 
 from ttd_core.errors import UsageError
 from ttd_core.problem import Examples, Execute, Options, Problem, option
-from ttd_core.sandbox.base import GIB
 from ttd_core.types import Action, Reward, State, Status, Verdict
 from ttd_kernels import gpus, judging, rules, telling, timing
 from ttd_kernels.case import Case, Output, Shape, label
@@ -30,6 +29,8 @@ from ttd_kernels.judge import judge_apart
 
 #: Times between which every kernel's lies, microseconds: below is less than a launch, above more than a day.
 _LEAST_US, _MOST_US = 0.1, 1e11
+#: What a state keeps for each timed shape.
+_ARRAYS = {"times_us": "float64", "errors_us": "float64", "host_us": "float64", "repeats": "int64"}
 _REPORT_OR_REFUSE = attrs.validators.in_(("report", "refuse"))
 
 
@@ -149,8 +150,6 @@ class KernelProblem(Problem):
         rng, options = random.SystemRandom(), self.options
         if device == gpus.CPU:
             return Plan(self.small_shapes(rng), (), (), measure=False)
-        # with the cache left alone, a single call finds its inputs warmer than one of many in a row does
-        slack_us = timing.Rules().slack_us * (1 if options.flush_l2 else 2)
         return Plan(
             self.test_shapes(rng, options.tests),
             self.timed,
@@ -160,8 +159,6 @@ class KernelProblem(Problem):
                 most=options.repeats,
                 timed_s=options.timed_s,
                 wall_s=options.wall_s,
-                batch_bytes=min(8 * GIB, gpus.memory(device) // 16),
-                slack_us=slack_us,
             ),
             flush=options.flush_l2,
         )
@@ -211,6 +208,7 @@ class KernelProblem(Problem):
             "failed": list(report.failed),
             "times_us": np.array([row.mean_us for row in report.rows], np.float64),
             "errors_us": np.array([row.error_us for row in report.rows], np.float64),
+            "host_us": np.array([row.host_us for row in report.rows], np.float64),
             "repeats": np.array([row.repeats for row in report.rows], np.int64),
         }
 
@@ -226,7 +224,7 @@ class KernelProblem(Problem):
         data = state.data
         wrong = [
             f"{name} is not {dtype}[{len(self.timed)}]"
-            for name, dtype in (("times_us", "float64"), ("errors_us", "float64"), ("repeats", "int64"))
+            for name, dtype in _ARRAYS.items()
             if not _is_array(data.get(name), dtype, len(self.timed))
         ]
         wrong += [f"{name} is no count" for name in ("tests", "hidden") if not _is_count(data.get(name))]
@@ -238,7 +236,7 @@ class KernelProblem(Problem):
         return wrong or list(self._broken_rules(data))
 
     def _broken_rules(self, data: Mapping[str, Any]) -> Iterator[str]:
-        for name in ("times_us", "errors_us"):
+        for name in ("times_us", "errors_us", "host_us"):
             if not np.isfinite(data[name]).all() or not (data[name] >= 0).all():
                 yield f"{name} holds what is no time"
         if not ((data["times_us"] > _LEAST_US) & (data["times_us"] < _MOST_US)).all():
@@ -267,6 +265,7 @@ class KernelProblem(Problem):
             "failed": [],
             "times_us": times,
             "errors_us": times / 1000,
+            "host_us": times / 10,
             "repeats": np.full(len(times), 30),
         }
         bad: list[Mapping[str, Any]] = [

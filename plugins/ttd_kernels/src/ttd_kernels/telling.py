@@ -28,8 +28,9 @@ def task(problem: KernelProblem) -> str:
         f"{problem.statement().strip()}\n\n"
         f"## How it is judged\n\nScore: the geometric mean of the mean times at these shapes, in "
         f"microseconds (the floor is the least that memory and matrix units of an H200 allow):\n{shapes}\n"
-        f"Each call gets fresh inputs at fresh addresses, each output is checked, and time is taken from the "
-        f"call to the end of all work on the GPU. {must}{general}\n"
+        f"Each call gets fresh inputs at fresh addresses, each output is checked, and time is the GPU's own, "
+        f"from when the inputs are there to the end of all work. Launches are queued before that, unless the "
+        f"program waits for the GPU; then what the host does afterwards is timed as well. {must}{general}\n"
         f"{text.strip().replace('$triton', importlib.metadata.version('triton'))}"
     )
 
@@ -38,10 +39,11 @@ def metrics(problem: KernelProblem, data: Mapping[str, Any], code: str) -> dict[
     """A valid state's numbers, JSON: each shape, the share of the speed of light, whether it generalises."""
     times = [float(time) for time in data["times_us"]]
     floors = [problem.floor_us(shape) for shape in problem.timed]
+    host = [float(time) for time in data["host_us"]]
     return {
         "shapes": {
-            label(shape): {"us": time, "floor_us": floor, "of_floor": floor / time}
-            for shape, time, floor in zip(problem.timed, times, floors, strict=True)
+            label(shape): {"us": time, "floor_us": floor, "of_floor": floor / time, "host_us": launching}
+            for shape, time, floor, launching in zip(problem.timed, times, floors, host, strict=True)
         },
         "speed_of_light": timing.geometric_mean(floors) / timing.geometric_mean(times),
         "generalises": f"{data['hidden'] - len(data['failed'])} of {data['hidden']}",
@@ -55,10 +57,11 @@ def table(problem: KernelProblem, data: Mapping[str, Any], code: str) -> str:
     """A valid state's numbers for people and for the next prompt."""
     facts = metrics(problem, data, code)
     errors = dict(zip(facts["shapes"], (float(error) for error in data["errors_us"]), strict=True))
-    lines = [f"{'shape':44} {'us':>9} {'+-':>7} {'floor':>7} {'of floor':>8}"]
+    lines = [f"{'shape':44} {'us':>9} {'+-':>7} {'floor':>7} {'of floor':>8} {'host':>7}"]
     for name, row in facts["shapes"].items():
         lines.append(
-            f"{name:44} {row['us']:9.1f} {errors[name]:7.1f} {row['floor_us']:7.0f} {row['of_floor']:8.0%}"
+            f"{name:44} {row['us']:9.1f} {errors[name]:7.1f} {row['floor_us']:7.0f} {row['of_floor']:8.0%} "
+            f"{row['host_us']:7.0f}"
         )
     mean = timing.geometric_mean([row["us"] for row in facts["shapes"].values()])
     floor = timing.geometric_mean([row["floor_us"] for row in facts["shapes"].values()])

@@ -94,7 +94,7 @@ class SmallTriMul(TriMul):
     def plan(self, device: str) -> Plan:
         """Shapes twice, a Cauchy input, one that nobody named; few repeats."""
         tests = [shape(16, 1, 128, mask, kind) for mask, kind in (("random", "cauchy"), ("ones", "normal"))]
-        rules = Rules(most=6, slack_us=2000.0, slack=0.5, most_batch=3, audits=3)
+        rules = Rules(most=6, slack_us=2000.0, slack=0.5)
         hidden = [shape(20, 1, 96, "random", "normal")]
         return Plan([*tests, *tests], self.timed, hidden, measure=self.measure, rules=rules)
 

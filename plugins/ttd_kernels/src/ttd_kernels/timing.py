@@ -23,17 +23,14 @@ class Rules:
     :param error: relative error of the mean at which to stop.
     :param timed_s: seconds of timed work after which to stop.
     :param wall_s: seconds of wall time after which to stop.
-    :param slack_us: what the judge's clock may exceed claims by, in the mean of the repeats: what launching,
-        waking a process and giving the GPU to another take now more, now less.
-    :param slack: the same as a share of the claim, on top.
-    :param batch_us: calls are made in a row until they take at least this long at the floor,
-    :param most_batch: but at most so many,
-    :param batch_bytes: and no more than fit into so many bytes of inputs, and as many of outputs.
-    :param audits: how often calls are made in a row at most, until one round bears the claims out.
+    :param slack_us: what the judge's clock may exceed claims by, in the mean of the repeats, where all was
+        queued ahead: giving the GPU to another process takes now more, now less.
+    :param host_slack_us: the same where the GPU had to wait for the host.
+    :param slack: as a share of the claim, on top.
     :param disturbed: how many times the slack one repeat may be off before it counts as disturbed.
     :param most_disturbed: share of repeats that may be disturbed, and are made again.
-    :param series: how often repeats are taken at most, where calls in a row bear the claims out and single
-        calls do not.
+    :param series: how often repeats are taken at most, where the judge's clock bears out some and refuses all
+        in the mean.
     """
 
     least: int = 3
@@ -41,49 +38,42 @@ class Rules:
     error: float = 0.001
     timed_s: float = 30.0
     wall_s: float = 120.0
-    slack_us: float = 200.0
+    slack_us: float = 25.0
+    host_slack_us: float = 200.0
     slack: float = 0.05
-    batch_us: float = 2000.0
-    most_batch: int = 16
-    batch_bytes: int = 4 << 30
-    audits: int = 10
     disturbed: float = 5.0
     most_disturbed: float = 0.25
     series: int = 3
 
-    def batch(self, floor_us: float, size: int) -> int:
-        """How many calls of a shape are made in a row.
-
-        :param floor_us: the least time of one.
-        :param size: bytes of its inputs, or of its outputs if they are more.
-        """
-        wanted = math.ceil(self.batch_us / max(floor_us, 1.0))
-        return max(1, min(wanted, self.most_batch, self.batch_bytes // max(size, 1)))
-
-    def allowed_us(self, claimed_us: float) -> float:
-        """The slack at a claim."""
-        return self.slack_us + self.slack * claimed_us
-
 
 @attrs.frozen
 class Repeat:
-    """One timed call.
+    """One timed call, microseconds.
 
     :param claimed_us: by events, as the candidate's process says.
     :param bound_us: by the judge's clock, less what an empty call takes.
+    :param host_us: what the host took to queue it, less what an empty call takes.
+    :param ahead: whether it was queued before it began.
     """
 
     claimed_us: float
     bound_us: float
+    host_us: float = 0.0
+    ahead: bool = True
 
     @property
     def gap_us(self) -> float:
         """How much longer the call took by the judge's clock than claimed."""
         return self.bound_us - self.claimed_us
 
+    def allowed_us(self, rules: Rules) -> float:
+        """The slack at this claim."""
+        slack_us = rules.slack_us if self.ahead else rules.host_slack_us
+        return slack_us + rules.slack * self.claimed_us
+
     def is_disturbed(self, rules: Rules) -> bool:
         """Whether it is so far off that it says nothing, unless many are."""
-        return self.gap_us > rules.disturbed * rules.allowed_us(self.claimed_us)
+        return self.gap_us > rules.disturbed * self.allowed_us(rules)
 
 
 def typical(walls_us: Sequence[float], rules: Rules) -> float:
@@ -106,41 +96,40 @@ def enough(times_us: Sequence[float], wall_s: float, rules: Rules) -> bool:
     return error < rules.error * statistics.fmean(times_us)
 
 
-def refused_claims(repeats: Sequence[Repeat], rules: Rules) -> str:
-    """Why claims are refused, in words; empty when they are believed.
+def undisturbed(repeats: Sequence[Repeat], rules: Rules) -> list[Repeat]:
+    """The repeats that count."""
+    return [repeat for repeat in repeats if not repeat.is_disturbed(rules)]
 
-    A claim can so be at most the slack too low in the mean: repeats that are far off are made again, but
-    only if they are few, and of all others the mean counts.
+
+def refused(repeats: Sequence[Repeat], rules: Rules) -> str:
+    """Why claims are refused, in words; empty when the judge's clock bears them out.
+
+    Repeats that are far off are made again, but only if they are few, and of all others the mean counts.
     """
+    kept = undisturbed(repeats, rules)
     disturbed = [repeat for repeat in repeats if repeat.is_disturbed(rules)]
-    kept = [repeat for repeat in repeats if not repeat.is_disturbed(rules)]
     if len(disturbed) > max(2.0, rules.most_disturbed * len(repeats)):
         return _contradiction(disturbed, f"in {len(disturbed)} of {len(repeats)} repeats")
     gap = statistics.fmean(repeat.gap_us for repeat in kept)
-    if gap > statistics.fmean(rules.allowed_us(repeat.claimed_us) for repeat in kept):
+    if gap > statistics.fmean(repeat.allowed_us(rules) for repeat in kept):
         return _contradiction(kept, f"in the mean of {len(kept)} repeats")
     return ""
 
 
-def refused_batches(
-    mean_us: float, bounds_us: Sequence[float], count: int, rules: Rules, own_us: float = 0.0
-) -> str:
-    """Why a mean is refused that calls in a row contradict; empty when they do not.
+def all_contradicted(repeats: Sequence[Repeat], rules: Rules) -> bool:
+    """Whether not one repeat is within the slack: a busy GPU leaves some alone, and work that events do not
+    see is there in each."""
+    return all(repeat.gap_us > repeat.allowed_us(rules) for repeat in repeats)
 
-    What the judge's clock cannot tell from launching is spread over all the calls, so that a short kernel's
-    claims are held as tightly as a long one's. The shortest round counts: a busy machine makes rounds longer,
-    and none can be shorter than the work that all its checked outputs took.
 
-    :param bounds_us: for each round of ``count`` calls, the judge's time for one.
-    :param own_us: for which the harness keeps the host busy between two calls. Where the host is what a call
-        waits for, claims hold the kernel's part of that, and calls in a row both parts.
+def believed(repeats: Sequence[Repeat]) -> float:
+    """The time that counts: the mean claim, or what the judge's clock saw in the mean if that is more.
+
+    So a claim that is too low gains nothing, whether it is within the slack or not.
     """
-    bound = min(bounds_us)
-    if bound <= mean_us * (1 + rules.slack) + rules.slack_us / count + own_us:
-        return ""
-    return (
-        f"its events claim {mean_us:.0f} us, but the judge's clock saw {bound:.0f} us a call in {count} "
-        "calls in a row: work outside the timed stream, or a forged clock"
+    return max(
+        statistics.fmean(repeat.claimed_us for repeat in repeats),
+        statistics.fmean(repeat.bound_us for repeat in repeats),
     )
 
 

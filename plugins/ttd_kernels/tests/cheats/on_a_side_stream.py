@@ -1,6 +1,6 @@
 # Works on a stream that the events do not see.
 # where: gpu
-# expect: rejected: judge's clock
+# expect: invalid: never written|is wrong
 stream = torch.cuda.Stream()
 
 

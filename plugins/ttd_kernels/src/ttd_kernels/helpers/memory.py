@@ -18,6 +18,10 @@ _PINNED = 1
 _POSIX_DESCRIPTOR = 1
 _ON_DEVICE = 1
 _READ_WRITE = 3
+#: Bytes at the head of the inputs' memory that are kept for words, and where those lie: that all inputs are
+#: there, that all outputs are.
+HEAD = 512
+START, DONE = 0, 256
 
 
 class _Location(ctypes.Structure):
@@ -180,6 +184,40 @@ def attach(descriptor: int, size: int, device: str) -> torch.Tensor:
         ctypes.c_int(_POSIX_DESCRIPTOR),
     )
     return _map(driver, handle, size, device, index)
+
+
+class Word:
+    """A word of memory that streams of several processes write and wait for.
+
+    Both are the GPU's own doing (``cuStreamWaitValue32``, ``cuStreamWriteValue32``): a wait keeps neither the
+    host nor a multiprocessor busy, and what is queued behind it starts without either when the word comes.
+
+    :param place: int32 [1], on the GPU or pinned on the host.
+    """
+
+    def __init__(self, place: torch.Tensor) -> None:
+        self._driver = _Driver()
+        self._kept, self._address = place, place.data_ptr()
+
+    def wait(self, ticket: int, stream: int) -> None:
+        """Let a stream go on once the word is ``ticket`` or more.
+
+        :param stream: the driver's handle.
+        :raises OSError: when the driver refuses.
+        """
+        self._call("cuStreamWaitValue32_v2", ticket, stream)
+
+    def write(self, ticket: int, stream: int) -> None:
+        """Write the word once all that a stream was given before is done.
+
+        :raises OSError: when the driver refuses.
+        """
+        self._call("cuStreamWriteValue32_v2", ticket, stream)
+
+    def _call(self, name: str, ticket: int, stream: int) -> None:
+        # of the flags, 0 is "at least" for a wait and "after all memory before" for a write
+        where = ctypes.c_void_p(stream), ctypes.c_uint64(self._address)
+        self._driver.call(name, *where, ctypes.c_uint32(ticket), ctypes.c_uint(0))
 
 
 def view(flat: torch.Tensor, place: tuple[int, str, list[int]]) -> torch.Tensor:

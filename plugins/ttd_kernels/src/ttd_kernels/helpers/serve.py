@@ -20,8 +20,8 @@ import types
 
 import torch
 
-attach = sys.modules["ttd_memory"].attach
-view = sys.modules["ttd_memory"].view
+memory = sys.modules["ttd_memory"]
+attach, view = memory.attach, memory.view
 _clock, _read, _write, _select = time.perf_counter, os.read, os.write, select.select
 _loads, _dumps = json.loads, json.dumps
 _Tensor, _walk = torch.Tensor, traceback.walk_tb
@@ -53,8 +53,11 @@ class Service:
             self.set_stream, self.event = torch.cuda.set_stream, torch.cuda.Event
         self.inputs = attach(descriptor + 1, sizes[0], device)
         self.outputs = attach(descriptor + 2, sizes[1], device)
-        self.calls = []
-        self.null = []
+        if self.cuda:
+            self.begun, self.done = (
+                memory.Word(view(self.inputs, (at, "int32", [1]))) for at in (memory.START, memory.DONE)
+            )
+        self.data, self.places, self.null, self.ticket = None, [], [], 0
         self.kernel = lambda _data: tuple(self.null)
 
     # -- the channel ----------------------------------------------------------------------------------
@@ -103,58 +106,48 @@ class Service:
         return answer
 
     def do_prepare(self, told):
-        """Build the arguments of some calls over memory that does not hold the inputs yet."""
-        self.calls = []
-        for call in told["calls"]:
-            leaves = {name: view(self.inputs, place) for name, place in call["leaves"].items()}
-            places = [view(self.outputs, place) for place in call["outputs"]]
-            self.calls.append((build(told["tree"], leaves), places))
-        self.null = [torch.empty_like(place) for place in self.calls[0][1]] if told["null"] else []
+        """Build the arguments of a call over memory that does not hold the inputs yet."""
+        leaves = {name: view(self.inputs, place) for name, place in told["leaves"].items()}
+        self.data, self.ticket = build(told["tree"], leaves), told["ticket"]
+        self.places = [view(self.outputs, place) for place in told["outputs"]]
+        self.null = [torch.empty_like(place) for place in self.places] if told["null"] else []
         return {"ready": True}
 
     def do_go(self, told):
-        """Call the kernel and copy its outputs out: once, timed; or several times in a row."""
-        if len(self.calls) > 1:
-            return self.all_in_a_row()
-        data, places = self.calls[0]
-        if self.cuda:
-            event_us, found = self.timed_by_events(data)
-        else:
-            started = _clock()
-            found = self.kernel(data)
-            event_us = 1e6 * (_clock() - started)
-        problem = self.copy_out(found, places)
-        if self.cuda:
-            self.synchronize()
+        """Call the kernel and copy its outputs out, once the inputs are there."""
+        return self.queue_on_gpu() if self.cuda else self.run_on_cpu()
+
+    def run_on_cpu(self):
+        self.say({"queued": True})
+        self.hear()
+        started = _clock()
+        found = self.kernel(self.data)
+        event_us = 1e6 * (_clock() - started)
+        problem = self.copy_out(found)
         return {"wrong": problem} if problem else {"event_us": event_us}
 
-    def all_in_a_row(self):
-        """Leave the clock to the trusted side; each output is copied before the next call may reuse it."""
-        for data, places in self.calls:
-            problem = self.copy_out(self.kernel(data), places)
-            if problem:
-                return {"wrong": problem}
-        if self.cuda:
-            self.synchronize()
-        return {"event_us": 1.0}
-
-    def timed_by_events(self, data):
+    def queue_on_gpu(self):
+        """Queue it all between two words, that inputs are there and that outputs are."""
         stream = self.stream()
         start, end = self.event(enable_timing=True), self.event(enable_timing=True)
         self.synchronize()
+        self.begun.wait(self.ticket, stream.cuda_stream)
         start.record(stream)
-        found = self.kernel(data)
+        found = self.kernel(self.data)
         end.record(stream)
-        self.synchronize()
         self.set_stream(stream)
-        return 1e3 * start.elapsed_time(end), found
+        problem = self.copy_out(found)
+        self.done.write(self.ticket, stream.cuda_stream)
+        self.say({"queued": True})
+        self.synchronize()
+        return {"wrong": problem} if problem else {"event_us": 1e3 * start.elapsed_time(end)}
 
-    def copy_out(self, found, places):
+    def copy_out(self, found):
         """Put the outputs into the shared memory; what is wrong with them, or nothing."""
         given = list(found) if isinstance(found, (tuple, list)) else [found]
-        if len(given) != len(places):
-            return f"returned {len(given)} values; {len(places)} are expected"
-        for number, (one, place) in enumerate(zip(given, places, strict=True)):
+        if len(given) != len(self.places):
+            return f"returned {len(given)} values; {len(self.places)} are expected"
+        for number, (one, place) in enumerate(zip(given, self.places, strict=True)):
             which = f"output {number + 1}" if len(given) > 1 else "the output"
             if type(one) is not _Tensor and type(one) is not torch.nn.Parameter:
                 return f"{which} is {type(one).__name__}, not a plain tensor"

@@ -1,0 +1,14 @@
+# Does part of the work after the events in every other call, so that some claims are true.
+# where: cpu, gpu
+# expect: infrastructure: too busy to take times
+import itertools
+import time
+
+CALLS = itertools.count()
+
+
+def custom_kernel(data):
+    out = right(data)
+    if next(CALLS) % 2:
+        out.detach = lambda: (time.sleep(0.05), out.view(out.shape))[1]
+    return out
