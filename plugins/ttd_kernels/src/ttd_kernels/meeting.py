@@ -116,7 +116,7 @@ class OnGpu:
             first = channel.hear_within(_AHEAD_S, _AWAKE_S)
             queued = time.perf_counter()
             self._gate.fill_(turn.ticket)
-            answer = self._answer(channel, first, turn.timeout_s)
+            answer = answer_after(first, channel, turn.timeout_s)
         finally:
             self._leave(turn.ticket, ended, until)
         ahead = first is not None and "queued" in first
@@ -135,15 +135,6 @@ class OnGpu:
         ended.record(stream)
         return began, ended
 
-    def _answer(self, channel: Channel, first: dict[str, Any] | None, timeout_s: float) -> dict[str, Any]:
-        """The answer, after the word that all is queued wherever that comes."""
-        if first is not None and "queued" not in first:
-            return first
-        answer = channel.hear(timeout_s, _AWAKE_S)
-        if first is None and "queued" in answer:
-            answer = channel.hear(timeout_s, _AWAKE_S)
-        return answer
-
     def _leave(self, ticket: int, ended: torch.cuda.Event, until: float) -> None:
         """Wait for our side's end; where the candidate's word does not come, or is overwritten, write it.
 
@@ -158,3 +149,18 @@ class OnGpu:
                 time.sleep(0.001)
             if now > max(until, patience + _PATIENCE_S):
                 raise Ended("the program kept the judge from reading its outputs")
+
+
+def answer_after(first: dict[str, Any] | None, channel: Channel, timeout_s: float) -> dict[str, Any]:
+    """The answer to a call.
+
+    :param first: what the candidate's process said before the call began: that all is queued, or already the
+        answer; none where it said nothing in time, so that both are still to come, or the answer alone.
+    :raises Ended: when the process is gone.
+    """
+    if first is not None and "queued" not in first:
+        return first
+    answer = channel.hear(timeout_s, _AWAKE_S)
+    if first is None and "queued" in answer:
+        answer = channel.hear(timeout_s, _AWAKE_S)
+    return answer
