@@ -20,6 +20,7 @@ from ttd_core.errors import (
     UnknownProblemError,
     UsageError,
 )
+from ttd_core.problem import Options, option
 
 
 @pytest.fixture
@@ -65,6 +66,19 @@ def test_a_wrong_option_is_named(summing, options, message) -> None:
     with pytest.raises(ConfigError) as caught:
         registry.load("sum", options)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("name", "value"), [("cpus", 0), ("timeout_s", 0.0), ("memory_mb", -1)])
+def test_a_problem_with_limits_of_its_own_keeps_their_bounds(name, value) -> None:
+    @attrs.frozen
+    class Roomy(Options):
+        timeout_s: float = option(9.0, "less")
+        cpus: int = option(4, "more")
+        memory_mb: int = option(9999, "much more")
+
+    assert Roomy(cpus=1).cpus == 1
+    with pytest.raises(ValueError, match=f"'{name}' must be"):
+        Roomy(**{name: value})
 
 
 def test_resolve_spells_every_option_out(summing) -> None:

@@ -60,18 +60,23 @@ def option(default: Any, help: str, **kwargs: Any) -> Any:
     return attrs.field(default=default, metadata={"help": help}, kw_only=True, **kwargs)
 
 
+#: What the limits of every problem's options must be, whatever their defaults.
+_LIMITS: Mapping[str, Callable[..., Any]] = {
+    "timeout_s": attrs.validators.gt(0),
+    "budget_s": attrs.validators.optional(attrs.validators.gt(0)),
+    "cpus": attrs.validators.ge(1),
+    "memory_mb": attrs.validators.ge(1),
+}
+
+
 @attrs.frozen
 class Options:
     """Options every problem has; a problem adds its own in a subclass named in ``options_type``."""
 
-    timeout_s: float = option(1100.0, "wall seconds a program may run", validator=attrs.validators.gt(0))
-    budget_s: float | None = option(
-        None,
-        "seconds a program is told it has; default 90 % of timeout_s",
-        validator=attrs.validators.optional(attrs.validators.gt(0)),
-    )
-    cpus: int = option(2, "processors a program may use", validator=attrs.validators.ge(1))
-    memory_mb: int = option(1024, "resident memory a program may use, MiB", validator=attrs.validators.ge(1))
+    timeout_s: float = option(1100.0, "wall seconds a program may run")
+    budget_s: float | None = option(None, "seconds a program is told it has; default 90 % of timeout_s")
+    cpus: int = option(2, "processors a program may use")
+    memory_mb: int = option(1024, "resident memory a program may use, MiB")
     start: str = option("empty", "where the first prompts start: 'empty' or 'program' (the starting program)")
     reply: str = option(
         "program",
@@ -80,6 +85,11 @@ class Options:
     )
     output_chars: int = option(500, "characters of the last program's output shown in the prompt")
     target: float | None = option(None, "score to aim for; default the best published one")
+
+    def __attrs_post_init__(self) -> None:
+        # not validators of the fields: a subclass that gives one another default would lose them
+        for name, check in _LIMITS.items():
+            check(self, getattr(attrs.fields(type(self)), name), getattr(self, name))
 
     @property
     def budget(self) -> float:
