@@ -112,12 +112,14 @@ class Bench:
         written = [view(self._outputs.flat, place) for place in got]
         revealed = [(leaf, view(self._inputs.flat, place)) for leaf, place in zip(leaves, put, strict=True)]
         self._ticket += 1
-        there = {
+        told = {
+            "do": "prepare",
             "tree": None if empty else case.tree,
             "leaves": {} if empty else dict(zip(case.leaves, put, strict=True)),
             "outputs": got,
+            "null": empty,
+            "ticket": self._ticket,
         }
-        told = {"do": "prepare", **there, "null": empty, "ticket": self._ticket}
         expect(channel.ask(told, timeout_s), "ready")
         turn = Turn(
             ticket=self._ticket,

@@ -81,16 +81,13 @@ class Row:
     """What was measured at one shape; times in microseconds.
 
     :param error_us: standard error of the mean.
-    :param gap_us: by how much the judge's clock exceeds the mean claim, beyond an empty call.
     :param host_us: what the host took to queue a call, beyond an empty one.
     """
 
     shape: str
     mean_us: float
     error_us: float
-    least_us: float
     repeats: int
-    gap_us: float
     host_us: float
     floor_us: float
 
@@ -240,9 +237,7 @@ class Conductor:
             shape=label(shape),
             mean_us=timing.believed(repeats),
             error_us=statistics.stdev(claims) / len(claims) ** 0.5,
-            least_us=min(claims),
             repeats=len(claims),
-            gap_us=statistics.fmean(repeat.gap_us for repeat in repeats),
             host_us=max(0.0, statistics.median(repeat.host_us for repeat in repeats)),
             floor_us=self._task.floor_us(shape),
         )
@@ -251,10 +246,10 @@ class Conductor:
         """Repeats until they are enough; as many disturbed ones as kept ones end them too."""
         rules, started = self._plan.rules, time.monotonic()
         repeats: list[timing.Repeat] = []
-        believed: list[float] = []
+        claims: list[float] = []
         while len(repeats) < 2 * rules.most and not (
-            timing.enough(believed, time.monotonic() - started, rules)
-            or len(repeats) - len(believed) > rules.least + len(believed)
+            timing.enough(claims, time.monotonic() - started, rules)
+            or len(repeats) - len(claims) > rules.least + len(claims)
         ):
             ran = self._call(shape)
             repeat = timing.Repeat(
@@ -265,7 +260,7 @@ class Conductor:
             )
             repeats.append(repeat)
             if not repeat.is_disturbed(rules):
-                believed.append(repeat.claimed_us)
+                claims.append(repeat.claimed_us)
         return repeats
 
     # -- shapes that nobody named -------------------------------------------------------------------------

@@ -2,27 +2,23 @@
 # where: cpu, gpu
 # expect: rejected: judge's clock
 import gc
-import types
+
+SERVICE = next(found for found in gc.get_objects() if type(found).__name__ == "Service" and hasattr(found, "do_go"))
 
 
-def one_microsecond(self, told):
-    stream = self.stream().cuda_stream if self.cuda else None
-    if self.cuda:
-        self.begun.wait(self.ticket, stream)
+def one_microsecond(told):
+    if SERVICE.cuda:
+        stream = SERVICE.stream().cuda_stream
+        SERVICE.begun.wait(SERVICE.ticket, stream)
     else:
-        self.say({"queued": True})
-        self.hear()
-    problem = self.copy_out(self.kernel(self.data))
-    if self.cuda:
-        self.done.write(self.ticket, stream)
-        self.say({"queued": True})
+        SERVICE.say({"queued": True})
+        SERVICE.hear()
+    problem = SERVICE.copy_out(SERVICE.kernel(SERVICE.data))
+    if SERVICE.cuda:
+        SERVICE.done.write(SERVICE.ticket, stream)
+        SERVICE.say({"queued": True})
     return {"wrong": problem} if problem else {"event_us": 1.0}
 
 
-for found in gc.get_objects():
-    if type(found).__name__ == "Service" and hasattr(found, "do_go"):
-        found.do_go = types.MethodType(one_microsecond, found)
-
-
-def custom_kernel(data):
-    return right(data)
+SERVICE.do_go = one_microsecond
+custom_kernel = right

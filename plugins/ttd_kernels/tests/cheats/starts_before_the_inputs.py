@@ -2,18 +2,14 @@
 # where: cpu, gpu
 # expect: invalid: never written|is wrong
 import gc
-import types
+
+SERVICE = next(found for found in gc.get_objects() if type(found).__name__ == "Service" and hasattr(found, "do_go"))
 
 
-def at_once(self, told):
-    problem = self.copy_out(self.kernel(self.data))
+def at_once(told):
+    problem = SERVICE.copy_out(SERVICE.kernel(SERVICE.data))
     return {"wrong": problem} if problem else {"event_us": 1.0}
 
 
-for found in gc.get_objects():
-    if type(found).__name__ == "Service" and hasattr(found, "do_go"):
-        found.do_go = types.MethodType(at_once, found)
-
-
-def custom_kernel(data):
-    return right(data)
+SERVICE.do_go = at_once
+custom_kernel = right
