@@ -228,6 +228,16 @@ def test_devices_are_chosen_by_option(monkeypatch) -> None:
         gpus.chosen("0,4")
 
 
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("flag", [["-o", "devices=1"], ["--devices", "1"], ["-o", "devices=1,0"]])
+def test_one_device_needs_no_quotes(flag: list[str], tmp_path) -> None:
+    path = tmp_path / "kernel.py"
+    path.write_text(RmsNorm().starting_program())
+    result = CliRunner().invoke(cli.main, ["eval", "rmsnorm", str(path), *flag])
+    assert result.exit_code == 2, result.output
+    assert "there is no GPU '1' here" in result.output
+
+
 def test_a_failure_of_the_sandbox_is_ours() -> None:
     from ttd_core.sandbox.base import JobResult
     from ttd_core.types import Action

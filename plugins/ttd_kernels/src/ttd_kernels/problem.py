@@ -42,7 +42,7 @@ class KernelOptions(Options):
     cpus: int = option(4, "processors a program may use")
     memory_mb: int = option(16 * 1024, "resident host memory a program may use, MiB")
     output_chars: int = option(2500, "characters of the last program's table of times shown in the prompt")
-    devices: str = option(
+    devices: str | int = option(
         "auto", "GPUs to judge on: 'auto' (all), numbers such as '0,2', or 'cpu' (no times)"
     )
     flush_l2: bool = option(True, "empty the GPU's cache before each timed call")
@@ -143,7 +143,10 @@ class KernelProblem(Problem):
 
         :raises NoGpuError: where there is none.
         """
-        gpus.require(gpus.chosen(self.options.devices), self.name)
+        gpus.require(self._devices(), self.name)
+
+    def _devices(self) -> list[str]:
+        return gpus.chosen(str(self.options.devices))
 
     def plan(self, device: str) -> Plan:
         """What a program is judged on; shapes drawn anew."""
@@ -171,8 +174,7 @@ class KernelProblem(Problem):
         if self.options.triton == "refuse" and not rules.triton_kernels(whole.code):
             message = "the program launches no Triton kernel of its own; the rules ask for one"
             return Verdict.failed(Status.INVALID, message, code=whole.code)
-        devices = gpus.chosen(self.options.devices)
-        with gpus.pool(tuple(devices)).lend() as device:
+        with gpus.pool(tuple(self._devices())).lend() as device:
             candidate = judging.Candidate(whole.code, self.reference_source, device, self.options.limits())
             plan = self.plan(device)
             judge = judging.judge_here if device == gpus.CPU else judge_apart
