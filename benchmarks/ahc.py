@@ -27,7 +27,7 @@ from ttd_ahc.normal import normal
 from ttd_ahc.shoals import POINTS, SIDE
 from ttd_ahc.stream import Stream, round_half_away, weight_scale
 from ttd_core.cli.output import table
-from ttd_core.hooks import Hooks
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.run.evaluate import evaluate_action
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.types import Action, State

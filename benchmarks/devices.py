@@ -24,7 +24,7 @@ import transformers
 
 from ttd_core import config as configs
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
-from ttd_core.policy.local import open_local
+from ttd_core.policy.local.policy import open_local
 
 PROMPT, NEW = 512, 128
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"

@@ -24,10 +24,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from ttd_core.hooks import Hooks
+from ttd_core.config.settings import fill
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.run.evaluate import evaluate_action
 from ttd_core.sandbox.local import LocalExecutor
-from ttd_core.settings import fill
 from ttd_core.types import Action, State, Verdict
 from ttd_kernels import gpus
 from ttd_kernels.mla_decode import MlaDecode

@@ -9,7 +9,7 @@ import peft
 import torch
 import transformers
 
-from ttd_core.policy import attention
+from ttd_core.policy.local.plain import attention
 
 VOCABULARY = 151_936
 #: Shapes of two published models.

@@ -25,10 +25,11 @@ from typing import Any
 import models
 import torch
 
-from ttd_core.policy.decode import DecodeLimits, Decoder, whole_groups
-from ttd_core.policy.fast import FastDecoder
-from ttd_core.policy.lean import LeanModel
-from ttd_core.policy.training import LogprobModel
+from ttd_core.policy.local.lean.decode import LeanDecoder
+from ttd_core.policy.local.lean.model import LeanModel
+from ttd_core.policy.local.plain.decode import PlainDecoder
+from ttd_core.policy.local.replies import DecodeLimits, whole_groups
+from ttd_core.policy.local.training import LogprobModel
 
 PROMPT, NEW = 512, 128
 
@@ -67,7 +68,7 @@ def peer(model: Any, rows: int, group: int) -> tuple[float, float]:
 
 def ours(model: LeanModel, rows: int, group: int) -> tuple[float, float, float]:
     """Tokens a second of the second call, the first one's excess in seconds, and the peak in bytes."""
-    decoder = FastDecoder(model, rows)
+    decoder = LeanDecoder(model, rows)
     prompts = models.prompts(rows // group, PROMPT)
     torch.cuda.reset_peak_memory_stats()
 
@@ -111,8 +112,8 @@ def check(model: Any, lean: LeanModel) -> None:
     split = LogprobModel(model, "off")
     prompts = models.prompts(3, PROMPT)
     decoders = {
-        "plain": Decoder(split.backbone, split.head, split.layers, model.device, 12),
-        "ours": FastDecoder(lean, 12),
+        "plain": PlainDecoder(split.backbone, split.head, split.layers, model.device, 12),
+        "ours": LeanDecoder(lean, 12),
     }
     for name, decoder in decoders.items():
         gaps = []

@@ -26,10 +26,10 @@ import numpy as np
 import torch
 
 from ttd_core.config import LearnConfig
-from ttd_core.policy.adapter import Adapter
 from ttd_core.policy.base import Sequences
-from ttd_core.policy.lean import LeanModel
-from ttd_core.policy.training import LogprobModel, optimiser_step
+from ttd_core.policy.local.adapter import Adapter
+from ttd_core.policy.local.lean.model import LeanModel
+from ttd_core.policy.local.training import LogprobModel, optimiser_step
 from ttd_core.types import Completion, StopReason
 
 Step = Callable[[], Any]

@@ -1,37 +1,44 @@
-"""The architecture, held from the syntax trees: layers, lazy heavy modules, sizes, and what is never used.
+"""The architecture, held from the syntax trees: layers, circles, heavy modules, sizes, what is never used.
 
-Imports inside functions count; those under ``TYPE_CHECKING`` do not, for they never run.
+Every import counts: those inside functions, and those made for types alone. ``pytest -s -k prints_the_house
+tests/test_architecture.py`` prints the layers, the tree and the sizes.
 """
 
 from __future__ import annotations
 
 import ast
+import collections
 import pathlib
 import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 CORE = ROOT / "src" / "ttd_core"
 
-#: Layers, low to high; the first pattern that matches a module counts. A module imports from its own layer
-#: or lower ones.
+#: The layers, lowest first. Each name is a module or a folder directly under ``ttd_core``. A module imports
+#: from its own folder and from layers below; the folders of one layer know nothing of each other.
 LAYERS = [
-    (0, r"errors|types"),
-    (1, r"settings|schema|config|parsing|merging|prompting|problem|hookspecs|certificate"),
-    (1, r"search(\..*)?|learn\.objective|sandbox\.base|policy\.base"),
-    (2, r"entries|registry|guard|hooktypes|hooks|builtins|learn(\..*)?|policy(\..*)?|sandbox(\..*)?"),
-    (3, r"run(\..*)?"),
-    (4, r"report(\..*)?|testing(\..*)?"),
-    (5, r"cli(\..*)?"),
+    ["errors", "scores", "fetching", "package_files"],
+    ["types"],
+    ["config", "input_files"],
+    ["search", "sandbox", "policy"],
+    ["options", "certificate", "learn"],
+    ["dialogue"],
+    ["problem"],
+    ["certifying", "plugin"],
+    ["run"],
+    ["report", "testing"],
+    ["cli"],
 ]
+LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
 #: Heavy modules and the only modules that may import them.
 HEAVY = {
-    "torch": r"policy\..*|learn\.losses|learn\.learner|cli\.doctor|report\.trackers",
+    "torch": r"policy\..*|cli\.doctor|report\.trackers",
     "transformers": r"policy\..*",
     "peft": r"policy\..*",
     "huggingface_hub": r"policy\..*",
@@ -68,21 +75,26 @@ def module_name(path: pathlib.Path, root: pathlib.Path) -> str:
 
 
 def imports(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Every import statement that can run, function bodies included."""
+    """Every import statement, in function bodies and under ``TYPE_CHECKING`` too."""
+    return (node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom))
+
+
+def imports_that_run(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Import statements other than those made for types alone."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for other in node.orelse:
-                yield from imports(other)
+                yield from imports_that_run(other)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             yield node
         else:
-            yield from imports(node)
+            yield from imports_that_run(node)
 
 
-def imported(tree: ast.AST) -> set[str]:
+def imported(tree: ast.AST, *, types: bool = True) -> set[str]:
     """Full names of everything imported: for ``from a import b`` both ``a`` and ``a.b``."""
     names: set[str] = set()
-    for node in imports(tree):
+    for node in imports(tree) if types else imports_that_run(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         else:
@@ -91,59 +103,141 @@ def imported(tree: ast.AST) -> set[str]:
     return names
 
 
+Graph = dict[str, set[str]]
+
+
+def import_graph(package: pathlib.Path) -> Graph:
+    """For each module of a package, those of the same package that it imports, typed imports included."""
+    trees = {
+        module_name(path, package): ast.parse(path.read_text())
+        for path in sorted(package.rglob("*.py"))
+        if not {"programs", "helpers"} & set(path.relative_to(package).parts)
+    }
+    prefix = f"{package.name}."
+    return {
+        name: {other.removeprefix(prefix) for other in imported(tree)} & trees.keys() - {name, ""}
+        for name, tree in trees.items()
+    }
+
+
+def folded(graph: Graph, depth: int) -> Graph:
+    """The same imports between folders: module names cut to their first ``depth`` parts."""
+    result: Graph = collections.defaultdict(set)
+    for name, others in graph.items():
+        here = ".".join(name.split(".")[:depth])
+        result[here] |= {".".join(other.split(".")[:depth]) for other in others} - {here}
+    return result
+
+
+def circles(graph: Graph) -> list[str]:
+    """Names from which a walk along imports leads back to themselves."""
+    return [name for name in graph if any(name in reachable(graph, other) for other in graph[name] - {name})]
+
+
+def reachable(graph: Graph, name: str) -> set[str]:
+    """``name`` and all that it imports, directly or not."""
+    seen, waiting = {name}, [name]
+    while waiting:
+        for other in graph.get(waiting.pop(), set()) - seen:
+            seen.add(other)
+            waiting.append(other)
+    return seen
+
+
 SOURCES = {module_name(path, CORE): path for path in sorted(CORE.rglob("*.py"))}
 TREES = {name: ast.parse(path.read_text()) for name, path in SOURCES.items()}
-#: Core modules that each core module imports.
-GRAPH = {
-    name: {other.removeprefix("ttd_core.") for other in imported(tree)} & SOURCES.keys() - {name, ""}
-    for name, tree in TREES.items()
-}
+GRAPH = import_graph(CORE)
 PLUGINS = {path.name: path for path in sorted((ROOT / "plugins").glob("ttd_*/src/ttd_*")) if path.is_dir()}
 ALL_FILES = [*SOURCES.values(), *(file for path in PLUGINS.values() for file in sorted(path.rglob("*.py")))]
 #: Without the sources that candidates start from or call: those are data here.
 OWN_FILES = [file for file in ALL_FILES if not {"programs", "helpers"} & set(file.parts)]
 
 
-def layer(name: str) -> int:
-    for number, pattern in LAYERS:
-        if re.fullmatch(pattern, name):
-            return number
-    raise AssertionError(f"module ttd_core.{name} is in no layer; add it to LAYERS")
-
-
-def reachable(name: str) -> set[str]:
-    seen, waiting = {name}, [name]
-    while waiting:
-        for other in GRAPH[waiting.pop()] - seen:
-            seen.add(other)
-            waiting.append(other)
-    return seen - {name}
-
-
 def _relative(path: pathlib.Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def test_modules_import_from_their_own_layer_or_lower_ones() -> None:
-    wrong = [
-        f"{name} (layer {layer(name)}) imports {other} (layer {layer(other)})"
-        for name, others in GRAPH.items()
-        if name
-        for other in others
-        if layer(other) > layer(name)
-    ]
-    assert wrong == []
+def upward_imports() -> list[str]:
+    """Imports between core modules that do not lead to a lower layer, nor stay in their folder."""
+    wrong = []
+    for name, others in GRAPH.items():
+        for other in others if name else ():
+            here, there = name.split(".")[0], other.split(".")[0]
+            if here != there and LAYER_OF[there] >= LAYER_OF[here]:
+                wrong.append(f"{name} (layer {LAYER_OF[here]}) imports {other} (layer {LAYER_OF[there]})")
+    return wrong
 
 
-def test_there_is_no_import_cycle() -> None:
-    assert [name for name in GRAPH if any(name in reachable(other) for other in GRAPH[name])] == []
+def test_every_folder_is_in_one_layer() -> None:
+    assert sorted(LAYER_OF) == sorted({name.split(".")[0] for name in GRAPH} - {""})
+
+
+def test_modules_import_from_their_own_folder_or_from_lower_layers() -> None:
+    assert upward_imports() == []
+
+
+def all_circles(graph: Graph) -> list[str]:
+    """Circles between modules, and between folders of every depth."""
+    deepest = max(name.count(".") for name in graph) + 1
+    return [name for depth in range(1, deepest + 1) for name in circles(folded(graph, depth))]
+
+
+def test_there_is_no_circle_between_modules_or_folders() -> None:
+    assert all_circles(GRAPH) == []
+
+
+@pytest.mark.parametrize("plugin", sorted(path.name for path in (ROOT / "plugins").glob("ttd_*")))
+def test_no_plugin_has_a_circle(plugin: str) -> None:
+    assert all_circles(import_graph(ROOT / "plugins" / plugin / "src" / plugin)) == []
+
+
+def test_a_circle_would_be_found() -> None:
+    graph: Graph = {"a": {"b.x"}, "b.x": set(), "b.y": {"a"}}
+    assert circles(graph) == []
+    assert sorted(all_circles(graph)) == ["a", "b"]
 
 
 def test_backends_never_import_each_other() -> None:
-    present = [name for name in BACKENDS if name in GRAPH]
-    assert "policy.local" in present
-    wrong = {(one, other) for one in present for other in present if other in reachable(one) - {one}}
+    assert {"policy.local.policy", "sandbox.ray"} <= GRAPH.keys()
+    wrong = {
+        (one, other)
+        for one in BACKENDS
+        for other in BACKENDS
+        for name in GRAPH
+        if name == one or name.startswith(f"{one}.")
+        if one != other and any(n == other or n.startswith(f"{other}.") for n in reachable(GRAPH, name))
+    }
     assert wrong <= BUILDS_ON
+
+
+def test_the_folders_of_the_tests_mirror_those_of_the_sources() -> None:
+    """``integration``, ``docs`` and the suite of attacks test no one folder."""
+    apart = {"integration", "docs", "sandbox/attacks"}
+    folders = {str(path.parent.relative_to(ROOT / "tests")) for path in (ROOT / "tests").rglob("*.py")}
+    assert [folder for folder in sorted(folders - apart) if not (CORE / folder).is_dir()] == []
+
+
+def test_prints_the_house() -> None:
+    """Not a check of its own: what the other tests hold, for a reader."""
+    lengths = {name: len(path.read_text().splitlines()) for name, path in SOURCES.items()}
+    print()
+    for number in reversed(range(len(LAYERS))):
+        print(f"layer {number:2}  {' '.join(LAYERS[number])}")
+    print()
+    folders: Mapping[str, list[str]] = collections.defaultdict(list)
+    for name in sorted(lengths):
+        if name:
+            path = SOURCES[name]
+            if path.name != "__init__.py":
+                folders[str(path.parent.relative_to(CORE))].append(f"{path.stem} {lengths[name]}")
+    for folder, modules in sorted(folders.items()):
+        print(f"{folder + '/':32} {', '.join(modules)}")
+    longest = max(lengths, key=lambda name: lengths[name])
+    print(f"\n{len(lengths)} modules, median {statistics.median(lengths.values()):g} lines, "
+          f"longest {longest} {lengths[longest]}")  # fmt: skip
+    print(
+        f"upward imports: {len(upward_imports())}, circles: {len(all_circles(GRAPH))} (typed imports counted)"
+    )
 
 
 def test_core_never_imports_a_plugin() -> None:
@@ -164,14 +258,15 @@ def test_plugins_import_ttd_core_only_and_never_each_other(plugin: str) -> None:
 
 
 def test_the_package_root_imports_nothing_of_its_own() -> None:
-    assert GRAPH[""] == set()
+    own = {name for name in imported(TREES[""], types=False) if name.startswith("ttd_core")}
+    assert own == set()
 
 
 def test_heavy_modules_stay_inside_their_adapters() -> None:
     wrong = [
         f"{name} imports {heavy}"
         for name, tree in TREES.items()
-        for heavy in {other.split(".")[0] for other in imported(tree)} & HEAVY.keys()
+        for heavy in {other.split(".")[0] for other in imported(tree, types=False)} & HEAVY.keys()
         if not re.fullmatch(HEAVY[heavy], name)
     ]
     assert wrong == []
@@ -184,7 +279,7 @@ def test_imports_inside_functions_are_of_what_loads_on_use() -> None:
         lines = file.read_text().splitlines()
         for function in ast.walk(ast.parse(file.read_text())):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-                for node in imports(function):
+                for node in imports_that_run(function):
                     if not re.search(r"noqa: PLC0415\W+\w+", lines[node.lineno - 1]):
                         silent.append(f"{_relative(file)}:{node.lineno}")
     assert sorted(set(silent)) == []
@@ -258,9 +353,12 @@ def loaded_by(statement: str) -> set[str]:
     [
         ("import ttd_core", {"numpy", "attrs", "click", "cattrs", "pluggy"}),
         ("import ttd_core.cli", {"numpy", "scipy", "cattrs", "pluggy", "rich"}),
-        ("import ttd_core.entries", {"numpy", "click", "cattrs", "pluggy"}),
+        ("import ttd_core.plugin.entries", {"numpy", "click", "cattrs", "pluggy"}),
         ("from ttd_core import *", {"rich", "scipy"}),
-        ("import ttd_core.registry, ttd_core.hooks, ttd_core.builtins", {"rich", "scipy"}),
+        (
+            "import ttd_core.plugin.registry, ttd_core.plugin.hooks, ttd_core.plugin.builtins",
+            {"rich", "scipy"},
+        ),
     ],
 )
 def test_light_imports_stay_light(statement: str, absent: set[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttd_core import certificate
+from ttd_core import certificate, certifying
 from ttd_core.certificate import Certificate, CertificateError, decimal_text
 from ttd_core.errors import StorageError, UsageError
 from ttd_core.problem import Problem
@@ -67,20 +67,20 @@ def test_decimal_text(value, up, text) -> None:
 
 def test_a_problem_without_exact_scores_says_so() -> None:
     with pytest.raises(UsageError, match="total has no exact certificates"):
-        certificate.certify(Total(), State(data={"x": 1}))
+        certifying.certify(Total(), State(data={"x": 1}))
 
 
 def test_an_invalid_state_is_refused_before_it_is_scored() -> None:
     with pytest.raises(CertificateError, match="not a valid construction of total: x is missing"):
-        certificate.certify(ExactTotal(), State())
+        certifying.certify(ExactTotal(), State())
 
 
 def test_round_trip_and_refusals(tmp_path) -> None:
     problem = ExactTotal()
-    proof = certificate.certify(problem, State(data={"x": np.array([0.1, 0.2])}))
+    proof = certifying.certify(problem, State(data={"x": np.array([0.1, 0.2])}))
     files = certificate.write(proof, tmp_path / "a.json")
     assert [path.name for path in files] == ["a.json", "a.x.npy"]
-    assert certificate.check(problem, tmp_path / "a.json").bound == proof.bound
+    assert certifying.check(problem, tmp_path / "a.json").bound == proof.bound
     with pytest.raises(StorageError, match=r"b\.json: cannot be written"):
         certificate.write(proof, tmp_path / "nowhere" / "b.json")
     nested = Certificate("total", Fraction(1), True, "", State(data={"list": [np.zeros(2)]}))
@@ -93,4 +93,4 @@ def test_other_files_are_no_certificates(content, tmp_path) -> None:
     path = tmp_path / "x.json"
     path.write_text(content)
     with pytest.raises(UsageError, match=r"x\.json"):
-        certificate.check(ExactTotal(), path)
+        certifying.check(ExactTotal(), path)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         UnknownProblemError,
         UsageError,
     )
-    from ttd_core.hookspecs import hookimpl
+    from ttd_core.plugin.spec import hookimpl
     from ttd_core.policy.base import Policy, Sample, SamplingParams, Sequences, Trainer
     from ttd_core.problem import Baseline, Examples, Execute, Options, Problem, option
     from ttd_core.sandbox.base import (
@@ -100,7 +100,7 @@ __all__ = [
 
 _HOMES = {
     "config": ["RunConfig"],
-    "hookspecs": ["hookimpl"],
+    "plugin.spec": ["hookimpl"],
     "policy.base": ["Policy", "Sample", "SamplingParams", "Sequences", "Trainer"],
     "problem": ["Baseline", "Examples", "Execute", "Options", "Problem", "option"],
     "sandbox.base": [

@@ -11,18 +11,15 @@ import math
 import pathlib
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ttd_core import parsing
 from ttd_core.errors import StorageError, TtdError, UsageError
+from ttd_core.input_files import read_data_file
 from ttd_core.types import State, array_digest, pack, unpack
-
-if TYPE_CHECKING:
-    from ttd_core.problem import Problem
 
 #: Marks a JSON file as one of these.
 FORMAT = "ttd certificate 1"
@@ -82,18 +79,6 @@ def decimal_text(value: Fraction, places: int, up: bool) -> str:
     return f"{'-' if whole < 0 else ''}{digits[:-places]}.{digits[-places:]}"
 
 
-def certify(problem: Problem, state: State) -> Certificate:
-    """Check a construction and score it in exact arithmetic.
-
-    :raises CertificateError: when it breaks a rule of the problem.
-    :raises UsageError: when the problem has no exact form.
-    """
-    violations = problem.check(state)
-    if violations:
-        raise CertificateError(f"not a valid construction of {problem.name}: {'; '.join(violations)}")
-    return problem.certificate(state)
-
-
 def write(
     certificate: Certificate, path: pathlib.Path, origin: Mapping[str, Any] | None = None
 ) -> list[pathlib.Path]:
@@ -133,7 +118,7 @@ def read(path: pathlib.Path) -> tuple[dict[str, Any], State]:
     :raises UsageError: when it is not a certificate file or an array is missing.
     :raises CertificateError: when an array is not the one that was certified.
     """
-    statement = parsing.read_data_file(path)
+    statement = read_data_file(path)
     if not isinstance(statement, dict) or statement.get("format") != FORMAT:
         raise UsageError(f"{path}: not a certificate (no '{FORMAT}' in it)")
     arrays = {}
@@ -141,32 +126,10 @@ def read(path: pathlib.Path) -> tuple[dict[str, Any], State]:
     for digest, name in names.items() if isinstance(names, dict) else ():
         if not isinstance(name, str) or pathlib.PurePath(name).name != name or not name.endswith(".npy"):
             raise UsageError(f"{path}: {name!r} is not the name of an array file beside it")
-        arrays[digest] = parsing.read_data_file(path.with_name(name))
+        arrays[digest] = read_data_file(path.with_name(name))
         if array_digest(arrays[digest]) != digest:
             raise CertificateError(f"{path}: {name} is not the array that was certified (SHA-256 differs)")
     try:
         return statement, State(data=unpack(statement["data"], arrays))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{path}: its data cannot be read: {error!r}") from error
-
-
-def check(problem: Problem, path: pathlib.Path) -> Certificate:
-    """Verify a certificate from scratch: recompute it from its arrays and compare every statement.
-
-    :return: the recomputed certificate.
-    :raises CertificateError: when the construction is not valid or any statement differs.
-    :raises UsageError: when the file cannot be read as a certificate.
-    """
-    stated, state = read(path)
-    fresh = certify(problem, state)
-    for key, value in fresh.statement().items():
-        if stated.get(key) != value:
-            raise CertificateError(
-                f"{path}: {key} does not hold: stated {_short(stated.get(key))}, {_short(value)} found"
-            )
-    return fresh
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 120 else f"{text[:117]}..."

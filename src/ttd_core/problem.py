@@ -3,24 +3,30 @@
 A minimal problem sets ``name``, ``title``, ``metric`` and ``direction`` and writes ``task``, ``construct``,
 ``check`` and ``reward``. Everything else (prompt layout, parsing, sandboxed execution, seeds) has a default
 that can be overridden method by method. Each public method of the contract is one pluggy hook of
-:mod:`ttd_core.hookspecs`, so any other plugin can wrap it.
+:mod:`ttd_core.plugin.spec`, so any other plugin can wrap it.
 """
 
 from __future__ import annotations
 
 import abc
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
 
-from ttd_core import merging, parsing, prompting
+from ttd_core import scores
 from ttd_core.certificate import Certificate
+from ttd_core.dialogue import merging, parsing, prompting
 from ttd_core.errors import UsageError
-from ttd_core.sandbox.base import MIB, Job, JobResult, Limits, PythonJob
+from ttd_core.input_files import read_data_file
+from ttd_core.options import Options, option
+from ttd_core.sandbox.base import Job, JobResult, PythonJob
+from ttd_core.scores import Direction
 from ttd_core.types import Action, Completion, Message, Reward, ScoredState, State, Status, Verdict
+
+__all__ = ["UNREADABLE", "Baseline", "Examples", "Execute", "Options", "Problem", "option"]
 
 #: The only way to run candidate code: give it a job, get data back.
 Execute = Callable[[Job], JobResult]
@@ -55,57 +61,6 @@ class Examples:
     bad: Sequence[Any] = ()
 
 
-def option(default: Any, help: str, **kwargs: Any) -> Any:
-    """An attrs field for a problem's options, with the sentence shown by ``ttd show``."""
-    return attrs.field(default=default, metadata={"help": help}, kw_only=True, **kwargs)
-
-
-#: What the limits of every problem's options must be, whatever their defaults.
-_LIMITS: Mapping[str, Callable[..., Any]] = {
-    "timeout_s": attrs.validators.gt(0),
-    "budget_s": attrs.validators.optional(attrs.validators.gt(0)),
-    "cpus": attrs.validators.ge(1),
-    "memory_mb": attrs.validators.ge(1),
-}
-
-
-@attrs.frozen
-class Options:
-    """Options every problem has; a problem adds its own in a subclass named in ``options_type``."""
-
-    timeout_s: float = option(1100.0, "wall seconds a program may run")
-    budget_s: float | None = option(None, "seconds a program is told it has; default 90 % of timeout_s")
-    cpus: int = option(2, "processors a program may use")
-    memory_mb: int = option(1024, "resident memory a program may use, MiB")
-    start: str = option("empty", "where the first prompts start: 'empty' or 'program' (the starting program)")
-    reply: str = option(
-        "program",
-        "what a reply holds: 'program' (all of it) or 'parts' (only the top-level parts it changes)",
-        validator=attrs.validators.in_(("program", "parts")),
-    )
-    output_chars: int = option(500, "characters of the last program's output shown in the prompt")
-    target: float | None = option(None, "score to aim for; default the best published one")
-
-    def __attrs_post_init__(self) -> None:
-        # not validators of the fields: a subclass that gives one another default would lose them
-        for name, check in _LIMITS.items():
-            check(self, getattr(attrs.fields(type(self)), name), getattr(self, name))
-
-    @property
-    def budget(self) -> float:
-        """Seconds a program is told it has."""
-        return self.budget_s if self.budget_s is not None else 0.9 * self.timeout_s
-
-    def limits(self, **changes: Any) -> Limits:
-        """The sandbox limits these options ask for."""
-        base: dict[str, Any] = {
-            "wall_s": self.timeout_s,
-            "cpus": self.cpus,
-            "memory": self.memory_mb * MIB,
-        }
-        return Limits(**(base | changes))
-
-
 #: What reading a value of any shape as a construction may raise: the candidate's fault, not the plugin's.
 UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 
@@ -127,7 +82,7 @@ class Problem(abc.ABC):
     #: Name of the score ("upper bound C5", "sum of radii", "microseconds").
     metric: ClassVar[str]
     #: Whether a smaller or a larger score is better.
-    direction: ClassVar[Literal["min", "max"]]
+    direction: ClassVar[Direction]
     #: Published results, best last or first, any order.
     baselines: ClassVar[tuple[Baseline, ...]] = ()
     #: Attrs class of this problem's options.
@@ -211,7 +166,22 @@ class Problem(abc.ABC):
         :param history: the lineage, oldest first; the last entry is ``state`` itself. Empty for a seed
             that has no score.
         """
-        return prompting.default_prompt(self, state, history)
+        return prompting.default_prompt(self.brief(state), state, history)
+
+    def brief(self, state: State) -> prompting.Brief:
+        """What the default prompt says of this problem when it asks for a better program than ``state``'s."""
+        return prompting.Brief(
+            title=self.title,
+            task=self.task(),
+            metric=self.metric,
+            direction=self.direction,
+            language=self.language,
+            signature=self.signature,
+            options=self.options,
+            tells_budget="budget_s" in self.arguments(state),
+            target=self.target,
+            format_score=self.format_score,
+        )
 
     def parse_action(self, completion: Completion) -> Action | Verdict:
         """Read the program out of a reply: the last fenced code block that compiles."""
@@ -252,7 +222,7 @@ class Problem(abc.ABC):
 
         :raises UsageError: when the file cannot be read as one.
         """
-        value = parsing.read_data_file(path)
+        value = read_data_file(path)
         try:
             return State(data=self.construct(value))
         except UNREADABLE as error:
@@ -280,15 +250,28 @@ class Problem(abc.ABC):
     @classmethod
     def better(cls, first: float, second: float) -> bool:
         """Whether score ``first`` is strictly better than ``second``."""
-        return first < second if cls.direction == "min" else first > second
+        return scores.better(cls.direction, first, second)
+
+    @classmethod
+    def best_of(cls, several: Iterable[float]) -> float:
+        """The best of some scores.
+
+        :raises ValueError: when there are none.
+        """
+        return scores.best_of(cls.direction, several)
+
+    @classmethod
+    def gain(cls, before: float, after: float) -> float:
+        """How much better score ``after`` is than ``before``; negative when it is worse."""
+        return scores.gain(cls.direction, before, after)
 
     @classmethod
     def best_baseline(cls) -> Baseline | None:
         """The best published result, or ``None``."""
         if not cls.baselines:
             return None
-        pick = min if cls.direction == "min" else max
-        return pick(cls.baselines, key=lambda baseline: baseline.score)
+        best = cls.best_of(baseline.score for baseline in cls.baselines)
+        return next(baseline for baseline in cls.baselines if baseline.score == best)
 
     @property
     def target(self) -> float | None:

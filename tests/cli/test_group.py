@@ -152,7 +152,8 @@ def test_listing_problems_loads_nothing_heavy() -> None:
         "ttd_core.cli.group",
         "ttd_core.cli.listing",
         "ttd_core.cli.output",
-        "ttd_core.entries",
+        "ttd_core.plugin",
+        "ttd_core.plugin.entries",
         "ttd_core.errors",
     }
     assert len(modules) < 400

@@ -8,9 +8,9 @@ import re
 import attrs
 import pytest
 
-from ttd_core import builtins
-from ttd_core.policy.openai import OpenAIOptions
-from ttd_core.policy.tinker_options import TinkerOptions
+from ttd_core.plugin import builtins
+from ttd_core.policy.openai.policy import OpenAIOptions
+from ttd_core.policy.tinker.options import TinkerOptions
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "backends.md").read_text()
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ttd_core.config import LearnConfig
-from ttd_core.learn.losses import token_losses
+from ttd_core.policy.losses import token_losses
 
 CONFIG = LearnConfig()
 

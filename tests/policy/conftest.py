@@ -17,7 +17,7 @@ import transformers
 
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
-from ttd_core.policy.local import LocalPolicy
+from ttd_core.policy.local.policy import LocalPolicy
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
@@ -124,13 +124,13 @@ def open_tinker(tmp_path: pathlib.Path) -> Callable[..., Any]:
     """Open a ``tinker`` policy with the byte tokeniser: ``open_tinker(template=..., **keys)``."""
 
     def open_policy(template: str = PLAIN_TEMPLATE, **changes: Any) -> Any:
-        from ttd_core.policy import tinker
+        from ttd_core.policy.tinker import policy
 
         folder = tmp_path / f"tokenizer-{abs(hash(template))}"
         make_tokenizer(template).save_pretrained(folder)
         values = {"policy.lora_rank": 4, "learn.learning_rate": 1e-2, **changes}
         values["policy.options"] = {"tokenizer": str(folder), **changes.get("policy.options", {})}
-        return tinker.open_tinker(configs.load("none", overrides=values))
+        return policy.open_tinker(configs.load("none", overrides=values))
 
     return open_policy
 
@@ -172,7 +172,8 @@ def servers() -> Any:
 def served_model(servers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Address and model name of ``transformers serve`` with a real small model."""
     from ttd_core.errors import ModelUnavailableError
-    from ttd_core.policy import fetch, loading
+    from ttd_core.policy.local import loading
+    from ttd_core.policy.models import fetch
 
     try:
         folder = fetch.resolve("smollm2-135m")

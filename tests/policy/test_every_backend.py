@@ -22,7 +22,7 @@ import pytest
 from ttd_core import config as configs
 from ttd_core.errors import UsageError
 from ttd_core.policy.base import Policy, Sample, SamplingParams, Sequences, Trainer
-from ttd_core.policy.openai import open_openai
+from ttd_core.policy.openai.policy import open_openai
 from ttd_core.policy.scripted import open_scripted
 from ttd_core.types import Message, StopReason
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from ttd_core import config as configs
-from ttd_core import registry
 from ttd_core.errors import PluginError, UsageError
-from ttd_core.hooks import Hooks
+from ttd_core.plugin import registry
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.scripted import ScriptedPolicy
 from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
@@ -24,9 +24,9 @@ from ttd_core.run.evaluate import evaluate_completion
 from ttd_core.run.loop import start_run
 from ttd_core.run.measure import Measure
 from ttd_core.run.reading import RunReader
+from ttd_core.run.recheck import recheck
 from ttd_core.run.rollout import RolloutCollector
 from ttd_core.run.seeds import score_seeds
-from ttd_core.run.select import recheck
 from ttd_core.run.summary import summarise
 from ttd_core.sandbox.base import Executor
 from ttd_core.sandbox.local import LocalExecutor

@@ -33,8 +33,8 @@ from ttd_core.sandbox.base import (
     ProgramJob,
     PythonJob,
 )
+from ttd_core.sandbox.isolation import Means
 from ttd_core.sandbox.local import LocalExecutor
-from ttd_core.sandbox.means import Means
 from ttd_core.sandbox.probe import probe
 from ttd_core.types import Status
 
@@ -414,7 +414,7 @@ def test_a_trusted_process_that_is_killed_takes_its_jobs_with_it(
         "import sys\n"
         "from ttd_core.sandbox.base import *\n"
         "from ttd_core.sandbox.local import LocalExecutor\n"
-        "from ttd_core.sandbox.means import Means\n"
+        "from ttd_core.sandbox.isolation import Means\n"
         f"executor = LocalExecutor(1, exactly=Means(Level({means.level.value!r}), {means.bubblewrap!r}, "
         f"{means.by_hand!r}, {means.landlock}, {means.seccomp!r}))\n"
         "job = PythonJob('import time\\ndef run():\\n    print(1)\\n    time.sleep(60)', 'run')\n"

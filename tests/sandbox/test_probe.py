@@ -9,8 +9,8 @@ import pytest
 from ttd_core.errors import SandboxUnavailableError
 from ttd_core.sandbox import probe
 from ttd_core.sandbox.base import Level, PythonJob
+from ttd_core.sandbox.isolation import Means
 from ttd_core.sandbox.local import LocalExecutor
-from ttd_core.sandbox.means import Means
 
 WORKS = {"landlock_abi": 7, "seccomp": "", "landlock": "", "scope": "", "namespaces": ""}
 

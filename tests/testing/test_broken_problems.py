@@ -10,7 +10,7 @@ import pathlib
 import attrs
 import pytest
 
-from ttd_core import registry
+from ttd_core.plugin import registry
 from ttd_core.testing.checkup import CHECKS, Subject, run_checks
 from ttd_core.testing.subject import prepared
 

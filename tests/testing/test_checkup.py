@@ -10,7 +10,7 @@ import pytest
 from ttd_core.errors import EnvironmentLacksError
 from ttd_core.problem import Examples, Problem
 from ttd_core.sandbox.base import JobResult
-from ttd_core.sandbox.inside import wire
+from ttd_core.sandbox.inside import frames
 from ttd_core.testing import hostile
 from ttd_core.testing.checkup import CHECKS, Subject
 from ttd_core.testing.leaves import leaves, replaced
@@ -149,8 +149,8 @@ def test_hostile_values_are_such_as_pass_through_the_sandbox_or_a_file() -> None
     through = 0
     for value in hostile.values():
         try:
-            frame = b"".join(bytes(part) for part in wire.encode(value))
-        except wire.FrameError:
+            frame = b"".join(bytes(part) for part in frames.encode(value))
+        except frames.FrameError:
             json.dumps(value)  # NaN and infinity come from a JSON file alone
         else:
             through += len(frame) > 0

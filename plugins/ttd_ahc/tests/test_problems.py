@@ -12,7 +12,7 @@ from ttd_ahc import judging
 from ttd_ahc.ahc039 import Fishing
 from ttd_ahc.ahc058 import Apples
 from ttd_ahc.contest import Case, Contest, InvalidAnswer
-from ttd_core.hooks import Hooks
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Examples
 from ttd_core.run.evaluate import evaluate_action
 from ttd_core.sandbox.base import JobResult

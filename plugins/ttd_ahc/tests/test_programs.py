@@ -7,7 +7,7 @@ import pytest
 from ttd_ahc.ahc039 import Fishing
 from ttd_ahc.ahc058 import Apples
 from ttd_ahc.contest import text_of
-from ttd_core.hooks import Hooks
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.run.evaluate import evaluate_action
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.types import Action, State

@@ -10,7 +10,7 @@ import pytest
 
 from ttd_bio.denoising import Denoising, DenoisingOptions, program_text
 from ttd_bio.metrics import losses
-from ttd_core.hooks import Hooks
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.run.evaluate import evaluate_action, evaluate_state
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.types import Action, State, Status, Verdict

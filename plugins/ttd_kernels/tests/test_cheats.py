@@ -7,7 +7,7 @@ import pathlib
 import pytest
 import torch
 
-from ttd_core.settings import fill
+from ttd_core.config.settings import fill
 from ttd_kernels.testing import Cheat, LargeTriMul, SmallTriMul, all_cheats, judged
 
 FOLDER = pathlib.Path(__file__).parent / "cheats"

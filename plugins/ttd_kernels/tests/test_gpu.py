@@ -7,7 +7,7 @@ import importlib.resources
 import pytest
 import torch
 
-from ttd_core.settings import fill
+from ttd_core.config.settings import fill
 from ttd_kernels.dora_norm import DoraNorm
 from ttd_kernels.mla_decode import MlaDecode
 from ttd_kernels.problem import KernelProblem

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ttd_core.settings import fill
+from ttd_core.config.settings import fill
 from ttd_core.types import Action, State, Status
 from ttd_kernels import gpus, problem
 from ttd_kernels.gpus import Pool

@@ -12,8 +12,8 @@ import torch
 from click.testing import CliRunner
 
 from ttd_core import cli
+from ttd_core.config.settings import fill
 from ttd_core.errors import EnvironmentLacksError, UsageError
-from ttd_core.settings import fill
 from ttd_core.types import ScoredState, State, Status
 from ttd_kernels import gpus, telling
 from ttd_kernels.case import ALIGNMENT, generator, label, places

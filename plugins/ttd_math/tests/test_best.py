@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ttd_core import certificate
-from ttd_core.registry import load
+from ttd_core import certificate, certifying
+from ttd_core.plugin.registry import load
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.types import State
 from ttd_math import keep
@@ -34,7 +34,7 @@ def strong(name: str, **options) -> MathProblem:
 
 def test_its_certificate_holds_and_meets_the_bar(name) -> None:
     problem = strong(name)
-    proof = certificate.check(problem, keep.BEST / f"{name}.json")
+    proof = certifying.check(problem, keep.BEST / f"{name}.json")
     bar = Fraction(BARS[name])
     assert proof.bound >= bar if problem.direction == "max" else proof.bound <= bar
     state = problem.read_construction(keep.BEST / f"{name}.json")
@@ -64,8 +64,8 @@ def test_a_short_prefix_of_the_run_can_be_repeated(name) -> None:
 
 def test_a_worse_construction_does_not_replace_a_better_one(tmp_path) -> None:
     problem = load("erdos", {})
-    good = certificate.certify(problem, State(data={"h": np.array([0.25, 0.75, 0.75, 0.25])}))
-    bad = certificate.certify(problem, State(data={"h": np.full(4, 0.5)}))
+    good = certifying.certify(problem, State(data={"h": np.array([0.25, 0.75, 0.75, 0.25])}))
+    bad = certifying.certify(problem, State(data={"h": np.full(4, 0.5)}))
     path = tmp_path / "erdos.json"
     assert keep.is_better(problem, bad, path)
     certificate.write(bad, path)

@@ -8,8 +8,8 @@ import xml.etree.ElementTree
 import numpy as np
 import pytest
 
+from ttd_core.dialogue.parsing import parse_program
 from ttd_core.errors import UsageError
-from ttd_core.parsing import parse_program
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.types import Action, Reward, ScoredState, State
 from ttd_math.autocorrelation import FirstInequality, SecondInequality

@@ -9,13 +9,13 @@ from typing import Any
 import attrs
 import click
 
-from ttd_core import registry
 from ttd_core.cli.folders import existing_folder, runs_dir_option, stored_config
 from ttd_core.cli.output import json_option, print_json, table
+from ttd_core.plugin import registry
 from ttd_core.problem import Problem
 from ttd_core.run.reading import RunReader
-from ttd_core.run.select import Rechecked
-from ttd_core.run.select import recheck as recheck_states
+from ttd_core.run.recheck import Rechecked
+from ttd_core.run.recheck import recheck as recheck_states
 
 _TIMES = re.compile(r"^([1-9]\d*)x([1-9]\d*)$")
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
-from ttd_core import certificate, registry
+from ttd_core import certificate, certifying
 from ttd_core.certificate import Certificate
 from ttd_core.cli.output import json_option, print_json
 from ttd_core.cli.parameters import option_option, problem_options
 from ttd_core.errors import UsageError
+from ttd_core.plugin import registry
 
 
 @click.command("certify")
@@ -42,11 +43,11 @@ def certify(
         path = pathlib.Path(_only(names, 1, "--check takes one certificate FILE")[0])
         stated, _ = certificate.read(path)
         problem = registry.load(str(stated.get("problem")), problem_options(options))
-        _tell(certificate.check(problem, path), {"checked": str(path)}, as_json)
+        _tell(certifying.check(problem, path), {"checked": str(path)}, as_json)
         return
     name, file = _only(names, 2, "give a PROBLEM and a FILE, or --check FILE")
     problem = registry.load(name, problem_options(options))
-    proof = certificate.certify(problem, problem.read_construction(pathlib.Path(file)))
+    proof = certifying.certify(problem, problem.read_construction(pathlib.Path(file)))
     target = output or pathlib.Path(f"{pathlib.Path(file).stem}.cert.json")
     written = certificate.write(proof, target)
     _tell(proof, {"written": [str(path) for path in written]}, as_json)

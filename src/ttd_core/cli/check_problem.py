@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from ttd_core import config as configs
-from ttd_core import registry
 from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.output import json_option, print_json, table
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option
-from ttd_core.hooks import Hooks
+from ttd_core.plugin import registry
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.run.backends import open_executor
 from ttd_core.testing.checkup import Check, Outcome, Subject, run_checks
 from ttd_core.testing.subject import prepared

@@ -15,10 +15,10 @@ import click
 
 from ttd_core.cli.output import json_option, print_json
 from ttd_core.config import RunConfig
-from ttd_core.entries import PLUGINS, PROBLEMS, clashes, entries
 from ttd_core.errors import EnvironmentLacksError, TtdError, one_line
-from ttd_core.hooks import Hooks
-from ttd_core.registry import load_all
+from ttd_core.plugin.entries import PLUGINS, PROBLEMS, clashes, entries
+from ttd_core.plugin.hooks import Hooks
+from ttd_core.plugin.registry import load_all
 from ttd_core.run.backends import open_executor
 from ttd_core.sandbox.base import Level, PythonJob
 from ttd_core.sandbox.probe import probe
@@ -125,7 +125,7 @@ def plugins() -> Iterator[Finding]:
 
 def storage() -> Iterator[Finding]:
     """The model cache and the working folder, with the space left."""
-    from ttd_core.policy.fetch import cache_folder  # noqa: PLC0415 - brings the hub's client
+    from ttd_core.fetching import cache_folder  # noqa: PLC0415 - brings the hub's client
 
     for name, folder in (("model cache", cache_folder()), ("working folder", pathlib.Path.cwd())):
         existing = next(each for each in (folder, *folder.parents) if each.exists())

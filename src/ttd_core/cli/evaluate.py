@@ -9,13 +9,13 @@ import attrs
 import click
 
 from ttd_core import config as configs
-from ttd_core import registry
 from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.output import json_option, print_json
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option
 from ttd_core.cli.tally import compare_with_published
 from ttd_core.errors import EnvironmentLacksError, UsageError
-from ttd_core.hooks import Hooks
+from ttd_core.plugin import registry
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Problem
 from ttd_core.run.backends import open_executor
 from ttd_core.run.evaluate import evaluate_action, evaluate_state

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import click
 
-from ttd_core import entries, registry
+from ttd_core.config.settings import field_types
 from ttd_core.errors import did_you_mean
-from ttd_core.settings import field_types
+from ttd_core.plugin import entries, registry
 
 
 class ProblemCommand(click.Command):

@@ -129,7 +129,7 @@ class TtdGroup(click.Group):
         if self._plugins_asked:
             return
         self._plugins_asked = True
-        from ttd_core.hooks import Hooks  # noqa: PLC0415 - imports plugins and numpy; most calls need neither
+        from ttd_core.plugin.hooks import Hooks  # noqa: PLC0415 - imports plugins and numpy; most calls need neither
 
         added = click.Group("plugins")
         try:

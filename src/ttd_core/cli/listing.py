@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ttd_core.cli.output import complain, json_option, print_json, table
-from ttd_core.entries import clashes, entries
+from ttd_core.plugin.entries import clashes, entries
 
 
 @click.command("list-problems")
@@ -49,7 +49,7 @@ def _row(entry: Any) -> dict[str, Any]:
 
 
 def _loaded_rows() -> list[dict[str, Any]]:
-    from ttd_core.registry import load_all  # noqa: PLC0415 - imports numpy and every plugin
+    from ttd_core.plugin.registry import load_all  # noqa: PLC0415 - imports numpy and every plugin
 
     rows = []
     for loaded in load_all():

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ttd_core.config import SandboxConfig
-from ttd_core.settings import parse_assignment
+from ttd_core.config.settings import parse_assignment
 
 #: ``-o KEY=VALUE``: the problem's own options.
 option_option: Callable[[Any], Any] = click.option(

@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from ttd_core.cli.tally import Tally, step_line
-from ttd_core.guard import mark_as_hosts_own
-from ttd_core.hookspecs import hookimpl
+from ttd_core.plugin.guard import mark_as_hosts_own
+from ttd_core.plugin.spec import hookimpl
 from ttd_core.problem import Problem
 
 

@@ -12,7 +12,6 @@ import attrs
 import click
 
 from ttd_core import config as configs
-from ttd_core import registry
 from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.folders import existing_folder, new_folder, runs_dir_option, stored_config
 from ttd_core.cli.group import INTERRUPTED
@@ -20,7 +19,8 @@ from ttd_core.cli.output import complain, json_option, print_json, table
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option, set_option
 from ttd_core.cli.progress import Progress
 from ttd_core.cli.tally import compare_with_published
-from ttd_core.hooks import Hooks
+from ttd_core.plugin import registry
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Problem
 from ttd_core.report.trackers import Tracker, open_trackers
 from ttd_core.run.loop import RunResult, resume_run, start_run

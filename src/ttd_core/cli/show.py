@@ -9,17 +9,17 @@ import click
 import numpy as np
 
 from ttd_core import config as configs
-from ttd_core import entries, registry
 from ttd_core.cli.evaluate import as_facts, as_text, draw, judge
 from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.output import json_option, print_json, table
 from ttd_core.cli.parameters import option_option, problem_options
+from ttd_core.config.settings import describe_fields
 from ttd_core.errors import UsageError
-from ttd_core.hooks import Hooks
+from ttd_core.plugin import entries, registry
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Problem
 from ttd_core.run.backends import open_executor
 from ttd_core.run.seeds import first_start
-from ttd_core.settings import describe_fields
 from ttd_core.types import Message, ScoredState, Status, Verdict
 
 

@@ -16,12 +16,12 @@ from typing import Any
 import attrs
 import click
 
-from ttd_core import registry
 from ttd_core.cli.folders import existing_folder, runs_dir_option, stored_config
 from ttd_core.cli.group import INTERRUPTED
 from ttd_core.cli.output import json_option, print_json
 from ttd_core.cli.progress import Progress
 from ttd_core.cli.tally import Tally, step_line
+from ttd_core.plugin import registry
 from ttd_core.problem import Problem
 from ttd_core.run.events import Event, read_log
 from ttd_core.run.files import writer_of

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ttd_core import config as configs
-from ttd_core import registry
 from ttd_core.config import RunConfig
+from ttd_core.plugin import registry
 from ttd_core.problem import Baseline, Problem
 from ttd_core.run.events import Event
 from ttd_core.run.reading import RunReader

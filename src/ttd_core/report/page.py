@@ -18,6 +18,7 @@ import jinja2
 from markupsafe import Markup
 
 from ttd_core import config as configs
+from ttd_core.config.settings import absent_as_word
 from ttd_core.errors import one_line
 from ttd_core.problem import Problem
 from ttd_core.report import figures
@@ -26,7 +27,6 @@ from ttd_core.report.contrast import contrast_figures
 from ttd_core.report.facts import RunFacts, ranked_baselines, standing
 from ttd_core.report.pooling import arms, by_problem
 from ttd_core.run.records import StateRecord
-from ttd_core.settings import absent_as_word
 
 #: A larger picture of a problem is left out, saying so, bytes.
 LARGEST_PICTURE = 1_000_000

@@ -10,8 +10,8 @@ import attrs
 import numpy as np
 
 from ttd_core import config as configs
+from ttd_core.config.settings import absent_as_word
 from ttd_core.report.facts import RunFacts
-from ttd_core.settings import absent_as_word
 
 #: A label with more characters gives way to the runs' names.
 LONGEST_LABEL = 48

@@ -20,7 +20,7 @@ import attrs
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.errors import EnvironmentLacksError, UsageError, did_you_mean, one_line
-from ttd_core.hookspecs import hookimpl
+from ttd_core.plugin.spec import hookimpl
 
 
 class Sink(Protocol):

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from ttd_core.config import RunConfig
 from ttd_core.errors import ConfigError, did_you_mean
-from ttd_core.hooks import Hooks
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Policy
 from ttd_core.sandbox.base import Executor
 

@@ -10,7 +10,7 @@ import threading
 
 import attrs
 
-from ttd_core.hooks import Hooks
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Execute
 from ttd_core.sandbox.base import Job, JobResult
 from ttd_core.types import Action, Completion, State, Status, Verdict

@@ -19,10 +19,10 @@ import attrs
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.errors import ConfigError, ResumeError
-from ttd_core.hooks import Hooks
+from ttd_core.plugin.hooks import Hooks
+from ttd_core.plugin.registry import resolve
 from ttd_core.policy.base import Policy, Trainer
 from ttd_core.problem import Problem
-from ttd_core.registry import resolve
 from ttd_core.run import events
 from ttd_core.run.backends import open_executor, open_policy
 from ttd_core.run.best import write_best

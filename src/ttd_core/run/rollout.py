@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import attrs
 import numpy as np
 
-from ttd_core.hooks import Hooks
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Policy, Sample, SamplingParams
 from ttd_core.problem import Execute
 from ttd_core.run.evaluate import evaluate_completion

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ttd_core.errors import UsageError
-from ttd_core.hooks import Hooks
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Execute
 from ttd_core.run.evaluate import evaluate_action, evaluate_state
 from ttd_core.types import Action, Reward, State, Verdict

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ttd_core.config import RunConfig
-from ttd_core.hooks import Hooks
 from ttd_core.learn.learner import advantages_of, learn
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Metered, Policy, SamplingParams, Trainer
 from ttd_core.run import events
 from ttd_core.run.measure import Measure

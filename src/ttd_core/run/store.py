@@ -21,8 +21,7 @@ import numpy.typing as npt
 from ttd_core.errors import ResumeError
 from ttd_core.run.events import DURABLE_KINDS, ROLLOUT_KINDS, Event, EventLog, to_line
 from ttd_core.run.files import WriterLock, storage_errors, sync_folder
-from ttd_core.run.reading import ARRAYS, DATABASE, LOG, RunReader
-from ttd_core.run.rows import (
+from ttd_core.run.inserts import (
     INSERT_ROLLOUT,
     INSERT_STATE,
     INSERT_STATISTICS,
@@ -32,6 +31,7 @@ from ttd_core.run.rows import (
     statistics,
     write_number,
 )
+from ttd_core.run.reading import ARRAYS, DATABASE, LOG, RunReader
 from ttd_core.run.tables import SCHEMA_VERSION, TABLES, check_version, connect_writer
 from ttd_core.search.archive import Admission, Archive, Node
 from ttd_core.types import Group

@@ -19,7 +19,7 @@ from ttd_core.sandbox.base import (
     ProgramJob,
     PythonJob,
 )
-from ttd_core.sandbox.inside import wire
+from ttd_core.sandbox.inside import frames
 from ttd_core.types import Status
 
 _KINDS: dict[str, type[PythonJob] | type[CompileJob] | type[ProgramJob]] = {
@@ -30,7 +30,7 @@ _KINDS: dict[str, type[PythonJob] | type[CompileJob] | type[ProgramJob]] = {
 
 
 def _frame(value: Any) -> bytes:
-    return b"".join(bytes(memoryview(buffer)) for buffer in wire.encode(value, trusted=True))
+    return b"".join(bytes(memoryview(buffer)) for buffer in frames.encode(value, trusted=True))
 
 
 def _bytes(data: bytes) -> Any:
@@ -59,7 +59,7 @@ def encode_job(job: Job) -> bytes:
 
 def decode_job(data: bytes) -> Job:
     """Inverse of :func:`encode_job`."""
-    packed = wire.decode_buffer(memoryview(data))
+    packed = frames.decode_buffer(memoryview(data))
     fields = packed["fields"]
     fields["limits"] = Limits(**fields["limits"])
     for name in ("preload", "command", "arguments"):
@@ -86,7 +86,7 @@ def encode_result(result: JobResult) -> bytes:
 
 def decode_result(data: bytes) -> JobResult:
     """Inverse of :func:`encode_result`; arrays are read-only."""
-    fields = wire.decode_buffer(memoryview(data))
+    fields = frames.decode_buffer(memoryview(data))
     fields["status"] = Status(fields["status"])
     fields["level"] = Level(fields["level"])
     fields["stdout"] = fields["stdout"].tobytes()

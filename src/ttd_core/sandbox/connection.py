@@ -12,7 +12,7 @@ from typing import Any
 
 from ttd_core.errors import SandboxUnavailableError
 from ttd_core.sandbox import launch
-from ttd_core.sandbox.inside import wire
+from ttd_core.sandbox.inside import frames
 
 _START_TIMEOUT_S = 120.0
 _END_TIMEOUT_S = 2.0
@@ -45,11 +45,13 @@ class Connection:
     def _wait_until_ready(self) -> None:
         self.control.settimeout(_START_TIMEOUT_S)
         try:
-            message = self.control.recv(wire.PACKET)
+            message = self.control.recv(frames.PACKET)
         except OSError:
             message = b""
         self.control.settimeout(None)
-        answer = wire.strict_json(message) if message else {"failure": self.log_tail() or "it ended at once"}
+        answer = (
+            frames.strict_json(message) if message else {"failure": self.log_tail() or "it ended at once"}
+        )
         if answer["failure"]:
             self.close()
             raise SandboxUnavailableError(f"the sandbox cannot start: {answer['failure']}")
@@ -80,12 +82,12 @@ class Connection:
         :raises ServerLost: when the server is gone.
         """
         try:
-            message, descriptors, _, _ = socket.recv_fds(self.control, wire.PACKET, 2)
+            message, descriptors, _, _ = socket.recv_fds(self.control, frames.PACKET, 2)
         except OSError as error:
             raise ServerLost(f"the fork server is gone: {error}") from error
         if not message:
             raise ServerLost(f"the fork server ended: {self.log_tail() or 'without a word'}")
-        report: dict[str, Any] = wire.strict_json(message)
+        report: dict[str, Any] = frames.strict_json(message)
         self.jobs += 1
         self.resident = report["resident"]
         self.first_resident = self.first_resident or self.resident

@@ -18,7 +18,7 @@ import numpy as np
 
 from ttd_core.sandbox.base import GIB, Limits
 from ttd_core.sandbox.connection import Connection
-from ttd_core.sandbox.inside import wire
+from ttd_core.sandbox.inside import frames
 
 #: Seconds beyond the wall limit that the server has to report before it is ended itself; and seconds more
 #: for each GiB that the kernel may have to take back.
@@ -78,21 +78,23 @@ class FrameReader:
         self._body = bytearray()
         self._parts = self._expected()
         self._target: memoryview | None = next(self._parts)
-        self.header: wire.Header | None = None
+        self.header: frames.Header | None = None
         self.error = ""
         self.over = False
         self.started = False
 
     def _expected(self) -> Iterator[memoryview]:
         """The places where the next bytes go, in order."""
-        prefix = bytearray(wire.PREFIX.size)
+        prefix = bytearray(frames.PREFIX.size)
         yield memoryview(prefix)
-        text = bytearray(wire.header_length(bytes(prefix)))
+        text = bytearray(frames.header_length(bytes(prefix)))
         yield memoryview(text)
-        header = wire.read_header(bytes(text))
+        header = frames.read_header(bytes(text))
         if header.total > self._limit:
             self.over = True
-            raise wire.FrameError(f"the result takes {header.total} bytes: at most {self._limit} are allowed")
+            raise frames.FrameError(
+                f"the result takes {header.total} bytes: at most {self._limit} are allowed"
+            )
         self.header = header
         self._body = bytearray(header.body)
         yield memoryview(self._body)
@@ -118,7 +120,7 @@ class FrameReader:
         left = place[count:]
         try:
             self._target = left if left.nbytes else next(self._parts, None)
-        except wire.FrameError as error:
+        except frames.FrameError as error:
             self.error = str(error)
             return False
         return True
@@ -136,21 +138,21 @@ class FrameReader:
         for index, array in enumerate(self._arrays):
             _check_content(array, index)
             array.setflags(write=False)
-        return wire.decode(bytes(self._body), self._arrays)
+        return frames.decode(bytes(self._body), self._arrays)
 
 
 def _room(shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
     try:
         return np.empty(shape, dtype)
     except ValueError:  # no bytes in all, and yet lengths beyond any address
-        raise wire.FrameError("an array's shape is not one that numpy can have") from None
+        raise frames.FrameError("an array's shape is not one that numpy can have") from None
 
 
 def _check_content(array: np.ndarray[Any, Any], index: int) -> None:
     """Refuse what numpy's dtype admits and a verifier should never meet."""
     flat = array.reshape(-1)
     if array.dtype == np.bool_ and flat.size and flat.view(np.uint8).max() > 1:
-        raise wire.FrameError(f"array {index} holds truth values that are neither true nor false")
+        raise frames.FrameError(f"array {index} holds truth values that are neither true nor false")
     if array.dtype.kind != "f":
         return
     step = 1 << 20
@@ -160,7 +162,9 @@ def _check_content(array: np.ndarray[Any, Any], index: int) -> None:
             place = np.unravel_index(start + int(np.argmin(finite)), array.shape)
             where = ", ".join(str(int(number)) for number in place)
             found = array[place]
-            raise wire.FrameError(f"an array holds {found} at [{where}]: only finite numbers can be returned")
+            raise frames.FrameError(
+                f"an array holds {found} at [{where}]: only finite numbers can be returned"
+            )
 
 
 class Exchange:

@@ -18,7 +18,7 @@ import attrs
 from ttd_core.sandbox import cgroup, layout
 from ttd_core.sandbox.base import Access
 from ttd_core.sandbox.inside import folders, kernel
-from ttd_core.sandbox.means import Means
+from ttd_core.sandbox.isolation import Means
 
 #: Makes the modules inside importable where their package's own are not, and starts them.
 BOOT = """

@@ -12,14 +12,14 @@ from typing import Self
 from ttd_core.config import RunConfig
 from ttd_core.sandbox import launch, probe
 from ttd_core.sandbox.artifacts import Artifacts, digest_of
+from ttd_core.sandbox.attempt import Task
 from ttd_core.sandbox.base import Artifact, CompileJob, Job, JobResult, Level, PythonJob
 from ttd_core.sandbox.connection import Connection, ServerLost
 from ttd_core.sandbox.cores import Cores
 from ttd_core.sandbox.exchange import OutputListener
 from ttd_core.sandbox.futures import CancelSignal, JobFuture
-from ttd_core.sandbox.means import IdRange, Means
+from ttd_core.sandbox.isolation import IdRange, Means
 from ttd_core.sandbox.pool import JobPool, at_exit
-from ttd_core.sandbox.task import Task
 from ttd_core.types import Status
 
 _RECYCLE_JOBS = 1000

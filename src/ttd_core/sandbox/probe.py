@@ -20,10 +20,10 @@ import attrs
 from ttd_core.errors import EnvironmentLacksError, SandboxUnavailableError
 from ttd_core.sandbox import cgroup, launch, layout
 from ttd_core.sandbox.artifacts import Artifacts
+from ttd_core.sandbox.attempt import Task
 from ttd_core.sandbox.base import Level, Limits, PythonJob
 from ttd_core.sandbox.connection import Connection, ServerLost
-from ttd_core.sandbox.means import IdRange, Means
-from ttd_core.sandbox.task import Task
+from ttd_core.sandbox.isolation import IdRange, Means
 
 _ATTEMPTS = """
 import os, socket

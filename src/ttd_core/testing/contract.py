@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import given, settings
 
+from ttd_core.config.settings import fill
 from ttd_core.problem import Examples, Problem
 from ttd_core.sandbox.local import LocalExecutor
-from ttd_core.settings import fill
 from ttd_core.testing.checkup import CHECKS, Check
 from ttd_core.testing.strategies import wire_values
 from ttd_core.testing.subject import Subject, prepared, quiet

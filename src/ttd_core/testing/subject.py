@@ -12,9 +12,9 @@ import attrs
 import numpy as np
 
 from ttd_core.errors import EnvironmentLacksError, PluginError, TtdError, one_line
-from ttd_core.hooks import Hooks
+from ttd_core.plugin.hooks import Hooks
+from ttd_core.plugin.registry import provenance
 from ttd_core.problem import UNREADABLE, Examples, Execute, Problem
-from ttd_core.registry import provenance
 from ttd_core.run.evaluate import evaluate_action, evaluate_state
 from ttd_core.run.seeds import score_seeds
 from ttd_core.types import Action, Reward, State, Status, Verdict

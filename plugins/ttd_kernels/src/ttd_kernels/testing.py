@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from ttd_core.hooks import Hooks
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Execute
 from ttd_core.run.evaluate import evaluate_action
 from ttd_core.types import Action, State, Verdict

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
-from ttd_core import certificate, parsing
+from ttd_core import certificate
 from ttd_core.errors import UsageError
+from ttd_core.input_files import read_data_file
 from ttd_core.problem import Examples, Options, Problem, option
 from ttd_core.types import State
 
@@ -94,7 +95,7 @@ class MathProblem(Problem):
 
         :raises UsageError: when the file is not one, or says that it belongs to another problem.
         """
-        value = parsing.read_data_file(path)
+        value = read_data_file(path)
         if isinstance(value, dict) and value.get("format") == certificate.FORMAT:
             value = dict(certificate.read(path)[1].data) | {"problem": value.get("problem")}
         if isinstance(value, dict):

@@ -16,12 +16,12 @@ from typing import Any
 import attrs
 import click
 
-from ttd_core import certificate
+from ttd_core import certificate, certifying
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.errors import TtdError, UsageError
+from ttd_core.plugin.registry import resolve
 from ttd_core.problem import Problem
-from ttd_core.registry import resolve
 from ttd_core.sandbox.base import Executor
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.types import Action, State
@@ -78,7 +78,7 @@ def is_better(problem: Problem, fresh: certificate.Certificate, path: pathlib.Pa
     """Whether a certificate beats the one kept at ``path``, if there is one that holds."""
     if not path.exists():
         return True
-    kept = certificate.check(problem, path)
+    kept = certifying.check(problem, path)
     return fresh.bound > kept.bound if problem.direction == "max" else fresh.bound < kept.bound
 
 
@@ -91,7 +91,7 @@ def main(run: pathlib.Path, folder: pathlib.Path) -> None:
         config = configs.from_toml((run / "config.toml").read_text(encoding="utf-8"), where=str(run))
         problem, config = resolve(config)
         state = problem.read_construction(run / "best" / "construction.json")
-        proof = certificate.certify(problem, state)
+        proof = certifying.certify(problem, state)
         path = folder / f"{problem.name}.json"
         if not is_better(problem, proof, path):
             raise UsageError(f"{run}: {proof.decimal} does not beat what {path} keeps")

@@ -18,7 +18,7 @@ import types
 from collections.abc import Mapping
 from typing import Any
 
-from ttd_core.sandbox.inside import wire
+from ttd_core.sandbox.inside import frames
 
 CANDIDATE = "<candidate>"
 HELPERS = "<helpers>"
@@ -33,7 +33,7 @@ def _read_input(descriptor: int) -> dict[str, Any]:
     size = os.fstat(descriptor).st_size
     mapped = mmap.mmap(descriptor, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     os.close(descriptor)
-    job = wire.decode_buffer(memoryview(mapped))
+    job = frames.decode_buffer(memoryview(mapped))
     assert isinstance(job, dict)
     return job
 
@@ -72,7 +72,7 @@ def rehearse(job: memoryview) -> None:
 
     :param job: framed.
     """
-    given = wire.decode_buffer(job)
+    given = frames.decode_buffer(job)
     assert isinstance(given, dict)
     _fresh_randomness()
     _encoded(_call(given), 1 << 16)
@@ -138,12 +138,12 @@ def _write(descriptor: int, buffers: list[Any]) -> None:
 
 def _encoded(value: Any, limit: int) -> list[Any]:
     try:
-        buffers = wire.encode(value)
-    except wire.FrameError as error:
-        return wire.encode(None, "invalid", f"the function returned something unusable: {error}")
+        buffers = frames.encode(value)
+    except frames.FrameError as error:
+        return frames.encode(None, "invalid", f"the function returned something unusable: {error}")
     size = sum(memoryview(buffer).nbytes for buffer in buffers)
     if size > limit:
-        return wire.encode(
+        return frames.encode(
             None, "output_limit", f"the result takes {size} bytes: at most {limit} are allowed"
         )
     return buffers
@@ -180,6 +180,6 @@ def run(input_descriptor: int, result_descriptor: int, result_limit: int) -> Non
     except BaseException as error:  # noqa: BLE001 (whatever a candidate raises is its result)
         _flush()
         _print_traceback(error)
-        buffers = wire.encode(None, *describe(error))
+        buffers = frames.encode(None, *describe(error))
     _flush()
     _write(result_descriptor, buffers)

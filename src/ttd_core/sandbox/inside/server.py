@@ -1,7 +1,7 @@
 """The fork server: modules imported once, one job at a time, each in a fork that is confined for good.
 
 The server is its job's reaper: the job's parent, it holds the limits, and it ends every process of the job
-before it reports. The fork of each job is made ahead of it (:mod:`.spare`). Messages on the control
+before it reports. The fork of each job is made ahead of it (:mod:`.prefork`). Messages on the control
 socket are JSON, one a packet, with descriptors attached:
 
 - ``python``: where to print, the job as a frame (sealed memory), where to write the result, and what the
@@ -25,8 +25,8 @@ import sys
 import time
 from typing import Any
 
-from ttd_core.sandbox.inside import confine, folders, kernel, python_job, rehearsal, watch, wire
-from ttd_core.sandbox.inside.spare import Spare, alone
+from ttd_core.sandbox.inside import confine, folders, frames, kernel, python_job, warmup, watch
+from ttd_core.sandbox.inside.prefork import Prefork, alone
 
 _SOURCE = "main"
 _BINARY = "program"
@@ -57,8 +57,8 @@ class Server:
         self.layers = confine.Layers(**setup["layers"])
         self.threads: Any = None
         self.rules: dict[str, list[bytes]] = {}
-        self.spare: Spare | None = None
-        #: what the spare is for: a server's next job is most likely like its last one
+        self.prefork: Prefork | None = None
+        #: what the prefork is for: a server's next job is most likely like its last one
         self.kind = "python"
         if self.layers.own_pids:
             self.own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
@@ -86,7 +86,7 @@ class Server:
             return failure
         if "numpy" in sys.modules:
             self.threads = self._thread_pools()
-        rehearsal.of_server()
+        warmup.of_server()
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -119,16 +119,18 @@ class Server:
     def serve(self) -> None:
         """Answer jobs until the trusted process hangs up."""
         while True:
-            self._ready_spare(self.kind)
-            message, descriptors, _, _ = socket.recv_fds(self.control, wire.PACKET, wire.PACKET_DESCRIPTORS)
+            self._ready_prefork(self.kind)
+            message, descriptors, _, _ = socket.recv_fds(
+                self.control, frames.PACKET, frames.PACKET_DESCRIPTORS
+            )
             if not message:
                 break
             job = json.loads(message)
             if job["kind"] == "cancel":
                 continue  # the job it meant had just ended
             self.run(job, message, descriptors)
-        if self.spare is not None:
-            self.spare.drop()
+        if self.prefork is not None:
+            self.prefork.drop()
 
     def run(self, job: dict[str, Any], message: bytes, descriptors: list[int]) -> None:
         """Run one job and report how it ended.
@@ -138,15 +140,15 @@ class Server:
         self.kind = job["kind"]
         scratch = self._open_scratch(job)
         started = time.monotonic()
-        spare = self._hand_over(message, descriptors)
-        pid, keeper, trouble = spare.pid, spare.keeper, spare.trouble
+        prefork = self._hand_over(message, descriptors)
+        pid, keeper, trouble = prefork.pid, prefork.keeper, prefork.trouble
         deep = job["kind"] == "compile" or self.setup["processes"]
         polled = scratch if scratch and not self.layers.mounts else ""
         watcher = watch.Watch(pid, job["limits"], deep, polled)
         if self.layers.own_pids and not deep and not job["limits"]["exclusive_core"]:
-            # such a job is ended by its namespace and counted by its number: neither meets the spare;
+            # such a job is ended by its namespace and counted by its number: neither meets the prefork;
             # beside a timed one nothing is forked
-            self._ready_spare(self.kind)
+            self._ready_prefork(self.kind)
         reason = watcher.wait(self.control.fileno())
         wall = time.monotonic() - started
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -182,25 +184,25 @@ class Server:
 
     # -- around a job --------------------------------------------------------------------------------
 
-    def _ready_spare(self, kind: str) -> Spare:
+    def _ready_prefork(self, kind: str) -> Prefork:
         """The fork that waits for the next job; a new one if there is none, or none for such a job."""
-        if self.spare is not None and not self.spare.fits(kind):
-            self.spare.drop()
-            self.spare = None
-        if self.spare is None:
+        if self.prefork is not None and not self.prefork.fits(kind):
+            self.prefork.drop()
+            self.prefork = None
+        if self.prefork is None:
             self._rules(kind)
             keeper = self._enter_own_pids(kind)
-            rehearse = rehearsal.of_fork if alone(kind) else None
-            self.spare = Spare.fork(kind, keeper, self.control, self._become_job, rehearse)
-        return self.spare
+            rehearse = warmup.of_fork if alone(kind) else None
+            self.prefork = Prefork.fork(kind, keeper, self.control, self._become_job, rehearse)
+        return self.prefork
 
-    def _hand_over(self, message: bytes, descriptors: list[int]) -> Spare:
-        """Make the spare the job."""
-        spare, self.spare = self._ready_spare(self.kind), None
-        spare.hand(message, descriptors)
+    def _hand_over(self, message: bytes, descriptors: list[int]) -> Prefork:
+        """Make the prefork the job."""
+        prefork, self.prefork = self._ready_prefork(self.kind), None
+        prefork.hand(message, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
-        return spare
+        return prefork
 
     def _enter_own_pids(self, kind: str) -> int:
         """Make the namespaces the next fork is born in.

@@ -15,7 +15,7 @@ import socket
 import sys
 from typing import Any
 
-from ttd_core.sandbox.inside import handmade, kernel, landlock, wire
+from ttd_core.sandbox.inside import frames, kernel, landlock, namespaces
 from ttd_core.sandbox.inside.server import Server
 
 _MAPPED_IDS = 65536
@@ -85,9 +85,9 @@ def _form(setup: dict[str, Any]) -> None:
     """Make the namespaces and scopes that this setup asks for, in the process that becomes the server."""
     if setup["by_hand"]:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-        handmade.enter()
+        namespaces.enter()
         _go_on_in_child()
-        handmade.build(setup["by_hand"])
+        namespaces.build(setup["by_hand"])
         if setup["id_base"]:
             kernel.drop_capabilities(_TO_WRITE_MAPS)
     if setup["own_namespaces"]:
@@ -106,7 +106,7 @@ def main() -> None:
     """Receive the setup on the inherited control socket, form, serve, and leave when it closes."""
     control = socket.socket(fileno=int(sys.argv[2]))
     control.set_inheritable(False)
-    message, entrances, _, _ = socket.recv_fds(control, wire.PACKET, wire.PACKET_DESCRIPTORS)
+    message, entrances, _, _ = socket.recv_fds(control, frames.PACKET, frames.PACKET_DESCRIPTORS)
     for entrance in entrances:
         os.write(entrance, b"0")
         os.close(entrance)

@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Callable
 
-from ttd_core.sandbox.inside import handmade, kernel, landlock, seccomp
+from ttd_core.sandbox.inside import kernel, landlock, namespaces, seccomp
 
 
 def _in_child(attempt: Callable[[], None]) -> str:
@@ -64,7 +64,7 @@ def _try_scope() -> None:
 
 
 def _try_namespaces() -> None:
-    handmade.enter()
+    namespaces.enter()
     kernel.mount("none", "/", "", kernel.MS_REC | kernel.MS_PRIVATE)
 
 

@@ -1,0 +1,164 @@
+"""The default prompt: one user message that holds all a model needs to write a better program.
+
+One message, because some chat templates refuse a system role, and no word more than needed, because a
+small model on a CPU pays for every token. The parts, in order: the task, the limits in force, the last
+program with its score before and after, the target and the gap, the tail of its output, the rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import attrs
+
+from ttd_core import scores
+from ttd_core.dialogue.merging import split_parts
+from ttd_core.options import Options
+from ttd_core.types import Message, ScoredState, State
+
+
+@attrs.frozen
+class Brief:
+    """What a prompt says of a brief.
+
+    :param title: one line.
+    :param task: the task in words, Markdown.
+    :param metric: name of the score.
+    :param direction: whether a smaller or a larger score is better.
+    :param language: of a candidate.
+    :param signature: of the function a Python candidate must define.
+    :param options: those in force: limits, form of the reply, how much output is shown.
+    :param tells_budget: whether the function is given ``budget_s``.
+    :param target: the score to aim for, if there is one.
+    :param format_score: a score as people read it.
+    """
+
+    title: str
+    task: str
+    metric: str
+    direction: scores.Direction
+    language: str
+    signature: str
+    options: Options
+    tells_budget: bool
+    target: float | None
+    format_score: Callable[[float], str]
+
+
+def default_prompt(brief: Brief, state: State, history: Sequence[ScoredState]) -> list[Message]:
+    """Chat messages asking for a better program than ``state``'s.
+
+    :param brief: the task, the limits and the target.
+    :param state: the start state; its code and output are shown.
+    :param history: its lineage, oldest first, ending with ``state``; empty when it has no score yet.
+    :return: one user message.
+    """
+    parts = [
+        f"# {brief.title}\n\n{brief.task.strip()}",
+        _limits(brief),
+        _last_program(brief, state, history),
+        _rules(brief, state),
+    ]
+    return [{"role": "user", "content": "\n\n".join(part for part in parts if part)}]
+
+
+def fenced(text: str, language: str = "") -> str:
+    """``text`` in a code block whose fence is longer than any run of backticks inside it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.strip(chr(10))}\n{fence}"
+
+
+def score_lines(brief: Brief, history: Sequence[ScoredState]) -> str:
+    """Score before and after the last program, the target and the gap, one line each."""
+    wish = "lower" if brief.direction == "min" else "higher"
+    lines = []
+    score = history[-1].reward.score if history else None
+    if score is not None and len(history) > 1:
+        before = history[-2].reward.score
+        lines.append(
+            f"Score ({brief.metric}, {wish} is better): {brief.format_score(before)} before it, "
+            f"{brief.format_score(score)} after."
+        )
+    elif score is not None:
+        lines.append(f"Score ({brief.metric}, {wish} is better): {brief.format_score(score)}.")
+    target = brief.target
+    if target is not None:
+        line = f"Target: {brief.format_score(target)}"
+        if score is None:
+            line += f" ({brief.metric}, {wish} is better)."
+        elif scores.better(brief.direction, score, target):
+            line += f", beaten by {abs(target - score):.4g}: go further."
+        else:
+            line += f", gap {abs(target - score):.4g}."
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _limits(brief: Brief) -> str:
+    options = brief.options
+    processors = "1 CPU" if options.cpus == 1 else f"{options.cpus} CPUs"
+    line = (
+        f"Limits: {options.timeout_s:g} s of wall time, {processors}, {options.memory_mb} MiB of memory, "
+        "no network, no files."
+    )
+    if brief.tells_budget:
+        line += f" `budget_s` is {options.budget:g}: return before it is over."
+    return line
+
+
+def _last_program(brief: Brief, state: State, history: Sequence[ScoredState]) -> str:
+    scores = score_lines(brief, history)
+    if not state.code.strip():
+        known = f"There is no program yet; the construction to start from is scored below.\n{scores}"
+        return known if history else f"There is no program yet.\n{scores}".strip()
+    text = f"## Last program\n\n{fenced(state.code, _tag(brief.language))}\n{scores}".rstrip()
+    tail = _tail(state.output, brief.options.output_chars)
+    if tail:
+        text += f"\nIts output ended with:\n{fenced(tail)}"
+    return text
+
+
+def _tail(output: str, characters: int) -> str:
+    if characters <= 0:
+        return ""
+    kept = output.rstrip()[-characters:]
+    return kept.strip("\n")
+
+
+def _rules(brief: Brief, state: State) -> str:
+    if state.code.strip():
+        task, advice = (
+            "Improve the program",
+            "Change an idea or a parameter that can really help; what it prints",
+        )
+    else:
+        task, advice = "Write the program", "What it prints"
+    tag = _tag(brief.language)
+    if brief.options.reply == "parts" and state.code.strip():
+        return (
+            f"## Your turn\n\n{task}. Do not repeat it: in one ```{tag} block give only the top-level parts "
+            "that you change or add (a constant, a function, each whole); all other parts stay as they are. "
+            f"{advice} is shown next time.{_example_of_a_part(state.code, tag)}"
+        )
+    must = f"It must define `{brief.signature}`. " if brief.language == "python" else ""
+    return (
+        f"## Your turn\n\n{task} and give all of it in one ```{tag} block. {must}{advice} is shown next time."
+    )
+
+
+def _example_of_a_part(program: str, tag: str) -> str:
+    """What a short reply looks like, by the name of one of the program's own constants."""
+    try:
+        parts = split_parts(program)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ""
+    name = next((part.names[0] for part in parts if part.kind == "assign" and len(part.names) == 1), None)
+    if name is None:
+        return ""
+    return f" A whole reply that changes one constant:\n\n{fenced(f'{name} = ...', tag)}"
+
+
+def _tag(language: str) -> str:
+    return {"c++": "cpp"}.get(language, language)

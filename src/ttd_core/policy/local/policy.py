@@ -1,0 +1,278 @@
+"""The ``local`` backend: an open model with a LoRA adapter on this machine's CPU or one GPU.
+
+One model serves three roles: with its adapter it samples and is trained; with the adapter switched off it is
+the base that the KL is measured against.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, Self
+
+import attrs
+import numpy as np
+import numpy.typing as npt
+import peft
+import torch
+
+from ttd_core.config import RunConfig
+from ttd_core.config.settings import at_least, fill, setting
+from ttd_core.errors import EnvironmentLacksError, ModelUnavailableError
+from ttd_core.policy.base import Sample, SamplingParams, Sequences
+from ttd_core.policy.local import checkpoint, loading, parallel
+from ttd_core.policy.local.adapter import Adapter
+from ttd_core.policy.local.lean import ops
+from ttd_core.policy.local.lean.decode import LeanDecoder
+from ttd_core.policy.local.lean.model import LeanModel, misfit
+from ttd_core.policy.local.plain import attention
+from ttd_core.policy.local.plain.decode import PlainDecoder
+from ttd_core.policy.local.replies import DecodeLimits, arrays_of, whole_groups
+from ttd_core.policy.local.training import LogprobModel, Totals, accumulate, take_step
+from ttd_core.policy.models import fetch
+from ttd_core.policy.models.chat import ChatCodec, room
+from ttd_core.types import Completion, Message
+
+__all__ = ["LocalOptions", "LocalPolicy", "open_local"]
+
+#: Share of the device's memory that sampling may keep while the model learns.
+_KEPT = 0.1
+#: Replies decoded at once where the config does not say; the lean engine lets in as many as fit.
+_ROWS_LEAN, _ROWS = 512, 64
+
+
+@attrs.frozen
+class LocalOptions:
+    """What ``policy.options`` takes."""
+
+    devices: int = setting(1, "devices of this host to sample and learn on", validator=at_least(1))
+    engine: Literal["auto", "lean", "plain"] = setting(
+        "auto",
+        "lean (some families of models), plain (transformers' own code), or auto: lean on a GPU",
+    )
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Self:
+        """Those of a config.
+
+        :raises ConfigError: when one is unknown or does not fit.
+        """
+        return fill(cls, config.policy.options, prefix="policy.options.")
+
+
+def open_local(config: RunConfig) -> LocalPolicy | parallel.ParallelPolicy:
+    """Fetch, load and adapt the model a config names, on as many devices as it asks for.
+
+    :raises ModelUnavailableError: when there is no such model to be had.
+    :raises EnvironmentLacksError: when the devices asked for are not here.
+    :raises ConfigError: for a wrong option.
+    """
+    count = LocalOptions.of(config).devices
+    device = loading.choose_device(config.policy.device)
+    if count > 1 and device.type == "cuda" and count > torch.cuda.device_count():
+        raise EnvironmentLacksError(
+            f"policy.options.devices: {count} were asked for and torch finds {torch.cuda.device_count()} here"
+        )
+    policy = open_one(config)
+    return policy if count == 1 else parallel.start(policy, config, count)
+
+
+def open_one(config: RunConfig, rank: int = 0) -> LocalPolicy:
+    """The policy of one rank: the first is on the device that the config names, the others on the next."""
+    device = loading.choose_device(config.policy.device)
+    if device.type == "cuda" and LocalOptions.of(config).devices > 1:
+        device = torch.device("cuda", (device.index or 0) + rank)
+    folder = fetch.resolve(config.policy.model)
+    dtype = loading.choose_dtype(config.policy.dtype, device)
+    model, tokenizer = loading.load_model(folder, dtype, device)
+    return LocalPolicy(model, tokenizer, config)
+
+
+class LocalPolicy:
+    """Samples with, and trains, one adapted model.
+
+    :param model: a transformers causal language model on its device, with attention that is known.
+    :param tokenizer: its tokeniser, with a chat template.
+    :param config: the run's config.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, config: RunConfig) -> None:
+        attention.require_known_attention(model.config, config.policy.model)
+        attention.install(model)
+        self._config = config
+        self._device: torch.device = model.device
+        torch.manual_seed(config.seed)
+        lora = peft.LoraConfig(
+            r=config.policy.lora_rank,
+            lora_alpha=config.policy.lora_alpha,
+            target_modules="all-linear",
+            task_type=peft.TaskType.CAUSAL_LM,
+        )
+        #: The transformers model, adapter layers in place.
+        self.model = model
+        with warnings.catch_warnings():
+            # peft asks transformers by a name that transformers has since deprecated.
+            warnings.simplefilter("ignore", FutureWarning)
+            self._peft = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
+        self._peft.eval()
+        lean_model = self._make_lean()
+        self._split = LogprobModel(model, config.learn.activation_checkpointing, lean_model)
+        #: The adapter: all that is trained.
+        self.adapter = Adapter(self._peft)
+        learn = config.learn
+        self._optimiser = torch.optim.Adam(
+            list(self.adapter),
+            lr=learn.learning_rate,
+            betas=(learn.beta1, learn.beta2),
+            eps=learn.epsilon,
+        )
+        self._chat = ChatCodec(tokenizer, config.policy, _end_tokens(model))
+        self._decoder = self._make_decoder(lean_model)
+
+    @property
+    def name(self) -> str:
+        """Model and backend, for people."""
+        dtype = str(next(self._split.causal.parameters()).dtype).removeprefix("torch.")
+        return f"{self._config.policy.model} (local, {self._device}, {dtype})"
+
+    def sample(
+        self, prompts: Sequence[Sequence[Message]], count: int, params: SamplingParams
+    ) -> Iterator[Sample]:
+        """Yield ``count`` replies to each prompt as they finish."""
+        return self.sample_shares(prompts, whole_groups(len(prompts), count), params)
+
+    def require_room(self, prompts: Sequence[Sequence[Message]], params: SamplingParams) -> None:
+        """Refuse prompts that do not fit the context.
+
+        :raises UsageError: names both lengths.
+        """
+        self._limits([len(self._chat.encode(prompt, params.prefill)) for prompt in prompts], params)
+
+    def sample_shares(
+        self, prompts: Sequence[Sequence[Message]], shares: Sequence[range], params: SamplingParams
+    ) -> Iterator[Sample]:
+        """Yield some of the replies to each prompt as they finish.
+
+        :param shares: which, by index within the prompt's group.
+        """
+        encoded = [self._chat.encode(prompt, params.prefill) for prompt in prompts]
+        limits = self._limits([len(tokens) for tokens in encoded], params)
+        for reply in self._decoder.decode(encoded, shares, params.temperature, limits, params.seed):
+            tokens, logprobs, trained = arrays_of(reply)
+            text, answer = self._chat.read(reply.tokens, params.prefill)
+            yield Sample(
+                prompt=reply.prompt,
+                index=reply.index,
+                completion=Completion(
+                    text=text,
+                    tokens=tokens,
+                    logprobs=logprobs,
+                    trained=trained,
+                    stop=reply.stop or _unfinished(),
+                    answer=answer,
+                ),
+                prompt_tokens=np.array(encoded[reply.prompt], dtype=np.int64),
+            )
+
+    def _make_lean(self) -> LeanModel | None:
+        """The model without transformers' code, where that can run and the config does not say otherwise.
+
+        :raises ConfigError: for a wrong option.
+        :raises ModelUnavailableError: when it is ``lean`` and the model does not fit.
+        """
+        wanted = LocalOptions.of(self._config).engine
+        reason = misfit(self.model)
+        if wanted == "lean" and reason:
+            raise ModelUnavailableError(
+                f"policy.options.engine: model '{self._config.policy.model}' cannot run lean: {reason}; "
+                "leave the option out"
+            )
+        if wanted == "lean" or (wanted == "auto" and not reason and ops.available(self._device)):
+            return LeanModel(self.model)
+        return None
+
+    def _make_decoder(self, lean_model: LeanModel | None) -> PlainDecoder | LeanDecoder:
+        rows = self._config.policy.batch
+        if lean_model is not None:
+            return LeanDecoder(lean_model, rows or _ROWS_LEAN)
+        split = self._split
+        return PlainDecoder(split.backbone, split.head, split.layers, self._device, rows or _ROWS)
+
+    def _make_room(self) -> None:
+        """Give sampling's memory back before learning, if it is more than a small part of the device."""
+        if isinstance(self._decoder, LeanDecoder) and self._device.type == "cuda":
+            _, whole = torch.cuda.mem_get_info(self._device)
+            if self._decoder.held_bytes() > _KEPT * whole:
+                self._decoder.release()
+
+    def _limits(self, lengths: Sequence[int], params: SamplingParams) -> DecodeLimits:
+        """Where replies end; refuses prompts that leave no room.
+
+        :raises UsageError: names the prompt's length and the context's.
+        """
+        found = room(lengths, params, self._split.longest_context)
+        return DecodeLimits(self._chat.ends, found.longest, found.thinking, self._chat.closing)
+
+    def without_adapter(self) -> AbstractContextManager[Any]:
+        """The base model for the length of a ``with`` block."""
+        adapter: AbstractContextManager[Any] = self._peft.disable_adapter()
+        return adapter
+
+    # -- learning -----------------------------------------------------------------------------------
+
+    def base_logprobs(
+        self, prompt_tokens: npt.NDArray[np.int64], completions: Sequence[Completion], temperature: float
+    ) -> list[npt.NDArray[np.float32]]:
+        """Log-probabilities of the replies under the model without its adapter."""
+        self._make_room()
+        with self.without_adapter(), torch.inference_mode():
+            return self._split.reply_logprobs(
+                prompt_tokens, completions, temperature, self._config.learn.micro_batch_tokens
+            )
+
+    def train_step(self, batch: Sequence[Sequences], temperature: float) -> Mapping[str, float]:
+        """One Adam step on the batch's summed loss, accumulated pack by pack."""
+        return self.take_step(self.accumulate(batch, temperature))
+
+    def accumulate(self, batch: Sequence[Sequences], temperature: float) -> Totals:
+        """The first half of a step: the batch's gradient."""
+        self._make_room()
+        return accumulate(self._split, self.adapter, batch, temperature, self._config.learn)
+
+    def take_step(self, totals: Totals) -> Mapping[str, float]:
+        """The second half: one Adam step along the gradient."""
+        return take_step(self.adapter, self._optimiser, totals)
+
+    def save(self, folder: pathlib.Path) -> None:
+        """Write the adapter (as peft reads it) and the optimiser's state."""
+        checkpoint.save(folder, self._peft, self.adapter, self._optimiser)
+
+    def load(self, folder: pathlib.Path) -> None:
+        """Restore adapter and optimiser exactly.
+
+        :raises UsageError: when the folder does not hold this model's adapter.
+        """
+        checkpoint.load(folder, self.adapter, self._optimiser)
+
+    def adapter_digest(self) -> str:
+        """SHA-256 over the adapter's weights."""
+        return self.adapter.digest()
+
+    def close(self) -> None:
+        """Give the model's memory back."""
+        self._optimiser.zero_grad(set_to_none=True)
+        del self._decoder, self._peft, self._split, self.model, self.adapter, self._optimiser
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _unfinished() -> Any:
+    raise RuntimeError("the decoder yielded a reply without a stop reason")
+
+
+def _end_tokens(model: Any) -> list[int]:
+    """Token ids that end a reply by the model's generation config."""
+    ends = model.generation_config.eos_token_id
+    return list(ends) if isinstance(ends, list | tuple) else [] if ends is None else [ends]

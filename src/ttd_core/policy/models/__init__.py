@@ -1,0 +1,1 @@
+"""Open models: where they come from and how they are talked to."""

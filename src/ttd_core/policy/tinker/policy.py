@@ -1,0 +1,278 @@
+"""The ``tinker`` backend: a model that samples and learns behind the Tinker protocol.
+
+The server is the hosted service, or one's own SkyRL server, which is how a run outgrows one machine: it holds
+the model, the adapter and the optimiser; here are the chat format, the forced tokens, the advantages and the
+order of steps. A checkpoint is the server's own, by the path that it gave; the folder of the run holds that
+path. Log-probabilities are of temperature 1 on both ways of the protocol, so others are refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tinker
+import transformers
+from tinker import types as wire
+
+from ttd_core.config import PolicyConfig, RunConfig
+from ttd_core.config.settings import fill
+from ttd_core.errors import (
+    ConfigError,
+    EnvironmentLacksError,
+    ModelUnavailableError,
+    UsageError,
+    did_you_mean,
+)
+from ttd_core.policy.base import Sample, SamplingParams, Sequences
+from ttd_core.policy.models import fetch
+from ttd_core.policy.models.chat import ChatCodec, room
+from ttd_core.policy.models.quiet import quiet
+from ttd_core.policy.remote import Key, checked_address, require_answer
+from ttd_core.policy.tinker.batch import data_of, loss_of, step_metrics
+from ttd_core.policy.tinker.errors import plain_errors
+from ttd_core.policy.tinker.options import KEY_VARIABLE, TinkerOptions
+from ttd_core.policy.tinker.sampling import GroupSampler, result
+from ttd_core.types import Completion, Message
+
+_CHECKPOINT = "tinker.json"
+#: Servers of one's own take any key of this form; the client insists on one.
+_NO_KEY = "tml-none"
+
+
+def open_tinker(config: RunConfig) -> TinkerPolicy:
+    """Connect to the server that a config names.
+
+    :raises ConfigError: for a wrong option, or a setting that the protocol does not have.
+    :raises EnvironmentLacksError: when key, server or model are missing.
+    """
+    given = config.policy.options
+    if {"api_key", "key"} & given.keys():
+        raise ConfigError(
+            "policy.options must hold no key, for a config is stored; put it in the environment, as "
+            f"{KEY_VARIABLE}"
+        )
+    options = fill(TinkerOptions, given, prefix="policy.options.")
+    if config.policy.temperature != 1.0:
+        raise ConfigError(
+            "policy.temperature: the Tinker protocol gives log-probabilities of temperature 1, so no other "
+            "can be learned from; leave it at 1"
+        )
+    if config.policy.lora_alpha != 32.0:
+        raise ConfigError("policy.lora_alpha: the Tinker protocol fixes it at 32; leave it there")
+    loss_of(config.learn)
+    # What fails here may quote the problem or the model; it stays here unless the user says otherwise.
+    os.environ.setdefault("TINKER_TELEMETRY", "0")
+    return TinkerPolicy(config, options)
+
+
+class TinkerPolicy:
+    """Samples with, and trains, an adapter on a server.
+
+    See :class:`ttd_core.policy.base.Policy` and :class:`ttd_core.policy.base.Trainer`.
+
+    :param config: the run's config.
+    :param options: which server, and how it counts.
+    """
+
+    def __init__(self, config: RunConfig, options: TinkerOptions) -> None:
+        self._config = config
+        self._options = options
+        self._key = Key.read(KEY_VARIABLE)
+        self._address = options.base_url and checked_address("policy.options.base_url", options.base_url)
+        if self._address:
+            require_answer(self._address, "Tinker server")
+        elif not self._key.value:
+            raise EnvironmentLacksError(
+                f"no key: set {KEY_VARIABLE} in the environment, or name a server of your own with "
+                "policy.options.base_url"
+            )
+        self._codec = _codec(options.tokenizer or config.policy.model, config.policy)
+        given = {"base_url": self._address} if self._address else {}
+        with self._speaking():
+            self._service = tinker.ServiceClient(api_key=self._key.value or _NO_KEY, **given)
+            self._longest_context = options.longest_context or self._offered(given)
+        self._training: Any = None
+        self._sampling: Any = None
+        self._base: Any = None
+        # What made the adapter what it is: the weights themselves stay on the server.
+        self._digest = _hash("new", config.policy.model, str(config.policy.lora_rank), str(config.seed))
+
+    @property
+    def name(self) -> str:
+        """Model and server, for people."""
+        return f"{self._config.policy.model} (tinker, {self._address or 'hosted'})"
+
+    def sample(
+        self, prompts: Sequence[Sequence[Message]], count: int, params: SamplingParams
+    ) -> Iterator[Sample]:
+        """Yield ``count`` replies to each prompt as they finish, in parts of a group.
+
+        :raises UsageError: before sampling starts, when a prompt does not fit the context.
+        """
+        encoded = [self._codec.encode(prompt, params.prefill) for prompt in prompts]
+        limits = room([len(tokens) for tokens in encoded], params, self._longest_context)
+        with self._speaking():
+            if self._sampling is None:
+                self._sampling = result(self._trainer().save_weights_and_get_sampling_client())
+            sampler = GroupSampler(self._sampling, self._codec, limits, self._options.replies_per_request)
+            for prompt, index, reply in sampler.replies(encoded, count, params.seed):
+                text, answer = self._codec.read(reply.tokens, params.prefill)
+                yield Sample(
+                    prompt=prompt,
+                    index=index,
+                    completion=Completion(text, *reply.arrays(), stop=reply.stop, answer=answer),
+                    prompt_tokens=np.array(encoded[prompt], dtype=np.int64),
+                )
+
+    def base_logprobs(
+        self, prompt_tokens: npt.NDArray[np.int64], completions: Sequence[Completion], temperature: float
+    ) -> list[npt.NDArray[np.float32]]:
+        """Log-probabilities of the replies under the model without an adapter, float32 [length] each."""
+        with self._speaking():
+            if self._base is None:
+                self._base = result(
+                    self._service.create_sampling_client(base_model=self._config.policy.model)
+                )
+            asked = [
+                self._base.compute_logprobs(
+                    wire.ModelInput.from_ints([*prompt_tokens.tolist(), *completion.tokens.tolist()])
+                )
+                for completion in completions
+            ]
+            # Some servers give none for the first token, others leave it out: the reply's are the last ones.
+            return [
+                np.array(result(found)[-len(completion.tokens) :], np.float32)
+                if len(completion.tokens)
+                else np.zeros(0, np.float32)
+                for found, completion in zip(asked, completions, strict=True)
+            ]
+
+    def train_step(self, batch: Sequence[Sequences], temperature: float) -> Mapping[str, float]:
+        """One Adam step on the summed loss of the batch (see ``policy.options.sequence_loss``)."""
+        learn = self._config.learn
+        data, sequences = data_of(batch, self._options.sequence_loss)
+        adam = wire.AdamParams(
+            learning_rate=learn.learning_rate, beta1=learn.beta1, beta2=learn.beta2, eps=learn.epsilon
+        )
+        with self._speaking():
+            trainer = self._trainer()
+            passed = trainer.forward_backward(data, *loss_of(learn))
+            stepped = trainer.optim_step(adam)
+            outputs, step = result(passed), result(stepped)
+        self._sampling = None
+        seen = hashlib.sha256()
+        for one in sequences:
+            seen.update(one.tokens.tobytes() + one.advantages.tobytes())
+        self._digest = _hash(self._digest, seen.hexdigest())
+        found = [output["logprobs"].to_numpy() for output in outputs.loss_fn_outputs]
+        return step_metrics(found, sequences, learn, getattr(step, "metrics", None) or {})
+
+    def save(self, folder: pathlib.Path) -> None:
+        """Have the server keep adapter and optimiser, and write down by which path."""
+        name = f"ttd-{uuid.uuid4().hex[:16]}"
+        with self._speaking():
+            kept = result(self._trainer().save_state(name, ttl_seconds=self._options.keep_seconds))
+        record = {
+            "path": kept.path,
+            "model": self._config.policy.model,
+            "rank": self._config.policy.lora_rank,
+            "digest": self._digest,
+        }
+        (folder / _CHECKPOINT).write_text(json.dumps(record, indent=1))
+
+    def load(self, folder: pathlib.Path) -> None:
+        """Go on from what :meth:`save` had the server keep.
+
+        :raises UsageError: when the folder holds no such record, or one of another model or rank.
+        :raises EnvironmentLacksError: when the server has it no more.
+        """
+        file = folder / _CHECKPOINT
+        try:
+            record = json.loads(file.read_text())
+            path, digest = str(record["path"]), str(record["digest"])
+            saved = record["model"], record["rank"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"checkpoint {file} cannot be read: {error}") from error
+        if saved != (self._config.policy.model, self._config.policy.lora_rank):
+            raise UsageError(
+                f"checkpoint {folder} belongs to another model or adapter rank; resume with its own config"
+            )
+        with self._speaking():
+            self._training = result(self._service.create_training_client_from_state_with_optimizer(path))
+        self._sampling, self._digest = None, digest
+
+    def adapter_digest(self) -> str:
+        """SHA-256 over all that the adapter has learned from, in order: it changes with every step."""
+        return self._digest
+
+    def close(self) -> None:
+        """End the session; the server frees what it held for it."""
+        self._training = self._sampling = self._base = None
+        with contextlib.suppress(tinker.TinkerError):  # a server that is gone has nothing to free
+            if hasattr(self._service, "close"):
+                result(self._service.close("success"))
+            else:
+                self._service.holder.close()
+
+    def _trainer(self) -> Any:
+        """The adapter being trained, made when it is first needed."""
+        if self._training is None:
+            policy = self._config.policy
+            made = self._service.create_lora_training_client(
+                base_model=policy.model, rank=policy.lora_rank, seed=self._config.seed
+            )
+            self._training = result(made)
+        return self._training
+
+    def _offered(self, given: Mapping[str, str]) -> int:
+        """Most tokens the model takes, as far as the server says.
+
+        :raises ModelUnavailableError: when the server does not have the model.
+        """
+        if hasattr(self._service, "close"):
+            client = tinker.RestClient(api_key=self._key.value or _NO_KEY, **given)
+            offer = result(client.get_server_capabilities())
+        else:
+            offer = self._service.get_server_capabilities()
+        models = {model.model_name: model for model in offer.supported_models}
+        name = self._config.policy.model
+        if name not in models:
+            shown = ", ".join(str(known) for known in list(models)[:8])
+            hint = did_you_mean(name, [known for known in models if known])
+            raise ModelUnavailableError(
+                f"the Tinker server does not have model '{name}'; it offers {shown}.{hint}"
+            )
+        return int(getattr(models[name], "max_context_length", None) or 1 << 30)
+
+    def _speaking(self) -> contextlib.AbstractContextManager[None]:
+        return plain_errors(self._address or "the hosted Tinker service", self._key)
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _codec(name: str, config: PolicyConfig) -> ChatCodec:
+    """The chat format of a folder or a hub id; of the hub's files, only those it needs."""
+    folder = pathlib.Path(name).expanduser()
+    try:
+        with quiet():
+            place = folder if folder.is_dir() else fetch.tokenizer_files(name)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(place)
+        generation = place / "generation_config.json"
+        ends = json.loads(generation.read_text()).get("eos_token_id") if generation.is_file() else None
+    except (OSError, ValueError) as error:
+        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelUnavailableError(
+            f"no tokeniser for '{name}' ({line}); name a folder with policy.options.tokenizer"
+        ) from error
+    return ChatCodec(tokenizer, config, ends if isinstance(ends, list) else [] if ends is None else [ends])

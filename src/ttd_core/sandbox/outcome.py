@@ -1,0 +1,148 @@
+"""From what a job left behind to its result: one status and one line for people."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from typing import Any
+
+from ttd_core.sandbox.base import MIB, CompileJob, Job, JobResult, Level, ProgramJob, PythonJob
+from ttd_core.sandbox.exchange import Exchange
+from ttd_core.sandbox.inside import frames
+from ttd_core.types import Status
+
+#: What a candidate's process may say about itself. Never ``infrastructure``: that would buy it a retry.
+_CLAIMS = {
+    status.value: status
+    for status in (
+        Status.SYNTAX_ERROR,
+        Status.CRASH,
+        Status.MEMORY,
+        Status.FORBIDDEN,
+        Status.INVALID,
+        Status.OUTPUT_LIMIT,
+    )
+}
+_COMPILER_ERROR = re.compile(r"^[^\n:]*:(\d+):(?:\d+:)? (?:fatal )?(error: [^\n]*)", re.MULTILINE)
+_NEAR = 0.9
+
+Finding = tuple[Status, str]
+
+
+def one_line(text: str) -> str:
+    """Printable text on one line, at most 500 characters."""
+    joined = " ".join(text.encode(errors="replace").decode().split())
+    return "".join(character for character in joined if character.isprintable())[: frames.MAX_MESSAGE]
+
+
+def _size(count: float) -> str:
+    return f"{count / MIB:.0f} MiB" if count >= MIB else f"{count:.0f} bytes"
+
+
+def _stopped(job: Job, reason: str, exchange: Exchange) -> Finding:
+    """Why we, or the server, ended the job."""
+    limits = job.limits
+    cpu = limits.cpu_s or limits.wall_s * limits.cpus
+    findings = {
+        "wall": (Status.TIMEOUT, f"stopped after {limits.wall_s:g} s of wall time"),
+        "cpu": (Status.TIMEOUT, f"stopped after {cpu:g} s of processor time"),
+        "memory": (Status.MEMORY, f"used more than {_size(limits.memory)} of memory"),
+        "processes": (Status.FORBIDDEN, f"started more than {limits.processes} processes and threads"),
+        "scratch": (Status.OUTPUT_LIMIT, f"wrote more than {_size(limits.scratch)} of files"),
+        "output": (Status.OUTPUT_LIMIT, f"printed more than {_size(limits.output)}"),
+        "result": (Status.OUTPUT_LIMIT, f"wrote more than {_size(limits.result)} to standard output"),
+        "cancelled": (Status.INFRASTRUCTURE, "cancelled"),
+    }
+    if reason == "frame":
+        assert exchange.frame is not None
+        status = Status.OUTPUT_LIMIT if exchange.frame.over else Status.INVALID
+        return status, exchange.frame.error
+    return findings[reason]
+
+
+def _died(job: Job, code: int, report: dict[str, Any], output: bytes) -> Finding:
+    """What a signal, or an exit code other than 0, says."""
+    limits = job.limits
+    if code >= 0:
+        return Status.CRASH, f"exited with code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    cpu = limits.cpu_s or limits.wall_s * limits.cpus
+    if -code == signal.SIGXCPU or (-code == signal.SIGKILL and report["cpu_s"] >= _NEAR * cpu):
+        return Status.TIMEOUT, f"stopped after {cpu:g} s of processor time"
+    if -code == signal.SIGSYS:
+        return Status.FORBIDDEN, "made a system call that the sandbox denies (SIGSYS)"
+    if -code == signal.SIGKILL or b"std::bad_alloc" in output[-2000:]:
+        return Status.MEMORY, f"used more than {_size(limits.memory)} of memory ({name})"
+    if -code == signal.SIGXFSZ:
+        return Status.OUTPUT_LIMIT, "wrote a file larger than allowed"
+    return Status.CRASH, f"killed by {name} ({signal.strsignal(-code)})"
+
+
+def _python(exchange: Exchange, code: int) -> tuple[Finding, Any]:
+    frame = exchange.frame
+    assert frame is not None
+    if not frame.complete or frame.header is None:
+        if frame.error:
+            return (Status.INVALID, frame.error), None
+        ended = "in the middle of its result" if frame.started else "without returning"
+        return (Status.CRASH, f"the program exited {ended} (code {code})"), None
+    try:
+        if frame.header.status != "ok":
+            claimed = _CLAIMS.get(frame.header.status, Status.CRASH)
+            return (claimed, frame.header.message), None
+        return (Status.OK, ""), frame.value()
+    except frames.FrameError as error:
+        return (Status.INVALID, str(error)), None
+
+
+def _compiler_message(output: bytes) -> str:
+    """The first error with its line, else the last thing the compiler printed."""
+    text = output.decode(errors="replace")
+    found = _COMPILER_ERROR.search(text)
+    if found:
+        return f"{found[2]} (line {found[1]})"
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else "the compiler failed without a message"
+
+
+def _finding(job: Job, report: dict[str, Any], exchange: Exchange) -> tuple[Finding, Any]:
+    if report["trouble"]:
+        return (Status.INFRASTRUCTURE, f"the sandbox could not start the job: {report['trouble']}"), None
+    reason = exchange.stopped or report["reason"]
+    if reason:
+        return _stopped(job, reason, exchange), None
+    code = os.waitstatus_to_exitcode(report["status"])
+    output = exchange.output.bytes()
+    if code < 0:
+        return _died(job, code, report, output), None
+    if isinstance(job, PythonJob):
+        return _python(exchange, code)
+    if code == 0:
+        return (Status.OK, ""), None
+    if isinstance(job, CompileJob):
+        return (Status.SYNTAX_ERROR, _compiler_message(output)), None
+    return _died(job, code, report, output), None
+
+
+def judge(job: Job, report: dict[str, Any], exchange: Exchange, level: Level, retries: int) -> JobResult:
+    """The result of a job that has ended.
+
+    :param report: from the server: wait status, the limit that was hit, what was used.
+    :param exchange: what the job sent.
+    """
+    (status, message), value = _finding(job, report, exchange)
+    stdout = exchange.stdout.bytes() if exchange.stdout is not None else b""
+    return JobResult(
+        status=status,
+        message=one_line(message),
+        value=value,
+        output=exchange.output.bytes().decode(errors="replace"),
+        output_bytes=exchange.output.total,
+        stdout=stdout if isinstance(job, ProgramJob) else b"",
+        wall_s=report["wall_s"],
+        cpu_s=report["cpu_s"],
+        peak_memory=report["peak"],
+        level=level,
+        retries=retries,
+    )

@@ -1,0 +1,38 @@
+"""The Triton kernels compute what the reference computes, interpreted on a CPU where there is no GPU."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ttd_core.policy.local.lean import ops
+from ttd_core.policy.local.lean.kernels import reference_ops
+
+CASES = pathlib.Path(__file__).parent / "kernel_cases.py"
+
+
+def test_kernels_match_the_reference() -> None:
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("Triton is not installed here; it comes with torch for CUDA, and with the dev extra")
+    version = tuple(map(int, importlib.metadata.version("triton").split(".")[:2]))
+    if version < (3, 9) and not torch.cuda.is_available():
+        pytest.skip("Triton before 3.9 cannot interpret loops with today's NumPy")
+    # Triton decides when it is imported whether to interpret, and here it may be imported already.
+    environment = os.environ | ({} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"})
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(CASES)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert " passed" in done.stdout
+    assert torch.cuda.is_available() != (", 2 skipped" in done.stdout), done.stdout
+
+
+def test_a_cpu_gets_the_reference() -> None:
+    assert not ops.available(torch.device("cpu"))
+    assert ops.load(torch.device("cpu")) is reference_ops
