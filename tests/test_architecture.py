@@ -23,7 +23,7 @@ CORE = ROOT / "src" / "ttd_core"
 #: The layers, lowest first. Each name is a module or a folder directly under ``ttd_core``. A module imports
 #: from its own folder and from layers below; the folders of one layer know nothing of each other.
 LAYERS = [
-    ["errors", "scores", "fetching", "package_files"],
+    ["errors", "scores", "fetching", "package_files", "frozen", "metrics"],
     ["types"],
     ["config", "input_files"],
     ["search", "sandbox", "policy"],

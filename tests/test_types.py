@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Callable
 from typing import Any
 
 import attrs
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from ttd_core.frozen import freeze
 from ttd_core.types import (
     ALLOWED_DTYPES,
     Completion,
@@ -23,7 +26,6 @@ from ttd_core.types import (
     StopReason,
     Verdict,
     array_digest,
-    freeze,
     pack,
     unpack,
 )
@@ -94,6 +96,52 @@ def test_a_state_does_not_change_with_what_it_was_made_from() -> None:
 def test_freeze_refuses(value: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         freeze({"x": value} if not isinstance(value, dict) else value)
+
+
+def test_a_states_data_cannot_be_changed() -> None:
+    state = State(data={"rows": [[1, 2], {"a": 3}], "x": np.zeros(2)})
+    before = state.digest
+    changes: list[Callable[[Any], object]] = [
+        lambda data: data.update(rows=1),
+        lambda data: data.pop("rows"),
+        lambda data: data.setdefault("y", 1),
+        lambda data: data.clear(),
+        lambda data: data.__setitem__("rows", 1),
+        lambda data: data.__delitem__("rows"),
+        lambda data: data.__ior__({"y": 1}),
+        lambda data: data.popitem(),
+        lambda data: data["rows"].append(1),
+        lambda data: data["rows"].sort(key=str),
+        lambda data: data["rows"].__iadd__([1]),
+        lambda data: data["rows"].__imul__(2),
+        lambda data: data["rows"].__setitem__(slice(None), []),
+        lambda data: data["rows"][0].reverse(),
+        lambda data: data["rows"][0].extend([1]),
+        lambda data: data["rows"][0].insert(0, 1),
+        lambda data: data["rows"][0].remove(1),
+        lambda data: data["rows"][0].pop(),
+        lambda data: data["rows"][0].clear(),
+        lambda data: data["rows"][0].__delitem__(0),
+        lambda data: data["rows"][1].update(a=4),
+    ]
+    for change in changes:
+        with pytest.raises(TypeError, match="cannot be changed; change a copy"):
+            change(state.data)
+    with pytest.raises(ValueError, match="read-only"):
+        state.data["x"][0] = 1
+    assert state.digest == before
+
+
+def test_copies_of_frozen_data_can_be_changed() -> None:
+    state = State(data={"rows": [[1, 2]], "facts": {"a": [3]}})
+    for own in (copy.deepcopy(state.data), json.loads(json.dumps(state.data))):
+        own["rows"][0].append(3)
+        own["facts"]["a"].clear()
+        own["new"] = 1
+    shallow = copy.copy(state.data["rows"])
+    shallow.append(4)
+    assert state.data == {"rows": [[1, 2]], "facts": {"a": [3]}}
+    assert attrs.evolve(state, code="x").data is state.data
 
 
 def test_freeze_refuses_numbers_with_behaviour() -> None:

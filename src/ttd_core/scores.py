@@ -22,6 +22,11 @@ def best_of(direction: Direction, scores: Iterable[float]) -> float:
     return min(scores) if direction == "min" else max(scores)
 
 
+def wish(direction: Direction) -> str:
+    """``smaller`` or ``larger``: which scores are better, for people."""
+    return "smaller" if direction == "min" else "larger"
+
+
 def gain(direction: Direction, before: float, after: float) -> float:
     """How much better ``after`` is than ``before``; negative when it is worse."""
     return before - after if direction == "min" else after - before

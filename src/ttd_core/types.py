@@ -1,7 +1,7 @@
 """The values that flow through a step: states, actions, completions, verdicts, rollouts, groups.
 
-All are frozen. Arrays inside are read-only, C-contiguous copies, so nothing that survives a check
-can change afterwards. Every type that is stored knows its JSON form.
+All are frozen, and so is the data inside (:mod:`ttd_core.frozen`): what survives a check cannot change
+afterwards. Every type that is stored knows its JSON form.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-#: Array element types that may enter a state or cross the sandbox's boundary.
-ALLOWED_DTYPES = frozenset(
-    ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64"]
-)
+from ttd_core.frozen import ALLOWED_DTYPES as ALLOWED_DTYPES
+from ttd_core.frozen import freeze as freeze
 
 
 class Message(TypedDict):
@@ -86,41 +84,6 @@ _STOP_SENTENCES = {
 }
 
 
-def freeze(value: Any) -> Any:
-    """Return a deep, immutable-by-convention copy of JSON values and arrays.
-
-    Arrays become read-only C-contiguous plain ``ndarray`` copies (subclasses such as masked arrays
-    are refused, since a mask can hide entries); tuples become lists; numpy scalars become Python's.
-
-    :raises TypeError: for any value that is neither JSON nor an allowed array, or a dict key that is
-        not a string or is ``$array``.
-    """
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, np.generic):
-        return freeze(value.item())
-    if type(value) in (int, float):
-        return value
-    if isinstance(value, np.ndarray):
-        if type(value) is not np.ndarray:
-            raise TypeError(f"array of type {type(value).__name__}: only plain numpy arrays are allowed")
-        if value.dtype.name not in ALLOWED_DTYPES:
-            raise TypeError(f"array of dtype {value.dtype}: allowed are {', '.join(sorted(ALLOWED_DTYPES))}")
-        copy = np.array(value, dtype=value.dtype.newbyteorder("="), order="C", copy=True)
-        copy.setflags(write=False)
-        return copy
-    if isinstance(value, list | tuple):
-        return [freeze(item) for item in value]
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise TypeError(f"key {key!r} is not a string")
-            if key == "$array":
-                raise TypeError("key '$array' is reserved for stored arrays")
-        return {key: freeze(item) for key, item in value.items()}
-    raise TypeError(f"value of type {type(value).__name__} is neither JSON nor an array")
-
-
 def array_digest(array: npt.NDArray[Any]) -> str:
     """SHA-256 over dtype, shape and bytes: the name under which an array is stored."""
     header = f"{array.dtype.str}{array.shape}".encode()
@@ -154,6 +117,30 @@ def unpack(value: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> Any:
     return value
 
 
+#: Characters kept of a failed program's output: as many from its beginning as from its end.
+FAILURE_CHARS = 4000
+
+
+@attrs.frozen
+class Failure:
+    """Why a program failed, for the next prompt.
+
+    :param message: one line.
+    :param output: what the program or its compiler printed, its middle left out where it is long.
+    """
+
+    message: str
+    output: str = ""
+
+    @classmethod
+    def of(cls, message: str, output: str) -> Failure:
+        """Of a verdict's message and output."""
+        if len(output) > FAILURE_CHARS:
+            half = FAILURE_CHARS // 2
+            output = f"{output[:half]}\n...\n{output[-half:]}"
+        return cls(message, output)
+
+
 @attrs.frozen(eq=False)
 class State:
     """A solution, or a place to start from.
@@ -161,11 +148,14 @@ class State:
     :param code: the program that produced it, empty for a seed without one.
     :param data: the construction: JSON values and arrays by name, empty where the code is the solution.
     :param output: the tail of what the program printed.
+    :param failures: of the programs that were tried from here and failed, the last of each status. Set on
+        the state that a prompt is rendered for; not stored with it and no part of its identity.
     """
 
     code: str = ""
     data: Mapping[str, Any] = attrs.field(factory=dict, converter=freeze)
     output: str = ""
+    failures: Mapping[Status, Failure] = attrs.field(factory=dict)
 
     @property
     def digest(self) -> str:

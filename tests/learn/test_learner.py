@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttd_core.config import LearnConfig
-from ttd_core.learn.learner import advantages_of, learn, shape_with_kl
+from ttd_core.learn import learner
+from ttd_core.learn.learner import shape_with_kl, weigh
 from ttd_core.policy.base import Sequences
 from ttd_core.types import Completion, Group, Reward, Rollout, State, Status, Verdict
 
@@ -42,6 +43,12 @@ class RecordingTrainer:
 
     def adapter_digest(self) -> str:
         return ""
+
+
+def learn(
+    trainer: RecordingTrainer, groups: Sequence[Group], config: LearnConfig, temperature: float
+) -> dict[str, float]:
+    return learner.learn(trainer, [weigh(group, config) for group in groups], config, temperature)
 
 
 def reply(length: int, forced: int = 0) -> Completion:
@@ -110,8 +117,8 @@ def test_infrastructure_failures_do_not_count() -> None:
     ]
     lost = Group(0, [], np.arange(4), rollouts)
     # Counted as a zero it would make the others winners.
-    assert np.isnan(advantages_of(lost, CONFIG)[1])
-    assert (advantages_of(lost, CONFIG)[[0, 2]] == 0).all()
+    assert np.isnan(weigh(lost, CONFIG).values[1])
+    assert (weigh(lost, CONFIG).values[[0, 2]] == 0).all()
 
 
 @given(

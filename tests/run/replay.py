@@ -29,6 +29,10 @@ def fresh_archive(config=CONFIG):
     return archive
 
 
+def _failed(status, line):
+    return Verdict.failed(status, f"line {line}: it broke", code="bad", output="x" * 20 * line, seconds=0.25)
+
+
 def rollout(rng, step, parent):
     text = f"reply of step {step}: " + "x" * int(rng.integers(5, 400))
     tokens = np.arange(rng.integers(1, 9))
@@ -38,7 +42,7 @@ def rollout(rng, step, parent):
     kind = rng.random()
     if kind < 0.3:
         status = Status.TIMEOUT if kind < 0.1 else Status.CRASH
-        return Rollout(completion, Verdict.failed(status, "line 3: it broke", code="bad", seconds=0.25))
+        return Rollout(completion, _failed(status, len(text)))
     if kind < 0.5:  # arrives at its start again
         state, value = parent.state, parent.value
     else:

@@ -28,6 +28,7 @@ from ttd_core.run.recheck import recheck
 from ttd_core.run.rollout import RolloutCollector
 from ttd_core.run.seeds import score_seeds
 from ttd_core.run.summary import summarise
+from ttd_core.run.totals import StepTotals
 from ttd_core.sandbox.base import Executor
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.search.archive import Archive
@@ -195,7 +196,7 @@ def test_metrics_of_a_step(reference: str) -> None:
             Rollout(Completion("x"), Verdict.failed(Status.CRASH, "no", code=program("boom"))),
         ],
     )
-    found = Measure(problem, [starting]).step([group], archive)
+    found = Measure(problem, [starting]).step([group], StepTotals.of([group]), archive)
     assert found["valid_share"] == 0.75
     assert found["reward_mean"] == pytest.approx((1.5 + 2 + 0.3) / 4)
     assert found["score_start"] == 1.5

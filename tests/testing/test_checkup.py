@@ -98,12 +98,21 @@ def test_a_state_that_changes_while_it_is_judged() -> None:
     class Taking(Number):
         def reward(self, state):
             reward = super().reward(state)
-            state.data.setdefault("seen", True)
+            dict.setdefault(state.data, "seen", True)  # past the refusal of frozen data
             return reward
 
     assert sentences(Taking(), "repeatable")[-1] == (
         "check or reward changes the state it judges; copy what you want to change."
     )
+
+
+def test_a_reward_that_would_change_its_state() -> None:
+    class Sorting(Number):
+        def reward(self, state):
+            state.data.update(x=0.0)
+            return super().reward(state)
+
+    assert "this data cannot be changed; change a copy" in sentences(Sorting(), "repeatable")[-1]
 
 
 def test_a_failure_of_the_sandbox_keeps_its_name() -> None:

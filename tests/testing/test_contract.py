@@ -9,8 +9,8 @@ import sys
 import numpy as np
 from hypothesis import given
 
+from ttd_core.frozen import freeze
 from ttd_core.testing.strategies import wire_values
-from ttd_core.types import freeze
 
 TESTS = """
 from ttd_core import EnvironmentLacksError, Examples

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import xml.etree.ElementTree
 
+import attrs
 import numpy as np
 import pytest
 
@@ -18,7 +19,7 @@ from ttd_core.run.evaluate import evaluate_action
 from ttd_core.sandbox.base import JobResult
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.testing.contract import ProblemContract
-from ttd_core.types import Action, Reward, ScoredState, State, Status, Verdict
+from ttd_core.types import Action, Failure, Reward, ScoredState, State, Status, Verdict
 
 
 class Guess(Contest):
@@ -152,7 +153,8 @@ def test_what_the_compiler_says_goes_into_the_next_prompt(kind, executor) -> Non
     verdict = evaluate_action(hooks, start, Action("int main() { retrun 0; }", "c++"), executor.run)
     assert verdict.status is Status.SYNTAX_ERROR
     assert "retrun" in verdict.message
-    after = problem.render_prompt(start, [])[0]["content"]
+    failures = {verdict.status: Failure.of(verdict.message, verdict.output)}
+    after = problem.render_prompt(attrs.evolve(start, failures=failures), [])[0]["content"]
     assert after.startswith(before)
     assert "retrun" in after
     assert problem.render_prompt(State(code="int main() {}"), [])[0]["content"].count("retrun") == 0

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ttd_core.errors import UsageError
+from ttd_core.frozen import freeze
 from ttd_core.testing.strategies import hostile_values, step_functions
-from ttd_core.types import State, freeze
+from ttd_core.types import State
 from ttd_math import exact
 from ttd_math.erdos import Erdos, ErdosOptions, overlap_bound, overlap_interval, project, violations
 from ttd_math.testing import erdos_heights

@@ -13,6 +13,7 @@ from ttd_core.cli.report import load_pages, output_option, read_runs, write_page
 from ttd_core.cli.tally import duration
 from ttd_core.problem import Problem
 from ttd_core.report.pooling import arms, by_problem
+from ttd_core.scores import wish
 
 
 @click.command("compare")
@@ -52,7 +53,7 @@ def compare(
 
 def as_text(problem: Problem, rows: list[dict[str, Any]]) -> str:
     """One problem's arms as a table."""
-    aim = "smaller" if problem.direction == "min" else "larger"
+    aim = wish(problem.direction)
     published = problem.best_baseline()
     known = ""
     if published is not None:

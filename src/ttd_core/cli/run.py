@@ -13,17 +13,16 @@ import click
 
 from ttd_core import config as configs
 from ttd_core.cli.flags import ProblemCommand
-from ttd_core.cli.folders import existing_folder, new_folder, runs_dir_option, stored_config
+from ttd_core.cli.folders import existing_folder, new_folder, runs_dir_option
 from ttd_core.cli.group import INTERRUPTED
 from ttd_core.cli.output import complain, json_option, print_json, table
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option, set_option
 from ttd_core.cli.progress import Progress
 from ttd_core.cli.tally import compare_with_published
-from ttd_core.plugin import registry
-from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Problem
-from ttd_core.report.trackers import Tracker, open_trackers
+from ttd_core.report.trackers import open_trackers
 from ttd_core.run.loop import RunResult, resume_run, start_run
+from ttd_core.run.setup import RunSetup
 
 #: Flags that are a config key under a shorter name.
 FLAGS = {
@@ -107,12 +106,9 @@ def run(
     if options:
         overrides["options"] = problem_options(options)
     config = configs.load(problem or "", file=file, sets=sets, variant=variant, overrides=overrides)
-    built, config = registry.resolve(config)
-    folder = new_folder(runs_dir, name, built.name)
-    tracked = open_trackers(trackers, folder, config, _warn)
-    return _follow(
-        built, folder, quiet, as_json, tracked, lambda seen_by: start_run(config, folder, observers=seen_by)
-    )
+    setup = RunSetup.of(config)
+    folder = new_folder(runs_dir, name, setup.problem.name)
+    return _follow(setup, folder, quiet, as_json, trackers, start_run)
 
 
 @click.command("resume")
@@ -144,16 +140,14 @@ def resume(
     """
     folder = existing_folder(run_name, runs_dir)
     overrides = configs.parse_sets(sets) | ({} if steps is None else {"steps": steps})
-    stored = stored_config(folder)
-    built = registry.load(stored.problem, stored.options)
-    tracked = open_trackers(trackers, folder, stored, _warn)
+    setup = RunSetup.of_run(folder, overrides)
     return _follow(
-        built,
+        setup,
         folder,
         quiet,
         as_json,
-        tracked,
-        lambda seen_by: resume_run(folder, overrides, observers=seen_by),
+        trackers,
+        lambda setup, folder, observers: resume_run(folder, setup, observers),
     )
 
 
@@ -162,22 +156,24 @@ def _warn(message: str) -> None:
 
 
 def _follow(
-    problem: Problem,
+    setup: RunSetup,
     folder: pathlib.Path,
     quiet: bool,
     as_json: bool,
-    trackers: Sequence[Tracker],
-    go: Callable[[list[Any]], RunResult],
+    tracker_names: Sequence[str],
+    go: Callable[[RunSetup, pathlib.Path, list[Any]], RunResult],
 ) -> int:
     """Run with progress, then say what came of it; the exit code."""
-    for failure in Hooks(problem).failures:
+    problem = setup.problem
+    trackers = open_trackers(tracker_names, folder, setup.config, _warn)
+    for failure in setup.hooks.failures:
         complain(str(failure), "warning")
     try:
         with contextlib.ExitStack() as closing:
             for tracker in trackers:
                 closing.callback(tracker.close)
             progress = closing.enter_context(Progress(problem, sys.stderr if as_json else sys.stdout, quiet))
-            result = go([progress, *trackers])
+            result = go(setup, folder, [progress, *trackers])
     except KeyboardInterrupt:
         hint = f"; continue with: ttd resume {folder}" if (folder / "config.toml").exists() else ""
         complain(f"interrupted{hint}")

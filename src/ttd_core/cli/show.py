@@ -20,6 +20,7 @@ from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Problem
 from ttd_core.run.backends import open_executor
 from ttd_core.run.seeds import first_start
+from ttd_core.scores import wish
 from ttd_core.types import Message, ScoredState, Status, Verdict
 
 
@@ -158,7 +159,7 @@ def _plain(value: Any) -> Any:
 
 
 def _as_text(problem: Problem, facts: dict[str, Any]) -> str:
-    aim = "smaller is better" if problem.direction == "min" else "larger is better"
+    aim = f"{wish(problem.direction)} is better"
     lines = [f"{problem.name}: {problem.title}", f"from {facts['distribution']}", ""]
     lines.append(f"metric     {problem.metric}, {aim}")
     if problem.target is not None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ttd_core.metrics import Metric
 from ttd_core.problem import Problem
 
 
@@ -65,7 +66,7 @@ class Tally:
             self._step_began = None
             self._step_seconds.append(event["seconds"])
             self._offer(event["best_score"])
-            self._offer(event["metrics"].get("run_score_best"))
+            self._offer(event["metrics"].get(Metric.RUN_SCORE_BEST))
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -141,10 +142,10 @@ def step_line(problem: Problem, event: Mapping[str, Any], steps: int) -> str:
         parts[-1] += f" best {event['best_value']:.6g}"
     parts += _scores(problem, event["best_score"], metrics)
     for key, label, form in (
-        ("kl", "KL", ".3g"),
-        ("advantage_std", "advantage std", ".3g"),
-        ("repeat_share", "repeats", ".0%"),
-        ("tokens_per_s", "tokens/s", ".0f"),
+        (Metric.KL, "KL", ".3g"),
+        (Metric.ADVANTAGE_STD, "advantage std", ".3g"),
+        (Metric.REPEAT_SHARE, "repeats", ".0%"),
+        (Metric.TOKENS_PER_S, "tokens/s", ".0f"),
     ):
         if metrics.get(key) is not None:
             parts.append(f"{label} {metrics[key]:{form}}")
@@ -163,14 +164,14 @@ def duration(seconds: float | None) -> str:
 def _scores(problem: Problem, best: float | None, metrics: Mapping[str, Any]) -> list[str]:
     """The step's best score beside its start's, and the best from a program that repeats nothing."""
     parts = []
-    start = metrics.get("score_start")
+    start = metrics.get(Metric.SCORE_START)
     if best is not None:
         notes = [] if start is None else [f"start {problem.format_score(start)}"]
-        notes += _gain(metrics.get("score_gain"))
+        notes += _gain(metrics.get(Metric.SCORE_GAIN))
         parts.append(f"score {problem.format_score(best)}" + (f" ({', '.join(notes)})" if notes else ""))
-    novel = metrics.get("score_novel")
+    novel = metrics.get(Metric.SCORE_NOVEL)
     if novel is not None and novel != best:
-        notes = _gain(metrics.get("gain_novel"))
+        notes = _gain(metrics.get(Metric.GAIN_NOVEL))
         parts.append(
             f"new program {problem.format_score(novel)}" + (f" ({', '.join(notes)})" if notes else "")
         )

@@ -17,24 +17,45 @@ import numpy.typing as npt
 
 from ttd_core.config import LearnConfig
 from ttd_core.learn.objective import GroupAdvantages, group_advantages
+from ttd_core.metrics import Metric
 from ttd_core.policy.base import Sequences, Trainer
-from ttd_core.types import Completion, Group, Rollout, Status
+from ttd_core.types import Completion, Group, Status
 
 
 @attrs.frozen(eq=False)
-class Judged:
-    """A group's countable rollouts and their advantages."""
+class WeightedGroup:
+    """A group with what the objective says of it.
+
+    :param group: the group, whole.
+    :param counted: bool [rollouts], False where a rollout does not count: lost to our own infrastructure.
+    :param advantages: of the rollouts that count, in the group's order.
+    """
 
     group: Group
-    rollouts: Sequence[Rollout]
+    counted: npt.NDArray[np.bool_]
     advantages: GroupAdvantages
 
+    @property
+    def completions(self) -> list[Completion]:
+        """The replies that count."""
+        return [
+            rollout.completion for rollout, counts in zip(self.group, self.counted, strict=True) if counts
+        ]
 
-def judge(group: Group, config: LearnConfig) -> Judged:
-    """Advantages of the rollouts that count (all but infrastructure failures)."""
-    counted = [r for r in group.rollouts if r.verdict.status is not Status.INFRASTRUCTURE]
-    rewards = np.array([r.verdict.value for r in counted], dtype=np.float64)
-    return Judged(group, counted, group_advantages(rewards, config))
+    @property
+    def values(self) -> npt.NDArray[np.float64]:
+        """float64 [rollouts]: the advantage of each rollout, NaN where it does not count."""
+        values = np.full(len(self.counted), np.nan)
+        values[self.counted] = self.advantages.values
+        return values
+
+
+def weigh(group: Group, config: LearnConfig) -> WeightedGroup:
+    """Compute a group's advantages."""
+    counted = np.array(
+        [rollout.verdict.status is not Status.INFRASTRUCTURE for rollout in group], dtype=np.bool_
+    )
+    return WeightedGroup(group, counted, group_advantages(group.rewards[counted], config))
 
 
 def shape_with_kl(
@@ -61,44 +82,43 @@ def shape_with_kl(
 
 
 def learn(
-    trainer: Trainer, groups: Sequence[Group], config: LearnConfig, temperature: float
+    trainer: Trainer, groups: Sequence[WeightedGroup], config: LearnConfig, temperature: float
 ) -> dict[str, float]:
     """One gradient step on the whole batch.
 
-    :return: metrics: ``groups_used``, ``tokens_trained``, ``kl`` (mean log-ratio of sampler to base, nats a
-        token), ``advantage_std``, ``beta_mean``, ``seconds_base``, ``seconds_train`` and the trainer's own.
+    :param groups: of the step, from :func:`weigh`.
+    :return: metrics (:class:`~ttd_core.metrics.Metric`): of the objective, and the trainer's own.
         ``tokens_trained`` is 0 and nothing moves when no group carries gradient.
     """
-    judged = [judge(group, config) for group in groups]
-    useful = [item for item in judged if item.advantages.informative]
+    useful = [item for item in groups if item.advantages.informative]
     spread = np.concatenate([item.advantages.values for item in useful]) if useful else np.zeros(0)
     metrics: dict[str, float] = {
-        "groups_used": float(len(useful)),
-        "tokens_trained": 0.0,
-        "advantage_std": float(spread.std()) if spread.size else 0.0,
+        Metric.GROUPS_USED: float(len(useful)),
+        Metric.TOKENS_TRAINED: 0.0,
+        Metric.ADVANTAGE_STD: float(spread.std()) if spread.size else 0.0,
     }
     if not useful:
         return metrics
     betas = [item.advantages.beta for item in useful if np.isfinite(item.advantages.beta)]
     if betas:
-        metrics["beta_mean"] = float(np.mean(betas))
+        metrics[Metric.BETA_MEAN] = float(np.mean(betas))
     started = time.monotonic()
-    completions = [[rollout.completion for rollout in item.rollouts] for item in useful]
+    completions = [item.completions for item in useful]
     base = [
         trainer.base_logprobs(item.group.prompt_tokens, replies, temperature)
         for item, replies in zip(useful, completions, strict=True)
     ]
-    metrics["seconds_base"] = time.monotonic() - started
-    batch, metrics["kl"] = _batch(useful, completions, base, config)
-    metrics["tokens_trained"] = float(sum(int(c.trained.sum()) for s in batch for c in s.completions))
+    metrics[Metric.SECONDS_BASE] = time.monotonic() - started
+    batch, metrics[Metric.KL] = _batch(useful, completions, base, config)
+    metrics[Metric.TOKENS_TRAINED] = float(sum(int(c.trained.sum()) for s in batch for c in s.completions))
     started = time.monotonic()
     metrics.update(trainer.train_step(batch, temperature))
-    metrics["seconds_train"] = time.monotonic() - started
+    metrics[Metric.SECONDS_TRAIN] = time.monotonic() - started
     return metrics
 
 
 def _batch(
-    useful: Sequence[Judged],
+    useful: Sequence[WeightedGroup],
     completions: Sequence[Sequence[Completion]],
     base: Sequence[Sequence[npt.NDArray[np.float32]]],
     config: LearnConfig,
@@ -118,12 +138,3 @@ def _batch(
         batch.append(Sequences(item.group.prompt_tokens, group, shaped[position : position + len(group)]))
         position += len(group)
     return batch, mean
-
-
-def advantages_of(group: Group, config: LearnConfig) -> npt.NDArray[np.float64]:
-    """float64 [rollouts] of a group, NaN for a rollout that does not count (infrastructure)."""
-    judged = judge(group, config)
-    counted = iter(judged.advantages.values)
-    return np.array(
-        [np.nan if r.verdict.status is Status.INFRASTRUCTURE else next(counted) for r in group.rollouts]
-    )

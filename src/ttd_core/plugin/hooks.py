@@ -99,8 +99,14 @@ class Hooks:
                 self._register(import_entry(entry), entry.label)
             except PluginError as error:
                 self.failures.append(error)
-        for number, observer in enumerate(observers, start=1):
-            self._register(observer, f"observer {number} ({type(observer).__name__})")
+        self._observers = 0
+        self.observe(observers)
+
+    def observe(self, observers: Iterable[Any]) -> None:
+        """Register further observers; each is asked before those registered earlier."""
+        for observer in observers:
+            self._observers += 1
+            self._register(observer, f"observer {self._observers} ({type(observer).__name__})")
 
     @property
     def plugin_names(self) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
+from ttd_core.metrics import Metric
 from ttd_core.report.charts import Line, Rule, line_chart
 from ttd_core.report.facts import RunFacts, ranked_baselines
 from ttd_core.report.figures import Figure, figure
@@ -44,11 +45,11 @@ def contrast_figures(arms: Sequence[Arm]) -> list[Figure]:
     ]
     curves = [
         Curve("Best score by step", problem.metric, RunFacts.best_by_step),
-        Curve("Mean reward", "reward, failures as 0", _metric("reward_mean")),
-        Curve("Valid share", "share of rollouts", _metric("valid_share"), (0.0, 1.0)),
-        Curve("Repeat share", "share of programs", _metric("repeat_share"), (0.0, 1.0)),
-        Curve("KL to the base model", "nats a token", _metric("kl")),
-        Curve("Spread of advantages", "standard deviation", _metric("advantage_std")),
+        Curve("Mean reward", "reward, failures as 0", _metric(Metric.REWARD_MEAN)),
+        Curve("Valid share", "share of rollouts", _metric(Metric.VALID_SHARE), (0.0, 1.0)),
+        Curve("Repeat share", "share of programs", _metric(Metric.REPEAT_SHARE), (0.0, 1.0)),
+        Curve("KL to the base model", "nats a token", _metric(Metric.KL)),
+        Curve("Spread of advantages", "standard deviation", _metric(Metric.ADVANTAGE_STD)),
     ]
     drawn = [_curve(arms, curve, rules if not place else []) for place, curve in enumerate(curves)]
     return [each for each in drawn if each is not None]

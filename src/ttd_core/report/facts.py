@@ -94,13 +94,13 @@ class RunFacts:
 
     def best_by_step(self) -> tuple[list[int], list[float]]:
         """Steps from 0 (the seeds) on, and the best score up to each; NaN before there is one."""
-        pick = min if self.problem.direction == "min" else max
-        found = [s.reward.score for s in self.states if s.seed and s.reward is not None]
-        best = pick(found) if found else float("nan")
+        seeds = [s.reward.score for s in self.states if s.seed and s.reward is not None]
+        best = self.problem.best_of(seeds) if seeds else float("nan")
         steps, scores = [0], [best]
         for record in self.steps:
             if record.best_score is not None:
-                best = record.best_score if np.isnan(best) else pick(best, record.best_score)
+                known = [record.best_score] if np.isnan(best) else [best, record.best_score]
+                best = self.problem.best_of(known)
             steps.append(record.step)
             scores.append(best)
         return steps, scores

@@ -13,10 +13,12 @@ import attrs
 import numpy as np
 from markupsafe import Markup
 
+from ttd_core.metrics import Metric
 from ttd_core.report.charts import Line, Rule, line_chart, reward_map, ridges, stacked_bars
 from ttd_core.report.facts import RunFacts, ranked_baselines, standing
 from ttd_core.report.scales import domain
 from ttd_core.report.tree import lineage_tree
+from ttd_core.scores import wish
 from ttd_core.types import Status
 
 Size = tuple[float, float]
@@ -25,19 +27,13 @@ WIDE, NARROW = 820.0, 344.0
 SMALL = (344.0, 190.0)
 #: Rollouts that one distribution should hold; small steps are put together until they do.
 ENOUGH = 48
-#: Metrics with a small chart each, where a run has them: name, title, what it tells.
-METRICS = (
-    ("kl", "KL to the base model", "nats a token; how far the policy has moved"),
-    ("advantage_std", "Spread of advantages", "standard deviation within the groups that carry gradient"),
-    ("repeat_share", "Repeat share", "programs equal to a starting one or to their own start's"),
-    ("truncated_share", "Truncated share", "replies cut at the token limit"),
-    ("beta_mean", "Adaptive beta", "mean over groups"),
-    ("loss", "Loss", "of the policy gradient"),
-    ("grad_norm", "Gradient norm", "before the step"),
-    ("update_norm", "Update norm", "how far the step moved the adapter"),
-    ("tokens", "Tokens sampled", "in the step, forced ones included"),
-    ("tokens_per_s", "Tokens a second", "while sampling"),
+#: Metrics with a small chart each, where a run has them.
+CHARTED = (
+    *(Metric.KL, Metric.ADVANTAGE_STD, Metric.REPEAT_SHARE, Metric.TRUNCATED_SHARE, Metric.BETA_MEAN),
+    *(Metric.LOSS, Metric.GRAD_NORM, Metric.UPDATE_NORM, Metric.TOKENS, Metric.TOKENS_PER_S),
 )
+#: Those that say nothing where they are 0 throughout.
+EMPTY_AT_ZERO = frozenset({Metric.TOKENS, Metric.TOKENS_PER_S, Metric.TRUNCATED_SHARE})
 STATUS_CLASSES = {
     Status.OK: "ok",
     Status.INVALID: "f1",
@@ -105,7 +101,7 @@ def score_figures(facts: RunFacts) -> list[Figure]:
     said = f"{problem.metric} from {_shown(facts, known[0])} to {_shown(facts, known[-1])}, "
     summary = f"Best score by step: {said}{standing(problem, known[-1])}."
     legend = [("c1", "best so far"), ("c2", "best of the step"), ("rule-key", "published")]
-    aim = "Smaller" if problem.direction == "min" else "Larger"
+    aim = wish(problem.direction).capitalize()
     labels = ("step", problem.metric)
 
     def drawn(ends: tuple[float, float], title: str, caption: str) -> Figure:
@@ -227,14 +223,15 @@ def tree_figure(facts: RunFacts) -> Figure:
 def metric_figures(facts: RunFacts) -> list[Figure]:
     """Small charts of the learner's and the search's numbers, those that say something."""
     figures = []
-    for name, title, tells in METRICS:
-        steps, values = facts.series(name)
+    for metric in CHARTED:
+        title, tells = metric.label, f"{metric.unit}; {metric.meaning}"
+        steps, values = facts.series(metric)
         known = [value for value in values if math.isfinite(value)]
-        if not known or (name in ("tokens", "tokens_per_s", "truncated_share") and not any(known)):
+        if not known or (metric in EMPTY_AT_ZERO and not any(known)):
             continue
         summary = f"{title}, {tells}: {known[0]:.3g} at first, {known[-1]:.3g} at last."
         tips = {step: f"step {step}: {value:.4g}" for step, value in zip(steps, values, strict=True)}
-        ends = (0.0, 1.0) if name.endswith("_share") else None
+        ends = (0.0, 1.0) if metric.endswith("_share") else None
         drawn = line_chart(SMALL, [Line(title, steps, values)], ("step", ""), summary, ends=ends, tips=tips)
         figures.append(Figure(title, Markup(drawn), Markup(drawn), tells))
     return figures

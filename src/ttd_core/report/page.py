@@ -20,6 +20,7 @@ from markupsafe import Markup
 from ttd_core import config as configs
 from ttd_core.config.settings import absent_as_word
 from ttd_core.errors import one_line
+from ttd_core.metrics import Metric
 from ttd_core.problem import Problem
 from ttd_core.report import figures
 from ttd_core.report.code import DiffLine, counted, diff, highlight_lines
@@ -27,6 +28,7 @@ from ttd_core.report.contrast import contrast_figures
 from ttd_core.report.facts import RunFacts, ranked_baselines, standing
 from ttd_core.report.pooling import arms, by_problem
 from ttd_core.run.records import StateRecord
+from ttd_core.scores import wish
 
 #: A larger picture of a problem is left out, saying so, bytes.
 LARGEST_PICTURE = 1_000_000
@@ -73,8 +75,7 @@ def path_to_best(facts: RunFacts) -> list[Milestone]:
         note = "where the run started" if parent is None else "the same program as before"
         if parent is not None:
             if state.reward is not None and parent.reward is not None:
-                difference = state.reward.score - parent.reward.score
-                gain = -difference if facts.problem.direction == "min" else difference
+                gain = facts.problem.gain(parent.reward.score, state.reward.score)
             if state.code != parent.code:
                 change = diff(parent.code, state.code, facts.problem.language)
                 room -= len(change)
@@ -141,7 +142,7 @@ def _view(facts: RunFacts) -> dict[str, Any]:
         "metrics": figures.metric_figures(facts),
         "time": figures.time_figure(facts) if facts.steps else None,
         "times": [(name, sum(values), sum(values) / total) for name, values in times.items()],
-        "tokens": {"all": sum(facts.tokens.values()), "forced": facts.total("tokens_forced")},
+        "tokens": {"all": sum(facts.tokens.values()), "forced": facts.total(Metric.TOKENS_FORCED)},
         "changed": _changed(facts.config),
         "config": configs.to_toml(facts.config),
         "rows": _rows(facts),
@@ -241,6 +242,7 @@ def _render(template: str, **values: Any) -> str:
     environment.globals |= {
         "score": _score,
         "clock": clock,
+        "wish": wish,
         "ranked_baselines": ranked_baselines,
         # The project's own file, not a reader's.
         "style": Markup((folder / "style.css").read_text(encoding="utf-8")),

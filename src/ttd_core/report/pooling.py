@@ -54,10 +54,9 @@ class Arm:
         """The arm in numbers, JSON."""
         problem = self.runs[0].problem
         scores = [run.best_score for run in self.runs if run.best_score is not None]
-        pick = min if problem.direction == "min" else max
         rollouts = sum(run.summary.rollouts for run in self.runs)
         published = problem.best_baseline()
-        best = pick(scores) if scores else None
+        best = problem.best_of(scores) if scores else None
         return {
             "problem": problem.name,
             "metric": problem.metric,

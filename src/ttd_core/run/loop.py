@@ -18,9 +18,8 @@ import attrs
 
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
-from ttd_core.errors import ConfigError, ResumeError
+from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.hooks import Hooks
-from ttd_core.plugin.registry import resolve
 from ttd_core.policy.base import Policy, Trainer
 from ttd_core.problem import Problem
 from ttd_core.run import events
@@ -29,13 +28,12 @@ from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
 from ttd_core.run.files import storage_errors, write_aside
 from ttd_core.run.seeds import score_seeds, starting_codes
+from ttd_core.run.setup import CONFIG_FILE, RunSetup
 from ttd_core.run.step import StepRunner, step_rng
 from ttd_core.run.store import RunStore
 from ttd_core.run.summary import RunSummary, summarise
 from ttd_core.sandbox.base import Executor
 from ttd_core.search.archive import Archive
-
-CONFIG_FILE = "config.toml"
 
 
 @attrs.frozen
@@ -63,18 +61,19 @@ class RunResult:
         return self.summary.best_score
 
 
-def start_run(config: RunConfig, folder: pathlib.Path, observers: Sequence[Any] = ()) -> RunResult:
+def start_run(wanted: RunConfig | RunSetup, folder: pathlib.Path, observers: Sequence[Any] = ()) -> RunResult:
     """Begin a run in a folder that holds none.
 
     Everything that can be refused is refused before the folder is made.
 
+    :param wanted: the run's config, or what :class:`RunSetup` made of it.
     :param observers: objects implementing ``ttd_event``.
     :raises TtdError: for anything a person can mend; one line, with the exit code.
     """
-    problem, config = resolve(config)
-    _require_room(config)
+    setup = wanted if isinstance(wanted, RunSetup) else RunSetup.of(wanted)
+    problem, config, hooks = setup.problem, setup.config, setup.hooks
     problem.require_machine()
-    hooks = Hooks(problem, observers)
+    hooks.observe(observers)
     with _backends(hooks, config) as (executor, policy):
         text = configs.to_toml(config)
         with contextlib.closing(RunStore.create(folder, text)) as store:
@@ -86,29 +85,21 @@ def start_run(config: RunConfig, folder: pathlib.Path, observers: Sequence[Any] 
             return _Run(config, problem, hooks, executor, policy, store, archive).go()
 
 
-def _require_room(config: RunConfig) -> None:
-    """Refuse an archive that could hold nothing but its seeds, which are always kept, one a group."""
-    if config.search.capacity <= config.groups:
-        raise ConfigError(
-            f"search.capacity = {config.search.capacity} leaves no room beside the {config.groups} seeds of "
-            f"groups = {config.groups}; raise it"
-        )
-
-
 def resume_run(
-    folder: pathlib.Path, overrides: Mapping[str, Any], observers: Sequence[Any] = ()
+    folder: pathlib.Path, overrides: Mapping[str, Any] | RunSetup, observers: Sequence[Any] = ()
 ) -> RunResult:
     """Continue a run from its last committed step.
 
-    :param overrides: dotted keys; only those in ``RESUMABLE_KEYS`` may differ from the stored config.
-    :raises ResumeError: when there is no run, or a key that shapes steps differs; names every such key.
+    :param overrides: dotted keys; only those in ``RESUMABLE_KEYS`` may differ from the stored config. Or
+        what :meth:`RunSetup.of_run` made of them.
+    :raises ResumeError: when there is no run, another process is writing it, or a key that shapes steps
+        differs; names every such key.
     """
     with contextlib.closing(RunStore.open(folder)) as store:
-        stored = configs.from_toml(store.config(), where=f"{folder}/run.db")
-        config = _wanted(folder, stored, overrides)
-        problem, config = resolve(config)
+        setup = overrides if isinstance(overrides, RunSetup) else RunSetup.of_run(folder, overrides)
+        problem, config, hooks = setup.problem, setup.config, setup.hooks
         problem.require_machine()
-        hooks = Hooks(problem, observers)
+        hooks.observe(observers)
         with _backends(hooks, config) as (executor, policy):
             text = configs.to_toml(config)
             if text != store.config():
@@ -121,26 +112,6 @@ def resume_run(
                 archive.add_seeds(score_seeds(hooks, step_rng(config, 0), config.groups, executor.run))
                 store.commit_seeds(archive)
             return _Run(config, problem, hooks, executor, policy, store, archive).go()
-
-
-def _wanted(folder: pathlib.Path, stored: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
-    """The config to resume under; refuses changes that would make it another run."""
-    path = folder / CONFIG_FILE
-    if path.is_file():
-        edited = configs.from_toml(path.read_text(encoding="utf-8"), where=str(path))
-        _refuse(folder, configs.diff(stored, edited), f"{path} was changed")
-        stored = edited
-    config = configs.override(stored, overrides)
-    _refuse(folder, configs.diff(stored, config), "the options differ from the run's")
-    return config
-
-
-def _refuse(folder: pathlib.Path, differences: Sequence[configs.Difference], why: str) -> None:
-    if differences:
-        keys = "; ".join(str(difference) for difference in differences)
-        raise ResumeError(
-            f"{folder}: {why}: {keys}. A run goes on under its own config; start a new one with `ttd run`"
-        )
 
 
 def _rewind_to_checkpoint(folder: pathlib.Path, store: RunStore, policy: Policy, config: RunConfig) -> None:
@@ -256,13 +227,19 @@ class _Run:
             assert isinstance(self._policy, Trainer)
             path = self._checkpoints.save(step, self._policy)
             self._emit(events.checkpoint_written(step=step, path=str(path.relative_to(self._store.folder))))
-        timings = {**outcome.timings, "checkpoint": time.monotonic() - clock}
+        timings = {**outcome.timings, Timing.CHECKPOINT: time.monotonic() - clock}
         metrics = dict(outcome.metrics)
         best = self._archive.best()
         if best is not None and best.reward is not None:
-            metrics["run_score_best"] = best.reward.score
+            metrics[Metric.RUN_SCORE_BEST] = best.reward.score
         self._store.commit_step(
-            step, outcome.groups, self._archive, metrics, timings, advantages=outcome.advantages
+            step,
+            outcome.groups,
+            self._archive,
+            metrics,
+            timings,
+            advantages=outcome.advantages,
+            totals=outcome.totals,
         )
         if self._trains:
             self._checkpoints.prune(self._config.checkpoints_kept, committed=step)

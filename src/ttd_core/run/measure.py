@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ttd_core.metrics import Metric
 from ttd_core.problem import Problem
 from ttd_core.run.novelty import fingerprint
+from ttd_core.run.totals import StepTotals
 from ttd_core.search.archive import Archive
 from ttd_core.types import Group, Status, StopReason, Verdict
 
@@ -23,23 +25,22 @@ class Measure:
         self._problem = problem
         self._starting = {fingerprint(code) for code in starting_codes}
 
-    def step(self, groups: Sequence[Group], archive: Archive) -> dict[str, float]:
+    def step(self, groups: Sequence[Group], totals: StepTotals, archive: Archive) -> dict[str, float]:
         """Metrics of a step's groups, with the archive before it admits them.
 
-        ``valid_share``, ``reward_mean``, ``score_start`` (best start), ``score_gain`` (best rollout over
-        its own start, positive is better), ``repeat_share`` (programs equal to a starting one or to their
-        own start's), ``programs`` and ``repeats`` (counts), ``score_novel`` and ``gain_novel`` (best program
-        that repeats nothing), token counts.
+        :param totals: those of the groups.
+        :return: numbers by name (:class:`~ttd_core.metrics.Metric`): what the rollouts came to, and tokens.
         """
-        verdicts = [rollout.verdict for group in groups for rollout in group]
-        completions = [rollout.completion for group in groups for rollout in group]
-        metrics = {
-            "valid_share": float(np.mean([verdict.ok for verdict in verdicts])),
-            "reward_mean": float(np.mean([verdict.value for verdict in verdicts])),
-            "truncated_share": float(np.mean([c.stop is StopReason.LENGTH for c in completions])),
-            "tokens": float(sum(len(completion.tokens) for completion in completions)),
-            "tokens_forced": float(sum(int((~completion.trained).sum()) for completion in completions)),
-            "infrastructure": float(sum(v.status is Status.INFRASTRUCTURE for v in verdicts)),
+        rollouts = [rollout for group in groups for rollout in group]
+        completions = [rollout.completion for rollout in rollouts]
+        lost = sum(rollout.verdict.status is Status.INFRASTRUCTURE for rollout in rollouts)
+        metrics: dict[str, float] = {
+            Metric.VALID_SHARE: totals.valid_share,
+            Metric.REWARD_MEAN: totals.mean_value,
+            Metric.TRUNCATED_SHARE: float(np.mean([c.stop is StopReason.LENGTH for c in completions])),
+            Metric.TOKENS: float(sum(len(completion.tokens) for completion in completions)),
+            Metric.TOKENS_FORCED: float(sum(int((~completion.trained).sum()) for completion in completions)),
+            Metric.INFRASTRUCTURE: float(lost),
         }
         metrics.update(self._against_starts(groups, archive))
         return metrics
@@ -66,28 +67,24 @@ class Measure:
                     gains.append(gain)
                 if verdict.reward is not None and not repeated:
                     novel.append((verdict.reward.score, gain))
-        metrics["programs"] = float(programs)
-        metrics["repeats"] = float(repeats)
-        metrics["repeat_share"] = repeats / programs if programs else 0.0
+        metrics[Metric.PROGRAMS] = float(programs)
+        metrics[Metric.REPEATS] = float(repeats)
+        metrics[Metric.REPEAT_SHARE] = repeats / programs if programs else 0.0
         starts = [node.reward.score for g in groups if (node := archive[g.start]).reward is not None]
         if starts:
-            metrics["score_start"] = self._best(starts)
+            metrics[Metric.SCORE_START] = self._problem.best_of(starts)
         if gains:
-            metrics["score_gain"] = max(gains)
+            metrics[Metric.SCORE_GAIN] = max(gains)
         if novel:
-            best = self._best([score for score, _ in novel])
-            metrics["score_novel"] = best
+            best = self._problem.best_of([score for score, _ in novel])
+            metrics[Metric.SCORE_NOVEL] = best
             gained = [gain for score, gain in novel if score == best and gain is not None]
             if gained:
-                metrics["gain_novel"] = max(gained)
+                metrics[Metric.GAIN_NOVEL] = max(gained)
         return metrics
 
     def _gain(self, verdict: Verdict, start: float | None) -> float | None:
         """How much better than its start a rollout scored; positive is better."""
         if verdict.reward is None or start is None:
             return None
-        difference = verdict.reward.score - start
-        return -difference if self._problem.direction == "min" else difference
-
-    def _best(self, scores: Sequence[float]) -> float:
-        return min(scores) if self._problem.direction == "min" else max(scores)
+        return self._problem.gain(start, verdict.reward.score)

@@ -31,7 +31,7 @@ from ttd_core.run.records import (
 )
 from ttd_core.run.tables import check_version, connect_reader
 from ttd_core.search.archive import Archive, Node
-from ttd_core.types import State
+from ttd_core.types import Failure, State, Status
 
 Record = TypeVar("Record", bound=attrs.AttrsInstance)
 
@@ -46,6 +46,14 @@ _NODES_AT = """
     FROM node_stats JOIN states ON states.id = node_stats.node
     WHERE node_stats.step <= ?
     GROUP BY node_stats.node
+"""
+# The last rollout of each start and status; the order is that in which the archive counts them.
+_FAILURES_AT = """
+    SELECT start, status, message, output,
+           max((rollouts.step * 1000000 + rollouts.group_index) * 1000000 + rollout_index)
+    FROM rollouts JOIN groups USING (step, group_index)
+    WHERE rollouts.step <= ? AND status NOT IN ('ok', 'infrastructure')
+    GROUP BY start, status
 """
 
 
@@ -173,10 +181,14 @@ class RunReader:
             step = self.last_step() if step is None else step
             rows = [read_row(row) for row in self._rows(_NODES_AT, (step,))]
             known = self._rows("SELECT expansions, next_node FROM steps WHERE step = ?", (step,))
+            failed = [read_row(row) for row in self._rows(_FAILURES_AT, (step,))]
         arrays = LazyArrays(self.arrays)
-        nodes = [self._node(row, arrays) for row in rows if row[13] != "dropped"]
+        nodes = {row[0]: self._node(row, arrays) for row in rows if row[13] != "dropped"}
+        for start, status, message, output, _ in failed:
+            if start in nodes:
+                nodes[start].failures[Status(status)] = Failure.of(message, output)
         expansions, next_node = known[0] if known else (0, len(rows))
-        return Archive.from_nodes(config, nodes, expansions, next_node)
+        return Archive.from_nodes(config, nodes.values(), expansions, next_node)
 
     def _node(self, row: Sequence[Any], arrays: LazyArrays) -> Node:
         (

@@ -62,10 +62,10 @@ def recheck(folder: pathlib.Path, count: int, times: int) -> list[Rechecked]:
         hooks = Hooks(problem)
         records = run.best(count)
         with open_executor(hooks, config) as executor:
-            found = [_again(run, hooks, record, times, executor.run) for record in records]
-    sign = 1.0 if problem.direction == "min" else -1.0
-    found.sort(key=lambda item: math.inf if item.mean is None else sign * item.mean)
-    return [attrs.evolve(item, rank=rank) for rank, item in enumerate(found, start=1)]
+            results = [_again(run, hooks, record, times, executor.run) for record in records]
+    # the gain over 0 grows as scores get better, whichever way that is
+    results.sort(key=lambda item: math.inf if item.mean is None else -problem.gain(0.0, item.mean))
+    return [attrs.evolve(item, rank=rank) for rank, item in enumerate(results, start=1)]
 
 
 def _again(run: RunReader, hooks: Hooks, record: StateRecord, times: int, execute: Execute) -> Rechecked:

@@ -10,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ttd_core.config import RunConfig
-from ttd_core.learn.learner import advantages_of, learn
+from ttd_core.learn.learner import WeightedGroup, learn, weigh
+from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Metered, Policy, SamplingParams, Trainer
 from ttd_core.run import events
 from ttd_core.run.measure import Measure
 from ttd_core.run.rollout import RolloutCollector
+from ttd_core.run.totals import StepTotals
 from ttd_core.sandbox.base import Executor
 from ttd_core.search.archive import Archive
 from ttd_core.search.reuse import reuse_from_config
@@ -31,28 +33,27 @@ def step_rng(config: RunConfig, step: int) -> np.random.Generator:
 class StepOutcome:
     """What a step came to, before it is committed.
 
-    :param advantages: per group float64 [rollouts].
-    :param metrics: numbers by name.
-    :param timings: seconds by name.
+    :param totals: those of its rollouts.
+    :param advantages: per group float64 [rollouts], NaN where a rollout does not count.
+    :param metrics: numbers by name (:class:`~ttd_core.metrics.Metric`).
+    :param timings: seconds by name (:class:`~ttd_core.metrics.Timing`).
     """
 
     groups: list[Group]
+    totals: StepTotals
     advantages: list[npt.NDArray[np.float64]]
     metrics: Mapping[str, float]
     timings: Mapping[str, float]
 
     def finished(self, step: int, metrics: Mapping[str, float], seconds: float) -> events.Event:
         """The ``step_finished`` event."""
-        verdicts = [rollout.verdict for group in self.groups for rollout in group]
-        rewards = [verdict.reward for verdict in verdicts if verdict.reward is not None]
-        best = max(rewards, key=lambda reward: reward.value, default=None)
         return events.step_finished(
             step=step,
-            rollouts=len(verdicts),
-            valid=len(rewards),
-            mean_value=float(np.mean([verdict.value for verdict in verdicts])),
-            best_value=None if best is None else best.value,
-            best_score=None if best is None else best.score,
+            rollouts=self.totals.rollouts,
+            valid=self.totals.valid,
+            mean_value=self.totals.mean_value,
+            best_value=self.totals.best_value,
+            best_score=self.totals.best_score,
             metrics=metrics,
             seconds=seconds,
         )
@@ -91,8 +92,8 @@ class StepRunner:
         rng = step_rng(self._config, step)
         starts = self._reuse.pick(self._archive, self._config.groups, rng)
         self._emit(events.step_started(step=step, starts=[node.id for node in starts]))
-        prompts = [self._hooks.render_prompt(node.state, self._archive.history(node.id)) for node in starts]
-        clock.lap("prepare")
+        prompts = [self._hooks.render_prompt(node.start, self._archive.history(node.id)) for node in starts]
+        clock.lap(Timing.PREPARE)
         last_sampled = time.monotonic()
 
         def sampled(group: int, index: int, completion: Completion) -> None:
@@ -112,20 +113,23 @@ class StepRunner:
             starts, prompts, self._config.group_size, self._params(rng), sampled, self._on_evaluated(step)
         )
         sampling = clock.split(last_sampled)
-        clock.lap("rollouts")
-        metrics = self._measure.step(groups, self._archive)
+        clock.lap(Timing.ROLLOUTS)
+        totals = StepTotals.of(groups)
+        metrics = self._measure.step(groups, totals, self._archive)
         if isinstance(self._policy, Metered):
             metrics.update(self._policy.take_metrics())
-        metrics["tokens_per_s"] = metrics["tokens"] / sampling if sampling > 0 else 0.0
-        metrics.update(self._learn(groups))
-        clock.lap("learn")
+        metrics[Metric.TOKENS_PER_S] = metrics[Metric.TOKENS] / sampling if sampling > 0 else 0.0
+        weighted = [weigh(group, self._config.learn) for group in groups]
+        metrics.update(self._learn(weighted))
+        clock.lap(Timing.LEARN)
         self._archive.admit(step, groups)
-        clock.lap("admit")
+        clock.lap(Timing.ADMIT)
         return StepOutcome(
             groups,
-            [advantages_of(group, self._config.learn) for group in groups],
+            totals,
+            [group.values for group in weighted],
             metrics,
-            {**clock.laps, "sampling": sampling},
+            {**clock.laps, Timing.SAMPLING: sampling},
         )
 
     def _params(self, rng: np.random.Generator) -> SamplingParams:
@@ -157,7 +161,7 @@ class StepRunner:
 
         return evaluated
 
-    def _learn(self, groups: Sequence[Group]) -> dict[str, float]:
+    def _learn(self, groups: Sequence[WeightedGroup]) -> dict[str, float]:
         if not self._config.learn.train or not isinstance(self._policy, Trainer):
             return {}
         return learn(self._policy, groups, self._config.learn, self._config.policy.temperature)

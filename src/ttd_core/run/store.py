@@ -33,6 +33,7 @@ from ttd_core.run.inserts import (
 )
 from ttd_core.run.reading import ARRAYS, DATABASE, LOG, RunReader
 from ttd_core.run.tables import SCHEMA_VERSION, TABLES, check_version, connect_writer
+from ttd_core.run.totals import StepTotals
 from ttd_core.search.archive import Admission, Archive, Node
 from ttd_core.types import Group
 
@@ -125,6 +126,7 @@ class RunStore(RunReader):
         timings: Mapping[str, float],
         *,
         advantages: Advantages | None = None,
+        totals: StepTotals | None = None,
     ) -> None:
         """Commit one step, durably and whole: what was sampled, what became of it, the archive after it.
 
@@ -134,6 +136,7 @@ class RunStore(RunReader):
         :param metrics: the step's numbers by name.
         :param timings: seconds by name; kept among the metrics as ``seconds/NAME``.
         :param advantages: for each group float64 [rollouts], if they are to be kept.
+        :param totals: those of the groups, where the caller has them already.
         :raises StorageError: when the disk is full or read-only. Nothing has changed then, and the same
             call may be made again once there is room.
         :raises ValueError: when the step is not the next, or its groups are not those last admitted.
@@ -142,7 +145,7 @@ class RunStore(RunReader):
         numbers = {**metrics, **{f"seconds/{name}": value for name, value in timings.items()}}
         self._save_arrays(archive)
         with self._transaction():
-            self._write_step(step, groups, archive)
+            self._write_step(step, totals or StepTotals.of(groups), archive)
             self._write_nodes(step, archive)
             self._write_groups(step, groups, admission, advantages)
             self._connection.executemany(
@@ -228,22 +231,18 @@ class RunStore(RunReader):
     def _fresh(self, archive: Archive) -> list[Node]:
         return [node for node in archive.nodes.values() if node.id not in self._written]
 
-    def _write_step(self, step: int, groups: Sequence[Group], archive: Archive) -> None:
-        verdicts = [rollout.verdict for group in groups for rollout in group]
-        rewards = [verdict.reward for verdict in verdicts if verdict.reward is not None]
-        best = max(rewards, key=lambda reward: reward.value, default=None)
-        mean = float(np.mean([verdict.value for verdict in verdicts])) if verdicts else 0.0
-        shown = (None, None) if best is None else (float(best.value), float(best.score))
+    def _write_step(self, step: int, totals: StepTotals, archive: Archive) -> None:
         self._connection.execute(
             "INSERT INTO steps (step, finished, rollouts, valid, mean_value, best_value, best_score,"
             " expansions, next_node) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 step,
                 time.time(),
-                len(verdicts),
-                len(rewards),
-                mean,
-                *shown,
+                totals.rollouts,
+                totals.valid,
+                totals.mean_value,
+                totals.best_value,
+                totals.best_score,
                 archive.expansions,
                 archive.next_id,
             ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from ttd_core.metrics import Metric
 from ttd_core.problem import Problem
 from ttd_core.run.reading import RunReader
 
@@ -41,24 +42,21 @@ def summarise(run: RunReader, problem: Problem) -> RunSummary:
     """Add up a run's committed steps."""
     steps = run.steps()
     metrics = run.metrics()
-    pick = min if problem.direction == "min" else max
     seeds = [state.reward.score for state in run.states() if state.seed and state.reward is not None]
-    novel = [values["score_novel"] for values in metrics.values() if "score_novel" in values]
-    programs = sum(values.get("programs", 0.0) for values in metrics.values())
-    repeated = sum(values.get("repeats", 0.0) for values in metrics.values())
+    novel = [values[Metric.SCORE_NOVEL] for values in metrics.values() if Metric.SCORE_NOVEL in values]
+    programs = sum(values.get(Metric.PROGRAMS, 0.0) for values in metrics.values())
+    repeated = sum(values.get(Metric.REPEATS, 0.0) for values in metrics.values())
     best = run.best(1)
-    start = pick(seeds) if seeds else None
-    found = pick(novel) if novel else None
-    gain = None
-    if start is not None and found is not None:
-        gain = start - found if problem.direction == "min" else found - start
+    start = problem.best_of(seeds) if seeds else None
+    best_novel = problem.best_of(novel) if novel else None
+    gain = None if start is None or best_novel is None else problem.gain(start, best_novel)
     return RunSummary(
         rollouts=sum(step.rollouts for step in steps),
         valid=sum(step.valid for step in steps),
         repeats=repeated / programs if programs else 0.0,
         best_score=best[0].reward.score if best and best[0].reward is not None else None,
         start_score=start,
-        novel_score=found,
+        novel_score=best_novel,
         novel_gain=gain,
-        update_norm=sum(values.get("update_norm", 0.0) for values in metrics.values()),
+        update_norm=sum(values.get(Metric.UPDATE_NORM, 0.0) for values in metrics.values()),
     )

@@ -14,7 +14,8 @@ from typing import Any, Protocol, Self
 
 import attrs
 
-from ttd_core.types import Status, freeze
+from ttd_core.frozen import freeze
+from ttd_core.types import Status
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ttd_core.config import SearchConfig
-from ttd_core.types import Group, Reward, ScoredState, State
+from ttd_core.types import Failure, Group, Reward, ScoredState, State, Status
 
 #: Version of the JSON that :meth:`Archive.snapshot` returns.
 SNAPSHOT_FORMAT = 1
@@ -38,6 +38,7 @@ class Node:
     :param attempts: rollouts that started here.
     :param duplicates: rollouts that arrived at this very state again.
     :param held: whether it may be picked; False for a lineage record.
+    :param failures: of the rollouts that started here and failed, the last of each status.
     """
 
     id: int
@@ -52,6 +53,12 @@ class Node:
     attempts: int = 0
     duplicates: int = 0
     held: bool = True
+    failures: dict[Status, Failure] = attrs.field(factory=dict)
+
+    @property
+    def start(self) -> State:
+        """The state as a prompt is rendered for it: with what failed from here."""
+        return attrs.evolve(self.state, failures=dict(self.failures))
 
     @property
     def value(self) -> float:
@@ -63,6 +70,9 @@ class Node:
         fields = {field.name: getattr(self, field.name) for field in attrs.fields(Node)}
         fields["state"] = self.state.to_json(arrays)
         fields["reward"] = None if self.reward is None else attrs.asdict(self.reward)
+        fields["failures"] = {
+            status.value: attrs.asdict(failure) for status, failure in self.failures.items()
+        }
         return fields
 
     @classmethod
@@ -70,7 +80,10 @@ class Node:
         """Inverse of :meth:`to_json`."""
         reward = None if value["reward"] is None else Reward(**value["reward"])
         state = State.from_json(value["state"], arrays)
-        return cls(**{**value, "state": state, "reward": reward})
+        failures = {
+            Status(status): Failure(**failure) for status, failure in value.get("failures", {}).items()
+        }
+        return cls(**{**value, "state": state, "reward": reward, "failures": failures})
 
 
 class Fate(enum.StrEnum):
@@ -202,7 +215,7 @@ class Archive:
         return self.admission
 
     def _count(self, group: Group) -> None:
-        """Back up one expansion: T, n on the start and all its ancestors, m on the start alone."""
+        """Back up one expansion: T, n on the start and its ancestors, m and failures on the start alone."""
         rollouts = len(group.rollouts)
         weight = rollouts if self.config.count == "rollout" else 1
         start = self.nodes[group.start]
@@ -210,6 +223,10 @@ class Archive:
         self.expansions += weight
         for node in (group.start, *self.ancestors(group.start)):
             self.nodes[node].visits += weight
+        for rollout in group:
+            verdict = rollout.verdict
+            if not verdict.ok and verdict.status is not Status.INFRASTRUCTURE:
+                start.failures[verdict.status] = Failure.of(verdict.message, verdict.output)
         values = [rollout.verdict.value for rollout in group if rollout.verdict.ok]
         if values:
             best = max(values)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ttd_core.errors import PluginError
+from ttd_core.scores import Direction, gain
 from ttd_core.testing import hostile
 from ttd_core.testing.leaves import Leaf, leaves, replaced
 from ttd_core.testing.subject import Finding, Subject, shorten
@@ -156,9 +157,9 @@ def find_believed_reports(subject: Subject) -> Iterator[Finding]:
                     return
 
 
-def _better_claims(score: float, direction: str) -> list[float]:
+def _better_claims(score: float, direction: Direction) -> list[float]:
     """Scores that would be better: by so little that it looks true, by a lot, and by more than can be."""
-    step = -(abs(score) or 1.0) if direction == "min" else abs(score) or 1.0
+    step = gain(direction, 0.0, abs(score) or 1.0)
     return [score + 1e-3 * step, score + 0.5 * step, score + 2.0 * step + math.copysign(1.0, step)]
 
 

@@ -11,7 +11,6 @@ import abc
 import functools
 import importlib.resources
 import pathlib
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -28,8 +27,6 @@ Answer = npt.NDArray[np.int32]
 
 #: Text of a compiler shown in a later prompt, in characters.
 _COMPILER_CHARS = 1500
-#: Start states whose last compile error is remembered.
-_REMEMBERED = 4096
 
 
 @attrs.frozen
@@ -95,11 +92,6 @@ class Contest(Problem):
     #: What the mean case score is divided by to give the mean form of the reward.
     unit: ClassVar[float]
 
-    def __init__(self, options: Options | None = None) -> None:
-        super().__init__(options)
-        self._lock = threading.Lock()
-        self._compiler_said: dict[str, str] = {}
-
     # -- what a contest must say -----------------------------------------------------------------------
 
     @classmethod
@@ -149,20 +141,13 @@ class Contest(Problem):
     def render_prompt(self, state: State, history: Sequence[ScoredState]) -> list[Message]:
         """The usual prompt, with what the compiler said to the last program that failed from this state."""
         messages = super().render_prompt(state, history)
-        with self._lock:
-            said = self._compiler_said.get(state.digest)
-        if said:
-            told = "## A program that did not compile\n\nThe last program tried from here failed:\n\n"
-            content = f"{messages[0]['content']}\n\n{told}~~~~\n{said}\n~~~~\nAvoid that."
+        failure = state.failures.get(Status.SYNTAX_ERROR)
+        if failure is not None:
+            said = (failure.output or failure.message)[:_COMPILER_CHARS].replace("~~~~", "~~~")
+            heading = "## A program that did not compile\n\nThe last program tried from here failed:\n\n"
+            content = f"{messages[0]['content']}\n\n{heading}~~~~\n{said}\n~~~~\nAvoid that."
             messages[0] = {"role": messages[0]["role"], "content": content}
         return messages
-
-    def _remember(self, state: State, said: str) -> None:
-        with self._lock:
-            self._compiler_said.pop(state.digest, None)
-            self._compiler_said[state.digest] = said[:_COMPILER_CHARS].replace("~~~~", "~~~")
-            while len(self._compiler_said) > _REMEMBERED:
-                self._compiler_said.pop(next(iter(self._compiler_said)))
 
     # -- judging -----------------------------------------------------------------------------------------
 
@@ -170,8 +155,6 @@ class Contest(Problem):
         """Compile once, run every case on a core of its own, stop at the first that fails."""
         compiled = judging.compile_program(execute, action.code)
         if isinstance(compiled, Verdict):
-            if compiled.status is Status.SYNTAX_ERROR:
-                self._remember(state, compiled.output or compiled.message)
             return compiled
         judging.tell_duration(self.name, self.options)
         outcome = judging.run_cases(

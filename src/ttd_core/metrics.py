@@ -1,0 +1,120 @@
+"""Every number that ttd measures of a step, by name: what ``run.db``, events, reports and trackers hold.
+
+A policy of another distribution may bring further names; they are kept and tracked like these.
+"""
+
+from __future__ import annotations
+
+import enum
+
+#: What precedes the name of a :class:`Timing` among a step's metrics.
+SECONDS = "seconds/"
+
+
+class Metric(enum.StrEnum):
+    """One number of a step. Its value is its name; ``label`` and ``unit`` head charts, ``meaning`` says more.
+
+    A metric that has no value in a step (no valid rollout, no training) is left out of it.
+    """
+
+    label: str
+    unit: str
+    meaning: str
+
+    def __new__(cls, name: str, label: str, unit: str, meaning: str) -> Metric:
+        """A member that is its own name."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.label, member.unit, member.meaning = label, unit, meaning
+        return member
+
+    # what the rollouts came to
+    VALID_SHARE = "valid_share", "Valid share", "share of rollouts", "rollouts with a verdict of ok"
+    REWARD_MEAN = "reward_mean", "Mean reward", "reward", "over all rollouts, failed ones as 0"
+    INFRASTRUCTURE = (
+        *("infrastructure", "Infrastructure failures", "rollouts"),
+        "rollouts lost to the sandbox itself; they are left out of learning",
+    )
+    PROGRAMS = "programs", "Programs", "rollouts", "rollouts whose reply held a program"
+    REPEATS = "repeats", "Repeats", "rollouts", "programs equal to a starting one or to their own start's"
+    REPEAT_SHARE = (
+        *("repeat_share", "Repeat share", "share of programs"),
+        "programs equal to a starting one or to their own start's",
+    )
+    SCORE_START = "score_start", "Best start", "score", "best score among the step's start states"
+    SCORE_GAIN = (
+        *("score_gain", "Gain", "score"),
+        "how much better than its own start the rollout is that gained most; negative when all lost",
+    )
+    SCORE_NOVEL = "score_novel", "Best new", "score", "best score of a program that repeats nothing"
+    GAIN_NOVEL = "gain_novel", "Gain of the best new", "score", "how much better than its start that one is"
+    RUN_SCORE_BEST = "run_score_best", "Best so far", "score", "best score of the run after the step"
+    # tokens
+    TOKENS = "tokens", "Tokens sampled", "tokens", "of all replies, forced ones included"
+    TOKENS_FORCED = "tokens_forced", "Tokens forced", "tokens", "appended without sampling; not trained"
+    TOKENS_PER_S = "tokens_per_s", "Tokens a second", "tokens/s", "while sampling"
+    TRUNCATED_SHARE = (
+        *("truncated_share", "Truncated share", "share of rollouts"),
+        "replies cut at the token limit",
+    )
+    # the objective
+    GROUPS_USED = "groups_used", "Groups used", "groups", "groups that carry gradient: their rewards differ"
+    TOKENS_TRAINED = "tokens_trained", "Tokens trained", "tokens", "in the groups used, forced ones left out"
+    ADVANTAGE_STD = (
+        *("advantage_std", "Spread of advantages", "standard deviation"),
+        "over the rollouts of the groups used, before KL shaping",
+    )
+    BETA_MEAN = (
+        *("beta_mean", "Adaptive beta", "per unit of reward"),
+        "inverse temperature of the entropic objective, mean over the groups used",
+    )
+    KL = (
+        *("kl", "KL to the base model", "nats a token"),
+        "mean log-ratio of the policy that sampled to the model without its adapter, over trained tokens",
+    )
+    # the optimiser's step
+    LOSS = "loss", "Loss", "nats", "of the policy gradient, summed over trained tokens"
+    GRAD_NORM = "grad_norm", "Gradient norm", "L2 norm", "of the adapter's gradient, before the step"
+    UPDATE_NORM = "update_norm", "Update norm", "L2 norm", "how far the step moved the adapter's weights"
+    LOGPROB_GAP = (
+        *("logprob_gap", "Gap of log-probabilities", "nats"),
+        "mean absolute difference between those sampled with and those recomputed, over trained tokens",
+    )
+    LOGPROB_GAP_MAX = "logprob_gap_max", "Largest gap of log-probabilities", "nats", "over trained tokens"
+    RATIO_MAX = (
+        *("ratio_max", "Largest importance ratio", "ratio"),
+        "largest probability under the learner over that under the sampler, over trained tokens",
+    )
+    PACKS = "packs", "Packs", "sequences", "sequences that replies were packed into for training"
+    SECONDS_BASE = "seconds_base", "Base log-probabilities", "s", "wall time of scoring under the base model"
+    SECONDS_TRAIN = "seconds_train", "Training", "s", "wall time of gradients and the optimiser's step"
+    # servers
+    REQUESTS = "requests", "Requests", "requests", "sent to a server, tries after a failure included"
+    RETRIES = "retries", "Retries", "requests", "tries after a failure"
+    TOKENS_PROMPT = "tokens_prompt", "Prompt tokens", "tokens", "by the server's own count"
+    COST = "cost", "Cost", "currency of the prices", "by the prices that the config states"
+
+
+class Timing(enum.StrEnum):
+    """Wall seconds of a part of a step; among its metrics as ``seconds/NAME``."""
+
+    meaning: str
+
+    def __new__(cls, name: str, meaning: str) -> Timing:
+        """A member that is its own name."""
+        member = str.__new__(cls, name)
+        member._value_ = name
+        member.meaning = meaning
+        return member
+
+    PREPARE = "prepare", "start states are picked and prompts rendered"
+    SAMPLING = "sampling", "from the first prompt to the last reply; judging goes on beside it"
+    ROLLOUTS = "rollouts", "from the first prompt to the last verdict"
+    LEARN = "learn", "the metrics and one step of the learner"
+    ADMIT = "admit", "the archive takes in what is new"
+    CHECKPOINT = "checkpoint", "the policy is written to disk"
+
+    @property
+    def key(self) -> str:
+        """Its name among a step's metrics."""
+        return f"{SECONDS}{self.value}"

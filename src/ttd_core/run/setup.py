@@ -1,0 +1,84 @@
+"""A run before it begins or goes on: its config resolved, its problem built and its plugins found, once."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from ttd_core import config as configs
+from ttd_core.config import RunConfig
+from ttd_core.errors import ConfigError, ResumeError
+from ttd_core.plugin.hooks import Hooks
+from ttd_core.plugin.registry import resolve
+from ttd_core.problem import Problem
+from ttd_core.run.reading import RunReader
+
+#: The resolved config, beside ``run.db``.
+CONFIG_FILE = "config.toml"
+
+
+@attrs.frozen
+class RunSetup:
+    """A run before it begins or goes on: its config resolved, its problem built, its plugins found.
+
+    :param problem: the problem, with its options.
+    :param config: with every option spelled out and files made absolute.
+    :param hooks: of the run; its ``failures`` name the plugins that could not be loaded.
+    """
+
+    problem: Problem
+    config: RunConfig
+    hooks: Hooks
+
+    @classmethod
+    def of(cls, config: RunConfig) -> RunSetup:
+        """Of a config as it was given.
+
+        :raises TtdError: when there is no such problem, an option does not fit, or the archive has no room.
+        """
+        problem, config = resolve(config)
+        _require_room(config)
+        return cls(problem, config, Hooks(problem))
+
+    @classmethod
+    def of_run(cls, folder: pathlib.Path, overrides: Mapping[str, Any]) -> RunSetup:
+        """Of a run that is to go on.
+
+        :param overrides: dotted keys; only those in ``RESUMABLE_KEYS`` may differ from the stored config.
+        :raises ResumeError: when there is no run, or a key that shapes steps differs; names every such key.
+        """
+        with RunReader.open(folder) as run:
+            stored = configs.from_toml(run.config(), where=f"{folder}/run.db")
+        return cls.of(_wanted(folder, stored, overrides))
+
+
+def _require_room(config: RunConfig) -> None:
+    """Refuse an archive that could hold nothing but its seeds, which are always kept, one a group."""
+    if config.search.capacity <= config.groups:
+        raise ConfigError(
+            f"search.capacity = {config.search.capacity} leaves no room beside the {config.groups} seeds of "
+            f"groups = {config.groups}; raise it"
+        )
+
+
+def _wanted(folder: pathlib.Path, stored: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
+    """The config to resume under; refuses changes that would make it another run."""
+    path = folder / CONFIG_FILE
+    if path.is_file():
+        edited = configs.from_toml(path.read_text(encoding="utf-8"), where=str(path))
+        _refuse(folder, configs.diff(stored, edited), f"{path} was changed")
+        stored = edited
+    config = configs.override(stored, overrides)
+    _refuse(folder, configs.diff(stored, config), "the options differ from the run's")
+    return config
+
+
+def _refuse(folder: pathlib.Path, differences: Sequence[configs.Difference], why: str) -> None:
+    if differences:
+        keys = "; ".join(str(difference) for difference in differences)
+        raise ResumeError(
+            f"{folder}: {why}: {keys}. A run goes on under its own config; start a new one with `ttd run`"
+        )
