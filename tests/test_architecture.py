@@ -33,6 +33,7 @@ LAYERS = [
     ["certifying", "plugin"],
     ["run"],
     ["report", "testing"],
+    ["experiment"],
     ["cli"],
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}

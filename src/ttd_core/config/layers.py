@@ -82,6 +82,14 @@ def load(
     return config
 
 
+def from_layers(layers: Sequence[Mapping[str, Any]]) -> RunConfig:
+    """Resolve a config from tables, the lowest first: nested, or with dotted keys, or both.
+
+    :raises ConfigError: for an unknown key or variant, or a value that does not fit.
+    """
+    return _build([_entries(layer) for layer in layers])
+
+
 def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
     """Dotted keys and checked values of ``--set`` texts, ready for :func:`override`.
 

@@ -139,7 +139,7 @@ def _backends(hooks: Hooks, config: RunConfig) -> Iterator[tuple[Executor, Polic
 
 
 @contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
+def terminate_as_interrupt() -> Iterator[None]:
     """Treat SIGTERM like Ctrl-C while a run is on (only the main thread may say so)."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -203,7 +203,7 @@ class _Run:
         )
         self._show_best()
         try:
-            with _terminate_as_interrupt():
+            with terminate_as_interrupt():
                 for step in range(self._store.last_step() + 1, config.steps + 1):
                     self._one(step)
         except KeyboardInterrupt:

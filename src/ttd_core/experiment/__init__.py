@@ -1,0 +1,1 @@
+"""Experiments: a grid of runs planned in one file, made several at a time, gone on with after a kill."""

@@ -1,0 +1,208 @@
+"""The plan of an experiment: a TOML file with what its runs share and what they differ in.
+
+::
+
+    title = "Does learning beat search?"
+
+    [run]                           # any key of a run's config, shared by all runs
+    problem = "erdos"
+    steps = 9
+    options.start = "program"
+
+    [grid]                          # every combination of these is one run
+    variant = ["full", "no-training", "best-of-n"]
+    seed = [0, 1, 2]
+
+    [[arm]]                         # optional: named sets of keys, one more axis of the grid
+    name = "hot"
+    set.policy.temperature = 1.3
+
+    [machine]                       # how the runs share this machine
+    parallel = 2                    # default: one for each GPU, one on a machine without
+    price_per_hour = 3.5            # of one GPU (of the machine, without one), for the summary
+    currency = "USD"
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pathlib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from ttd_core import config as configs
+from ttd_core.config import RunConfig
+from ttd_core.config.settings import at_least, fill, setting
+from ttd_core.errors import ConfigError, did_you_mean
+
+#: One axis of the grid: for each choice its word in a run's name, and the keys it sets.
+Axis = list[tuple[str, dict[str, Any]]]
+
+_TABLES = ("name", "title", "run", "grid", "arm", "machine")
+#: Longest name of a run, a folder's: file systems allow 255 bytes.
+_MOST_NAME_CHARS = 120
+#: Most runs in one file: more is a mistake in an axis.
+_MOST_RUNS = 1000
+
+
+@attrs.frozen
+class MachineShare:
+    """How an experiment's runs share the machine."""
+
+    parallel: int | None = setting(
+        None, "runs at a time; default one for each GPU, one on a machine without", validator=at_least(1)
+    )
+    price_per_hour: float = setting(
+        0.0, "price of one GPU's hour, or of the machine's where there is none", validator=at_least(0)
+    )
+    currency: str = setting("USD", "of the price")
+
+
+@attrs.frozen
+class PlannedRun:
+    """One run of an experiment.
+
+    :param name: of its folder, unique in the experiment.
+    :param config: all of its config.
+    :param choices: the keys in which the experiment's runs differ, with this one's values.
+    """
+
+    name: str
+    config: RunConfig
+    choices: Mapping[str, Any]
+
+    @property
+    def rollouts(self) -> int:
+        """How many it makes in all."""
+        return self.config.steps * self.config.groups * self.config.group_size
+
+
+@attrs.frozen
+class Plan:
+    """A whole experiment.
+
+    :param name: of its folder.
+    :param title: one line for people.
+    :param runs: in the order they are begun.
+    :param machine: how they share this machine.
+    """
+
+    name: str
+    title: str
+    runs: Sequence[PlannedRun]
+    machine: MachineShare
+
+
+def read_plan(path: pathlib.Path) -> Plan:
+    """Read an experiment's file.
+
+    :raises ConfigError: when it cannot be read, a key is unknown, a value does not fit, or two runs would be
+        the same.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    for key in tree:
+        if key not in _TABLES:
+            raise ConfigError(f"{path}: unknown key '{key}'.{did_you_mean(key, _TABLES)}")
+    try:
+        machine = fill(MachineShare, _table(tree, "machine"), prefix="machine.")
+        runs = list(_runs(_table(tree, "run"), _axes(tree)))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    _refuse_twins(path, runs)
+    name = tree.get("name", path.stem)
+    if not isinstance(name, str) or _slug(name) != name:
+        raise ConfigError(f"{path}: name must be letters, digits, '.', '_' and '-', not {name!r}")
+    return Plan(name, str(tree.get("title", name)), runs, machine)
+
+
+def _table(tree: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = tree.get(key, {})
+    if not isinstance(value, dict):
+        raise ConfigError(f"{key} must be a table: [{key}]")
+    return value
+
+
+def _axes(tree: Mapping[str, Any]) -> list[Axis]:
+    """The grid's axes, each a list of choices: how a choice is written in a name, and the keys it sets."""
+    axes: list[Axis] = []
+    arms = tree.get("arm", [])
+    if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
+        raise ConfigError("arm must be a list of tables: [[arm]]")
+    if arms:
+        axes.append([_arm(arm) for arm in arms])
+    for key, values in _flat(_table(tree, "grid")):
+        if not isinstance(values, list) or not values:
+            raise ConfigError(f"grid.{key} must be a list of at least one value")
+        short = key.rpartition(".")[2]
+        plain = key in ("variant", "problem")
+        axes.append([(_slug(str(value) if plain else f"{short}{value}"), {key: value}) for value in values])
+    return axes
+
+
+def _arm(arm: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    for key in arm:
+        if key not in ("name", "set"):
+            raise ConfigError(f"arm: unknown key '{key}'; an arm has a name and keys under set")
+    name = arm.get("name")
+    if not isinstance(name, str) or not name:
+        raise ConfigError("arm: each needs a name")
+    return _slug(name), dict(_flat(_table(arm, "set")))
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values of nested tables."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _runs(
+    shared: Mapping[str, Any], axes: Sequence[Sequence[tuple[str, dict[str, Any]]]]
+) -> Iterator[PlannedRun]:
+    count = math.prod(len(axis) for axis in axes)
+    if count > _MOST_RUNS:
+        raise ConfigError(f"the grid has {count} runs; at most {_MOST_RUNS} are made")
+    for combination in itertools.product(*axes):
+        choices: dict[str, Any] = {}
+        for _, keys in combination:
+            choices |= keys
+        config = configs.from_layers([shared, choices])
+        if not config.problem:
+            raise ConfigError("no problem named; set run.problem, or list several under grid.problem")
+        words = [word for word, _ in combination] or [_slug(config.problem)]
+        yield PlannedRun("-".join(words), config, choices)
+
+
+def _refuse_twins(path: pathlib.Path, runs: Sequence[PlannedRun]) -> None:
+    """Refuse names that two runs share, configs that two runs share, and names too long for a folder."""
+    names: dict[str, PlannedRun] = {}
+    digests: dict[str, str] = {}
+    for run in runs:
+        if len(run.name) > _MOST_NAME_CHARS:
+            raise ConfigError(
+                f"{path}: a run's name would have {len(run.name)} characters ({run.name[:60]}...); "
+                "name sets of keys as [[arm]]s"
+            )
+        if run.name in names:
+            raise ConfigError(f"{path}: two runs would be named {run.name}; name sets of keys as [[arm]]s")
+        digest = configs.digest(run.config)
+        if digest in digests:
+            raise ConfigError(f"{path}: {digests[digest]} and {run.name} have the same config")
+        names[run.name] = run
+        digests[digest] = run.name
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-.")

@@ -1,0 +1,69 @@
+"""What an experiment came to: arm against arm, seed by seed, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from ttd_core.experiment.plan import MachineShare
+from ttd_core.report.pooling import Arm
+
+
+@attrs.frozen
+class Paired:
+    """One arm against another over the seeds that both have.
+
+    :param first: the arm that comes first in the plan.
+    :param second: the other one.
+    :param seeds: seeds for which both have a best score.
+    :param ahead: on how many of them the first one's best score is the better.
+    :param gains: for each seed, how much better the first one's best score is; negative when it is worse.
+    """
+
+    first: str
+    second: str
+    seeds: Sequence[int]
+    ahead: int
+    gains: Sequence[float]
+
+    def sentence(self) -> str:
+        """For people."""
+        if not self.seeds:
+            return f"{self.first} and {self.second} have no seed in common"
+        mean = sum(self.gains) / len(self.gains)
+        return (
+            f"{self.first} is ahead of {self.second} in {self.ahead} of {len(self.seeds)} seeds, "
+            f"by {mean:.3g} on average ({min(self.gains):.3g} to {max(self.gains):.3g})"
+        )
+
+
+def pair(first: Arm, second: Arm) -> Paired:
+    """Compare two arms of one problem seed by seed."""
+    problem = first.runs[0].problem
+    scores = [
+        {run.config.seed: run.best_score for run in arm.runs if run.best_score is not None}
+        for arm in (first, second)
+    ]
+    seeds = sorted(scores[0].keys() & scores[1].keys())
+    gains = [problem.gain(scores[1][seed], scores[0][seed]) for seed in seeds]
+    return Paired(first.label, second.label, seeds, sum(gain > 0 for gain in gains), gains)
+
+
+def pairs(arms: Sequence[Arm]) -> list[Paired]:
+    """The first arm against each other one."""
+    return [pair(arms[0], other) for other in arms[1:]]
+
+
+def cost_row(arm: Arm, machine: MachineShare) -> dict[str, Any]:
+    """What an arm cost, JSON: hours of its runs (each has one GPU, or the machine), tokens, evaluations."""
+    seconds = sum(run.seconds for run in arm.runs)
+    return {
+        "arm": arm.label,
+        "minutes": seconds / 60,
+        "tokens": sum(sum(run.tokens.values()) for run in arm.runs),
+        "evaluations": sum(run.summary.rollouts for run in arm.runs),
+        "price": seconds / 3600 * machine.price_per_hour,
+        "currency": machine.currency,
+    }
