@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import attrs
 import numpy as np
@@ -131,7 +131,3 @@ class Metered(Protocol):
         completions have none.
         """
         ...
-
-
-#: What `ttd_policies` and `ttd_executors` return: a name and a factory taking the run's config.
-Backends = Mapping[str, Any]
