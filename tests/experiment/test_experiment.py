@@ -18,7 +18,7 @@ from ttd_core.experiment.progress import Folders, Stage, standings
 from ttd_core.run.reading import RunReader
 
 GOOD = "```python\ndef run(seed, budget_s, **kwargs):\n    return [0.25, 0.75, 0.75, 0.25]\n```"
-SLOW = "```python\ndef run(seed, budget_s, **kwargs):\n    import time\n    time.sleep(1)\n    return [0.5] * 4\n```"
+SLOW = GOOD.replace("    return [0.25, 0.75", "    __import__('time').sleep(1)\n    return [0.3, 0.7")
 GRID = """
     title = "Two ways to pick, two seeds"
     [run]
@@ -139,7 +139,7 @@ def test_a_killed_grid_goes_on_to_the_same_summary(tmp_path: pathlib.Path, kill:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     os.kill(process.pid, kill)
-    out, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=120)
     if kill != signal.SIGKILL:
         assert process.returncode == 130, err
         assert b"interrupted; continue with: ttd experiment grid.toml" in err
