@@ -30,7 +30,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from ttd_kernels.timing import floor_us
+from ttd_kernels.roofline import floor_us
 
 SOURCE = pathlib.Path(__file__).parent / "attention" / "two_groups.cu"
 THREADS, SHARED = 384, 28 * 8192 + 2048

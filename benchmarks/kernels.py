@@ -13,7 +13,6 @@ Needs an NVIDIA GPU; exits with 3 where there is none, with 1 when a cheat score
 from __future__ import annotations
 
 import argparse
-import importlib.resources
 import json
 import pathlib
 import statistics
@@ -25,11 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ttd_core.config.settings import fill
-from ttd_core.plugin.hooks import Hooks
-from ttd_core.run.evaluate import evaluate_action
+from ttd_core.package_files import package_text
 from ttd_core.sandbox.local import LocalExecutor
-from ttd_core.types import Action, State, Verdict
-from ttd_kernels import gpus
+from ttd_core.types import Verdict
+from ttd_kernels.harness import gpus
 from ttd_kernels.mla_decode import MlaDecode
 from ttd_kernels.problem import KernelProblem
 from ttd_kernels.testing import LargeTriMul, all_cheats, judged
@@ -88,12 +86,7 @@ PROBLEMS: dict[str, type[KernelProblem]] = {"trimul": TriMul, "mla_decode": MlaD
 
 def ours(name: str) -> str:
     """Our kernel's source."""
-    return importlib.resources.files("ttd_kernels").joinpath("programs", f"{name}.py").read_text("utf-8")
-
-
-def judge(problem: KernelProblem, source: str, executor: LocalExecutor) -> Verdict:
-    """One program, as a rollout is judged."""
-    return evaluate_action(Hooks(problem, plugins=()), State(), Action(source), executor.run)
+    return package_text("ttd_kernels", "programs", f"{name}.py")
 
 
 def numbers(verdict: Verdict) -> dict[str, Any]:
@@ -104,34 +97,34 @@ def numbers(verdict: Verdict) -> dict[str, Any]:
 
 
 def run_problem(
-    name: str, executor: LocalExecutor, given: argparse.Namespace
+    name: str, executor: LocalExecutor, arguments: argparse.Namespace
 ) -> tuple[Table, dict[str, Any]]:
-    """Judge ours several times, and its peers once."""
+    """Judge ours several times, and its peers once: a table, and all numbers as JSON."""
     kind = PROBLEMS[name]
-    options = {"repeats": given.repeats, "flush_l2": not given.warm, "tests": given.tests}
+    options = {"repeats": arguments.repeats, "flush_l2": not arguments.warm, "tests": arguments.tests}
     problem = kind(fill(kind.options_type, options))
     quick = kind(
-        fill(kind.options_type, options | {"repeats": min(10, given.repeats), "tests": 1, "hidden": 0})
+        fill(kind.options_type, options | {"repeats": min(10, arguments.repeats), "tests": 1, "hidden": 0})
     )
-    found: dict[str, Any] = {"ours": []}
-    for _ in range(given.times):
-        found["ours"].append(numbers(judge(problem, ours(name), executor)))
-        print(json.dumps({name: found["ours"][-1]}), flush=True)
+    measured: dict[str, Any] = {"ours": []}
+    for _ in range(arguments.times):
+        measured["ours"].append(numbers(judged(problem, ours(name), executor.run)))
+        print(json.dumps({name: measured["ours"][-1]}), flush=True)
     for label, sources in (("eager", EAGER), ("torch.compile", COMPILED)):
-        found[label] = numbers(judge(quick, sources[name], executor))
-        print(json.dumps({name: {label: found[label]}}), flush=True)
-    means = [each["us"] for each in found["ours"] if each["status"] == "ok"]
+        measured[label] = numbers(judged(quick, sources[name], executor.run))
+        print(json.dumps({name: {label: measured[label]}}), flush=True)
+    means = [each["us"] for each in measured["ours"] if each["status"] == "ok"]
     if len(means) > 1:
-        found["spread"] = (max(means) - min(means)) / statistics.fmean(means)
-    return table_of(name, found, given), found
+        measured["spread"] = (max(means) - min(means)) / statistics.fmean(means)
+    return table_of(name, measured, arguments), measured
 
 
-def table_of(name: str, found: dict[str, Any], given: argparse.Namespace) -> Table:
+def table_of(name: str, measured: dict[str, Any], arguments: argparse.Namespace) -> Table:
     """Shape by shape, ours beside its peers; our median run."""
-    good = sorted((each for each in found["ours"] if each["status"] == "ok"), key=lambda each: each["us"])
-    columns = {"ours": good[len(good) // 2] if good else found["ours"][0]}
-    columns |= {label: found[label] for label in ("eager", "torch.compile")}
-    cache = "cache warm" if given.warm else "cache emptied before each call"
+    good = sorted((each for each in measured["ours"] if each["status"] == "ok"), key=lambda each: each["us"])
+    columns = {"ours": good[len(good) // 2] if good else measured["ours"][0]}
+    columns |= {label: measured[label] for label in ("eager", "torch.compile")}
+    cache = "cache warm" if arguments.warm else "cache emptied before each call"
     table = Table(title=f"{name}, microseconds, {cache}", title_justify="left")
     table.add_column("shape")
     table.add_column("floor", justify="right")
@@ -150,17 +143,19 @@ def table_of(name: str, found: dict[str, Any], given: argparse.Namespace) -> Tab
     ]
     table.add_row("speed of light", "", *light)
     table.add_row("generalises", "", *(str(each.get("generalises", "-")) for each in columns.values()))
-    if "spread" in found:
-        table.caption = f"ours judged {len(good)} times: spread of the geometric mean {found['spread']:.2%}"
+    if "spread" in measured:
+        table.caption = (
+            f"ours judged {len(good)} times: spread of the geometric mean {measured['spread']:.2%}"
+        )
     return table
 
 
 def run_cheats(executor: LocalExecutor) -> tuple[Table, dict[str, Any]]:
-    """Judge every cheat on the GPU."""
+    """Judge every cheat on the GPU: a table, and all numbers as JSON."""
     table = Table(title="cheats on the GPU", title_justify="left")
     for column in ("cheat", "score", "caught", "verdict"):
         table.add_column(column)
-    found = {}
+    outcomes = {}
     options = {"tests": 4, "hidden": 3, "repeats": 10, "timeout_s": 60.0}
     for cheat in all_cheats(CHEATS):
         if "gpu" not in cheat.where:
@@ -169,11 +164,11 @@ def run_cheats(executor: LocalExecutor) -> tuple[Table, dict[str, Any]]:
         verdict = judged(problem, cheat.source, executor.run)
         score = f"{verdict.reward.score:.1f}" if verdict.reward else "0"
         caught = cheat.caught_by(verdict)
-        found[cheat.name] = {"caught": caught, **numbers(verdict)}
-        told = f"{verdict.status.value}: {verdict.message}"
-        print(f"{cheat.name}: {caught}: {told}", flush=True)
-        table.add_row(cheat.name, score, "yes" if caught else "NO", told)
-    return table, found
+        outcomes[cheat.name] = {"caught": caught, **numbers(verdict)}
+        reason = f"{verdict.status.value}: {verdict.message}"
+        print(f"{cheat.name}: {caught}: {reason}", flush=True)
+        table.add_row(cheat.name, score, "yes" if caught else "NO", reason)
+    return table, outcomes
 
 
 def main() -> int:
@@ -186,24 +181,24 @@ def main() -> int:
     parser.add_argument("--warm", action="store_true", help="leave the GPU's cache as it is between calls")
     parser.add_argument("--cheats", action="store_true", help="judge the cheats too")
     parser.add_argument("--json", type=pathlib.Path, help="write all numbers into this file")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     if not gpus.count():
         print("no GPU was found: kernels are timed on one", file=sys.stderr)
         return 3
     console, whole, tables = Console(width=160), {}, []
     started = time.monotonic()
     with LocalExecutor(1) as executor:
-        for name in given.problem or PROBLEMS:
-            table, whole[name] = run_problem(name, executor, given)
+        for name in arguments.problem or PROBLEMS:
+            table, whole[name] = run_problem(name, executor, arguments)
             tables.append(table)
-        if given.cheats:
+        if arguments.cheats:
             table, whole["cheats"] = run_cheats(executor)
             tables.append(table)
     for table in tables:
         console.print(table)
     console.print(f"{time.monotonic() - started:.0f} s in all")
-    if given.json:
-        given.json.write_text(json.dumps(whole, indent=1))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(whole, indent=1))
     refused = [
         each for name in PROBLEMS for each in whole.get(name, {}).get("ours", ()) if each["status"] != "ok"
     ]

@@ -1,4 +1,4 @@
-"""What the tests share: hypothesis settings (the machine may be busy), one sandbox, small plans."""
+"""What the tests share: hypothesis settings (the machine may be busy) and one sandbox."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ settings.load_profile("ttd")
 @pytest.fixture(scope="session")
 def executor() -> Iterator[LocalExecutor]:
     """One sandbox for all: its warm server has imported torch and Triton."""
-    with LocalExecutor(1) as made:
-        yield made
+    with LocalExecutor(1) as executor:
+        yield executor

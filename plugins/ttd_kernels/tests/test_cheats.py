@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import pathlib
+import re
 
 import pytest
 import torch
 
 from ttd_core.config.settings import fill
-from ttd_kernels.testing import Cheat, LargeTriMul, SmallTriMul, all_cheats, judged
+from ttd_core.package_files import package_text
+from ttd_kernels.harness import compare
+from ttd_kernels.testing import Cheat, LargeTriMul, SmallTriMul, all_cheats, judged, verifier_path
 
 FOLDER = pathlib.Path(__file__).parent / "cheats"
 CHEATS = all_cheats(FOLDER)
 
 
-def _on(place: str) -> list[Cheat]:
-    return [cheat for cheat in CHEATS if place in cheat.where]
+def _on(device: str) -> list[Cheat]:
+    return [cheat for cheat in CHEATS if device in cheat.where]
 
 
 @pytest.mark.parametrize("cheat", _on("cpu"), ids=lambda cheat: cheat.name)
@@ -37,6 +40,26 @@ def test_what_cheats_start_from_is_right(executor) -> None:
     assert verdict.reward is not None
     assert verdict.reward.metrics["generalises"] == "1 of 1"
     assert verdict.reward.metrics["triton_kernels"] == []
+
+
+def test_cheats_reach_for_what_the_harness_has() -> None:
+    """A cheat that looks for an old name would be caught for the wrong reason, on a GPU only for some."""
+    sources = "\n".join(cheat.source for cheat in CHEATS)
+    service = package_text("ttd_kernels", "helpers", "service.py")
+    memory = package_text("ttd_kernels", "helpers", "shared_memory.py")
+    names = set(re.findall(r"SERVICE\.(\w+)", sources))
+    assert {"do_go", "copy_out", "start_semaphore", "done_semaphore"} <= names
+    assert [name for name in names if not re.search(rf"self\.{name}\b|def {name}\b", service)] == []
+    assert "class Service:" in service
+    of_semaphores = set(re.findall(r"SERVICE\.(?:start|done)_semaphore\.(\w+)", sources))
+    assert of_semaphores == {"wait", "signal", "_cell"}
+    assert [name for name in of_semaphores if not re.search(rf"self\.{name}\b|def {name}\b", memory)] == []
+    assert "_clock" in service
+    patched = next(cheat.source for cheat in CHEATS if cheat.name == "patches_the_harness")
+    assert all(
+        f'"{function.__name__}"' in patched for function in (compare.describe_mismatch, compare.all_close)
+    )
+    assert "def expected_outputs" in verifier_path().read_text()
 
 
 @pytest.mark.gpu

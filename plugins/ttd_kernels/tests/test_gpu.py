@@ -1,13 +1,12 @@
-"""Honest programs on a GPU: right, timed, believed, told."""
+"""Honest programs on a GPU: right, timed, believed, shown in a table."""
 
 from __future__ import annotations
-
-import importlib.resources
 
 import pytest
 import torch
 
 from ttd_core.config.settings import fill
+from ttd_core.package_files import package_text
 from ttd_kernels.dora_norm import DoraNorm
 from ttd_kernels.mla_decode import MlaDecode
 from ttd_kernels.problem import KernelProblem
@@ -36,7 +35,7 @@ def test_a_start_program_is_right_slow_and_believed(kind: type[KernelProblem], e
 @pytest.mark.parametrize("kind", [TriMul, MlaDecode], ids=lambda each: each.name)
 def test_our_kernel_is_right_everywhere_and_fast(kind: type[KernelProblem], executor) -> None:
     problem = kind(fill(kind.options_type, QUICK | {"generalise": "refuse"}))
-    source = importlib.resources.files("ttd_kernels").joinpath("programs", f"{kind.name}.py").read_text()
+    source = package_text("ttd_kernels", "programs", f"{kind.name}.py")
     verdict = judged(problem, source, executor.run)
     assert verdict.ok, verdict.message
     assert verdict.reward is not None

@@ -14,12 +14,15 @@ from click.testing import CliRunner
 from ttd_core import cli
 from ttd_core.config.settings import fill
 from ttd_core.errors import EnvironmentLacksError, UsageError
+from ttd_core.package_files import package_text
 from ttd_core.types import ScoredState, State, Status
-from ttd_kernels import gpus, telling
-from ttd_kernels.case import ALIGNMENT, generator, label, places
+from ttd_kernels import measurements
 from ttd_kernels.dora_norm import DoraNorm
+from ttd_kernels.harness import gpus
+from ttd_kernels.harness.kernel_io import shape_label
+from ttd_kernels.harness.random_tensors import seeded_generator
 from ttd_kernels.mla_decode import MlaDecode
-from ttd_kernels.problem import KernelProblem, text_of
+from ttd_kernels.problem import KernelProblem
 from ttd_kernels.relu2_mlp import Relu2Mlp
 from ttd_kernels.rmsnorm import RmsNorm
 from ttd_kernels.testing import judged
@@ -41,7 +44,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def _scored(problem: KernelProblem) -> State:
     state = problem.examples().good[0]
     code = problem.starting_program()
-    return attrs.evolve(state, code=code, output=telling.table(problem, state.data, code))
+    return attrs.evolve(state, code=code, output=measurements.table(state.data, problem.floors_us(), code))
 
 
 def test_each_is_registered_under_its_own_name(kind) -> None:
@@ -66,15 +69,15 @@ def test_the_prompt_holds_what_a_model_needs(kind) -> None:
         "Tolerance",
     ):
         assert part in text
-    for shape in problem.timed:
-        assert text.count(label(shape)) == 2, "its floor in the task, its time in the table"
+    for shape in problem.timed_shapes:
+        assert text.count(shape_label(shape)) == 2, "its floor in the task, its time in the table"
     assert "geometric mean" in state.output
     assert "$" not in text
 
 
 def test_the_primer_s_kernel_is_right(executor) -> None:
     """The example that every prompt shows, as a candidate for the one product it computes."""
-    primer = telling.task(DoraNorm()).partition("```python\n")[2].partition("```")[0]
+    primer = DoraNorm().task().partition("```python\n")[2].partition("```")[0]
     source = primer + (
         "def custom_kernel(data):\n"
         "    w, a, b, scale = data\n"
@@ -90,7 +93,7 @@ def test_the_primer_s_kernel_is_right(executor) -> None:
 @pytest.mark.parametrize("kind", [TriMul, MlaDecode], ids=lambda each: each.name)
 def test_our_kernels_are_right_on_the_interpreter(kind, executor) -> None:
     problem = kind(fill(kind.options_type, {"devices": "cpu"}))
-    verdict = judged(problem, text_of("programs", f"{kind.name}.py"), executor.run)
+    verdict = judged(problem, package_text("ttd_kernels", "programs", f"{kind.name}.py"), executor.run)
     assert verdict.message.startswith("correct at 2 of 2"), verdict.message
 
 
@@ -104,22 +107,22 @@ def test_options_reach_the_prompt() -> None:
 def test_inputs_are_fresh_and_repeat_with_their_seed(kind) -> None:
     problem = kind()
     shape = problem.small_shapes(random.Random(0))[0]
-    one, two, other = (problem.draw(shape, generator(seed, "cpu")) for seed in (1, 1, 2))
-    assert one.leaves.keys() == two.leaves.keys()
-    assert all(torch.equal(one.leaves[name], two.leaves[name]) for name in one.leaves)
-    assert not all(torch.equal(one.leaves[name], other.leaves[name]) for name in one.leaves)
+    one, two, other = (problem.draw_inputs(shape, seeded_generator(seed, "cpu")) for seed in (1, 1, 2))
+    assert one.tensors.keys() == two.tensors.keys()
+    assert all(torch.equal(one.tensors[name], two.tensors[name]) for name in one.tensors)
+    assert not all(torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors)
 
 
-def test_answers_are_what_outputs_say_and_leave_inputs_alone(kind) -> None:
+def test_expected_outputs_are_what_specs_say_and_leave_inputs_alone(kind) -> None:
     problem = kind()
     for shape in problem.small_shapes(random.Random(4)):
-        case = problem.draw(shape, generator(7, "cpu"))
-        before = {name: leaf.clone() for name, leaf in case.leaves.items()}
-        answer = problem.answer(case)
-        wanted = [(output.shape, output.dtype) for output in problem.outputs(shape)]
-        assert [(tuple(one.shape), one.dtype) for one in answer] == wanted
-        assert all(torch.isfinite(one).all() for one in answer)
-        assert all(torch.equal(before[name], leaf) for name, leaf in case.leaves.items())
+        inputs = problem.draw_inputs(shape, seeded_generator(7, "cpu"))
+        before = {name: tensor.clone() for name, tensor in inputs.tensors.items()}
+        outputs = problem.expected_outputs(inputs)
+        wanted = [(spec.shape, spec.dtype) for spec in problem.output_specs(shape)]
+        assert [(tuple(output.shape), output.dtype) for output in outputs] == wanted
+        assert all(torch.isfinite(output).all() for output in outputs)
+        assert all(torch.equal(before[name], tensor) for name, tensor in inputs.tensors.items())
 
 
 def test_shapes_are_drawn_anew_and_hidden_ones_are_not_timed(kind) -> None:
@@ -127,8 +130,8 @@ def test_shapes_are_drawn_anew_and_hidden_ones_are_not_timed(kind) -> None:
     tests, hidden = problem.test_shapes(rng, 18), problem.hidden_shapes(rng, 6)
     assert 4 <= len(tests) <= 18
     assert len(hidden) == 6
-    named = {label(shape) for shape in (*tests, *problem.timed)}
-    assert len({label(shape) for shape in hidden} - named) >= 5
+    named = {shape_label(shape) for shape in (*tests, *problem.timed_shapes)}
+    assert len({shape_label(shape) for shape in hidden} - named) >= 5
     if kind is not MlaDecode:
         assert problem.test_shapes(random.Random(1), 18) != problem.test_shapes(random.Random(2), 18)
     assert all(problem.floor_us(shape) > 0 for shape in (*tests, *hidden))
@@ -138,33 +141,14 @@ def test_trimul_tests_all_masks_with_all_distributions_and_heavy_tails() -> None
     tests = TriMul().test_shapes(random.Random(0), 18)
     kinds = {(shape["mask"], shape["x"]) for shape in tests}
     assert len(kinds) == 4
-    cauchy = TriMul().draw(tests[2] | {"N": 32, "x": "cauchy"}, generator(1, "cpu")).leaves["input"]
+    drawn = TriMul().draw_inputs(tests[2] | {"N": 32, "x": "cauchy"}, seeded_generator(1, "cpu"))
+    cauchy = drawn.tensors["input"]
     assert float(cauchy.abs().median()) == pytest.approx(2.0, rel=0.1), "the scale of the distribution"
     assert float(cauchy.abs().max()) > 1000
-    mask = TriMul().draw(tests[1] | {"N": 32, "mask": "random"}, generator(1, "cpu")).leaves["mask"]
+    drawn = TriMul().draw_inputs(tests[1] | {"N": 32, "mask": "random"}, seeded_generator(1, "cpu"))
+    mask = drawn.tensors["mask"]
     assert mask.dtype is torch.int64
     assert set(mask.unique().tolist()) == {0, 1}
-
-
-def test_places_vary_and_never_overlap() -> None:
-    sizes = [(torch.float32, (3, 5)), (torch.bfloat16, (1,)), (torch.int64, (100,))]
-    seen = set()
-    for _ in range(50):
-        found = places(sizes, 1 << 16, first=2 * ALIGNMENT)
-        seen.add(found[0][0])
-        assert all(offset % ALIGNMENT == 0 for offset, _, _ in found)
-        assert found[0][0] >= 2 * ALIGNMENT, "the head is kept for other things"
-        ends = [
-            offset + getattr(torch, name).itemsize * torch.Size(shape).numel()
-            for offset, name, shape in found
-        ]
-        assert all(end <= start for end, (start, _, _) in zip(ends, found[1:], strict=False))
-        assert ends[-1] <= 1 << 16
-    assert len(seen) > 10
-    with pytest.raises(ValueError, match="do not fit"):
-        places(sizes, 1024)
-    with pytest.raises(ValueError, match="do not fit"):
-        places(sizes, 2048, first=1024)
 
 
 def test_a_state_that_does_not_generalise_is_reported_or_refused() -> None:
@@ -179,7 +163,7 @@ def test_a_state_that_does_not_generalise_is_reported_or_refused() -> None:
 
 def test_the_metrics_tell_the_share_of_the_floor() -> None:
     problem = MlaDecode()
-    floors = np.array([problem.floor_us(shape) for shape in problem.timed])
+    floors = np.array([problem.floor_us(shape) for shape in problem.timed_shapes])
     data = {**problem.examples().good[0].data, "times_us": 2 * floors}
     reward = problem.reward(State(data=data))
     assert reward.metrics["speed_of_light"] == pytest.approx(0.5)

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from ttd_kernels.case import generator
 from ttd_kernels.dora_norm import DoraNorm
+from ttd_kernels.harness.random_tensors import seeded_generator
 from ttd_kernels.mla_decode import FULL, MlaDecode
 from ttd_kernels.mla_decode import shape as decode_shape
 from ttd_kernels.relu2_mlp import Relu2Mlp
@@ -30,8 +30,8 @@ def _sigmoid(value: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("kind", ["normal", "cauchy"])
 def test_triangle_update_is_what_its_loops_say(mask: str, kind: str) -> None:
     problem, n, c = TriMul(), 4, 8
-    case = problem.draw(triangle_shape(n, 2, c, mask, kind), generator(3, "cpu"))
-    w = {name: leaf.double() for name, leaf in case.leaves.items()}
+    inputs = problem.draw_inputs(triangle_shape(n, 2, c, mask, kind), seeded_generator(3, "cpu"))
+    w = {name: tensor.double() for name, tensor in inputs.tensors.items()}
     expected = torch.zeros(2, n, n, c, dtype=torch.float64)
     for b in range(2):
         rows = [
@@ -51,16 +51,16 @@ def test_triangle_update_is_what_its_loops_say(mask: str, kind: str) -> None:
                 pair = _norm(pair, w["to_out_norm.weight"], w["to_out_norm.bias"])
                 gate = _sigmoid(w["out_gate.weight"] @ rows[i][j])
                 expected[b, i, j] = w["to_out.weight"] @ (pair * gate)
-    (found,) = problem.answer(case)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+    (output,) = problem.expected_outputs(inputs)
+    torch.testing.assert_close(output.double(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_mask_matters_at_every_pixel() -> None:
     problem = TriMul()
-    case = problem.draw(triangle_shape(6, 1, 8, "random", "normal"), generator(1, "cpu"))
-    ((words, mistaken),) = list(problem.mistakes(case))
+    inputs = problem.draw_inputs(triangle_shape(6, 1, 8, "random", "normal"), seeded_generator(1, "cpu"))
+    ((words, mistaken),) = list(problem.known_mistakes(inputs))
     assert words == "the mask is ignored"
-    assert not torch.allclose(mistaken[0], problem.answer(case)[0], rtol=2e-2, atol=2e-2)
+    assert not torch.allclose(mistaken[0], problem.expected_outputs(inputs)[0], rtol=2e-2, atol=2e-2)
 
 
 def _bfloat(value: float) -> float:
@@ -70,8 +70,10 @@ def _bfloat(value: float) -> float:
 def test_decode_is_what_its_loops_say() -> None:
     sizes = {"dim": 32, "heads": 2, "q_rank": 16, "kv_rank": 8, "nope": 4, "rope": 4, "v": 6}
     problem, filled = MlaDecode(), 5
-    case = problem.draw(decode_shape(filled, batch=2, longest=9, **sizes), generator(5, "cpu"))
-    w = {name: leaf.double() for name, leaf in case.leaves.items()}
+    inputs = problem.draw_inputs(
+        decode_shape(filled, batch=2, longest=9, **sizes), seeded_generator(5, "cpu")
+    )
+    w = {name: tensor.double() for name, tensor in inputs.tensors.items()}
 
     def turned(value: torch.Tensor, position: int) -> torch.Tensor:
         half = len(value) // 2
@@ -106,10 +108,10 @@ def test_decode_is_what_its_loops_say() -> None:
                 sum(s * (up[nope:] @ held[:rank]) for s, held in zip(shares, caches[b], strict=False))
             )
         expected[b, 0] = w["wo_weight"] @ torch.cat(heads)
-    found, cache = problem.answer(case)
-    torch.testing.assert_close(found.double(), expected, rtol=5e-2, atol=3e-2)
+    output, cache = problem.expected_outputs(inputs)
+    torch.testing.assert_close(output.double(), expected, rtol=5e-2, atol=3e-2)
     torch.testing.assert_close(cache.double(), caches, rtol=1e-2, atol=1e-2)
-    assert torch.equal(case.leaves["cache"][:, filled:], torch.zeros_like(cache[:, filled:]))
+    assert torch.equal(inputs.tensors["cache"][:, filled:], torch.zeros_like(cache[:, filled:]))
 
 
 def test_rope_positions_are_rounded_as_the_model_was_trained() -> None:
@@ -121,36 +123,36 @@ def test_rope_positions_are_rounded_as_the_model_was_trained() -> None:
 
 def test_norm_and_its_gradients_are_what_autograd_says() -> None:
     problem = RmsNorm()
-    case = problem.draw({"T": 5, "D": 12}, generator(2, "cpu"))
-    x = case.leaves["x"].double().requires_grad_()
-    weight = case.leaves["weight"].double().requires_grad_()
+    inputs = problem.draw_inputs({"T": 5, "D": 12}, seeded_generator(2, "cpu"))
+    x = inputs.tensors["x"].double().requires_grad_()
+    weight = inputs.tensors["weight"].double().requires_grad_()
     y = torch.stack([row / torch.sqrt((row**2).mean() + 1e-6) for row in x]) * weight
-    y.backward(case.leaves["gradient"].double())
-    found = problem.answer(case)
-    for one, two in zip(found, (y, x.grad, weight.grad), strict=True):
+    y.backward(inputs.tensors["gradient"].double())
+    outputs = problem.expected_outputs(inputs)
+    for one, two in zip(outputs, (y, x.grad, weight.grad), strict=True):
         assert two is not None
         torch.testing.assert_close(one.double(), two.detach(), rtol=1e-2, atol=1e-2)
 
 
 def test_the_layer_squares_what_is_positive() -> None:
     problem = Relu2Mlp()
-    case = problem.draw({"T": 3, "D": 8, "F": 10}, generator(2, "cpu"))
-    x, up, down = (case.leaves[name].double() for name in ("x", "up", "down"))
+    inputs = problem.draw_inputs({"T": 3, "D": 8, "F": 10}, seeded_generator(2, "cpu"))
+    x, up, down = (inputs.tensors[name].double() for name in ("x", "up", "down"))
     expected = torch.zeros(3, 8, dtype=torch.float64)
     for t in range(3):
         for f in range(10):
             expected[t] += max(0.0, float(up[f] @ x[t])) ** 2 * down[:, f]
-    torch.testing.assert_close(problem.answer(case)[0].double(), expected, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(problem.expected_outputs(inputs)[0].double(), expected, rtol=1e-2, atol=1e-2)
 
 
 def test_row_norms_are_those_of_the_sum() -> None:
     problem = DoraNorm()
-    case = problem.draw({"M": 6, "N": 10, "r": 2}, generator(2, "cpu"))
-    w, a, b, scale = (case.leaves[name].double() for name in ("w", "a", "b", "scale"))
+    inputs = problem.draw_inputs({"M": 6, "N": 10, "r": 2}, seeded_generator(2, "cpu"))
+    w, a, b, scale = (inputs.tensors[name].double() for name in ("w", "a", "b", "scale"))
     expected = [
         math.sqrt(sum(float(w[i, j] + scale[0] * (b[i] @ a[:, j])) ** 2 for j in range(10))) for i in range(6)
     ]
-    found = problem.answer(case)[0].double()
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-3, atol=1e-4)
+    norms = problem.expected_outputs(inputs)[0].double()
+    torch.testing.assert_close(norms, torch.tensor(expected, dtype=torch.float64), rtol=1e-3, atol=1e-4)
     alone = torch.linalg.vector_norm(w, dim=1)
-    assert not torch.allclose(found, alone, rtol=5e-3, atol=1e-3)
+    assert not torch.allclose(norms, alone, rtol=5e-3, atol=1e-3)

@@ -1,1 +1,1 @@
-"""GPU kernel problems for ttd: TriMul and MLA decode on a harness that cannot be cheated."""
+"""GPU kernel problems for ttd, judged by a process that takes a candidate's word for nothing."""

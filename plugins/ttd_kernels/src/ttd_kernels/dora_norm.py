@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import torch
 
-from ttd_kernels.case import Case, Output, Shape, leaf, normal
+from ttd_kernels.harness.kernel_io import KernelInputs, OutputSpec, Shape, tensor_ref
+from ttd_kernels.harness.random_tensors import normal_bfloat16
 from ttd_kernels.problem import KernelProblem
-from ttd_kernels.timing import floor_us
+from ttd_kernels.roofline import floor_us
 
 
 def shape(rows: int, columns: int, rank: int) -> Shape:
@@ -23,33 +24,35 @@ class DoraNorm(KernelProblem):
 
     name = "dora_norm"
     title = "Row norms of W + s B A on one GPU"
-    timed = (shape(8192, 8192, 16), shape(16384, 4096, 64), shape(4096, 14336, 128))
+    timed_shapes = (shape(8192, 8192, 16), shape(16384, 4096, 64), shape(4096, 14336, 128))
 
-    def draw(self, shape: Shape, source: torch.Generator) -> Case:
-        """Parts of like weight, so that their cross terms matter."""
+    def draw_inputs(self, shape: Shape, generator: torch.Generator) -> KernelInputs:
+        """``w`` [M, N], ``b`` [M, r] and ``a`` [r, N] in bfloat16, ``scale`` float32 [1]; ``w`` and ``b a``
+        of like size, so that the cross terms of the squared sum matter."""
         rows, columns, rank = shape["M"], shape["N"], shape["r"]
-        leaves = {
-            "w": normal(source, rows, columns, scale=1 / math.sqrt(columns)),
-            "b": normal(source, rows, rank, scale=1 / math.sqrt(rank)),
-            "a": normal(source, rank, columns, scale=1 / math.sqrt(columns)),
+        tensors = {
+            "w": normal_bfloat16(generator, rows, columns, scale=1 / math.sqrt(columns)),
+            "b": normal_bfloat16(generator, rows, rank, scale=1 / math.sqrt(rank)),
+            "a": normal_bfloat16(generator, rank, columns, scale=1 / math.sqrt(columns)),
         }
         # a part of A along W's first rows: without it the cross term would hardly show
-        leaves["a"] += leaves["w"][:rank] if rows >= rank else 0
-        scale = torch.rand(1, generator=source, device=source.device) + 0.5
-        leaves["scale"] = scale
-        return Case(shape, leaves, {"$tuple": [leaf(name) for name in ("w", "a", "b", "scale")]})
+        tensors["a"] += tensors["w"][:rank] if rows >= rank else 0
+        tensors["scale"] = torch.rand(1, generator=generator, device=generator.device) + 0.5
+        return KernelInputs(
+            shape, tensors, {"$tuple": [tensor_ref(name) for name in ("w", "a", "b", "scale")]}
+        )
 
-    def outputs(self, shape: Shape) -> Sequence[Output]:
+    def output_specs(self, shape: Shape) -> Sequence[OutputSpec]:
         """One float32 [M]."""
-        return [Output((shape["M"],), torch.float32, rtol=5e-3, atol=1e-3)]
+        return [OutputSpec((shape["M"],), torch.float32, rtol=5e-3, atol=1e-3)]
 
-    def answer(self, case: Case) -> Sequence[torch.Tensor]:
+    def expected_outputs(self, inputs: KernelInputs) -> Sequence[torch.Tensor]:
         """In float32, the product formed."""
-        w, a, b = (case.leaves[name].float() for name in ("w", "a", "b"))
-        return [torch.linalg.vector_norm(w + case.leaves["scale"] * (b @ a), dim=1)]
+        w, a, b = (inputs.tensors[name].float() for name in ("w", "a", "b"))
+        return [torch.linalg.vector_norm(w + inputs.tensors["scale"] * (b @ a), dim=1)]
 
     def floor_us(self, shape: Shape) -> float:
-        """All read once; the products of W with A."""
+        """All read once, the norms written once; the products of W with A."""
         rows, columns, rank = shape["M"], shape["N"], shape["r"]
         moved = 2.0 * (rows * columns + rank * (rows + columns)) + 4.0 * rows
         return floor_us(moved, 2.0 * rows * columns * rank)
@@ -69,7 +72,7 @@ class DoraNorm(KernelProblem):
         ]
 
     def small_shapes(self, rng: random.Random) -> Sequence[Shape]:
-        """One of each kind."""
+        """Powers of two, and sizes that are no multiple of a block."""
         return [shape(32, 64, 16), shape(rng.randrange(20, 45), 90, 5)]
 
     def statement(self) -> str:

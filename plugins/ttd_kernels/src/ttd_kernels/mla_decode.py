@@ -11,11 +11,13 @@ import attrs
 import torch
 from torch.nn.functional import linear
 
-from ttd_kernels.case import Case, Output, Shape, leaf, normal
-from ttd_kernels.judging import helper
-from ttd_kernels.problem import KernelProblem, text_of
-from ttd_kernels.timing import floor_us
+from ttd_core.package_files import package_text
+from ttd_kernels.harness.kernel_io import KernelInputs, OutputSpec, Shape, tensor_ref
+from ttd_kernels.harness.random_tensors import normal_bfloat16
+from ttd_kernels.problem import KernelProblem
+from ttd_kernels.roofline import floor_us
 
+#: Sequences of a call, and tokens that the cache of each has room for.
 BATCH, LONGEST = 128, 8192
 #: Sizes of a layer: model, heads, ranks of the latents, per-head widths.
 FULL = {"dim": 7168, "heads": 128, "q_rank": 1536, "kv_rank": 512, "nope": 128, "rope": 64, "v": 128}
@@ -33,23 +35,23 @@ class MlaDecode(KernelProblem):
 
     name = "mla_decode"
     title = "MLA decode: multi-head latent attention for one new token on one GPU"
-    timed = (shape(4096), shape(6144))
-    reference_source: ClassVar[str] = helper("mla_reference")
+    timed_shapes = (shape(4096), shape(6144))
+    reference_source: ClassVar[str] = package_text("ttd_kernels", "helpers", "mla_reference.py")
 
-    def draw(self, shape: Shape, source: torch.Generator) -> Case:
+    def draw_inputs(self, shape: Shape, generator: torch.Generator) -> KernelInputs:
         """Fresh token, cache and weights; bfloat16."""
         sizes = _sizes(shape)
         batch, filled, longest = shape["B"], shape["prefill"], shape["max"]
         width = sizes["kv_rank"] + sizes["rope"]
 
         def weight(out: int, inner: int) -> torch.Tensor:
-            return normal(source, out, inner, scale=1.0 / math.sqrt(inner))
+            return normal_bfloat16(generator, out, inner, scale=1.0 / math.sqrt(inner))
 
-        cache = torch.zeros((batch, longest, width), dtype=torch.bfloat16, device=source.device)
-        cache[:, :filled].normal_(0.0, 1.0, generator=source)
+        cache = torch.zeros((batch, longest, width), dtype=torch.bfloat16, device=generator.device)
+        cache[:, :filled].normal_(0.0, 1.0, generator=generator)
         heads, per_head = sizes["heads"], sizes["nope"] + sizes["rope"]
-        leaves = {
-            "x": normal(source, batch, 1, sizes["dim"]),
+        tensors = {
+            "x": normal_bfloat16(generator, batch, 1, sizes["dim"]),
             "cache": cache,
             "Q_proj_down_weight": weight(sizes["q_rank"], sizes["dim"]),
             "Q_proj_up_weight": weight(heads * per_head, sizes["q_rank"]),
@@ -57,25 +59,25 @@ class MlaDecode(KernelProblem):
             "KV_proj_up_weight": weight(heads * (sizes["nope"] + sizes["v"]), sizes["kv_rank"]),
             "wo_weight": weight(sizes["dim"], heads * sizes["v"]),
         }
-        return Case(shape, leaves, _tree(shape, sizes))
+        return KernelInputs(shape, tensors, _argument(shape, sizes))
 
-    def outputs(self, shape: Shape) -> Sequence[Output]:
+    def output_specs(self, shape: Shape) -> Sequence[OutputSpec]:
         """The layer's output [B, 1, dim] and the whole cache, bfloat16."""
         sizes = _sizes(shape)
         cache = (shape["B"], shape["max"], sizes["kv_rank"] + sizes["rope"])
         return [
-            Output((shape["B"], 1, sizes["dim"]), torch.bfloat16, rtol=2e-2, atol=8e-3),
-            Output(cache, torch.bfloat16, rtol=2e-2, atol=8e-3),
+            OutputSpec((shape["B"], 1, sizes["dim"]), torch.bfloat16, rtol=2e-2, atol=8e-3),
+            OutputSpec(cache, torch.bfloat16, rtol=2e-2, atol=8e-3),
         ]
 
-    def answer(self, case: Case) -> Sequence[torch.Tensor]:
+    def expected_outputs(self, inputs: KernelInputs) -> Sequence[torch.Tensor]:
         """In bfloat16, operation by operation."""
-        return decode(case.leaves, _sizes(case.shape), case.shape["prefill"])
+        return decode(inputs.tensors, _sizes(inputs.shape), inputs.shape["prefill"])
 
-    def mistakes(self, case: Case) -> Iterator[tuple[str, Sequence[torch.Tensor]]]:
-        """The new token not appended; one token appended but not attended to."""
-        right = self.answer(case)
-        yield "the new token is not in the cache", [right[0], case.leaves["cache"]]
+    def known_mistakes(self, inputs: KernelInputs) -> Iterator[tuple[str, Sequence[torch.Tensor]]]:
+        """The new token not appended to the cache."""
+        output, _ = self.expected_outputs(inputs)
+        yield "the new token is not in the cache", [output, inputs.tensors["cache"]]
 
     def floor_us(self, shape: Shape) -> float:
         """The filled cache and the weights read once; attention in the latent space."""
@@ -95,11 +97,11 @@ class MlaDecode(KernelProblem):
 
     def hidden_shapes(self, rng: random.Random, count: int) -> Sequence[Shape]:
         """Prefills that are no power of two, other batches, a shorter cache."""
-        sure = [shape(rng.randrange(130, 500)), shape(1000, batch=3), shape(77, batch=16, longest=2048)]
-        while len(sure) < count:
+        shapes = [shape(rng.randrange(130, 500)), shape(1000, batch=3), shape(77, batch=16, longest=2048)]
+        while len(shapes) < count:
             # below some tens of tokens the reference's own roundings come near the tolerance
-            sure.append(shape(rng.randrange(32, 4000), batch=rng.randrange(1, 33), longest=4096))
-        return sure[:count]
+            shapes.append(shape(rng.randrange(32, 4000), batch=rng.randrange(1, 33), longest=4096))
+        return shapes[:count]
 
     def small_shapes(self, rng: random.Random) -> Sequence[Shape]:
         """Two sequences, few heads, tens of tokens; widths as in the full layer."""
@@ -110,7 +112,7 @@ class MlaDecode(KernelProblem):
 
     def statement(self) -> str:
         """From ``prompts/``."""
-        return text_of("prompts", "mla_decode.md")
+        return package_text("ttd_kernels", "prompts", "mla_decode.md")
 
 
 def _small() -> Mapping[str, int]:
@@ -121,7 +123,7 @@ def _sizes(shape: Shape) -> dict[str, int]:
     return {name: shape.get(name, value) for name, value in FULL.items()}
 
 
-def _tree(shape: Shape, sizes: Mapping[str, int]) -> Any:
+def _argument(shape: Shape, sizes: Mapping[str, int]) -> Any:
     """``data = (config, x, kv_cache)``."""
     names = ("Q_proj_down", "Q_proj_up", "KV_proj_down", "KV_proj_up", "wo")
     config = {
@@ -136,13 +138,13 @@ def _tree(shape: Shape, sizes: Mapping[str, int]) -> Any:
         "seq_len": 1,
         "max_seq_len": shape["max"],
         "kv_cache_shape": {"$tuple": [shape["B"], shape["max"], sizes["kv_rank"] + sizes["rope"]]},
-        **{f"{name}_weight": leaf(f"{name}_weight") for name in names},
+        **{f"{name}_weight": tensor_ref(f"{name}_weight") for name in names},
     }
-    cache = {"data": leaf("cache"), "seq_len": shape["prefill"]}
+    cache = {"data": tensor_ref("cache"), "seq_len": shape["prefill"]}
     return {
         "$tuple": [
             {"$make": "Config", "with": config},
-            leaf("x"),
+            tensor_ref("x"),
             {"$make": "KVCache", "with": cache},
         ]
     }
@@ -150,50 +152,63 @@ def _tree(shape: Shape, sizes: Mapping[str, int]) -> Any:
 
 @attrs.frozen
 class _Rotation:
-    """Rotary embedding with angles, cosines and sines in bfloat16; ``theta_i = 10000 ** (-i/32)``."""
+    """Rotary embedding with angles, cosines and sines in bfloat16; ``theta_i = 10000 ** (-i/32)``.
+
+    :param cosine: of each position's angles, bfloat16 [n, width].
+    :param sine: likewise.
+    """
 
     cosine: torch.Tensor
     sine: torch.Tensor
 
     @classmethod
     def at(cls, positions: torch.Tensor, width: int) -> _Rotation:
-        """:param positions: int64 [n]; rounded to bfloat16 like the angles."""
+        """The rotation at some positions.
+
+        :param positions: int64 [n]; rounded to bfloat16 like the angles.
+        :param width: of the vectors to rotate, even.
+        """
         half = torch.arange(width // 2, device=positions.device, dtype=torch.float32) / (width // 2)
         theta = (10000.0**-half).to(torch.bfloat16)
         angle = positions.to(torch.bfloat16)[:, None] * theta[None, :]
         angle = torch.cat([angle, angle], dim=-1)
         return cls(angle.cos(), angle.sin())
 
-    def turn(self, value: torch.Tensor) -> torch.Tensor:
-        """:param value: bfloat16 [..., n, width], halves rotated against each other."""
+    def rotate(self, value: torch.Tensor) -> torch.Tensor:
+        """Rotate vectors, halves against each other.
+
+        :param value: bfloat16 [..., n, width].
+        """
         low, high = value.chunk(2, dim=-1)
         return value * self.cosine + torch.cat([-high, low], dim=-1) * self.sine
 
 
 def decode(
-    leaves: Mapping[str, torch.Tensor], sizes: Mapping[str, int], filled: int
+    tensors: Mapping[str, torch.Tensor], sizes: Mapping[str, int], filled: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The reference, sequence by sequence: keys and values of a whole batch would take 50 GB.
 
+    :param tensors: by name, as :meth:`MlaDecode.draw_inputs` draws them.
+    :param sizes: of the layer, as in :data:`FULL`.
     :param filled: tokens in the cache before the call.
     :return: the output [B, 1, dim] and the whole cache, both bfloat16.
     """
-    x, cache = leaves["x"], leaves["cache"].clone()
+    x, cache = tensors["x"], tensors["cache"].clone()
     heads, nope, rope, rank = sizes["heads"], sizes["nope"], sizes["rope"], sizes["kv_rank"]
-    query = linear(linear(x, leaves["Q_proj_down_weight"]), leaves["Q_proj_up_weight"])
+    query = linear(linear(x, tensors["Q_proj_down_weight"]), tensors["Q_proj_up_weight"])
     query = query.view(len(x), heads, nope + rope)
-    cache[:, filled] = linear(x, leaves["KV_proj_down_weight"])[:, 0]
+    cache[:, filled] = linear(x, tensors["KV_proj_down_weight"])[:, 0]
     tokens = torch.arange(filled + 1, device=x.device)
-    turned = _Rotation.at(tokens[-1:], rope).turn(query[..., None, nope:])[..., 0, :]
-    query = torch.cat([query[..., :nope], turned], dim=-1)
+    rotated = _Rotation.at(tokens[-1:], rope).rotate(query[..., None, nope:])[..., 0, :]
+    query = torch.cat([query[..., :nope], rotated], dim=-1)
     rotation = _Rotation.at(tokens, rope)
-    mixed = []
-    for one, held in zip(query, cache[:, : filled + 1], strict=True):
-        latent = linear(held[:, :rank], leaves["KV_proj_up_weight"])
+    heads_out = []
+    for head_queries, cached in zip(query, cache[:, : filled + 1], strict=True):
+        latent = linear(cached[:, :rank], tensors["KV_proj_up_weight"])
         latent = latent.view(filled + 1, heads, nope + sizes["v"]).transpose(0, 1)
-        keys = rotation.turn(held[:, rank:]).expand(heads, -1, -1)
+        keys = rotation.rotate(cached[:, rank:]).expand(heads, -1, -1)
         keys = torch.cat([latent[..., :nope], keys], dim=-1)
-        scores = one[:, None, :] @ keys.transpose(1, 2) / math.sqrt(nope + rope)
+        scores = head_queries[:, None, :] @ keys.transpose(1, 2) / math.sqrt(nope + rope)
         shares = torch.softmax(scores, dim=-1).to(torch.bfloat16)
-        mixed.append((shares @ latent[..., nope:]).reshape(1, 1, -1))
-    return linear(torch.cat(mixed), leaves["wo_weight"]), cache
+        heads_out.append((shares @ latent[..., nope:]).reshape(1, 1, -1))
+    return linear(torch.cat(heads_out), tensors["wo_weight"]), cache

@@ -8,48 +8,50 @@ from collections.abc import Sequence
 
 import torch
 
-from ttd_kernels.case import Case, Output, Shape, leaf, normal
+from ttd_kernels.harness.kernel_io import KernelInputs, OutputSpec, Shape, tensor_ref
+from ttd_kernels.harness.random_tensors import normal_bfloat16
 from ttd_kernels.problem import KernelProblem
-from ttd_kernels.timing import floor_us
+from ttd_kernels.roofline import floor_us
 
 
 def shape(tokens: int, width: int, hidden: int) -> Shape:
-    """T tokens of D channels, F hidden ones."""
+    """T tokens of D channels; F hidden channels."""
     return {"T": tokens, "D": width, "F": hidden}
 
 
 class Relu2Mlp(KernelProblem):
-    """``relu(x @ up.T) ** 2 @ down.T``."""
+    """``relu(x @ up.T) ** 2 @ down.T`` for ``x`` [T, D], ``up`` [F, D] and ``down`` [D, F]."""
 
     name = "relu2_mlp"
     title = "A feed-forward layer with squared ReLU on one GPU"
-    timed = (shape(4096, 2048, 8192), shape(16384, 1024, 4096), shape(2048, 4096, 16384))
+    timed_shapes = (shape(4096, 2048, 8192), shape(16384, 1024, 4096), shape(2048, 4096, 16384))
 
-    def draw(self, shape: Shape, source: torch.Generator) -> Case:
-        """Tokens ~ N(0,1), weights ~ N(0,1)/sqrt(fan-in)."""
-        leaves = {
-            "x": normal(source, shape["T"], shape["D"]),
-            "up": normal(source, shape["F"], shape["D"], scale=1 / math.sqrt(shape["D"])),
-            "down": normal(source, shape["D"], shape["F"], scale=1 / math.sqrt(shape["F"])),
+    def draw_inputs(self, shape: Shape, generator: torch.Generator) -> KernelInputs:
+        """Tokens ~ N(0, 1), weights ~ N(0, 1) / sqrt(fan-in), bfloat16."""
+        tokens, width, hidden = shape["T"], shape["D"], shape["F"]
+        tensors = {
+            "x": normal_bfloat16(generator, tokens, width),
+            "up": normal_bfloat16(generator, hidden, width, scale=1 / math.sqrt(width)),
+            "down": normal_bfloat16(generator, width, hidden, scale=1 / math.sqrt(hidden)),
         }
-        return Case(shape, leaves, {"$tuple": [leaf(name) for name in leaves]})
+        return KernelInputs(shape, tensors, {"$tuple": [tensor_ref(name) for name in tensors]})
 
-    def outputs(self, shape: Shape) -> Sequence[Output]:
+    def output_specs(self, shape: Shape) -> Sequence[OutputSpec]:
         """One bfloat16 [T, D]."""
-        return [Output((shape["T"], shape["D"]), torch.bfloat16, rtol=2e-2, atol=2e-2)]
+        return [OutputSpec((shape["T"], shape["D"]), torch.bfloat16, rtol=2e-2, atol=2e-2)]
 
-    def answer(self, case: Case) -> Sequence[torch.Tensor]:
+    def expected_outputs(self, inputs: KernelInputs) -> Sequence[torch.Tensor]:
         """In float32, TF32 off."""
-        hidden = case.leaves["x"].float() @ case.leaves["up"].float().T
-        return [(hidden.relu().square() @ case.leaves["down"].float().T).bfloat16()]
+        x, up, down = (inputs.tensors[name].float() for name in ("x", "up", "down"))
+        return [((x @ up.T).relu().square() @ down.T).bfloat16()]
 
     def floor_us(self, shape: Shape) -> float:
-        """Two products; tokens read and written, weights read, once."""
+        """Two matrix products; tokens read and written once, weights read once."""
         tokens, width, hidden = shape["T"], shape["D"], shape["F"]
         return floor_us(4.0 * (tokens * width + width * hidden), 4.0 * tokens * width * hidden)
 
     def test_shapes(self, rng: random.Random, count: int) -> Sequence[Shape]:
-        """Multiples of 64."""
+        """Tokens, channels and hidden channels in multiples of 64, 128 and 256."""
         return [
             shape(64 * rng.randrange(1, 64), 128 * rng.randrange(1, 16), 256 * rng.randrange(1, 16))
             for _ in range(count)
@@ -63,7 +65,7 @@ class Relu2Mlp(KernelProblem):
         ]
 
     def small_shapes(self, rng: random.Random) -> Sequence[Shape]:
-        """One of each kind."""
+        """Multiples of 32, and sizes that are no multiple of a block."""
         return [shape(32, 64, 128), shape(rng.randrange(17, 30), 40, 72)]
 
     def statement(self) -> str:

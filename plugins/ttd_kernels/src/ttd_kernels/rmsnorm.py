@@ -8,47 +8,48 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ttd_kernels.case import Case, Output, Shape, leaf
+from ttd_kernels.harness.kernel_io import KernelInputs, OutputSpec, Shape, tensor_ref
 from ttd_kernels.problem import KernelProblem
-from ttd_kernels.timing import floor_us
+from ttd_kernels.roofline import floor_us
 
+#: Added to the mean square before the root is taken.
 EPSILON = 1e-6
 
 
 class RmsNorm(KernelProblem):
-    """Rows of D channels; T rows."""
+    """T rows of D channels each."""
 
     name = "rmsnorm"
     title = "RMSNorm, forward and backward, on one GPU"
-    timed = ({"T": 4096, "D": 4096}, {"T": 8192, "D": 8192}, {"T": 32768, "D": 2048})
+    timed_shapes = ({"T": 4096, "D": 4096}, {"T": 8192, "D": 8192}, {"T": 32768, "D": 2048})
 
-    def draw(self, shape: Shape, source: torch.Generator) -> Case:
-        """Rows of many scales."""
+    def draw_inputs(self, shape: Shape, generator: torch.Generator) -> KernelInputs:
+        """Rows of many scales: ``x`` and ``gradient`` bfloat16 [T, D], ``weight`` float32 [D]."""
         rows, width = shape["T"], shape["D"]
 
         def normal(*sizes: int) -> torch.Tensor:
-            return torch.randn(sizes, generator=source, device=source.device)
+            return torch.randn(sizes, generator=generator, device=generator.device)
 
         x = normal(rows, width) * torch.exp(normal(rows, 1))
-        leaves = {"x": x.bfloat16(), "weight": normal(width), "gradient": normal(rows, width).bfloat16()}
-        return Case(shape, leaves, {"$tuple": [leaf(name) for name in leaves]})
+        tensors = {"x": x.bfloat16(), "weight": normal(width), "gradient": normal(rows, width).bfloat16()}
+        return KernelInputs(shape, tensors, {"$tuple": [tensor_ref(name) for name in tensors]})
 
-    def outputs(self, shape: Shape) -> Sequence[Output]:
-        """Normalised rows, gradient of the rows, gradient of the weight."""
+    def output_specs(self, shape: Shape) -> Sequence[OutputSpec]:
+        """Normalised rows [T, D], gradient of the rows [T, D], gradient of the weight [D]."""
         rows, width = shape["T"], shape["D"]
-        whole = Output((rows, width), torch.bfloat16, rtol=2e-2, atol=1e-2)
-        return [whole, whole, Output((width,), torch.float32, rtol=1e-2, atol=2e-3 * math.sqrt(rows))]
+        whole = OutputSpec((rows, width), torch.bfloat16, rtol=2e-2, atol=1e-2)
+        return [whole, whole, OutputSpec((width,), torch.float32, rtol=1e-2, atol=2e-3 * math.sqrt(rows))]
 
-    def answer(self, case: Case) -> Sequence[torch.Tensor]:
+    def expected_outputs(self, inputs: KernelInputs) -> Sequence[torch.Tensor]:
         """In float32, rounded at the end."""
-        return norm_and_gradients(case.leaves)
+        return norm_and_gradients(inputs.tensors)
 
     def floor_us(self, shape: Shape) -> float:
         """Two bfloat16 arrays read and two written."""
         return floor_us(8.0 * shape["T"] * shape["D"] + 8.0 * shape["D"], 0.0)
 
     def test_shapes(self, rng: random.Random, count: int) -> Sequence[Shape]:
-        """Powers of two."""
+        """Rows and channels in powers of two."""
         return [{"T": 2 ** rng.randrange(6, 14), "D": 2 ** rng.randrange(7, 14)} for _ in range(count)]
 
     def hidden_shapes(self, rng: random.Random, count: int) -> Sequence[Shape]:
@@ -73,9 +74,12 @@ class RmsNorm(KernelProblem):
         )
 
 
-def norm_and_gradients(leaves: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
-    """The reference: ``y``, ``dx``, ``dweight``."""
-    x, weight, gradient = leaves["x"].float(), leaves["weight"], leaves["gradient"].float()
+def norm_and_gradients(tensors: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+    """The reference: ``y`` and ``dx``, bfloat16 [T, D], and ``dweight``, float32 [D].
+
+    :param tensors: ``x``, ``weight`` and ``gradient``.
+    """
+    x, weight, gradient = tensors["x"].float(), tensors["weight"], tensors["gradient"].float()
     scale = torch.rsqrt(x.square().mean(-1, keepdim=True) + EPSILON)
     unit = x * scale
     inner = gradient * weight

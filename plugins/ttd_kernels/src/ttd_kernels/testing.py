@@ -1,4 +1,4 @@
-"""Cheats as tests and benchmarks read them: each a program in a file, with what must come of it in its head.
+"""Cheats as tests and benchmarks read them: programs in files that say first what must come of them.
 
 ::
 
@@ -19,23 +19,29 @@ from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Execute
 from ttd_core.run.evaluate import evaluate_action
 from ttd_core.types import Action, State, Verdict
-from ttd_kernels import judging
-from ttd_kernels.conductor import Plan
-from ttd_kernels.timing import Rules
+from ttd_kernels import trimul
+from ttd_kernels.harness.evaluation_plan import EvaluationPlan
+from ttd_kernels.harness.timing import TimingRules
+from ttd_kernels.problem import KernelProblem
 from ttd_kernels.trimul import TriMul, shape
 
-_HEADER = re.compile(r"# (where|expect|options): (.*)")
+#: A line of the head: a key and its value.
+_HEADER_LINE = re.compile(r"# (where|expect|options): (.*)")
+#: What stands in a cheat for the path of the file that computes the right answer.
+_VERIFIER = "VERIFIER_PATH"
 
 
 @attrs.frozen
 class Cheat:
-    """One program.
+    """One program that tries to score without doing the work.
 
+    :param name: of its file, without suffix.
     :param why: what it tries.
     :param where: ``cpu`` and ``gpu``, where it makes sense.
-    :param status: what its verdict must be, a pattern.
-    :param words: what the verdict must say, a pattern.
-    :param options: of the problem.
+    :param status: what its verdict must be, a regular expression.
+    :param words: what the verdict must say, a regular expression.
+    :param options: of the problem it is judged by.
+    :param source: the program.
     """
 
     name: str
@@ -56,10 +62,10 @@ class Cheat:
         )
 
 
-def read(path: pathlib.Path) -> Cheat:
-    """A cheat from its file."""
+def read_cheat(path: pathlib.Path) -> Cheat:
+    """A cheat from its file; what it starts from, ``right.py`` beside it, is put before it."""
     text = path.read_text()
-    facts = dict(_HEADER.findall(text))
+    facts = dict(_HEADER_LINE.findall(text))
     status, _, words = facts["expect"].partition(": ")
     options = dict(part.split("=") for part in facts.get("options", "").split() if part)
     return Cheat(
@@ -75,31 +81,44 @@ def read(path: pathlib.Path) -> Cheat:
 
 def all_cheats(folder: pathlib.Path) -> list[Cheat]:
     """Every cheat of a folder, by name; each starts from the program ``right.py`` beside it."""
-    return [read(path) for path in sorted(folder.glob("*.py")) if path.stem != "right"]
+    return [read_cheat(path) for path in sorted(folder.glob("*.py")) if path.stem != "right"]
 
 
 class LargeTriMul(TriMul):
     """TriMul at two of its shapes, so that a cheat is judged in seconds on a GPU."""
 
-    timed = TriMul.timed[:2]
+    timed_shapes = TriMul.timed_shapes[:2]
 
 
 class SmallTriMul(TriMul):
     """TriMul at sizes for the CPU, timed all the same: clocks can be forged there too."""
 
-    timed = (shape(48, 2, 128, "random", "normal"),)
+    timed_shapes = (shape(48, 2, 128, "random", "normal"),)
     #: Whether the clock is looked at.
     measure = True
 
-    def plan(self, device: str) -> Plan:
-        """Shapes twice, a Cauchy input, one that nobody named; few repeats."""
-        tests = [shape(16, 1, 128, mask, kind) for mask, kind in (("random", "cauchy"), ("ones", "normal"))]
-        rules = Rules(most=6, slack_us=2000.0, slack=0.5)
-        hidden = [shape(20, 1, 96, "random", "normal")]
-        return Plan([*tests, *tests], self.timed, hidden, measure=self.measure, rules=rules)
+    def plan(self, device: str) -> EvaluationPlan:
+        """Two shapes twice, one of them with a Cauchy input; one hidden shape; few repeats."""
+        test_shapes = [
+            shape(16, 1, 128, mask, kind) for mask, kind in (("random", "cauchy"), ("ones", "normal"))
+        ]
+        rules = TimingRules(max_repeats=6, slack_us=2000.0, relative_slack=0.5)
+        hidden_shapes = [shape(20, 1, 96, "random", "normal")]
+        return EvaluationPlan(
+            [*test_shapes, *test_shapes],
+            self.timed_shapes,
+            hidden_shapes,
+            measure=self.measure,
+            timing_rules=rules,
+        )
 
 
-def judged(problem: TriMul, source: str, execute: Execute) -> Verdict:
+def verifier_path() -> pathlib.Path:
+    """The file that computes TriMul's right answer, which a candidate must not be able to read."""
+    return pathlib.Path(trimul.__file__)
+
+
+def judged(problem: KernelProblem, source: str, execute: Execute) -> Verdict:
     """The verdict on a program, as a run gives it."""
-    source = source.replace("JUDGE", repr(str(pathlib.Path(judging.__file__).with_name("trimul.py"))))
+    source = source.replace(_VERIFIER, repr(str(verifier_path())))
     return evaluate_action(Hooks(problem, plugins=()), State(), Action(source), execute)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import attrs
 import torch
 
+from ttd_core.package_files import package_text
 from ttd_core.problem import Baseline
-from ttd_kernels.case import Case, Output, Shape, leaf
-from ttd_kernels.problem import KernelProblem, text_of
-from ttd_kernels.timing import floor_us
+from ttd_kernels.harness.kernel_io import KernelInputs, OutputSpec, Shape, tensor_ref
+from ttd_kernels.problem import KernelProblem
+from ttd_kernels.roofline import floor_us
 
+#: Hidden channels H.
 HIDDEN = 128
 _GATED = ("left", "right", "out")
 #: Shapes of the contest's kinds.
@@ -34,7 +36,7 @@ class TriMul(KernelProblem):
 
     name = "trimul"
     title = "TriMul: the outgoing triangle multiplicative update on one GPU"
-    timed: ClassVar[tuple[Shape, ...]] = (
+    timed_shapes: ClassVar[tuple[Shape, ...]] = (
         shape(256, 2, 128, "ones", "normal"),
         shape(768, 1, 128, "ones", "cauchy"),
         shape(256, 2, 384, "random", "normal"),
@@ -51,50 +53,52 @@ class TriMul(KernelProblem):
         Baseline("torch.compile, TF32", 3733.0, "measured on the same H200"),
     )
 
-    def draw(self, shape: Shape, source: torch.Generator) -> Case:
-        """Fresh input, mask and weights; projections ~ N(0,1)/sqrt(H), the last ~ N(0,1)/sqrt(C)."""
-        n, b, c, device = shape["N"], shape["B"], shape["C"], source.device
+    def draw_inputs(self, shape: Shape, generator: torch.Generator) -> KernelInputs:
+        """Input [B, N, N, C], mask [B, N, N] and weights: projections ~ N(0, 1) / sqrt(H), the last one
+        ~ N(0, 1) / sqrt(C)."""
+        n, b, c, device = shape["N"], shape["B"], shape["C"], generator.device
 
         def normal(*sizes: int) -> torch.Tensor:
-            return torch.randn(sizes, generator=source, device=device)
+            return torch.randn(sizes, generator=generator, device=device)
 
         if shape["x"] == "cauchy":
-            x = torch.empty((b, n, n, c), device=device).cauchy_(0.0, 2.0, generator=source)
+            x = torch.empty((b, n, n, c), device=device).cauchy_(0.0, 2.0, generator=generator)
         else:
             x = normal(b, n, n, c)
         if shape["mask"] == "ones":
             mask = torch.ones((b, n, n), device=device)
         else:
-            mask = torch.randint(0, 2, (b, n, n), generator=source, device=device)
+            mask = torch.randint(0, 2, (b, n, n), generator=generator, device=device)
         weights = {"norm.weight": normal(c), "norm.bias": normal(c)}
         for name in ("left_proj", "right_proj", *(f"{gate}_gate" for gate in _GATED)):
             weights[f"{name}.weight"] = normal(HIDDEN, c) / math.sqrt(HIDDEN)
         weights |= {"to_out_norm.weight": normal(HIDDEN), "to_out_norm.bias": normal(HIDDEN)}
         weights["to_out.weight"] = normal(c, HIDDEN) / math.sqrt(c)
-        tree = {
+        argument = {
             "$tuple": [
-                leaf("input"),
-                leaf("mask"),
-                {name: leaf(name) for name in weights},
+                tensor_ref("input"),
+                tensor_ref("mask"),
+                {name: tensor_ref(name) for name in weights},
                 {"dim": c, "hidden_dim": HIDDEN},
             ]
         }
-        return Case(shape, {"input": x, "mask": mask, **weights}, tree)
+        return KernelInputs(shape, {"input": x, "mask": mask, **weights}, argument)
 
-    def outputs(self, shape: Shape) -> Sequence[Output]:
+    def output_specs(self, shape: Shape) -> Sequence[OutputSpec]:
         """One float32 [B, N, N, C]."""
         n, b, c = shape["N"], shape["B"], shape["C"]
-        return [Output((b, n, n, c), torch.float32, rtol=2e-2, atol=2e-2)]
+        return [OutputSpec((b, n, n, c), torch.float32, rtol=2e-2, atol=2e-2)]
 
-    def answer(self, case: Case) -> Sequence[torch.Tensor]:
+    def expected_outputs(self, inputs: KernelInputs) -> Sequence[torch.Tensor]:
         """In float32, TF32 off."""
-        return [triangle_update(case.leaves)]
+        return [triangle_update(inputs.tensors)]
 
-    def mistakes(self, case: Case) -> Iterator[tuple[str, Sequence[torch.Tensor]]]:
+    def known_mistakes(self, inputs: KernelInputs) -> Iterator[tuple[str, Sequence[torch.Tensor]]]:
         """The mask ignored."""
-        if case.shape["mask"] == "random":
-            whole = attrs.evolve(case, leaves={**case.leaves, "mask": torch.ones_like(case.leaves["mask"])})
-            yield "the mask is ignored", self.answer(whole)
+        if inputs.shape["mask"] == "random":
+            ones = torch.ones_like(inputs.tensors["mask"])
+            unmasked = attrs.evolve(inputs, tensors={**inputs.tensors, "mask": ones})
+            yield "the mask is ignored", self.expected_outputs(unmasked)
 
     def floor_us(self, shape: Shape) -> float:
         """The input and the mask read once, the output written once; the products in half precision."""
@@ -107,25 +111,25 @@ class TriMul(KernelProblem):
 
     def test_shapes(self, rng: random.Random, count: int) -> Sequence[Shape]:
         """Sizes of the contest's lists; every mask with every distribution first."""
-        found: list[Shape] = []
-        while len(found) < count:
-            mask, kind = _MASKS[len(found) % 2], _KINDS[len(found) // 2 % 2]
+        shapes: list[Shape] = []
+        while len(shapes) < count:
+            mask, kind = _MASKS[len(shapes) % 2], _KINDS[len(shapes) // 2 % 2]
             n, b, c = rng.choice(_SIZES), rng.choice(_BATCHES), rng.choice(_CHANNELS)
             if b * n * n * c <= _LARGEST:
-                found.append(shape(n, b, c, mask, kind))
-        return found
+                shapes.append(shape(n, b, c, mask, kind))
+        return shapes
 
     def hidden_shapes(self, rng: random.Random, count: int) -> Sequence[Shape]:
         """Sizes that are in no list and no multiple of 64, batches of 3, channels such as 96."""
-        sure = [
+        shapes = [
             shape(200, 1, 128, "random", "normal"),
             shape(128, 1, 96, "ones", "normal"),
             shape(rng.randrange(33, 63), 3, 128, "random", "cauchy"),
         ]
-        while len(sure) < count:
+        while len(shapes) < count:
             n, c = rng.randrange(17, 300), 16 * rng.randrange(2, 20)
-            sure.append(shape(n, rng.choice((1, 2, 3)), c, rng.choice(_MASKS), rng.choice(_KINDS)))
-        return sure[:count]
+            shapes.append(shape(n, rng.choice((1, 2, 3)), c, rng.choice(_MASKS), rng.choice(_KINDS)))
+        return shapes[:count]
 
     def small_shapes(self, rng: random.Random) -> Sequence[Shape]:
         """Both masks and both distributions, at some 16 tokens: the interpreter takes its time."""
@@ -136,28 +140,30 @@ class TriMul(KernelProblem):
 
     def statement(self) -> str:
         """From ``prompts/``."""
-        return text_of("prompts", "trimul.md")
+        return package_text("ttd_kernels", "prompts", "trimul.md")
 
 
-def triangle_update(leaves: Mapping[str, Any]) -> torch.Tensor:
+def triangle_update(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """The reference: float32 [B, N, N, C].
 
     LayerNorm, gated and masked projections, ``out[i, j] = sum_k left[i, k] right[j, k]`` for each channel,
     LayerNorm, out gate, projection.
+
+    :param tensors: ``input`` [B, N, N, C], ``mask`` [B, N, N] and the weights by name.
     """
     normed = torch.nn.functional.layer_norm(
-        leaves["input"], leaves["input"].shape[-1:], leaves["norm.weight"], leaves["norm.bias"], 1e-5
+        tensors["input"], tensors["input"].shape[-1:], tensors["norm.weight"], tensors["norm.bias"], 1e-5
     )
-    keep = leaves["mask"].unsqueeze(-1).to(torch.float32)
+    keep = tensors["mask"].unsqueeze(-1).to(torch.float32)
 
     def project(name: str) -> torch.Tensor:
-        return torch.nn.functional.linear(normed, leaves[f"{name}.weight"])
+        return torch.nn.functional.linear(normed, tensors[f"{name}.weight"])
 
     left = project("left_proj") * keep * project("left_gate").sigmoid()
     right = project("right_proj") * keep * project("right_gate").sigmoid()
     pairs = torch.einsum("bikh,bjkh->bijh", left, right)
     del left, right
     pairs = torch.nn.functional.layer_norm(
-        pairs, (HIDDEN,), leaves["to_out_norm.weight"], leaves["to_out_norm.bias"], 1e-5
+        pairs, (HIDDEN,), tensors["to_out_norm.weight"], tensors["to_out_norm.bias"], 1e-5
     )
-    return torch.nn.functional.linear(pairs * project("out_gate").sigmoid(), leaves["to_out.weight"])
+    return torch.nn.functional.linear(pairs * project("out_gate").sigmoid(), tensors["to_out.weight"])

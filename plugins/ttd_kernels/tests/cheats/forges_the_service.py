@@ -1,23 +1,23 @@
-# Has the harness's object keep to its words and report a microsecond.
+# Has the harness's object keep to the protocol and report a microsecond.
 # where: cpu, gpu
 # expect: rejected: judge's clock
 import gc
 
-SERVICE = next(found for found in gc.get_objects() if type(found).__name__ == "Service" and hasattr(found, "do_go"))
+SERVICE = next(each for each in gc.get_objects() if type(each).__name__ == "Service" and hasattr(each, "do_go"))
 
 
-def one_microsecond(told):
+def one_microsecond(message):
     if SERVICE.cuda:
         stream = SERVICE.stream().cuda_stream
-        SERVICE.begun.wait(SERVICE.ticket, stream)
+        SERVICE.start_semaphore.wait(SERVICE.call_number, stream)
     else:
-        SERVICE.say({"queued": True})
-        SERVICE.hear()
-    problem = SERVICE.copy_out(SERVICE.kernel(SERVICE.data))
+        SERVICE.send({"queued": True})
+        SERVICE.receive()
+    wrong = SERVICE.copy_out(SERVICE.kernel(SERVICE.data))
     if SERVICE.cuda:
-        SERVICE.done.write(SERVICE.ticket, stream)
-        SERVICE.say({"queued": True})
-    return {"wrong": problem} if problem else {"event_us": 1.0}
+        SERVICE.done_semaphore.signal(SERVICE.call_number, stream)
+        SERVICE.send({"queued": True})
+    return {"wrong": wrong} if wrong else {"event_us": 1.0}
 
 
 SERVICE.do_go = one_microsecond

@@ -3,12 +3,12 @@
 # expect: invalid: never written|is wrong
 import gc
 
-SERVICE = next(found for found in gc.get_objects() if type(found).__name__ == "Service" and hasattr(found, "do_go"))
+SERVICE = next(each for each in gc.get_objects() if type(each).__name__ == "Service" and hasattr(each, "do_go"))
 
 
-def at_once(told):
-    problem = SERVICE.copy_out(SERVICE.kernel(SERVICE.data))
-    return {"wrong": problem} if problem else {"event_us": 1.0}
+def at_once(message):
+    wrong = SERVICE.copy_out(SERVICE.kernel(SERVICE.data))
+    return {"wrong": wrong} if wrong else {"event_us": 1.0}
 
 
 SERVICE.do_go = at_once

@@ -12,18 +12,18 @@ def _ttd_boot(harness):
     for name, source in harness["sources"].items():
         module = sys.modules[name] = types.ModuleType(name)
         exec(compile(source, f"<{name}>", "exec"), module.__dict__)
-    serve = sys.modules["ttd_serve"]
+    service = sys.modules["ttd_service"]
     if harness["device"] == "cpu":
-        serve.torch.set_num_threads(1)
+        service.torch.set_num_threads(1)
     if harness["reference"]:
-        serve.reference_module(harness["reference"])
+        service.install_reference(harness["reference"])
     if harness["device"] == "cpu":
-        sys.modules["ttd_interpret"].mend()
-    return serve.start(harness["descriptor"], harness["sizes"], harness["device"])
+        sys.modules["ttd_interpreter_fixes"].apply()
+    return service.start(harness["descriptor"], harness["sizes"], harness["device"])
 
 
-_ttd_judge = _ttd_boot(ttd_harness)  # noqa: F821
+_ttd_serve_candidate = _ttd_boot(ttd_harness)  # noqa: F821
 
 
 def _ttd_serve():
-    _ttd_judge(globals())
+    _ttd_serve_candidate(globals())

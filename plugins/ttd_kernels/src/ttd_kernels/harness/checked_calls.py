@@ -1,0 +1,98 @@
+"""Calls of one candidate's kernel: each on inputs that nobody has seen, each output compared whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+
+from ttd_core.types import Status
+from ttd_kernels.harness import compare
+from ttd_kernels.harness.channel import Channel
+from ttd_kernels.harness.device_session import CallResult, DeviceSession
+from ttd_kernels.harness.evaluation_plan import KernelDefinition
+from ttd_kernels.harness.kernel_io import KernelInputs, OutputSpec, Shape, shape_label
+from ttd_kernels.harness.random_tensors import fresh_seed, seeded_generator
+from ttd_kernels.harness.replies import EvaluationError
+
+
+class CheckedCalls:
+    """Calls of one candidate's kernel.
+
+    :param kernel: draws inputs and computes what is right.
+    :param session: the device, and the memory shared with the candidate's process.
+    :param channel: to that process.
+    :param deadline: on the monotonic clock, seconds, when the sandbox ends the candidate.
+    """
+
+    def __init__(
+        self, kernel: KernelDefinition, session: DeviceSession, channel: Channel, deadline: float
+    ) -> None:
+        self._kernel = kernel
+        self._session = session
+        self._channel = channel
+        self._deadline = deadline
+        # the latest right outputs by the sizes of all, to recognise a program that returns them again
+        self._earlier: dict[tuple[tuple[int, ...], ...], Sequence[torch.Tensor]] = {}
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the deadline, at least one."""
+        return max(1.0, self._deadline - time.monotonic())
+
+    def call(self, shape: Shape) -> CallResult:
+        """A call on fresh inputs whose outputs are right.
+
+        :raises EvaluationError: when they are wrong, naming the shape and what the output looks like.
+        :raises CandidateEndedError: when the candidate's process is gone.
+        """
+        inputs = self._draw(shape)
+        specs = self._kernel.output_specs(shape)
+        try:
+            result = self._session.call_kernel(self._channel, inputs, specs, self.seconds_left)
+        except EvaluationError as error:
+            raise EvaluationError(error.status, f"{shape_label(shape)}: {error.message}") from error
+        expected = self._kernel.expected_outputs(inputs)
+        mismatch = compare.describe_mismatch(result.outputs, expected, specs)
+        if mismatch:
+            likeness = self._likeness(inputs, result.outputs, specs)
+            raise EvaluationError(Status.INVALID, f"{shape_label(shape)}: {mismatch}{likeness}")
+        self._earlier[_sizes(specs)] = expected
+        return result
+
+    def empty_calls(self, shape: Shape, count: int) -> list[CallResult]:
+        """``count`` calls that run no kernel, to learn what everything else takes."""
+        inputs = self._draw(shape)
+        specs = self._kernel.output_specs(shape)
+        results = []
+        for _ in range(count):
+            results.append(
+                self._session.call_kernel(self._channel, inputs, specs, self.seconds_left, empty=True)
+            )
+            # as between real calls: what the GPU and the processes did before matters
+            self._kernel.expected_outputs(inputs)
+        return results
+
+    def _draw(self, shape: Shape) -> KernelInputs:
+        return self._kernel.draw_inputs(shape, seeded_generator(fresh_seed(), self._session.device))
+
+    def _likeness(
+        self, inputs: KernelInputs, outputs: Sequence[torch.Tensor], specs: Sequence[OutputSpec]
+    ) -> str:
+        """What wrong outputs may be, from ``"; "`` on; empty when nothing known fits."""
+        earlier = self._earlier.get(_sizes(specs))
+        if earlier is not None and compare.all_close(outputs, earlier, specs):
+            return "; it is the output for earlier inputs"
+        for words, mistaken in self._kernel.known_mistakes(inputs):
+            if compare.all_close(outputs, mistaken, specs):
+                return f"; {words}"
+        first = outputs[0]
+        for name, tensor in inputs.tensors.items():
+            if tensor.shape == first.shape and torch.equal(tensor.to(first.dtype), first):
+                return f"; it is the input {name}"
+        return ""
+
+
+def _sizes(specs: Sequence[OutputSpec]) -> tuple[tuple[int, ...], ...]:
+    return tuple(spec.shape for spec in specs)

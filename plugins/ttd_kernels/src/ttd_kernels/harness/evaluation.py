@@ -1,0 +1,90 @@
+"""The evaluation of one candidate: correctness, then times with every repeat checked, then hidden shapes.
+
+What the judge believes: outputs that it read itself and compared with its own, and its own clock. What a
+candidate's process says can only make things worse for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from ttd_kernels.harness.channel import CandidateEndedError, Channel
+from ttd_kernels.harness.checked_calls import CheckedCalls
+from ttd_kernels.harness.device_session import DeviceSession
+from ttd_kernels.harness.evaluation_plan import EvaluationPlan, KernelDefinition
+from ttd_kernels.harness.evaluation_result import EvaluationResult
+from ttd_kernels.harness.kernel_io import shape_label
+from ttd_kernels.harness.replies import EvaluationError, reply_value
+from ttd_kernels.harness.shape_timer import ShapeTimer
+
+#: Longest device name taken from a candidate, characters.
+_LONGEST_NAME = 80
+
+
+class Evaluation:
+    """One candidate's way through a plan.
+
+    :param kernel: draws inputs and computes what is right.
+    :param plan: shapes and rules.
+    :param session: the device, and the memory shared with the candidate's process.
+    :param channel: to that process.
+    :param deadline: on the monotonic clock, seconds, when the sandbox ends the candidate.
+    """
+
+    def __init__(
+        self,
+        kernel: KernelDefinition,
+        plan: EvaluationPlan,
+        session: DeviceSession,
+        channel: Channel,
+        deadline: float,
+    ) -> None:
+        self._plan = plan
+        self._session = session
+        self._channel = channel
+        self._calls = CheckedCalls(kernel, session, channel, deadline)
+        self._timer = ShapeTimer(self._calls, plan.timing_rules, plan.warmups)
+
+    def run(self) -> EvaluationResult:
+        """Take the candidate through the plan.
+
+        :raises EvaluationError: when it is wrong, or caught; the message says why.
+        :raises CandidateEndedError: when its process ends early.
+        """
+        plan, timings = self._plan, []
+        hello = self._request("hello")
+        empty = [self._timer.time_empty_call(shape) for shape in plan.timed_shapes if plan.measure]
+        # until here no byte of the candidate's source has run
+        reply_value(self._request("load"), "loaded")
+        for shape in plan.test_shapes:
+            self._calls.call(shape)
+        for number, shape in enumerate(plan.timed_shapes):
+            if plan.measure:
+                timings.append(self._timer.time_kernel(shape, empty[number]))
+            else:
+                self._calls.call(shape)
+        failed = self._try_hidden_shapes()
+        with contextlib.suppress(CandidateEndedError):  # everything is judged; how it leaves does not matter
+            self._channel.send({"do": "end"})
+        device = str(hello.get("device", self._session.device))[:_LONGEST_NAME]
+        return EvaluationResult(device, len(plan.test_shapes), timings, len(plan.hidden_shapes), failed)
+
+    def _request(self, command: str) -> dict[str, object]:
+        return self._channel.request({"do": command}, self._calls.seconds_left)
+
+    def _try_hidden_shapes(self) -> list[str]:
+        """The hidden shapes that fail, with the reason; once its process is gone all others fail too."""
+        failed: list[str] = []
+        gone = ""
+        for shape in self._plan.hidden_shapes:
+            if gone:
+                failed.append(f"{shape_label(shape)}: {gone}")
+                continue
+            try:
+                self._calls.call(shape)
+            except EvaluationError as error:
+                failed.append(error.message)
+            except CandidateEndedError as error:
+                gone = str(error)
+                failed.append(f"{shape_label(shape)}: {gone}")
+        return failed

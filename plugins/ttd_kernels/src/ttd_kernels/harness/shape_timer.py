@@ -1,0 +1,103 @@
+"""Timing a kernel at one shape: empty calls, then repeats until the judge's clock bears the claims out."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+
+import attrs
+
+from ttd_core.types import Status
+from ttd_kernels.harness import timing
+from ttd_kernels.harness.checked_calls import CheckedCalls
+from ttd_kernels.harness.evaluation_result import ShapeTiming
+from ttd_kernels.harness.kernel_io import Shape, shape_label
+from ttd_kernels.harness.replies import EvaluationError
+from ttd_kernels.harness.timing import Repeat, TimingRules
+
+#: Empty calls for each shape, and how many of them, the first, do not count.
+_EMPTY_CALLS, _NOT_COUNTED = 18, 2
+
+
+@attrs.frozen
+class EmptyCallTime:
+    """What a call without a kernel takes, microseconds.
+
+    :param wall_us: by the judge's clock, in the mean.
+    :param queued_us: to queue it, by the host's clock; the median.
+    """
+
+    wall_us: float
+    queued_us: float
+
+
+class ShapeTimer:
+    """Times one candidate's kernel, shape by shape.
+
+    :param calls: of its kernel; every repeat is checked like any other call.
+    :param rules: when repeats are enough, and which are believed.
+    :param warmups: calls before the first repeat of a shape.
+    """
+
+    def __init__(self, calls: CheckedCalls, rules: TimingRules, warmups: int) -> None:
+        self._calls = calls
+        self._rules = rules
+        self._warmups = warmups
+
+    def time_empty_call(self, shape: Shape) -> EmptyCallTime:
+        """What everything but the kernel takes at a shape, by calls that run none."""
+        results = self._calls.empty_calls(shape, _EMPTY_CALLS)[_NOT_COUNTED:]
+        wall_us = timing.empty_call_us([result.wall_us for result in results], self._rules)
+        return EmptyCallTime(wall_us, statistics.median(result.queued_us for result in results))
+
+    def time_kernel(self, shape: Shape, empty: EmptyCallTime) -> ShapeTiming:
+        """The kernel's time at a shape, borne out by the judge's clock.
+
+        :raises EvaluationError: when an output is wrong; as rejected, when the judge's clock contradicts
+            every claim; as infrastructure, when it contradicts some, time and again: the GPU is too busy.
+        """
+        for _ in range(self._warmups):
+            self._calls.call(shape)
+        contradiction = ""
+        for _ in range(self._rules.max_series):
+            repeats = self._repeats(shape, empty)
+            contradiction = timing.contradiction(repeats, self._rules)
+            if not contradiction:
+                return _summary(shape, timing.undisturbed(repeats, self._rules))
+            if timing.all_contradicted(repeats, self._rules):
+                raise EvaluationError(Status.REJECTED, f"{shape_label(shape)}: {contradiction}")
+        message = "this GPU was too busy to take times; judge again when it is quiet"
+        raise EvaluationError(Status.INFRASTRUCTURE, f"{message}: {shape_label(shape)}: {contradiction}")
+
+    def _repeats(self, shape: Shape, empty: EmptyCallTime) -> list[Repeat]:
+        """Repeats until they are enough; as many disturbed ones as kept ones end them too."""
+        rules, started = self._rules, time.monotonic()
+        repeats: list[Repeat] = []
+        claims: list[float] = []
+        while len(repeats) < 2 * rules.max_repeats and not (
+            timing.enough_repeats(claims, time.monotonic() - started, rules)
+            or len(repeats) - len(claims) > rules.min_repeats + len(claims)
+        ):
+            result = self._calls.call(shape)
+            repeat = Repeat(
+                claimed_us=result.claimed_us,
+                judge_us=result.wall_us - empty.wall_us,
+                host_us=result.queued_us - empty.queued_us,
+                queued_ahead=result.queued_ahead,
+            )
+            repeats.append(repeat)
+            if not repeat.is_disturbed(rules):
+                claims.append(repeat.claimed_us)
+        return repeats
+
+
+def _summary(shape: Shape, repeats: Sequence[Repeat]) -> ShapeTiming:
+    claims = [repeat.claimed_us for repeat in repeats]
+    return ShapeTiming(
+        shape=shape_label(shape),
+        mean_us=timing.believed_us(repeats),
+        error_us=statistics.stdev(claims) / len(claims) ** 0.5,
+        repeats=len(claims),
+        host_us=max(0.0, statistics.median(repeat.host_us for repeat in repeats)),
+    )

@@ -1,0 +1,148 @@
+"""Which times are believed, from numbers alone: repeats, when there are enough, what contradicts a claim.
+
+Each timed call gives two times: what the candidate's process claims, and what the judge's own clock saw
+beyond a call without a kernel. No clock is read in here.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+import attrs
+
+
+@attrs.frozen
+class TimingRules:
+    """The limits of the timing protocol.
+
+    :param min_repeats: timed calls of a shape at least.
+    :param max_repeats: timed calls of a shape at most.
+    :param relative_error: standard error of the mean, as a share of the mean, at which to stop.
+    :param timed_s: seconds of timed work after which to stop.
+    :param wall_s: seconds of wall time after which to stop.
+    :param slack_us: by how much the judge's time may exceed claims, in the mean of the repeats, where all was
+        queued ahead: giving the GPU to another process takes now more, now less.
+    :param host_slack_us: the same where the GPU had to wait for the host.
+    :param relative_slack: a share of the claim that is allowed on top.
+    :param disturbed_factor: how many times the slack one repeat may be off before it counts as disturbed.
+    :param max_disturbed_share: share of the repeats that may be disturbed; those are made again.
+    :param max_series: how often all repeats are taken at most, where the judge's clock bears out some claims
+        and contradicts them in the mean.
+    """
+
+    min_repeats: int = 3
+    max_repeats: int = 100
+    relative_error: float = 0.001
+    timed_s: float = 30.0
+    wall_s: float = 120.0
+    slack_us: float = 25.0
+    host_slack_us: float = 200.0
+    relative_slack: float = 0.05
+    disturbed_factor: float = 5.0
+    max_disturbed_share: float = 0.25
+    max_series: int = 3
+
+
+@attrs.frozen
+class Repeat:
+    """One timed call, microseconds.
+
+    :param claimed_us: between two events on the GPU, as the candidate's process says.
+    :param judge_us: by the judge's clock, less what an empty call takes.
+    :param host_us: what the host took to queue the call, less what it takes for an empty one.
+    :param queued_ahead: whether all was queued before it began, so that the GPU waited for no launch.
+    """
+
+    claimed_us: float
+    judge_us: float
+    host_us: float = 0.0
+    queued_ahead: bool = True
+
+    @property
+    def excess_us(self) -> float:
+        """How much longer the call took by the judge's clock than claimed."""
+        return self.judge_us - self.claimed_us
+
+    def allowed_us(self, rules: TimingRules) -> float:
+        """The greatest excess that is within the slack at this claim."""
+        slack_us = rules.slack_us if self.queued_ahead else rules.host_slack_us
+        return slack_us + rules.relative_slack * self.claimed_us
+
+    def is_disturbed(self, rules: TimingRules) -> bool:
+        """Whether it is so far off that it says nothing, unless many are."""
+        return self.excess_us > rules.disturbed_factor * self.allowed_us(rules)
+
+
+def empty_call_us(walls_us: Sequence[float], rules: TimingRules) -> float:
+    """What an empty call takes, as repeats are weighed: the mean of those that nothing disturbed.
+
+    A mean, for it is taken from means: what a busy machine adds now and then is in both.
+
+    :param walls_us: times of calls without a kernel by the judge's clock, at least one.
+    """
+    middle = statistics.median(walls_us)
+    limit = rules.disturbed_factor * rules.slack_us
+    return statistics.fmean(wall for wall in walls_us if wall - middle <= limit)
+
+
+def enough_repeats(times_us: Sequence[float], wall_s: float, rules: TimingRules) -> bool:
+    """Whether repeats can stop.
+
+    :param times_us: claims of the repeats that count.
+    :param wall_s: seconds since the first repeat began.
+    """
+    count = len(times_us)
+    if count < rules.min_repeats:
+        return False
+    if count >= rules.max_repeats or sum(times_us) >= 1e6 * rules.timed_s or wall_s >= rules.wall_s:
+        return True
+    error = statistics.stdev(times_us) / math.sqrt(count)
+    return error < rules.relative_error * statistics.fmean(times_us)
+
+
+def undisturbed(repeats: Sequence[Repeat], rules: TimingRules) -> list[Repeat]:
+    """The repeats that count."""
+    return [repeat for repeat in repeats if not repeat.is_disturbed(rules)]
+
+
+def contradiction(repeats: Sequence[Repeat], rules: TimingRules) -> str:
+    """How the judge's clock contradicts the claims, in words; empty when it bears them out.
+
+    Repeats that are far off are made again, but only if they are few, and of all others the mean counts.
+    """
+    kept = undisturbed(repeats, rules)
+    disturbed = [repeat for repeat in repeats if repeat.is_disturbed(rules)]
+    if len(disturbed) > max(2.0, rules.max_disturbed_share * len(repeats)):
+        return _in_words(disturbed, f"in {len(disturbed)} of {len(repeats)} repeats")
+    excess = statistics.fmean(repeat.excess_us for repeat in kept)
+    if excess > statistics.fmean(repeat.allowed_us(rules) for repeat in kept):
+        return _in_words(kept, f"in the mean of {len(kept)} repeats")
+    return ""
+
+
+def all_contradicted(repeats: Sequence[Repeat], rules: TimingRules) -> bool:
+    """Whether not one repeat is within the slack: a busy GPU leaves some alone, and work that events do not
+    see is there in each."""
+    return all(repeat.excess_us > repeat.allowed_us(rules) for repeat in repeats)
+
+
+def believed_us(repeats: Sequence[Repeat]) -> float:
+    """The time that counts, microseconds: the mean claim, or the judge's mean if that is more.
+
+    So a claim that is too low gains nothing, whether it is within the slack or not.
+    """
+    return max(
+        statistics.fmean(repeat.claimed_us for repeat in repeats),
+        statistics.fmean(repeat.judge_us for repeat in repeats),
+    )
+
+
+def _in_words(repeats: Sequence[Repeat], when: str) -> str:
+    claimed = statistics.fmean(repeat.claimed_us for repeat in repeats)
+    seen = statistics.fmean(repeat.judge_us for repeat in repeats)
+    return (
+        f"its events claim {claimed:.0f} us, but the judge's clock saw {seen:.0f} us of work beyond that of "
+        f"an empty call, {when}: work outside the timed stream, or a forged clock"
+    )

@@ -1,7 +1,0 @@
-# Looks for the verifier among the installed packages.
-# where: cpu, gpu
-# expect: crash|forbidden: No such file|Permission
-def custom_kernel(data):
-    with open(JUDGE) as file:
-        exec(file.read())
-    return right(data)
