@@ -20,7 +20,7 @@ from ttd_core.types import Message, ScoredState, State
 
 @attrs.frozen
 class Brief:
-    """What a prompt says of a brief.
+    """What a prompt says of a problem.
 
     :param title: one line.
     :param task: the task in words, Markdown.

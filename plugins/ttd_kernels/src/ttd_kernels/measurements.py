@@ -58,7 +58,7 @@ def violations(data: Mapping[str, Any], shapes: int, must_generalise: bool) -> l
     ]
     wrong += [f"{name} is no count" for name in ("tests", "hidden") if not _is_count(data.get(name))]
     failed = data.get("failed")
-    if type(failed) is not list or not all(type(each) is str for each in failed):
+    if not isinstance(failed, list) or not all(type(each) is str for each in failed):
         wrong.append("failed is no list of texts")
     if type(data.get("device")) is not str or type(data.get("flushed")) is not bool:
         wrong.append("the device, or whether its cache was emptied, is missing")
