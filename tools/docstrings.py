@@ -17,7 +17,7 @@ import griffe
 _DECORATORS = frozenset(["attrs.frozen", "attrs.define"])
 #: Makers of keyword-only fields: the default, then a sentence of help.
 _MAKERS = frozenset(["ttd_core.config.settings.setting", "ttd_core.options.option"])
-ROLE = re.compile(r":(attr|class|data|func|meth|mod):`(~?)([\w.]+)`")
+_ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):`(~?)([\w.]+)`")
 #: A line that introduces a block of code, or stands for nothing else.
 _LITERAL = re.compile(r"^([ \t]*)(.*?)::$", re.MULTILINE)
 
@@ -41,13 +41,13 @@ def with_links(text: str, where: griffe.Object) -> str:
     """A docstring whose Sphinx roles are links of the site, and whose literal blocks are Markdown's."""
 
     def link(match: re.Match[str]) -> str:
-        short, target = match[2] == "~", match[3]
+        short, target = match[1] == "~", match[2]
         shown = f"<code>{target.rpartition('.')[2] if short else target}</code>"
         path = full_name(target, where)
         # Optional: what no page describes stays code.
         return f'<autoref optional identifier="{path}">{shown}</autoref>' if path else shown
 
-    return _LITERAL.sub(lambda match: f"{match[1]}{match[2]}:" if match[2] else "", ROLE.sub(link, text))
+    return _LITERAL.sub(lambda match: f"{match[1]}{match[2]}:" if match[2] else "", _ROLE.sub(link, text))
 
 
 def full_name(name: str, where: griffe.Object) -> str:
@@ -75,7 +75,10 @@ def _members(owner: griffe.Object) -> Iterator[griffe.Object]:
 
 def _read_comment(attribute: griffe.Attribute) -> None:
     """Take the lines above a name that begin with ``#:`` as its docstring."""
-    above = attribute.lines_collection[attribute.filepath][: (attribute.lineno or 1) - 1]
+    path = attribute.filepath
+    if isinstance(path, list):
+        return
+    above = attribute.lines_collection[path][: (attribute.lineno or 1) - 1]
     comment: list[str] = []
     while above and (line := above.pop().strip()).startswith("#:"):
         comment.insert(0, line.removeprefix("#:").strip())
