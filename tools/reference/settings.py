@@ -28,7 +28,7 @@ def config_page() -> str:
     sections: dict[str, list[list[str]]] = {}
     for key, fits, default, meaning in config.describe_settings():
         section = key.rpartition(".")[0]
-        mark = "yes" if key in config.RESUMABLE_KEYS else ""
+        mark = "may change" if key in config.RESUMABLE_KEYS else ""
         sections.setdefault(section, []).append([code(key), fits, value(default), mark, meaning])
     titles = {
         "": "The run",
@@ -37,7 +37,7 @@ def config_page() -> str:
         "policy": "Policy",
         "sandbox": "Sandbox",
     }
-    header = ["key", "takes", "default", "may change on resume", "meaning"]
+    header = ["key", "takes", "default", "on resume", "meaning"]
     parts = [f"## {titles[name]}\n\n{table(header, rows)}" for name, rows in sections.items()]
     variants = [
         [code(name), ", ".join(code(f"{key} = {json.dumps(each)}") for key, each in changes.items())]
