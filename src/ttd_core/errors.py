@@ -10,7 +10,7 @@
     ├── EnvironmentLacksError    3   something is missing here, and the message says what to do
     │   ├── ModelUnavailableError    a model is neither local nor reachable, or its hash is wrong
     │   ├── SandboxUnavailableError  the requested isolation cannot be formed
-    │   └── StorageError             the run folder cannot be written (disk full, read-only)
+    │   └── StorageError             a file cannot be written or read (disk full, read-only)
     ├── RegistryClashError       3   two distributions claim one name
     └── PluginError              3   a plugin's own bug: names the plugin and the hook
 
@@ -64,11 +64,11 @@ class SandboxUnavailableError(EnvironmentLacksError):
 
 
 class StorageError(EnvironmentLacksError):
-    """The run folder cannot be written: the disk is full or read-only."""
+    """A file or folder cannot be written or read: the disk is full, it is read-only, it is damaged."""
 
 
 class RegistryClashError(EnvironmentLacksError):
-    """Two installed distributions register the same problem name."""
+    """Two installed distributions claim one name: of a problem, a plugin, a backend or a command."""
 
 
 class PluginError(EnvironmentLacksError):

@@ -90,8 +90,15 @@ class Reader:
             text=True,
             timeout=300,
         )
-        assert done.returncode == (1 if "FAILS" in expected else 0), f"$ {command}\n{done.stdout}"
+        assert done.returncode == exit_code(expected), f"$ {command}\n{done.stdout}"
         assert matches(expected, done.stdout), f"$ {command}\n{done.stdout}"
+
+
+def exit_code(expected: str) -> int:
+    """What a command must end with, by what it is said to print."""
+    if expected.startswith("error: "):
+        return 2
+    return 1 if "FAILS" in expected else 0
 
 
 def matches(expected: str, printed: str) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ttd_core.types import Action, Completion, Message, Reward, ScoredState, State, Verdict
 
 hookspec = pluggy.HookspecMarker("ttd")
+#: Marks a function of a plugin as the implementation of the hook of its name.
 hookimpl = pluggy.HookimplMarker("ttd")
 
 
@@ -62,7 +63,7 @@ def ttd_check(problem: Problem, state: State) -> Sequence[str]:
     """Check a new state in the trusted process; all implementations are asked.
 
     :param problem: the problem of the run.
-    :param state: the new state, a fresh read-only copy.
+    :param state: the new state: data that nobody can change.
     :return: violations, one sentence each; any violation fails the state.
     """
     return ()
@@ -73,7 +74,7 @@ def ttd_reward(problem: Problem, state: State) -> Reward | None:
     """Score a valid state in the trusted process.
 
     :param problem: the problem of the run.
-    :param state: the valid state, a fresh read-only copy.
+    :param state: the valid state: data that nobody can change.
     :return: its reward and score, or ``None`` to let the next implementation answer.
     """
 

@@ -1,1 +1,1 @@
-"""run"""
+"""One run: sampling, judging and learning step after step, and the folder that it leaves."""

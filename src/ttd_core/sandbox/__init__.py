@@ -1,1 +1,1 @@
-"""sandbox"""
+"""Executors: where candidate code runs, as jobs that are data, giving back data."""

@@ -167,6 +167,7 @@ class ProgramJob:
     limits: Limits = attrs.field(factory=Limits)
 
 
+#: What an executor runs.
 Job = PythonJob | CompileJob | ProgramJob
 
 

@@ -1,1 +1,1 @@
-"""search"""
+"""The archive of states, and where the next groups start; arithmetic only."""
