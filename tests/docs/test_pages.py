@@ -62,7 +62,7 @@ def test_the_tree_has_every_folder() -> None:
     folders = [path for path in folders if path.name not in ("__pycache__", "package")]
     there = {str(path.relative_to(ROOT)) for path in folders}
     there |= {f"plugins/{path.name}" for path in (ROOT / "plugins").glob("ttd_*")}
-    there |= {"tests", "benchmarks", "docs", "tools"}
+    there |= {"tests", "benchmarks", "experiments", "docs", "tools"}
     assert told == there
 
 

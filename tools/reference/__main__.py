@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from tools.reference.commands import commands_page, exit_codes_page
 from tools.reference.markdown import REFERENCE
 from tools.reference.names import names_page
-from tools.reference.runs import endings_page, events_page
+from tools.reference.runs import endings_page, events_page, metrics_page
 from tools.reference.settings import config_page, problems_page
 
 #: File under ``docs/reference`` to what writes it.
@@ -19,6 +19,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "endings.md": endings_page,
     "events.md": events_page,
     "exit-codes.md": exit_codes_page,
+    "metrics.md": metrics_page,
     "problems.md": problems_page,
     "api/index.md": names_page,
 }

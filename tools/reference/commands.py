@@ -18,7 +18,8 @@ from ttd_core.plugin import entries, registry
 EXIT_CODES = {
     0: "done",
     errors.TtdError.exit_code: "the candidate or a check failed: `ttd eval` and `ttd show` of a state that "
-    "is not valid, `ttd check-problem` with a fault, `ttd certify` of what does not hold",
+    "is not valid, `ttd check-problem` with a fault, `ttd certify` of what does not hold, `ttd experiment` "
+    "with a run that failed or is still owed",
     errors.UsageError.exit_code: "the request is wrong: an unknown name, a bad option, a missing file",
     errors.EnvironmentLacksError.exit_code: "this machine lacks something, and the message says what to "
     "install or set; or a plugin is at fault, and the message names it",

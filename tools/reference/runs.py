@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tools.reference.markdown import code, page, parameters_of, summary, table
+from ttd_core.metrics import Metric, Timing
 from ttd_core.run import events
 from ttd_core.sandbox.base import Level
 from ttd_core.search.archive import Fate
@@ -58,6 +59,23 @@ def json_type(annotation: str) -> str:
     if match := re.fullmatch(r"Mapping\[str, (.+)\]", annotation):
         return f"{json_type(match[1])}s by name"
     raise ValueError(f"no JSON word for {annotation}")
+
+
+def metrics_page() -> str:
+    """Every number of a step."""
+    return page(
+        "Metrics",
+        "The numbers of a step: in the `metrics` table of [`run.db`](../run-folder.md), in the event "
+        "[`step_finished`](events.md#step_finished), in reports and trackers. One without a value in a step "
+        "(no valid rollout, no training) is left out of it. A policy of another distribution may bring more.",
+        table(
+            ["name", "in charts", "unit", "meaning"],
+            [[code(each.value), each.label, each.unit, each.meaning] for each in Metric],
+        ),
+        "## Timings",
+        "Wall seconds of the parts of a step, in `run.db` alone.",
+        table(["name", "meaning"], [[code(each.key), each.meaning] for each in Timing]),
+    )
 
 
 def endings_page() -> str:
