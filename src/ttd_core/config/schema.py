@@ -25,7 +25,7 @@ class SearchConfig:
     )
     count: Literal["group", "rollout"] = setting("group", "what counts as one visit")
     epsilon: float = setting(0.1, "chance of a uniform pick under epsilon-greedy", validator=at_least(0))
-    capacity: int = setting(1000, "most states kept, seeds not counted out", validator=at_least(1))
+    capacity: int = setting(1000, "most states kept, seeds included", validator=at_least(1))
     keep_children: int = setting(2, "best children kept of each expansion", validator=at_least(1))
 
 

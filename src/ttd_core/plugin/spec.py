@@ -62,7 +62,7 @@ def ttd_check(problem: Problem, state: State) -> Sequence[str]:
     """Check a new state in the trusted process; all implementations are asked.
 
     :param problem: the problem of the run.
-    :param state: the new state, a fresh read-only copy.
+    :param state: the new state; only read it.
     :return: violations, one sentence each; any violation fails the state.
     """
     return ()
@@ -73,7 +73,7 @@ def ttd_reward(problem: Problem, state: State) -> Reward | None:
     """Score a valid state in the trusted process.
 
     :param problem: the problem of the run.
-    :param state: the valid state, a fresh read-only copy.
+    :param state: the valid state; only read it.
     :return: its reward and score, or ``None`` to let the next implementation answer.
     """
 
