@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--cold", action="store_true", help="a new server for every job")
     parser.add_argument("--only", default="", help="attacks whose name holds this")
     given = parser.parse_args()
-    temper = "cold" if given.cold else "warm"
+    servers = "cold" if given.cold else "warm"
     only = ["--only", given.only]
     users = {"root" if os.geteuid() == 0 else "user": []}
     if os.geteuid() == 0:
@@ -45,17 +45,19 @@ def main() -> int:
     table: dict[str, dict[str, str]] = {name: {} for name in controls}
     wrong = sum(not worked for worked in controls.values())
     for user, prefix in users.items():
-        for line in _lines(prefix, "--temper", temper, *only):
-            told = "open" if line["evidence"] else "stopped"
+        for line in _lines(prefix, "--servers", servers, *only):
+            outcome = "open" if line["evidence"] else "stopped"
             wrong += not line["expected"]
-            table[str(line["attack"])][f"{user} {line['level']}"] = told + ("" if line["expected"] else "!")
+            table[str(line["attack"])][f"{user} {line['level']}"] = outcome + (
+                "" if line["expected"] else "!"
+            )
     columns = list(dict.fromkeys(name for row in table.values() for name in row))
     width = max(map(len, table), default=10)
     print(f"{'attack':{width}}  {'unsandboxed':12}" + "".join(f"{column:>22}" for column in columns))
     for name, row in table.items():
         control = "succeeds" if controls[name] else "FAILS!"
         print(f"{name:{width}}  {control:12}" + "".join(f"{row.get(column, '-'):>22}" for column in columns))
-    print(f"{len(table)} attacks, servers {temper}; {wrong} outcomes not as documented")
+    print(f"{len(table)} attacks, servers {servers}; {wrong} outcomes not as documented")
     return int(wrong > 0)
 
 

@@ -89,12 +89,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_model(folder, chosen.size, device)
         texts = [" ".join(f"t{i}" for i in ids) for ids in models.prompts(chosen.groups, PROMPT)]
         prompts = [[{"role": "user", "content": text}] for text in texts]
-        found = {n: run(folder, n, prompts, chosen.group) for n in (1, chosen.devices)}
+        results = {n: run(folder, n, prompts, chosen.group) for n in (1, chosen.devices)}
     tokens = chosen.groups * chosen.group * NEW
     print(f"{chosen.size}, {chosen.groups} x {chosen.group} replies of {NEW} tokens")
-    for n, (_, sampling, learning) in found.items():
+    for n, (_, sampling, learning) in results.items():
         print(f"{n} devices: {tokens / sampling:10,.0f} tokens/s sampled, {tokens / learning:10,.0f} learned")
-    first, second = (found[n][0] for n in (1, chosen.devices))
+    first, second = (results[n][0] for n in (1, chosen.devices))
     same = sum(np.array_equal(first[k].completion.tokens, second[k].completion.tokens) for k in first)
     print(f"same replies: {same} of {len(first)}")
 

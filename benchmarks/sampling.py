@@ -11,7 +11,7 @@ is the second call, and the first one's excess (compiling kernels, recording gra
 run, of what no decoder can avoid: weights once, each prompt's keys and values once a group, each reply's own
 once, and the arithmetic of the products. The larger of the two counts.
 
-With --check, before anything is timed: replies of the fast decoder against one plain forward pass over each.
+With --check, before anything is timed: replies of the lean decoder against one plain forward pass over each.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ def ours(model: LeanModel, rows: int, group: int) -> tuple[float, float, float]:
     torch.cuda.reset_peak_memory_stats()
 
     def call(seed: int) -> None:
-        shares = whole_groups(len(prompts), group)
-        found = decoder.decode(prompts, shares, 1.0, limits(len(prompts)), seed)
-        count = sum(len(reply.tokens) for reply in found)
+        indices = whole_groups(len(prompts), group)
+        replies = decoder.decode(prompts, indices, 1.0, limits(len(prompts)), seed)
+        count = sum(len(reply.tokens) for reply in replies)
         if count != rows * NEW:
             raise SystemExit(f"{count} tokens were sampled, not {rows * NEW}")
 
@@ -108,17 +108,17 @@ def floor_step(size: str, rows: int, group: int, rates: tuple[float, float]) -> 
 
 
 def check(model: Any, lean: LeanModel) -> None:
-    """Gap to one plain forward pass, of the fast decoder and of the plain one."""
-    split = LogprobModel(model, "off")
+    """Gap to one plain forward pass, of the lean decoder and of the plain one."""
+    logprobs = LogprobModel(model, "off")
     prompts = models.prompts(3, PROMPT)
     decoders = {
-        "plain": PlainDecoder(split.backbone, split.head, split.layers, model.device, 12),
+        "plain": PlainDecoder(logprobs.backbone, logprobs.head, logprobs.layers, model.device, 12),
         "ours": LeanDecoder(lean, 12),
     }
     for name, decoder in decoders.items():
         gaps = []
         for reply in decoder.decode(prompts, whole_groups(3, 4), 1.0, limits(3), 0):
-            ids = torch.tensor([prompts[reply.prompt] + reply.tokens], device=model.device)
+            ids = torch.tensor([prompts[reply.prompt_index] + reply.tokens], device=model.device)
             with torch.inference_mode():
                 logits = model(input_ids=ids, use_cache=False).logits[0, PROMPT - 1 : -1].float()
             exact = logits.log_softmax(-1).gather(1, ids[0, PROMPT:, None])[:, 0].cpu()

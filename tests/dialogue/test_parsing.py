@@ -9,7 +9,7 @@ import warnings
 import pytest
 
 from ttd_core.dialogue import parsing
-from ttd_core.dialogue.parsing import Block, fenced_blocks, parse_program
+from ttd_core.dialogue.parsing import FencedBlock, fenced_blocks, parse_program
 from ttd_core.types import Action, Status, Verdict
 
 PROGRAM = "def run(seed):\n    return seed\n"
@@ -179,4 +179,7 @@ def test_cpp_is_left_to_its_compiler() -> None:
 
 
 def test_blocks_keep_their_labels() -> None:
-    assert fenced_blocks("```a\n1\n```\ntext\n~~~\n2\n```\n~~~") == [Block("a", "1"), Block("", "2\n```")]
+    assert fenced_blocks("```a\n1\n```\ntext\n~~~\n2\n```\n~~~") == [
+        FencedBlock("a", "1"),
+        FencedBlock("", "2\n```"),
+    ]

@@ -91,7 +91,7 @@ def make_policy(
                     0, 0.1, generator=torch.Generator().manual_seed(len(name))
                 )
                 parameter.copy_(noise)
-        policy.adapter.publish()
+        policy.adapter.copy_to_model()
     return policy
 
 

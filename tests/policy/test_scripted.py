@@ -39,3 +39,8 @@ def test_from_a_file(tmp_path: pathlib.Path) -> None:
 def test_no_replies_is_a_config_error(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"policy\.options"):
         open_scripted(configs.load("p", overrides={"policy.options": options}))
+
+
+def test_a_misspelt_option_is_refused_with_the_closest_one() -> None:
+    with pytest.raises(ConfigError, match=r"unknown key 'policy\.options\.reply'. Did you mean 'replies'"):
+        open_scripted(configs.load("p", overrides={"policy.options": {"reply": ["x"]}}))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from ttd_core.sandbox import artifacts
-from ttd_core.sandbox.artifacts import sealed
+from ttd_core.sandbox.artifacts import sealed_memory
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[mmap.mmap]]:
 
 
 def test_what_is_sealed_reads_from_its_beginning_and_cannot_be_written() -> None:
-    descriptor = sealed([b"one", bytearray(b"two")])
+    descriptor = sealed_memory([b"one", bytearray(b"two")])
     try:
         assert os.read(descriptor, 100) == b"onetwo"
         with pytest.raises(PermissionError):
@@ -45,7 +45,7 @@ def test_what_is_sealed_reads_from_its_beginning_and_cannot_be_written() -> None
 
 def test_memory_that_is_held_for_a_moment_is_sealed_after_it(held) -> None:
     threading.Timer(0.2, lambda: held[0].close()).start()
-    descriptor = sealed([b"text"])
+    descriptor = sealed_memory([b"text"])
     try:
         assert fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE
         assert os.read(descriptor, 4) == b"text"
@@ -54,10 +54,10 @@ def test_memory_that_is_held_for_a_moment_is_sealed_after_it(held) -> None:
 
 
 def test_memory_that_is_never_let_go_is_refused_and_closed(held, monkeypatch) -> None:
-    monkeypatch.setattr(artifacts, "_HELD_S", 0.05)
+    monkeypatch.setattr(artifacts, "_SEAL_TIMEOUT_S", 0.05)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError) as caught:
-        sealed([b"text"])
+        sealed_memory([b"text"])
     assert caught.value.errno == errno.EBUSY
     held[0].close()
     assert len(os.listdir("/proc/self/fd")) == before

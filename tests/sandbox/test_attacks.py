@@ -60,20 +60,20 @@ def test_every_attack_succeeds_without_a_sandbox(attack, unguarded: World) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("temper", ["warm", "cold"])
+@pytest.mark.parametrize("servers", ["warm", "cold"])
 @pytest.mark.parametrize("way", WAYS)
-def test_every_attack_ends_as_documented_warm_and_cold(way: str, temper: str) -> None:
+def test_every_attack_ends_as_documented_warm_and_cold(way: str, servers: str) -> None:
     _skip_unless_formed(way)
-    _checked(list(attack_all(way, temper)))
+    _checked(list(attack_all(way, servers)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("temper", ["warm", "cold"])
+@pytest.mark.parametrize("servers", ["warm", "cold"])
 @pytest.mark.parametrize("way", WAYS)
-def test_every_attack_ends_as_documented_for_an_unprivileged_user(way: str, temper: str) -> None:
+def test_every_attack_ends_as_documented_for_an_unprivileged_user(way: str, servers: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("the tests run as an unprivileged user already")
-    _checked(as_plain_user("--level", way, "--temper", temper))
+    _checked(as_plain_user("--level", way, "--servers", servers))
 
 
 def as_plain_user(*arguments: str) -> list[Outcome]:

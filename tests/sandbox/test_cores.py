@@ -10,22 +10,22 @@ import time
 import pytest
 
 from ttd_core.sandbox import cores as cores_module
-from ttd_core.sandbox.cores import Cores, Load, busy_ticks
+from ttd_core.sandbox.cores import CoreLoad, CorePool, busy_ticks
 
 
 def test_jobs_spread_over_the_cores() -> None:
-    cores = Cores((0, 1, 2, 3))
+    cores = CorePool((0, 1, 2, 3))
     taken = [cores.take(1, False) for _ in range(4)]
     assert sorted(core for pair in taken for core in pair) == [0, 1, 2, 3]
     assert len(cores.take(1, False)) == 1, "shared when there are more jobs than cores"
 
 
 def test_no_more_cores_than_there_are() -> None:
-    assert Cores((0, 1)).take(8, False) == (0, 1)
+    assert CorePool((0, 1)).take(8, False) == (0, 1)
 
 
 def test_an_exclusive_job_waits_for_a_core_of_its_own_and_is_not_overtaken() -> None:
-    cores = Cores((0, 1))
+    cores = CorePool((0, 1))
     first, second = cores.take(1, False), cores.take(1, False)
     order: list[str] = []
 
@@ -47,7 +47,7 @@ def test_an_exclusive_job_waits_for_a_core_of_its_own_and_is_not_overtaken() -> 
 
 
 def test_closing_wakes_those_who_wait() -> None:
-    cores = Cores((0,))
+    cores = CorePool((0,))
     cores.take(1, True)
     got: list[tuple[int, ...]] = []
     thread = threading.Thread(target=lambda: got.append(cores.take(1, True)))
@@ -59,17 +59,17 @@ def test_closing_wakes_those_who_wait() -> None:
 
 
 def test_of_equal_cores_the_one_that_others_leave_alone_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cores_module, "_BELIEVED_S", -1.0)
-    looks = iter([{0: 7, 1: 5, 2: 9}, {0: 12, 1: 10, 2: 9}, {0: 0, 1: 0}, {0: 4, 1: 3}])
-    cores = Cores((0, 1, 2), Load(lambda: next(looks)))
+    monkeypatch.setattr(cores_module, "_FRESH_S", -1.0)
+    samples = iter([{0: 7, 1: 5, 2: 9}, {0: 12, 1: 10, 2: 9}, {0: 0, 1: 0}, {0: 4, 1: 3}])
+    cores = CorePool((0, 1, 2), CoreLoad(lambda: next(samples)))
     assert cores.take(1, False) == (2,)
     assert cores.take(1, False) == (1,), "not 2, which has a job of ours, however idle it is"
-    assert cores.take(3, False) == (0, 1, 2), "nothing to choose, so no look"
+    assert cores.take(3, False) == (0, 1, 2), "nothing to choose, so nothing is measured"
 
 
-def test_a_look_is_believed_for_a_while() -> None:
-    looks = iter([{0: 0, 1: 0}, {0: 5, 1: 0}])
-    cores = Cores((0, 1), Load(lambda: next(looks)))
+def test_a_measurement_is_used_for_a_while() -> None:
+    samples = iter([{0: 0, 1: 0}, {0: 5, 1: 0}])
+    cores = CorePool((0, 1), CoreLoad(lambda: next(samples)))
     for _ in range(3):
         assert cores.take(1, False) == (1,)
         cores.give_back((1,), False)
@@ -89,5 +89,5 @@ def test_where_nothing_says_how_busy_cores_are_their_numbers_decide(tmp_path: pa
     assert busy_ticks(tmp_path / "stat") == {}
     (tmp_path / "stat").write_text("cpu  1 2 3 4 5 6 7 8 0 0\ncpu1 1 2 3 4 5 6 7 8 0 0\nintr 12 0\n")
     assert busy_ticks(tmp_path / "stat") == {1: 27}
-    load = Load(dict)
-    assert Cores((0, 1), load).take(1, False) == (0,)
+    load = CoreLoad(dict)
+    assert CorePool((0, 1), load).take(1, False) == (0,)

@@ -33,7 +33,7 @@ from ttd_core.sandbox.base import (
     ProgramJob,
     PythonJob,
 )
-from ttd_core.sandbox.isolation import Means
+from ttd_core.sandbox.isolation import IsolationMethod
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.sandbox.probe import probe
 from ttd_core.types import Status
@@ -56,38 +56,38 @@ def servers() -> list[int]:
     return found
 
 
-def called(means: Means) -> str:
-    return means.level.value + ("-by-hand" if means.by_hand else "")
+def called(method: IsolationMethod) -> str:
+    return method.level.value + ("-by-hand" if method.by_hand else "")
 
 
 @pytest.fixture(params=["strong", "strong-by-hand", "standard"])
-def means(request: pytest.FixtureRequest) -> Means:
-    for found in probe().means:
-        if called(found) == request.param:
-            return found
+def method(request: pytest.FixtureRequest) -> IsolationMethod:
+    for method in probe().methods:
+        if called(method) == request.param:
+            return method
     pytest.skip(f"{request.param} cannot be formed here: {probe().missing}")
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[launch.Launched]]:
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[launch.ServerProcess]]:
     """Every server started during the test."""
-    made: list[launch.Launched] = []
-    start = launch.start
+    servers: list[launch.ServerProcess] = []
+    start_server = launch.start_server
 
-    def count(*arguments, **named) -> launch.Launched:
-        made.append(start(*arguments, **named))
-        return made[-1]
+    def count(*arguments, **named) -> launch.ServerProcess:
+        servers.append(start_server(*arguments, **named))
+        return servers[-1]
 
-    monkeypatch.setattr(launch, "start", count)
-    return made
-
-
-# -- every way to form a level -----------------------------------------------------------------------------
+    monkeypatch.setattr(launch, "start_server", count)
+    return servers
 
 
-def test_jobs_of_all_kinds_run_in_every_way_that_can_be_formed(means: Means) -> None:
-    with LocalExecutor(1, exactly=means) as executor:
-        assert executor.level is means.level
+# -- every method of isolation -----------------------------------------------------------------------------
+
+
+def test_jobs_of_all_kinds_run_by_every_method(method: IsolationMethod) -> None:
+    with LocalExecutor(1, exactly=method) as executor:
+        assert executor.level is method.level
         scratch = Limits(wall_s=10.0, scratch=MIB)
         job = PythonJob(
             "import os, scipy.linalg\n"
@@ -99,7 +99,7 @@ def test_jobs_of_all_kinds_run_in_every_way_that_can_be_formed(means: Means) -> 
             result = executor.run(job)
             assert result.ok, result.message
             assert result.value[0] == ["x"]
-            assert result.level is means.level
+            assert result.level is method.level
         built = executor.run(CompileJob('#include <cstdio>\nint main() { puts("hello"); abort(); }'))
         assert built.status is Status.SYNTAX_ERROR
         built = executor.run(CompileJob('#include <cstdio>\nint main() { puts("hello"); }'))
@@ -108,9 +108,11 @@ def test_jobs_of_all_kinds_run_in_every_way_that_can_be_formed(means: Means) -> 
         assert executor.run(ProgramJob(built.artifact)).stdout == b"hello\n"
 
 
-def test_nothing_of_the_environment_but_an_allow_list(means: Means, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_of_the_environment_but_an_allow_list(
+    method: IsolationMethod, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("A_SECRET", "x")
-    with LocalExecutor(1, exactly=means) as executor:
+    with LocalExecutor(1, exactly=method) as executor:
         names = executor.run(PythonJob("import os\ndef run(): return sorted(os.environ)", "run")).value
     threads = {name for name in names if name.endswith("_NUM_THREADS")}
     # the last two are set by the interpreter and by threadpoolctl, inside
@@ -127,14 +129,14 @@ def test_nothing_of_the_environment_but_an_allow_list(means: Means, monkeypatch:
     assert set(names) - threads <= known
 
 
-def test_a_job_executes_what_it_was_given_and_nothing_else(means: Means) -> None:
+def test_a_job_executes_what_it_was_given_and_nothing_else(method: IsolationMethod) -> None:
     source = (
         "import subprocess\n"
         "def run(path):\n"
         "    return subprocess.run([path, 'word'], capture_output=True, text=True).stdout"
     )
     echo = Access(executables=("/bin/echo",))
-    with LocalExecutor(1, exactly=means) as executor:
+    with LocalExecutor(1, exactly=method) as executor:
         allowed = executor.run(PythonJob(source, "run", args=["/bin/echo"], access=echo))
         assert allowed.ok, allowed.message
         assert allowed.value == "word\n"
@@ -144,7 +146,7 @@ def test_a_job_executes_what_it_was_given_and_nothing_else(means: Means) -> None
         assert executor.run(PythonJob(source, "run", args=["/bin/echo"])).status is Status.FORBIDDEN
 
 
-def test_a_job_reads_and_opens_what_it_was_given_and_nothing_else(means: Means) -> None:
+def test_a_job_reads_and_opens_what_it_was_given_and_nothing_else(method: IsolationMethod) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         for name in ("given", "beside"):
@@ -154,14 +156,14 @@ def test_a_job_reads_and_opens_what_it_was_given_and_nothing_else(means: Means) 
         given = Access(readable=(f"{folder}/given",), devices=("/dev/tty",))
         source = "def run(path): return open(path).read()"
         write = "def run(path): open(path, 'w')"
-        with LocalExecutor(1, exactly=means) as executor:
+        with LocalExecutor(1, exactly=method) as executor:
             read = executor.run(PythonJob(source, "run", args=[f"{folder}/given"], access=given))
             assert read.value == "given", read.message
             for program, path in ((source, "beside"), (write, "given")):
                 assert not executor.run(PythonJob(program, "run", args=[f"{folder}/{path}"], access=given)).ok
 
 
-def test_a_job_talks_and_shares_memory_through_descriptors_it_inherits(means: Means) -> None:
+def test_a_job_talks_and_shares_memory_through_descriptors_it_inherits(method: IsolationMethod) -> None:
     source = (
         "import mmap, os\n"
         "def run(first):\n"
@@ -174,7 +176,7 @@ def test_a_job_talks_and_shares_memory_through_descriptors_it_inherits(means: Me
     memory = os.memfd_create("shared")
     try:
         os.ftruncate(memory, 8)
-        with ours, theirs, LocalExecutor(1, exactly=means) as executor:
+        with ours, theirs, LocalExecutor(1, exactly=method) as executor:
             ours.settimeout(60.0)
             job = PythonJob(source, "run", args=[FIRST_DESCRIPTOR], descriptors=(theirs.fileno(), memory))
             running = executor.submit(job)
@@ -190,7 +192,7 @@ def test_a_job_talks_and_shares_memory_through_descriptors_it_inherits(means: Me
         os.close(memory)
 
 
-def test_a_job_that_may_start_processes_is_bounded_as_a_whole(means: Means) -> None:
+def test_a_job_that_may_start_processes_is_bounded_as_a_whole(method: IsolationMethod) -> None:
     access = Access(executables=("/bin/true",))
     memory = (
         "import os, time\n"
@@ -210,7 +212,7 @@ def test_a_job_that_may_start_processes_is_bounded_as_a_whole(means: Means) -> N
         "    time.sleep(20)"
     )
     limits = Limits(wall_s=15.0, memory=300 * MIB, processes=8)
-    with LocalExecutor(1, exactly=means) as executor:
+    with LocalExecutor(1, exactly=method) as executor:
         result = executor.run(PythonJob(memory, "run", access=access, limits=limits))
         assert result.status is Status.MEMORY, result.message
         assert result.wall_s < 10
@@ -223,7 +225,7 @@ def test_a_job_that_may_start_processes_is_bounded_as_a_whole(means: Means) -> N
 # -- servers -----------------------------------------------------------------------------------------------
 
 
-def test_servers_stay_warm_by_what_they_have_imported(started: list[launch.Launched]) -> None:
+def test_servers_stay_warm_by_what_they_have_imported(started: list[launch.ServerProcess]) -> None:
     with LocalExecutor(1, preload=()) as executor:
         before = len(started)
         other = PythonJob(
@@ -235,7 +237,7 @@ def test_servers_stay_warm_by_what_they_have_imported(started: list[launch.Launc
         assert len(started) - before == 2
 
 
-def test_a_server_is_replaced_after_enough_jobs(started: list[launch.Launched]) -> None:
+def test_a_server_is_replaced_after_enough_jobs(started: list[launch.ServerProcess]) -> None:
     with LocalExecutor(1, preload=(), recycle_jobs=3) as executor:
         before = len(started)
         for _ in range(9):
@@ -244,7 +246,7 @@ def test_a_server_is_replaced_after_enough_jobs(started: list[launch.Launched]) 
 
 
 def test_a_server_that_grew_is_replaced(
-    started: list[launch.Launched], monkeypatch: pytest.MonkeyPatch
+    started: list[launch.ServerProcess], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receive = connection.Connection.receive
 
@@ -261,7 +263,7 @@ def test_a_server_that_grew_is_replaced(
         assert len(started) - before == 3
 
 
-def _waiting_forks(launched: launch.Launched) -> list[psutil.Process]:
+def _waiting_forks(launched: launch.ServerProcess) -> list[psutil.Process]:
     """Of a server without a job: the ends of its tree of processes."""
     inside = psutil.Process(launched.process.pid).children(recursive=True)
     return [process for process in inside if not process.children() and process.ppid() != os.getpid()]
@@ -275,15 +277,15 @@ def _until(true: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 def test_a_server_killed_in_the_middle_of_a_job_costs_a_retry_not_a_result(
-    means: Means, started: list[launch.Launched]
+    method: IsolationMethod, started: list[launch.ServerProcess]
 ) -> None:
-    with LocalExecutor(1, exactly=means, preload=()) as executor:
+    with LocalExecutor(1, exactly=method, preload=()) as executor:
         assert executor.run(ONE).ok
         future = executor.submit(SLEEP)
         time.sleep(0.5)
         server = started[-1].process.pid
         os.kill(server, signal.SIGKILL)
-        if means.level is Level.STANDARD:  # the supervisor is gone: the fork server is what answers
+        if method.level is Level.STANDARD:  # the supervisor is gone: the fork server is what answers
             os.killpg(server, signal.SIGKILL)
         result = future.result(timeout=30)
         assert result.status is Status.OK, result.message
@@ -293,9 +295,9 @@ def test_a_server_killed_in_the_middle_of_a_job_costs_a_retry_not_a_result(
 
 
 def test_a_waiting_fork_that_is_killed_costs_a_retry_not_a_result(
-    means: Means, started: list[launch.Launched]
+    method: IsolationMethod, started: list[launch.ServerProcess]
 ) -> None:
-    with LocalExecutor(1, exactly=means, preload=()) as executor:
+    with LocalExecutor(1, exactly=method, preload=()) as executor:
         assert executor.run(ONE).ok
         _until(lambda: len(_waiting_forks(started[-1])) == 1)
         waiting = _waiting_forks(started[-1])[0]
@@ -306,7 +308,7 @@ def test_a_waiting_fork_that_is_killed_costs_a_retry_not_a_result(
         assert result.retries == 1
 
 
-def test_the_fork_of_the_next_job_knows_nothing_of_the_last(means: Means) -> None:
+def test_the_fork_of_the_next_job_knows_nothing_of_the_last(method: IsolationMethod) -> None:
     """Each finds what the server left, whether its fork waited while the other ran or was made after it."""
     source = """
 import builtins, numpy, os, sys
@@ -317,7 +319,7 @@ def run(name):
     os.environ["X"], sys.modules[name] = name, builtins
     return [*before, numpy.random.random()]
 """
-    with LocalExecutor(1, exactly=means) as executor:
+    with LocalExecutor(1, exactly=method) as executor:
         found = [executor.run(PythonJob(source, "run", args=(name,))).value for name in ("first", "second")]
     assert found[0][:3] == found[1][:3]
     assert found[0][:2] == [[], None]
@@ -338,7 +340,7 @@ def test_a_server_lost_again_is_told_as_ours(monkeypatch: pytest.MonkeyPatch) ->
         assert executor.run(ONE).ok
 
 
-def test_a_server_that_never_reports_ends_with_its_job(started: list[launch.Launched]) -> None:
+def test_a_server_that_never_reports_ends_with_its_job(started: list[launch.ServerProcess]) -> None:
     stuck = PythonJob(
         "import time\ndef run(): time.sleep(60)", "run", limits=Limits(wall_s=0.5, memory=100 * MIB)
     )
@@ -388,11 +390,11 @@ def _traces() -> dict[str, set[str]]:
     }
 
 
-def test_closing_leaves_no_process_descriptor_file_or_group(means: Means) -> None:
+def test_closing_leaves_no_process_descriptor_file_or_group(method: IsolationMethod) -> None:
     probe()
     gc.collect()
     before = _traces()
-    with LocalExecutor(2, exactly=means) as executor:
+    with LocalExecutor(2, exactly=method) as executor:
         scratch = Limits(wall_s=10.0, scratch=MIB)
         write = PythonJob("def run(): open('x', 'w').write('1')", "run", limits=scratch)
         futures = [executor.submit(job) for job in (ONE, write, ONE, write)]
@@ -407,16 +409,17 @@ def test_closing_leaves_no_process_descriptor_file_or_group(means: Means) -> Non
 
 
 def test_a_trusted_process_that_is_killed_takes_its_jobs_with_it(
-    means: Means, tmp_path: pathlib.Path
+    method: IsolationMethod, tmp_path: pathlib.Path
 ) -> None:
     script = tmp_path / "trusted.py"
     script.write_text(
         "import sys\n"
         "from ttd_core.sandbox.base import *\n"
         "from ttd_core.sandbox.local import LocalExecutor\n"
-        "from ttd_core.sandbox.isolation import Means\n"
-        f"executor = LocalExecutor(1, exactly=Means(Level({means.level.value!r}), {means.bubblewrap!r}, "
-        f"{means.by_hand!r}, {means.landlock}, {means.seccomp!r}))\n"
+        "from ttd_core.sandbox.isolation import IsolationMethod\n"
+        f"method = IsolationMethod(Level({method.level.value!r}), {method.bubblewrap!r}, {method.by_hand!r}, "
+        f"{method.landlock}, {method.seccomp!r})\n"
+        "executor = LocalExecutor(1, exactly=method)\n"
         "job = PythonJob('import time\\ndef run():\\n    print(1)\\n    time.sleep(60)', 'run')\n"
         "executor.submit(job, lambda piece: print('started', flush=True)).result()\n"
     )
@@ -494,7 +497,7 @@ def test_a_job_that_talked_is_not_begun_again(monkeypatch: pytest.MonkeyPatch) -
         tried.append(server)
         raise connection.ServerLost("the fork server ended")
 
-    monkeypatch.setattr(local.Task, "run", lost)
+    monkeypatch.setattr(local.Attempt, "run", lost)
     ours, theirs = socket.socketpair()
     with ours, theirs, LocalExecutor(1) as executor:
         assert executor.run(ONE).retries == 1

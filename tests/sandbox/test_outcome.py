@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from ttd_core.sandbox.base import MIB, Artifact, CompileJob, Job, Level, Limits, ProgramJob, PythonJob
-from ttd_core.sandbox.exchange import Exchange, FrameReader, Tail
+from ttd_core.sandbox.exchange import Exchange, FrameReader, StreamTail
 from ttd_core.sandbox.inside import frames
-from ttd_core.sandbox.outcome import judge, one_line
+from ttd_core.sandbox.outcome import job_result, one_line
 from ttd_core.types import Status
 
 LIMITS = Limits(wall_s=3.0, memory=100 * MIB)
@@ -25,7 +25,7 @@ def ended(
     job: Job, status: int = 0, frame: bytes = b"", printed: bytes = b"", stopped: str = "", **report: Any
 ):
     reader = FrameReader(1000) if isinstance(job, PythonJob) else None
-    whole = Tail(1000, 1000) if isinstance(job, ProgramJob) else None
+    whole = StreamTail(1000, 1000) if isinstance(job, ProgramJob) else None
     exchange = Exchange(types.SimpleNamespace(), job.limits, frame=reader, stdout=whole)  # type: ignore[arg-type]
     exchange.stopped = stopped
     exchange.output.add(printed)
@@ -36,8 +36,16 @@ def ended(
         while reader.read(reading):
             continue
         os.close(reading)
-    facts = {"trouble": "", "reason": "", "status": status, "wall_s": 0.1, "cpu_s": 0.1, "peak": 5, **report}
-    return judge(job, facts, exchange, Level.STRONG, 0)
+    facts = {
+        "setup_error": "",
+        "reason": "",
+        "status": status,
+        "wall_s": 0.1,
+        "cpu_s": 0.1,
+        "peak": 5,
+        **report,
+    }
+    return job_result(job, facts, exchange, Level.STRONG, 0)
 
 
 def claim(status: str, message: str = "") -> bytes:
@@ -100,8 +108,8 @@ def test_a_program_out_of_memory_by_its_own_words() -> None:
     assert ended(PROGRAM, status=int(signal.SIGABRT), printed=printed).status is Status.MEMORY
 
 
-def test_trouble_before_the_candidate_started_is_ours() -> None:
-    result = ended(PYTHON, trouble="OSError: out of descriptors")
+def test_an_error_before_the_candidate_started_is_ours() -> None:
+    result = ended(PYTHON, setup_error="OSError: out of descriptors")
     assert result.status is Status.INFRASTRUCTURE
     assert "out of descriptors" in result.message
 

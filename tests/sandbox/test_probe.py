@@ -9,20 +9,20 @@ import pytest
 from ttd_core.errors import SandboxUnavailableError
 from ttd_core.sandbox import probe
 from ttd_core.sandbox.base import Level, PythonJob
-from ttd_core.sandbox.isolation import Means
+from ttd_core.sandbox.isolation import IsolationMethod
 from ttd_core.sandbox.local import LocalExecutor
 
 WORKS = {"landlock_abi": 7, "seccomp": "", "landlock": "", "scope": "", "namespaces": ""}
 
 
 @pytest.fixture
-def facts(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """What the kernel offers, to be changed; no way to form a level is refused unless the test says so."""
-    found: dict[str, object] = dict(WORKS)
-    monkeypatch.setattr(probe, "_facts", lambda: found)
-    monkeypatch.setattr(probe, "_refused_by", lambda means: "")
+def kernel(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What the kernel offers, to be changed; every method works unless the test says otherwise."""
+    layers: dict[str, object] = dict(WORKS)
+    monkeypatch.setattr(probe, "_kernel_layers", lambda: layers)
+    monkeypatch.setattr(probe, "_why_unusable", lambda method: "")
     monkeypatch.setattr(probe, "probe", probe.probe.__wrapped__)
-    return found
+    return layers
 
 
 def test_this_machine_forms_a_level_and_says_how() -> None:
@@ -42,14 +42,16 @@ def test_this_machine_forms_a_level_and_says_how() -> None:
     assert all(layer.remedy for layer in report.layers)
 
 
-def test_the_strongest_way_is_taken(facts: dict[str, object]) -> None:
+def test_the_strongest_way_is_taken(kernel: dict[str, object]) -> None:
     assert probe.choose("best").level is Level.STRONG
     assert probe.choose("standard").level is Level.STRONG
     assert probe.choose("best", Level.STANDARD).level is Level.STANDARD
 
 
-def test_without_namespaces_it_is_standard(facts: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "_refused_by", lambda means: "not permitted" if means.namespaces else "")
+def test_without_namespaces_it_is_standard(
+    kernel: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "_why_unusable", lambda method: "not permitted" if method.namespaces else "")
     assert probe.choose("best").level is Level.STANDARD
     with pytest.raises(
         SandboxUnavailableError, match=r"level strong cannot be formed here, only standard.*namespaces"
@@ -58,37 +60,37 @@ def test_without_namespaces_it_is_standard(facts: dict[str, object], monkeypatch
 
 
 def test_bubblewrap_that_fails_is_done_without(
-    facts: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    kernel: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe, "_refused_by", lambda means: "denied" if means.bubblewrap else "")
+    monkeypatch.setattr(probe, "_why_unusable", lambda method: "denied" if method.bubblewrap else "")
     chosen = probe.choose("strong")
     assert chosen.by_hand
     assert not chosen.bubblewrap
 
 
 @pytest.mark.parametrize("missing", ["seccomp", "landlock"])
-def test_without_seccomp_or_landlock_it_is_refused(facts: dict[str, object], missing: str) -> None:
-    facts[missing] = "not in this kernel"
+def test_without_seccomp_or_landlock_it_is_refused(kernel: dict[str, object], missing: str) -> None:
+    kernel[missing] = "not in this kernel"
     for level in ("best", "strong", "standard"):
         with pytest.raises(SandboxUnavailableError, match=rf"only refused.*{missing}: not in this kernel"):
             probe.choose(level)
 
 
 def test_without_scopes_there_is_no_standard(
-    facts: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    kernel: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    facts["scope"] = "Landlock ABI 4 has no scopes (6 has)"
-    facts["landlock_abi"] = 4
+    kernel["scope"] = "Landlock ABI 4 has no scopes (6 has)"
+    kernel["landlock_abi"] = 4
     assert probe.choose("best").level is Level.STRONG
-    monkeypatch.setattr(probe, "_refused_by", lambda means: "not permitted")
+    monkeypatch.setattr(probe, "_why_unusable", lambda method: "not permitted")
     with pytest.raises(SandboxUnavailableError, match="only refused"):
         probe.choose("standard")
 
 
 def test_unprotected_must_be_named_and_says_what_is_open(
-    facts: dict[str, object], capsys: pytest.CaptureFixture[str]
+    kernel: dict[str, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    facts["landlock"] = "not in this kernel"
+    kernel["landlock"] = "not in this kernel"
     chosen = probe.choose("unprotected")
     assert chosen.level is Level.REFUSED
     told = capsys.readouterr().err
@@ -98,10 +100,12 @@ def test_unprotected_must_be_named_and_says_what_is_open(
 
 def test_a_level_that_lets_an_attack_pass_is_not_formed() -> None:
     # Landlock alone, claimed to be a level: the probe's own attacks find what it leaves open
-    refused = probe._refused_by.__wrapped__(Means(Level.STANDARD, landlock=7, seccomp=False))
+    refused = probe._why_unusable.__wrapped__(IsolationMethod(Level.STANDARD, landlock=7, seccomp=False))
     assert "fork" in refused
     assert "socket" in refused
-    assert "file outside" in probe._refused_by.__wrapped__(Means(Level.STANDARD, landlock=0, seccomp=True))
+    assert "file outside" in probe._why_unusable.__wrapped__(
+        IsolationMethod(Level.STANDARD, landlock=0, seccomp=True)
+    )
 
 
 def test_unprotected_jobs_still_run_under_limits(capsys: pytest.CaptureFixture[str]) -> None:

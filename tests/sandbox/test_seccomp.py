@@ -12,7 +12,7 @@ import struct
 import pytest
 
 from ttd_core.sandbox.inside import seccomp
-from ttd_core.sandbox.inside.syscalls import ARCHITECTURES, Calls
+from ttd_core.sandbox.inside.syscalls import ARCHITECTURES, SyscallTable
 
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 AUDIT = {machine: audit for machine, (_, audit) in ARCHITECTURES.items()}
@@ -46,7 +46,7 @@ def machine(request: pytest.FixtureRequest) -> str:
 
 def answer(machine: str, profile: str, name: str, *arguments: int, **options: int) -> int | str:
     """``allow``, ``kill``, or the error number, for a call by name."""
-    calls = Calls(machine)
+    calls = SyscallTable(machine)
     numbers = {**calls.allowed, **calls.denied, **calls.by_argument}
     code = seccomp.assemble(profile, PID, options.get("program", 9), machine, bool(options.get("drivers")))
     value = verdict(code, AUDIT[machine], numbers[name], *arguments)
@@ -55,7 +55,7 @@ def answer(machine: str, profile: str, name: str, *arguments: int, **options: in
 
 @pytest.mark.parametrize("profile", seccomp.PROFILES)
 def test_every_listed_call_is_answered_as_listed(machine: str, profile: str) -> None:
-    calls = Calls(machine)
+    calls = SyscallTable(machine)
     for name in calls.allowed:
         assert answer(machine, profile, name) == "allow", name
     by_profile = {"fork", "vfork", "execve", "execveat"}
@@ -68,7 +68,7 @@ def test_every_listed_call_is_answered_as_listed(machine: str, profile: str) -> 
 
 @pytest.mark.parametrize("profile", seccomp.PROFILES)
 def test_calls_on_no_list_do_not_exist(machine: str, profile: str) -> None:
-    calls = Calls(machine)
+    calls = SyscallTable(machine)
     listed = {*calls.allowed.values(), *calls.denied.values(), *calls.by_argument.values()}
     code = seccomp.assemble(profile, PID, 3, machine)
     for number in sorted(set(range(600)) - listed):
@@ -165,7 +165,7 @@ def test_the_numbers_are_those_of_this_system_s_headers() -> None:
     if not header.exists():
         pytest.skip(f"{header} is not installed")
     numbers = dict(re.findall(r"#define __NR_(\w+) (\d+)", header.read_text()))
-    calls = Calls()
+    calls = SyscallTable()
     for name, number in {**calls.allowed, **calls.denied, **calls.by_argument}.items():
         if name in numbers:
             assert int(numbers[name]) == number, name

@@ -10,8 +10,8 @@ import linecache, os, sys
 import numpy, numpy.fft, numpy.linalg, numpy.random, scipy.optimize
 from ttd_core.sandbox.inside import warmup
 threads = len(os.listdir("/proc/self/task"))
-warmup.of_server()
-warmup.of_fork()
+warmup.warm_server()
+warmup.warm_fork()
 print(len(os.listdir("/proc/self/task")) - threads, "candidate" in sys.modules, len(linecache.cache))
 """
 

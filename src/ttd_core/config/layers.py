@@ -39,7 +39,12 @@ from ttd_core.errors import ConfigError, did_you_mean
 
 @attrs.frozen
 class Difference:
-    """One key on which two configs differ; ``None`` where a config has no such option."""
+    """One key on which two configs differ.
+
+    :param key: dotted.
+    :param first: its value in the first config; ``None`` where that has no such option.
+    :param second: the same of the second.
+    """
 
     key: str
     first: Any

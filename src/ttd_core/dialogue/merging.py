@@ -17,7 +17,7 @@ from ttd_core.types import Action, Verdict
 
 @attrs.frozen
 class Part:
-    """One top-level statement.
+    """One top-level statement of a program; several on one line are one part.
 
     :param names: the names it binds, sorted; empty for a bare statement.
     :param kind: ``import``, ``assign``, ``define`` or ``other``.
@@ -39,18 +39,18 @@ def split_parts(source: str) -> list[Part]:
     :raises SyntaxError: when it does not parse.
     """
     lines = source.splitlines()
-    found: list[Part] = []
+    parts: list[Part] = []
     for statement in syntax_tree(source).body:
         decorators = getattr(statement, "decorator_list", [])
         first = min([statement.lineno, *(decorator.lineno for decorator in decorators)])
         last = statement.end_lineno or statement.lineno
         names, kind = _bound(statement)
-        if found and first <= found[-1].last:
-            # Two statements on one line are one part: neither can be replaced alone.
-            before = found.pop()
+        if parts and first <= parts[-1].last:
+            # Neither of two statements on one line can be replaced alone.
+            before = parts.pop()
             names, kind, first = tuple(sorted({*before.names, *names})), before.kind, before.first
-        found.append(Part(names, kind, first, last, "\n".join(lines[first - 1 : last])))
-    return found
+        parts.append(Part(names, kind, first, last, "\n".join(lines[first - 1 : last])))
+    return parts
 
 
 def _bound(statement: ast.stmt) -> tuple[tuple[str, ...], str]:
@@ -92,13 +92,14 @@ def merge_parts(program: str, reply: str) -> str:
     # Of two versions of one part the last is in force, as it would be had the reply been run.
     new = {part.names: part for part in split_parts(reply) if part.names}.values()
     lines = program.splitlines()
-    places = {part.names: part for part in old if part.names}
+    old_by_names = {part.names: part for part in old if part.names}
+    # New parts by the first line of the old part that they replace.
     replaced: dict[int, Part] = {}
     heading: list[str] = []
     ending: list[str] = []
     for part in new:
-        if part.names in places:
-            replaced[places[part.names].first] = part
+        if part.names in old_by_names:
+            replaced[old_by_names[part.names].first] = part
         elif part.kind == "define":
             ending.append(part.text)
         else:

@@ -19,8 +19,6 @@ from ttd_core.types import Action, Status, Verdict
 
 #: Longest program read, in characters: far above any real one, far below what makes the compiler slow.
 MAX_PROGRAM_CHARS = 200_000
-
-
 #: Fence labels that may hold a program of each language; no label fits every language.
 _LABELS: dict[str, frozenset[str]] = {
     "python": frozenset(["python", "py", "python3", "py3", "python2", "ipython"]),
@@ -31,33 +29,37 @@ _COMPILE_LOCK = threading.Lock()
 
 
 @attrs.frozen
-class Block:
-    """A fenced block: its label in lower case (empty if none) and the text between the fences."""
+class FencedBlock:
+    """A fenced block of a reply.
+
+    :param label: the language it is labelled with, in lower case; empty if none.
+    :param text: what is between the fences.
+    """
 
     label: str
     text: str
 
 
-def fenced_blocks(text: str) -> list[Block]:
+def fenced_blocks(text: str) -> list[FencedBlock]:
     """All fenced blocks of a reply, in order; a block that is never closed runs to the end.
 
     A labelled fence inside an open block closes it and opens the next, as models do when they start over.
     """
-    blocks: list[Block] = []
+    blocks: list[FencedBlock] = []
     mark, label, lines = "", "", list[str]()
     for line in text.replace("\r\n", "\n").split("\n"):
         fence = _fence(line)
         if not mark:
-            fence = fence or _late_opening(line)
+            fence = fence or _fence_after_prose(line)
             if fence:
                 (mark, label), lines = fence, []
         elif fence and fence[0].startswith(mark):
-            blocks.append(Block(label, "\n".join(lines)))
-            mark, label, lines = (fence[0] if _known(fence[1]) else ""), fence[1], []
+            blocks.append(FencedBlock(label, "\n".join(lines)))
+            mark, label, lines = (fence[0] if _is_language(fence[1]) else ""), fence[1], []
         else:
             lines.append(line)
     if mark:
-        blocks.append(Block(label, "\n".join(lines)))
+        blocks.append(FencedBlock(label, "\n".join(lines)))
     return blocks
 
 
@@ -74,12 +76,12 @@ def _fence(line: str) -> tuple[str, str] | None:
     return text[: len(text) - len(rest)], label[1].lower() if label else ""
 
 
-def _late_opening(line: str) -> tuple[str, str] | None:
+def _fence_after_prose(line: str) -> tuple[str, str] | None:
     """A labelled fence at the end of a line of prose: ``Here it is: ```python``."""
-    before, found, label = line.rstrip().rpartition("```")
-    if not found or "`" in before or not _known(label.lower()):
+    before, mark, label = line.rstrip().rpartition("```")
+    if not mark or "`" in before or not _is_language(label.lower()):
         return None
-    return found, label.lower()
+    return mark, label.lower()
 
 
 def parse_program(text: str, language: str, entry: str) -> Action | Verdict:
@@ -118,7 +120,7 @@ def parse_program(text: str, language: str, entry: str) -> Action | Verdict:
     return Action(code=source, language=language)
 
 
-def _known(label: str) -> bool:
+def _is_language(label: str) -> bool:
     return any(label in labels for labels in _LABELS.values())
 
 

@@ -20,7 +20,7 @@ from ttd_core.types import Message, ScoredState, State
 
 @attrs.frozen
 class Brief:
-    """What a prompt says of a problem.
+    """What the default prompt says of a problem, apart from the states it starts from.
 
     :param title: one line.
     :param task: the task in words, Markdown.
@@ -72,22 +72,22 @@ def fenced(text: str, language: str = "") -> str:
 
 def score_lines(brief: Brief, history: Sequence[ScoredState]) -> str:
     """Score before and after the last program, the target and the gap, one line each."""
-    wish = "lower" if brief.direction == "min" else "higher"
+    better = "lower" if brief.direction == "min" else "higher"
     lines = []
     score = history[-1].reward.score if history else None
     if score is not None and len(history) > 1:
         before = history[-2].reward.score
         lines.append(
-            f"Score ({brief.metric}, {wish} is better): {brief.format_score(before)} before it, "
+            f"Score ({brief.metric}, {better} is better): {brief.format_score(before)} before it, "
             f"{brief.format_score(score)} after."
         )
     elif score is not None:
-        lines.append(f"Score ({brief.metric}, {wish} is better): {brief.format_score(score)}.")
+        lines.append(f"Score ({brief.metric}, {better} is better): {brief.format_score(score)}.")
     target = brief.target
     if target is not None:
         line = f"Target: {brief.format_score(target)}"
         if score is None:
-            line += f" ({brief.metric}, {wish} is better)."
+            line += f" ({brief.metric}, {better} is better)."
         elif scores.better(brief.direction, score, target):
             line += f", beaten by {abs(target - score):.4g}: go further."
         else:
@@ -109,11 +109,11 @@ def _limits(brief: Brief) -> str:
 
 
 def _last_program(brief: Brief, state: State, history: Sequence[ScoredState]) -> str:
-    scores = score_lines(brief, history)
+    lines = score_lines(brief, history)
     if not state.code.strip():
-        known = f"There is no program yet; the construction to start from is scored below.\n{scores}"
-        return known if history else f"There is no program yet.\n{scores}".strip()
-    text = f"## Last program\n\n{fenced(state.code, _tag(brief.language))}\n{scores}".rstrip()
+        scored = f"There is no program yet; the construction to start from is scored below.\n{lines}"
+        return scored if history else f"There is no program yet.\n{lines}".strip()
+    text = f"## Last program\n\n{fenced(state.code, _tag(brief.language))}\n{lines}".rstrip()
     tail = _tail(state.output, brief.options.output_chars)
     if tail:
         text += f"\nIts output ended with:\n{fenced(tail)}"
@@ -121,6 +121,7 @@ def _last_program(brief: Brief, state: State, history: Sequence[ScoredState]) ->
 
 
 def _tail(output: str, characters: int) -> str:
+    """The last characters of a program's output."""
     if characters <= 0:
         return ""
     kept = output.rstrip()[-characters:]
@@ -161,4 +162,5 @@ def _example_of_a_part(program: str, tag: str) -> str:
 
 
 def _tag(language: str) -> str:
+    """What a language's code blocks are labelled with."""
     return {"c++": "cpp"}.get(language, language)

@@ -40,6 +40,8 @@ def ttd_executors() -> Mapping[str, Callable[[Any], Any]]:
 
 
 def _on_call(target: str) -> Callable[[Any], Any]:
+    """A factory that imports ``module:function`` when it is called, and calls it."""
+
     def open_backend(config: Any) -> Any:
         module, _, factory = target.partition(":")
         try:

@@ -65,18 +65,18 @@ ProblemEntry = Entry
 
 def entries(group: str = PROBLEMS) -> list[Entry]:
     """Every entry point of a group, by name; names claimed twice appear twice."""
-    found = {
+    installed = {
         Entry(point.name, point.value, point.dist.name, point.dist.version)
         for point in importlib.metadata.entry_points(group=group)
         if point.dist is not None
     }
-    return sorted(found, key=lambda entry: (entry.name, entry.distribution, entry.value))
+    return sorted(installed, key=lambda entry: (entry.name, entry.distribution, entry.value))
 
 
-def clashes(found: Sequence[Entry]) -> list[RegistryClashError]:
-    """One error for each name that several entries claim."""
+def clashes(listed: Sequence[Entry]) -> list[RegistryClashError]:
+    """One error for each name that several of the entries claim."""
     claims: dict[str, list[Entry]] = {}
-    for entry in found:
+    for entry in listed:
         claims.setdefault(entry.name, []).append(entry)
     return [
         RegistryClashError(

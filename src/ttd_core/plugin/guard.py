@@ -1,8 +1,8 @@
-"""Guards around hook implementations: what a plugin raises or wrongly returns is laid at its own door.
+"""Guards around hook implementations: what a plugin raises or wrongly returns becomes an error that names it.
 
-A plugin is registered as a stand-in whose every hook is the plugin's own, inside a guard. So the culprit is
-known where the fault happens, whichever wrappers lie around it. Three things pass untouched: errors meant
-for a person (:class:`~ttd_core.errors.TtdError`), what the host's own ``execute`` raised, and Ctrl-C.
+A plugin is registered as a stand-in whose every hook is the plugin's own, inside a guard. So the plugin at
+fault is known where the fault happens, whichever wrappers lie around it. Three things pass untouched: errors
+meant for a person (:class:`~ttd_core.errors.TtdError`), what the host's own ``execute`` raised, and Ctrl-C.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _guard(function: Callable[..., Any], label: str, hook: str, answers: bool) -
         try:
             result = function(*args, **kwargs)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - raised again, named
-            _lay_blame(error, label, hook)
+            _raise_named(error, label, hook)
         complaint = complaint_about(hook, result, answers)
         if complaint:
             raise PluginError(label, hook, complaint)
@@ -90,7 +90,7 @@ def _guard_wrapper(
         except StopIteration as stop:
             raise PluginError(label, hook, "the wrapper returned before it yielded") from stop
         except (Exception, SystemExit) as error:  # noqa: BLE001 - raised again, named
-            _lay_blame(error, label, hook)
+            _raise_named(error, label, hook)
         try:
             inner = yield
         except GeneratorExit:
@@ -117,11 +117,12 @@ def _finish(resume: Callable[[Any], Any], value: Any, label: str, hook: str) -> 
     except BaseException as error:
         if error is value or not isinstance(error, Exception | SystemExit):
             raise
-        _lay_blame(error, label, hook)
+        _raise_named(error, label, hook)
     raise PluginError(label, hook, "the wrapper yielded twice")
 
 
-def _lay_blame(error: BaseException, label: str, hook: str) -> NoReturn:
+def _raise_named(error: BaseException, label: str, hook: str) -> NoReturn:
+    """Raise an error of a hook: as it is where it passes untouched, else as one that names the plugin."""
     if isinstance(error, TtdError) or is_hosts_own(error):
         raise error
     raise PluginError(label, hook, one_line(error)) from error

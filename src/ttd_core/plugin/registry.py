@@ -1,6 +1,6 @@
-"""Entry points to problems: importing, checking and building them, with the plugin at fault named.
+"""From entry points to problems: import them, check them and build them, with the plugin at fault named.
 
-What is installed without importing anything is :mod:`ttd_core.plugin.entries`' part; its names are here too.
+:mod:`ttd_core.plugin.entries` says what is installed without importing anything; its names are here too.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ __all__ = [
 
 @attrs.frozen
 class Loaded:
-    """What importing one entry came to.
+    """What importing one entry gave.
 
     :param value: the class or module; ``None`` where it failed.
-    :param error: why it failed.
+    :param error: why it failed; ``None`` where it did not.
     """
 
     entry: Entry
@@ -171,9 +171,9 @@ def _load_from_file(entry: Entry) -> Any:
     if attribute is None and len(own) == 1:
         attribute = own[0]
     if attribute is None or not hasattr(module, attribute):
-        said = f"has no '{attribute}'" if attribute else "holds no single problem"
-        known = f"name one of its problems: {', '.join(own)}" if own else "it defines no problem"
-        raise UsageError(f"{path_text}: {said}; {known}")
+        lacks = f"has no '{attribute}'" if attribute else "holds no single problem"
+        hint = f"name one of its problems: {', '.join(own)}" if own else "it defines no problem"
+        raise UsageError(f"{path_text}: {lacks}; {hint}")
     return getattr(module, attribute)
 
 
@@ -184,12 +184,12 @@ def _complaint(cls: Any) -> str:
         return "not a subclass of ttd_core.Problem"
     if missing := sorted(cls.__abstractmethods__):
         return f"it does not define {', '.join(missing)}"
-    said = {name: getattr(cls, name, None) for name in ("name", "title", "metric", "direction")}
-    for name, value in said.items():
+    texts = {name: getattr(cls, name, None) for name in ("name", "title", "metric", "direction")}
+    for name, value in texts.items():
         if not isinstance(value, str):
             return f"it does not set {name} to text"
-    if said["direction"] not in ("min", "max"):
-        return f"direction is {said['direction']!r}; it must be 'min' or 'max'"
+    if texts["direction"] not in ("min", "max"):
+        return f"direction is {texts['direction']!r}; it must be 'min' or 'max'"
     if not (inspect.isclass(cls.options_type) and issubclass(cls.options_type, Options)):
         return "options_type is not a subclass of ttd_core.Options"
     try:

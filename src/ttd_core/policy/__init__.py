@@ -1,4 +1,8 @@
-"""Policies: where completions come from. Each backend is an adapter that imports what it needs on use."""
+"""Policies: where completions come from. Each backend is an adapter that imports what it needs on use.
+
+:mod:`.base` is the protocol; the backends are :mod:`.local`, :mod:`.tinker`, :mod:`.openai` and
+:mod:`.scripted`. They share :mod:`.models` (fetching, chat format), :mod:`.losses` and :mod:`.remote`.
+"""
 
 import os
 

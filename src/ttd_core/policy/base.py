@@ -1,6 +1,8 @@
 """The policy protocol: where completions come from, and who learns from them.
 
-A frozen policy implements :class:`Policy` alone; one that learns implements :class:`Trainer` too.
+A frozen policy implements :class:`Policy` alone, one that learns :class:`Trainer` too, and one that counts
+what it asks of a server :class:`Metered`. ``ttd_core.testing.policies`` holds implementations to what is said
+here.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ class SamplingParams:
     """How replies are sampled.
 
     :param temperature: softmax temperature; log-probabilities are those of the sampled distribution.
-    :param context: most tokens of prompt and reply together.
+    :param context: most tokens of prompt and reply together; the model's own limit counts where it is lower.
     :param max_new_tokens: most tokens of one reply; ``None`` means what the context leaves.
     :param thinking_tokens: prompt and thinking together may use this many before the final answer is
         forced; ``None`` forces nothing.
     :param prefill: text put at the start of the reply: forced, never trained.
-    :param seed: makes sampling repeatable on one backend.
+    :param seed: makes sampling repeatable on one backend: equal seeds give equal replies to equal prompts.
     """
 
     temperature: float = 1.0
@@ -101,11 +103,20 @@ class Trainer(Protocol):
         ...
 
     def train_step(self, batch: Sequence[Sequences], temperature: float) -> Mapping[str, float]:
-        """One optimiser step on the batch; returns metrics (loss, grad_norm, logprob_gap, ...)."""
+        """One optimiser step on the batch's summed token losses.
+
+        :param temperature: that the replies were sampled at.
+        :return: metrics of the step. All give ``loss``, ``logprob_gap`` (mean absolute difference between
+            recomputed and sampled log-probabilities of trained tokens), ``logprob_gap_max`` and ``ratio_max``
+            (largest ratio of the two probabilities), and ``grad_norm`` where it is known.
+        """
         ...
 
     def save(self, folder: pathlib.Path) -> None:
-        """Write adapter, optimiser and random state into ``folder`` (exists, empty)."""
+        """Write adapter and optimiser state into ``folder`` (exists, empty), or where a server keeps them.
+
+        No random state is part of it: sampling draws from its ``params.seed`` alone.
+        """
         ...
 
     def load(self, folder: pathlib.Path) -> None:
@@ -122,12 +133,12 @@ class Trainer(Protocol):
 
 @runtime_checkable
 class Metered(Protocol):
-    """A policy that counts what it asks of others."""
+    """A policy that counts what it asks of a server."""
 
     def take_metrics(self) -> Mapping[str, float]:
-        """Numbers of the work done since the last call; a step's metrics take them in.
+        """Numbers of the work done since the last call, by name; a step's metrics take them in.
 
-        ``tokens`` (replies) replaces the count of the completions' own tokens, for a policy whose
+        ``tokens`` (of replies) replaces the count of the completions' own tokens, for a policy whose
         completions have none.
         """
         ...

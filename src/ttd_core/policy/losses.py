@@ -1,4 +1,4 @@
-"""Policy-gradient losses per token, in torch.
+"""Policy-gradient losses per token, in torch; ``learn.loss`` names one.
 
 The default is the unclipped importance-sampled form: the gradient of ``-A exp(logp - logp_sampler)`` is
 ``-A ratio grad logp``, the policy gradient corrected for the gap between sampler and learner.

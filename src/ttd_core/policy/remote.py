@@ -1,4 +1,4 @@
-"""What backends on other machines share: keys that nobody sees, addresses, and whether anyone answers.
+"""What backends on other machines share: API keys that nobody sees, addresses, and whether anyone answers.
 
 Keys come from the environment only. A run's config is stored and shown, so nothing secret may stand in it,
 and what a server says is searched for the key before it is repeated. Candidate code gets an environment of
@@ -19,8 +19,8 @@ _CONNECT_TIMEOUT_S = 10.0
 
 
 @attrs.frozen
-class Key:
-    """A key out of the environment.
+class ApiKey:
+    """An API key out of the environment.
 
     :param variable: where it was looked for.
     :param value: the key, empty when there is none; never shown.
@@ -30,34 +30,36 @@ class Key:
     value: str = attrs.field(repr=False)
 
     @classmethod
-    def read(cls, variable: str) -> Key:
+    def read(cls, variable: str) -> ApiKey:
         """The key in an environment variable."""
         return cls(variable, os.environ.get(variable, "").strip())
 
-    def hide(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """``text`` in one line, with the key taken out."""
         line = " ".join(text.split())
         return line.replace(self.value, "***") if self.value else line
 
 
-def checked_address(key: str, address: str) -> str:
+def checked_address(config_key: str, address: str) -> str:
     """The address without a slash at its end.
 
-    :param key: the config key that names it, for messages.
+    :param config_key: that names it, for messages.
     :raises ConfigError: when it is no http address, or carries a password, which the config would store.
     """
     parts = urllib.parse.urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{key} = '{address}' is no address; write it as http://host:port")
+        raise ConfigError(f"{config_key} = '{address}' is no address; write it as http://host:port")
     if parts.username or parts.password:
-        raise ConfigError(f"{key} holds a password, and a config is stored; keys come from the environment")
+        raise ConfigError(
+            f"{config_key} holds a password, and a config is stored; keys come from the environment"
+        )
     return address.rstrip("/")
 
 
-def require_answer(address: str, what: str) -> None:
-    """Knock once, so that a server that is not there is said at once and not after its client's retries.
+def require_listener(address: str, server: str) -> None:
+    """Connect once, so that a server that is not there is named at once and not after its client's retries.
 
-    :param what: what should be there, for messages.
+    :param server: what should be there, for messages.
     :raises EnvironmentLacksError: when nobody answers.
     """
     parts = urllib.parse.urlsplit(address)
@@ -66,5 +68,5 @@ def require_answer(address: str, what: str) -> None:
         socket.create_connection((str(parts.hostname), port), timeout=_CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise EnvironmentLacksError(
-            f"no {what} answers at {address}: {error.strerror or error}; start it, or name another"
+            f"no {server} answers at {address}: {error.strerror or error}; start it, or name another"
         ) from error

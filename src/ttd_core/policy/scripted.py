@@ -1,7 +1,6 @@
 """The ``scripted`` backend: replies from a list. For tests, docs and dry runs of a problem.
 
-``policy.options.replies`` is a list of texts, or ``policy.options.file`` a JSON file that holds one. A step
-takes them in order from a place its seed picks, so a run is repeatable and needs no model.
+A step takes the replies in order, from one that its seed picks, so a run is repeatable and needs no model.
 """
 
 from __future__ import annotations
@@ -10,33 +9,43 @@ import json
 import pathlib
 from collections.abc import Iterator, Sequence
 
+import attrs
 import numpy as np
 
 from ttd_core.config import RunConfig
+from ttd_core.config.settings import fill, setting
 from ttd_core.errors import ConfigError
 from ttd_core.policy.base import Sample, SamplingParams
 from ttd_core.types import Completion, Message
 
 
+@attrs.frozen
+class ScriptedOptions:
+    """What ``policy.options`` takes; the file counts where both are given."""
+
+    replies: tuple[str, ...] | None = setting(None, "the replies, a list of texts")
+    file: str | None = setting(None, "a JSON file that holds such a list")
+
+
 def open_scripted(config: RunConfig) -> ScriptedPolicy:
     """Read the replies a config names.
 
-    :raises ConfigError: when there are none, or the file cannot be read.
+    :raises ConfigError: when there are none, the file cannot be read, or an option is wrong.
     """
-    options = config.policy.options
-    if "file" in options:
-        path = pathlib.Path(str(options["file"]))
-        try:
-            replies = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"policy.options.file: {path} is not a JSON list of texts: {error}") from error
-    else:
-        replies = options.get("replies")
-    if not isinstance(replies, list) or not replies or not all(isinstance(text, str) for text in replies):
+    options = fill(ScriptedOptions, config.policy.options, prefix="policy.options.")
+    replies = options.replies if options.file is None else _read(pathlib.Path(options.file))
+    if not isinstance(replies, list | tuple) or not replies or not all(isinstance(r, str) for r in replies):
         raise ConfigError(
             "policy.backend = 'scripted' needs policy.options.replies, a list of texts, or ...file"
         )
     return ScriptedPolicy(replies)
+
+
+def _read(path: pathlib.Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"policy.options.file: {path} is not a JSON list of texts: {error}") from error
 
 
 class ScriptedPolicy:
@@ -50,20 +59,20 @@ class ScriptedPolicy:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """How many replies there are, for people."""
         return f"{len(self._replies)} scripted replies"
 
     def sample(
         self, prompts: Sequence[Sequence[Message]], count: int, params: SamplingParams
     ) -> Iterator[Sample]:
-        """Replies picked by the sampling seed, so that a repeated step repeats its replies."""
+        """Replies from one on that the sampling seed picks, so that a repeated step repeats its replies."""
         rng = np.random.default_rng(params.seed)
         first = int(rng.integers(len(self._replies)))
-        for place in range(len(prompts) * count):
-            text = self._replies[(first + place) % len(self._replies)]
+        for number in range(len(prompts) * count):
+            text = self._replies[(first + number) % len(self._replies)]
             yield Sample(
-                prompt=place // count,
-                index=place % count,
+                prompt=number // count,
+                index=number % count,
                 completion=Completion(text),
                 prompt_tokens=np.zeros(0, np.int64),
             )

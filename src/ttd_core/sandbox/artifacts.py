@@ -18,8 +18,8 @@ from ttd_core.sandbox.base import Artifact, CompileJob
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _CHUNK = 1 << 20
 _MFD_EXEC = 0x10
-#: For how long the kernel may hold on to pages of memory that is to be sealed, seconds.
-_HELD_S = 10.0
+#: Seconds that the kernel may hold on to pages of memory that is to be sealed.
+_SEAL_TIMEOUT_S = 10.0
 
 
 def _executable_memory() -> int:
@@ -36,7 +36,7 @@ def _seal(descriptor: int) -> None:
 
     While it moves or counts pages it holds them for a moment; seals against writing are refused as busy then.
     """
-    deadline = time.monotonic() + _HELD_S
+    deadline = time.monotonic() + _SEAL_TIMEOUT_S
     while True:
         try:
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
@@ -48,8 +48,8 @@ def _seal(descriptor: int) -> None:
             return
 
 
-def sealed(buffers: list[Any], *, executable: bool = False) -> int:
-    """Memory holding ``buffers`` one after the other, which nobody can change any more.
+def sealed_memory(buffers: list[Any], *, executable: bool = False) -> int:
+    """A memory file that holds ``buffers`` one after the other and that nobody can change any more.
 
     :return: its descriptor; the caller closes it.
     """
@@ -74,8 +74,8 @@ def digest_of(job: CompileJob) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
-class Artifacts:
-    """The programs compiled so far, oldest forgotten first.
+class ArtifactStore:
+    """The programs compiled so far, by digest; those used longest ago are forgotten first.
 
     :param most: programs kept.
     """
@@ -100,8 +100,8 @@ class Artifacts:
         return self.add_bytes(digest, chunks)
 
     def add_bytes(self, digest: str, chunks: list[bytes]) -> Artifact:
-        """Keep a program given as bytes."""
-        descriptor = sealed(chunks, executable=True)
+        """Keep a program, given as pieces of its bytes."""
+        descriptor = sealed_memory(chunks, executable=True)
         with self._lock:
             for old in (self._held.pop(digest, -1), self._oldest()):
                 if old >= 0:

@@ -1,4 +1,4 @@
-"""One attempt at a job: its descriptors made, sent to a server, followed, judged, closed."""
+"""One attempt at a job: make its descriptors, send it to a server, follow it, read its result."""
 
 from __future__ import annotations
 
@@ -9,27 +9,29 @@ from typing import Any, Self
 
 import attrs
 
-from ttd_core.sandbox.artifacts import Artifacts, digest_of, sealed
+from ttd_core.sandbox.artifacts import ArtifactStore, digest_of, sealed_memory
 from ttd_core.sandbox.base import MIB, CompileJob, Job, JobResult, Level, ProgramJob, PythonJob
 from ttd_core.sandbox.connection import Connection, ServerLost
-from ttd_core.sandbox.exchange import DeadlineMissed, Exchange, FrameReader, OutputListener, Tail
+from ttd_core.sandbox.exchange import DeadlineMissed, Exchange, FrameReader, OutputListener, StreamTail
 from ttd_core.sandbox.inside import frames
-from ttd_core.sandbox.outcome import judge, one_line
+from ttd_core.sandbox.outcome import job_result, one_line
 from ttd_core.types import Status
 
 _COMPILER_SCRATCH = 256 * MIB
 _KINDS: dict[type, str] = {PythonJob: "python", CompileJob: "compile", ProgramJob: "program"}
 
 
-class Task:
-    """Owns the descriptors of one attempt; a context manager that closes them.
+class Attempt:
+    """One attempt at a job; a context manager that closes its descriptors.
 
     :param artifacts: where compiled programs are kept.
+    :param level: that the server's jobs run at.
     :param retries: how often the job was tried before.
+    :param listener: called with each piece of output as it comes.
     """
 
     def __init__(
-        self, job: Job, artifacts: Artifacts, level: Level, retries: int, listener: OutputListener | None
+        self, job: Job, artifacts: ArtifactStore, level: Level, retries: int, listener: OutputListener | None
     ) -> None:
         self._job = job
         self._artifacts = artifacts
@@ -46,13 +48,13 @@ class Task:
     ) -> None:
         self._open.close()
 
-    def _held(self, descriptor: int) -> int:
+    def _close_later(self, descriptor: int) -> int:
         self._open.callback(os.close, descriptor)
         return descriptor
 
     def _pipe(self) -> tuple[int, int]:
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        self._held(reading)
+        self._close_later(reading)
         return reading, writing
 
     def _inputs(self) -> list[int]:
@@ -64,13 +66,13 @@ class Task:
         if isinstance(job, PythonJob):
             fields = {name: getattr(job, name) for name in ("source", "entry", "helpers")}
             fields |= {"args": job.args, "kwargs": job.kwargs, "inject": job.inject}
-            return [self._held(sealed(frames.encode(fields, trusted=True)))]
+            return [self._close_later(sealed_memory(frames.encode(fields, trusted=True)))]
         if isinstance(job, CompileJob):
-            return [self._held(sealed([job.source.encode(errors="replace")]))]
+            return [self._close_later(sealed_memory([job.source.encode(errors="replace")]))]
         program = self._artifacts.open(job.artifact.digest)
         if program is None:
             raise LookupError("the compiled program is no longer held by this executor: compile it again")
-        return [self._held(sealed([job.stdin])), self._held(program)]
+        return [self._close_later(sealed_memory([job.stdin])), self._close_later(program)]
 
     def run(
         self,
@@ -91,7 +93,7 @@ class Task:
         """
         job = self._job
         try:
-            given = self._inputs()
+            inputs = self._inputs()
         except LookupError as error:
             return self._failed(str(error)), True
         message: dict[str, Any] = {
@@ -104,48 +106,53 @@ class Task:
             message |= {"command": list(job.command), "suffix": job.suffix}
         elif isinstance(job, ProgramJob):
             message["arguments"] = list(job.arguments)
-        output, print_to = self._pipe()
+        # Ends of pipes: the job writes to one of each, we read from the other.
+        output, job_output = self._pipe()
         result = None
-        writing = [print_to]
-        descriptors = [print_to, *given]
+        job_ends = [job_output]
+        descriptors = [job_output, *inputs]
         if not isinstance(job, CompileJob):
-            result, write_to = self._pipe()
-            writing.append(write_to)
-            descriptors.insert(2, write_to)
+            result, job_result_end = self._pipe()
+            job_ends.append(job_result_end)
+            descriptors.insert(2, job_result_end)
         if isinstance(job, PythonJob):
             descriptors += job.descriptors
         exchange = self._exchange(connection)
-        connection.bound(job.limits.memory + job.limits.scratch, job.limits.processes)
+        connection.set_limits(job.limits.memory + job.limits.scratch, job.limits.processes)
         try:
             connection.send(message, descriptors)
         finally:
-            for descriptor in writing:
+            for descriptor in job_ends:
                 os.close(descriptor)
         try:
             report, attached = exchange.follow(output, result, cancel)
         except DeadlineMissed:
             return self._overdue(exchange), False
         for descriptor in attached:
-            self._held(descriptor)
-        found = judge(job, report, exchange, self._level, self._retries)
-        if isinstance(job, CompileJob) and found.ok:
-            found = self._keep_program(job, found, attached)
-        return found, bool(report["clean"])
+            self._close_later(descriptor)
+        ended = job_result(job, report, exchange, self._level, self._retries)
+        if isinstance(job, CompileJob) and ended.ok:
+            ended = self._keep_program(job, ended, attached)
+        return ended, bool(report["clean"])
 
     def _exchange(self, connection: Connection) -> Exchange:
         job = self._job
         frame = FrameReader(job.limits.result) if isinstance(job, PythonJob) else None
-        whole = Tail(job.limits.result, job.limits.result) if isinstance(job, ProgramJob) else None
-        return Exchange(connection, job.limits, frame=frame, stdout=whole, listener=self._listener)
+        stdout = StreamTail(job.limits.result, job.limits.result) if isinstance(job, ProgramJob) else None
+        return Exchange(connection, job.limits, frame=frame, stdout=stdout, listener=self._listener)
 
-    def _keep_program(self, job: CompileJob, found: JobResult, attached: list[int]) -> JobResult:
+    def _keep_program(self, job: CompileJob, result: JobResult, attached: list[int]) -> JobResult:
+        """Keep the program that the server attached to its report.
+
+        :return: the result with it, or as failed.
+        """
         if not attached:
-            return attrs.evolve(found, status=Status.CRASH, message="the compiler left no program")
+            return attrs.evolve(result, status=Status.CRASH, message="the compiler left no program")
         try:
             artifact = self._artifacts.add(digest_of(job), attached[0], job.limits.result)
         except ValueError as error:
-            return attrs.evolve(found, status=Status.OUTPUT_LIMIT, message=str(error))
-        return attrs.evolve(found, artifact=artifact)
+            return attrs.evolve(result, status=Status.OUTPUT_LIMIT, message=str(error))
+        return attrs.evolve(result, artifact=artifact)
 
     def _failed(self, message: str) -> JobResult:
         return JobResult(Status.INFRASTRUCTURE, one_line(message), level=self._level, retries=self._retries)

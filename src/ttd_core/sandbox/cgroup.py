@@ -1,7 +1,7 @@
-"""Control groups for fork servers, where this process may make them: hard caps on memory and processes.
+"""Control groups (cgroups) of fork servers, where this process may make them: caps on memory and processes.
 
 Both hierarchies are known: version 2 (one tree) and version 1 (a tree per controller). A server enters its
-group once, before it imports anything; moving every job would cost more than the job. What the server
+groups once, before it imports anything; moving every job would cost more than the job. What the server
 itself uses is measured when it is ready and added to each limit.
 """
 
@@ -41,19 +41,19 @@ _PIDS_2 = _Files("", "pids.max", "pids.current")
 
 def _mounts() -> dict[str, pathlib.Path]:
     """Controller (empty for version 2) to mount point."""
-    found: dict[str, pathlib.Path] = {}
+    points: dict[str, pathlib.Path] = {}
     for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
         left, _, right = line.partition(" - ")
         kind, _, options = right.split()[:3]
         point = pathlib.Path(left.split()[4])
         if kind == "cgroup2":
-            found[""] = point
+            points[""] = point
         elif kind == "cgroup":
-            found.update(dict.fromkeys(options.split(","), point))
-    return found
+            points.update(dict.fromkeys(options.split(","), point))
+    return points
 
 
-def _own_paths() -> dict[str, str]:
+def _own_cgroups() -> dict[str, str]:
     """Controller (empty for version 2) to this process's path in that tree."""
     paths: dict[str, str] = {}
     for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
@@ -65,7 +65,7 @@ def _own_paths() -> dict[str, str]:
 def _candidates(controller: str) -> list[pathlib.Path]:
     """Where a group might be made: in our own, beside it, at the top."""
     mount = _mounts().get(controller)
-    own = _own_paths().get(controller)
+    own = _own_cgroups().get(controller)
     if mount is None or own is None:
         return []
     here = mount / own.lstrip("/")
@@ -87,58 +87,58 @@ def _make(files: _Files, name: str, needed: str) -> pathlib.Path | None:
 
 
 @attrs.define
-class Group:
-    """The control groups of one server.
+class ControlGroups:
+    """The control groups of one server; those that cannot be made here are ``None``.
 
-    :param memory: folder whose limit bounds memory, with the names of its files; ``None`` without.
+    :param memory: folder of the group that bounds memory, with the names of its files.
     :param pids: the same for processes.
-    :param kill: folder with ``cgroup.kill``; ``None`` without.
+    :param kill: folder of a group with ``cgroup.kill``.
     """
 
     memory: tuple[pathlib.Path, _Files] | None = None
     pids: tuple[pathlib.Path, _Files] | None = None
     kill: pathlib.Path | None = None
-    _own_memory: int = 0
+    _baseline_memory: int = 0
     _set: tuple[int, int] = (0, 0)
 
     @classmethod
-    def make(cls) -> Group:
-        """Whatever groups can be made here; perhaps none."""
+    def make(cls) -> ControlGroups:
+        """Make whatever groups can be made here; perhaps none."""
         name = f"ttd-{os.getpid()}-{next(_NAMES)}"
-        group = cls()
+        groups = cls()
         if unified := _make(_MEMORY_2, name, _MEMORY_2.limit):
-            group.memory = (unified, _MEMORY_2)
+            groups.memory = (unified, _MEMORY_2)
             if os.access(unified / _PIDS_2.limit, os.W_OK):
-                group.pids = (unified, _PIDS_2)
+                groups.pids = (unified, _PIDS_2)
         elif bounded := _make(_MEMORY_1, name, _MEMORY_1.limit):
-            group.memory = (bounded, _MEMORY_1)
-        if group.pids is None and (counted := _make(_PIDS_1, name, _PIDS_1.limit)):
-            group.pids = (counted, _PIDS_1)
-        group.kill = unified or _make(_MEMORY_2, name, "cgroup.kill")
-        return group
+            groups.memory = (bounded, _MEMORY_1)
+        if groups.pids is None and (counted := _make(_PIDS_1, name, _PIDS_1.limit)):
+            groups.pids = (counted, _PIDS_1)
+        groups.kill = unified or _make(_MEMORY_2, name, "cgroup.kill")
+        return groups
 
     @property
     def folders(self) -> list[pathlib.Path]:
-        """Every group made, once each."""
-        held = [pair[0] for pair in (self.memory, self.pids) if pair is not None]
-        return list(dict.fromkeys([*held, *([self.kill] if self.kill else [])]))
+        """The folder of every group made, once each."""
+        made = [pair[0] for pair in (self.memory, self.pids) if pair is not None]
+        return list(dict.fromkeys([*made, *([self.kill] if self.kill else [])]))
 
-    def entrances(self) -> list[int]:
-        """Descriptors through which a process enters by writing ``0``; the caller closes them."""
+    def open_procs(self) -> list[int]:
+        """Descriptors through which a process enters the groups by writing ``0``; the caller closes them."""
         return [os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in self.folders]
 
-    def settle(self) -> None:
+    def measure_baseline(self) -> None:
         """Note what the server uses by itself, now that its modules are imported."""
         if self.memory is not None:
             folder, files = self.memory
-            self._own_memory = int((folder / files.usage).read_text())
+            self._baseline_memory = int((folder / files.usage).read_text())
 
     def limit(self, memory: int, processes: int) -> None:
         """Bound the next job: bytes, and processes and threads together."""
         if self._set == (memory, processes):
             return
         wanted = (
-            (self.memory, self._own_memory + memory + _SLACK),
+            (self.memory, self._baseline_memory + memory + _SLACK),
             (self.pids, processes + _OWN_PROCESSES),
         )
         for pair, value in wanted:
@@ -147,7 +147,7 @@ class Group:
                 (folder / files.limit).write_text(str(value))
         self._set = (memory, processes)
 
-    def end_all(self) -> None:
+    def kill_all(self) -> None:
         """Kill every process inside, where the kernel offers that."""
         if self.kill is not None:
             with contextlib.suppress(OSError):  # already empty and removed
@@ -166,8 +166,8 @@ class Group:
                     time.sleep(0.005)
 
 
-def sweep() -> None:
-    """Remove groups that a killed process of ours left behind."""
+def remove_stale() -> None:
+    """Remove groups that a process of ours left behind when it was killed."""
     for controller in ("", "memory", "pids"):
         for parent in _candidates(controller):
             for folder in parent.glob("ttd-*-*"):

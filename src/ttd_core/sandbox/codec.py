@@ -1,4 +1,4 @@
-"""Jobs and results as bytes, for executors whose workers are other processes: frames again, no pickle."""
+"""Jobs and results as bytes, for executors whose workers are other processes: the sandbox's own frames."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def decode_job(data: bytes) -> Job:
         if name in fields:
             fields[name] = tuple(fields[name])
     if "access" in fields:
-        given = fields["access"]
-        given["environment"] = [tuple(pair) for pair in given["environment"]]
-        fields["access"] = Access(**{name: tuple(listed) for name, listed in given.items()})
+        access = fields["access"]
+        access["environment"] = [tuple(pair) for pair in access["environment"]]
+        fields["access"] = Access(**{name: tuple(values) for name, values in access.items()})
     if "artifact" in fields:
         fields["artifact"] = Artifact(fields["artifact"])
         fields["stdin"] = fields["stdin"].tobytes()

@@ -1,4 +1,4 @@
-"""One fork server as the trusted process holds it: started, given jobs one at a time, ended."""
+"""The trusted process's end of one fork server: wait for its start, send it jobs one at a time, end it."""
 
 from __future__ import annotations
 
@@ -23,20 +23,21 @@ class ServerLost(Exception):
 
 
 class Connection:
-    """A warm fork server.
+    """A connection to a warm fork server.
 
-    :param launched: the processes and descriptors behind it.
-    :param order: what kind of server it is.
+    :param server: its processes and descriptors, owned from here on.
+    :param spec: what kind of server it is.
     :raises SandboxUnavailableError: when it cannot be started, with the reason.
     """
 
-    def __init__(self, launched: launch.Launched, order: launch.Order) -> None:
-        self._process = launched.process
-        self._log = launched.log
-        self._scratch = launched.scratch
-        self.control = launched.control
-        self._group = launched.group
-        self.order = order
+    def __init__(self, server: launch.ServerProcess, spec: launch.ServerSpec) -> None:
+        self._process = server.process
+        self._log = server.log
+        self._scratch = server.scratch
+        self.control = server.control
+        self._groups = server.groups
+        self.spec = spec
+        #: Jobs served; and the server's resident bytes after the first of them and after the last.
         self.jobs = 0
         self.first_resident = 0
         self.resident = 0
@@ -55,11 +56,11 @@ class Connection:
         if answer["failure"]:
             self.close()
             raise SandboxUnavailableError(f"the sandbox cannot start: {answer['failure']}")
-        self._group.settle()
+        self._groups.measure_baseline()
 
-    def bound(self, memory: int, processes: int) -> None:
-        """Set what the next job may use in the server's control groups."""
-        self._group.limit(memory, processes)
+    def set_limits(self, memory: int, processes: int) -> None:
+        """Bound the next job by the server's control groups: bytes, and processes and threads together."""
+        self._groups.limit(memory, processes)
 
     def log_tail(self) -> str:
         """The last line that the server printed itself, for messages."""
@@ -103,12 +104,12 @@ class Connection:
         with contextlib.suppress(OSError):  # closed already by an earlier call
             os.close(self._log)
         self._log = -1
-        self._group.remove()
+        self._groups.remove()
         launch.remove_folder(self._scratch)
 
     def kill(self) -> None:
-        """End every process of the server now: its namespace goes with bubblewrap, its group by signal."""
-        self._group.end_all()
+        """End every process of the server now: by its control group, its process group, bubblewrap's end."""
+        self._groups.kill_all()
         with contextlib.suppress(ProcessLookupError):  # it ended by itself just now
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
@@ -119,6 +120,6 @@ class Connection:
         """Whether the outermost process still runs."""
         return self._process.poll() is None
 
-    def worn(self, jobs: int, growth: int) -> bool:
-        """Whether it has served enough jobs, or grown enough bytes, to be replaced."""
+    def is_worn(self, jobs: int, growth: int) -> bool:
+        """Whether it is to be replaced: it has served so many jobs, or grown by more bytes than that."""
         return self.jobs >= jobs or self.resident > self.first_resident + growth

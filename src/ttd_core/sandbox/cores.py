@@ -1,4 +1,4 @@
-"""Hand out processor cores: each job gets its own few, a timed job cores that nobody else has."""
+"""Processor cores for jobs: each is pinned to a few, a timed one to cores that no other job is on."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-#: For how long a look at the machine is believed, and how long it takes: some ticks of the clock.
-_BELIEVED_S = 5.0
-_LOOK_S = 0.05
+#: Seconds that a measurement of the load is used, and that it takes: some ticks of the clock.
+_FRESH_S = 5.0
+_MEASURE_S = 0.05
 
 
 def busy_ticks(stat: pathlib.Path = pathlib.Path("/proc/stat")) -> dict[int, int]:
@@ -30,28 +30,28 @@ def busy_ticks(stat: pathlib.Path = pathlib.Path("/proc/stat")) -> dict[int, int
     return ticks
 
 
-class Load:
+class CoreLoad:
     """How busy each core is at the moment, with whatever runs on this machine beside our jobs.
 
-    :param ticks: what :func:`busy_ticks` gives.
+    :param ticks: called for the clock ticks that each core has been busy; :func:`busy_ticks`.
     """
 
     def __init__(self, ticks: Callable[[], Mapping[int, int]] = busy_ticks) -> None:
         self._ticks = ticks
-        self._looked = -math.inf
+        self._measured_at = -math.inf
         self._busy: Mapping[int, int] = {}
 
     def busy(self) -> Mapping[int, int]:
-        """Busy ticks of each core during a look, which is taken now or was a moment ago."""
-        if time.monotonic() - self._looked > _BELIEVED_S:
+        """Busy ticks of each core during a measurement, which is made now or was a moment ago."""
+        if time.monotonic() - self._measured_at > _FRESH_S:
             before = self._ticks()
-            time.sleep(_LOOK_S)
+            time.sleep(_MEASURE_S)
             self._busy = {core: ticks - before.get(core, ticks) for core, ticks in self._ticks().items()}
-            self._looked = time.monotonic()
+            self._measured_at = time.monotonic()
         return self._busy
 
 
-class Cores:
+class CorePool:
     """The cores this process may use, and how many jobs are on each.
 
     First come, first served: a job that waits for cores of its own holds back those behind it, so it is
@@ -62,12 +62,12 @@ class Cores:
     :param load: how busy they are.
     """
 
-    def __init__(self, cores: tuple[int, ...] = (), load: Load | None = None) -> None:
+    def __init__(self, cores: tuple[int, ...] = (), load: CoreLoad | None = None) -> None:
         self._all = cores or tuple(sorted(os.sched_getaffinity(0)))
-        self._load = load or Load()
+        self._load = load or CoreLoad()
         self._users: collections.Counter[int] = collections.Counter()
         self._exclusive: set[int] = set()
-        self._line: collections.deque[object] = collections.deque()
+        self._queue: collections.deque[object] = collections.deque()
         self._changed = threading.Condition()
         self._closed = False
 
@@ -77,22 +77,23 @@ class Cores:
             free = [core for core in free if self._users[core] == 0]
         if len(free) < (count if exclusive else 1):
             return None
-        # A look takes some time, so none is taken where there is nothing to choose.
+        # Measuring takes some time, so it is left out where there is nothing to choose.
         busy = self._load.busy() if len(free) > count else {}
         return tuple(sorted(sorted(free, key=lambda core: (self._users[core], busy.get(core, 0)))[:count]))
 
     def take(self, count: int, exclusive: bool) -> tuple[int, ...]:
         """Wait for ``count`` cores (fewer where the machine has fewer) and take them.
 
+        :param exclusive: whether no other job may be on them.
         :return: their numbers; empty once closed.
         """
         count = min(count, len(self._all))
         ticket = object()
         with self._changed:
-            self._line.append(ticket)
+            self._queue.append(ticket)
             try:
                 while not self._closed:
-                    picked = self._pick(count, exclusive) if self._line[0] is ticket else None
+                    picked = self._pick(count, exclusive) if self._queue[0] is ticket else None
                     if picked is not None:
                         self._users.update(picked)
                         self._exclusive.update(picked if exclusive else ())
@@ -100,7 +101,7 @@ class Cores:
                     self._changed.wait()
                 return ()
             finally:
-                self._line.remove(ticket)
+                self._queue.remove(ticket)
                 self._changed.notify_all()
 
     def give_back(self, cores: tuple[int, ...], exclusive: bool) -> None:

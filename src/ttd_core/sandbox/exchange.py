@@ -1,4 +1,4 @@
-"""Follow one running job from the trusted side: read its result and its output, hold its deadline.
+"""Follow one running job from the trusted process: read its result and its output, keep its deadline.
 
 Nothing read here is believed: the frame is checked byte by byte as it arrives, output is counted and only
 its tail kept, and a clock of our own ends what the server fails to end.
@@ -25,8 +25,8 @@ from ttd_core.sandbox.inside import frames
 GRACE_S = 1.0
 GRACE_PER_GIB_S = 0.5
 _CHUNK = 1 << 16
-#: Bytes of a pipe that carries large results.
-_LARGE = 1 << 20
+#: Capacity in bytes of a pipe that carries large results.
+_LARGE_PIPE = 1 << 20
 
 
 class DeadlineMissed(Exception):
@@ -36,8 +36,8 @@ class DeadlineMissed(Exception):
 OutputListener = Callable[[bytes], None]
 
 
-class Tail:
-    """Counts what a stream brings and keeps its end.
+class StreamTail:
+    """Counts the bytes of a stream and keeps its last ones.
 
     :param kept: bytes to keep.
     :param limit: bytes after which :attr:`over` is true.
@@ -76,15 +76,16 @@ class FrameReader:
         self._limit = limit
         self._arrays: list[np.ndarray[Any, Any]] = []
         self._body = bytearray()
-        self._parts = self._expected()
-        self._target: memoryview | None = next(self._parts)
+        self._buffers = self._expected()
+        #: Where the next bytes go; ``None`` after the last one.
+        self._buffer: memoryview | None = next(self._buffers)
         self.header: frames.Header | None = None
         self.error = ""
         self.over = False
         self.started = False
 
     def _expected(self) -> Iterator[memoryview]:
-        """The places where the next bytes go, in order."""
+        """The buffers that the frame's bytes go to, in order; each is made when its length is known."""
         prefix = bytearray(frames.PREFIX.size)
         yield memoryview(prefix)
         text = bytearray(frames.header_length(bytes(prefix)))
@@ -99,27 +100,27 @@ class FrameReader:
         self._body = bytearray(header.body)
         yield memoryview(self._body)
         for dtype, shape in header.arrays:
-            array = _room(shape, dtype)
+            array = _empty_array(shape, dtype)
             self._arrays.append(array)
             if array.size:
                 yield array.reshape(-1).view(np.uint8).data
 
     def read(self, descriptor: int) -> bool:
-        """Take what is there.
+        """Read what is there.
 
         :return: False at the stream's end, or once the frame has proved wrong.
         """
-        place = self._target if self._target is not None else memoryview(bytearray(1))
-        count = os.readv(descriptor, [place])
+        buffer = self._buffer if self._buffer is not None else memoryview(bytearray(1))
+        count = os.readv(descriptor, [buffer])
         if count == 0:
             return False
         self.started = True
-        if self._target is None:
+        if self._buffer is None:
             self.error = "bytes follow the end of the frame"
             return False
-        left = place[count:]
+        left = buffer[count:]
         try:
-            self._target = left if left.nbytes else next(self._parts, None)
+            self._buffer = left if left.nbytes else next(self._buffers, None)
         except frames.FrameError as error:
             self.error = str(error)
             return False
@@ -127,8 +128,8 @@ class FrameReader:
 
     @property
     def complete(self) -> bool:
-        """Whether a whole frame came and nothing but it."""
-        return self._target is None and not self.error
+        """Whether a whole frame came, and nothing after it."""
+        return self._buffer is None and not self.error
 
     def value(self) -> Any:
         """The value framed; its arrays are read-only.
@@ -141,7 +142,7 @@ class FrameReader:
         return frames.decode(bytes(self._body), self._arrays)
 
 
-def _room(shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
+def _empty_array(shape: tuple[int, ...], dtype: str) -> np.ndarray[Any, Any]:
     try:
         return np.empty(shape, dtype)
     except ValueError:  # no bytes in all, and yet lengths beyond any address
@@ -159,16 +160,15 @@ def _check_content(array: np.ndarray[Any, Any], index: int) -> None:
     for start in range(0, flat.size, step):
         finite = np.isfinite(flat[start : start + step])
         if not finite.all():
-            place = np.unravel_index(start + int(np.argmin(finite)), array.shape)
-            where = ", ".join(str(int(number)) for number in place)
-            found = array[place]
+            indices = np.unravel_index(start + int(np.argmin(finite)), array.shape)
+            where = ", ".join(str(int(index)) for index in indices)
             raise frames.FrameError(
-                f"an array holds {found} at [{where}]: only finite numbers can be returned"
+                f"an array holds {array[indices]} at [{where}]: only finite numbers can be returned"
             )
 
 
 class Exchange:
-    """One job under way on a server.
+    """What one job under way on a server sends: its result, what it prints, and the server's report.
 
     :param connection: the server, which has been sent the job.
     :param limits: what the job may use.
@@ -183,15 +183,17 @@ class Exchange:
         limits: Limits,
         *,
         frame: FrameReader | None = None,
-        stdout: Tail | None = None,
+        stdout: StreamTail | None = None,
         listener: OutputListener | None = None,
     ) -> None:
         self._connection = connection
         self._limits = limits
         self.frame = frame
         self.stdout = stdout
-        self.output = Tail(limits.output_kept, limits.output)
+        #: What the job prints.
+        self.output = StreamTail(limits.output_kept, limits.output)
         self._listener = listener
+        #: Why we ended it; empty when we did not.
         self.stopped = ""
         self._readers: dict[int, Callable[[int], bool]] = {}
 
@@ -238,9 +240,9 @@ class Exchange:
         if result is not None:
             self._readers[result] = self._read_frame if self.frame is not None else self._read_stdout
         control = self._connection.control.fileno()
-        if result is not None and self._limits.result > _LARGE:
+        if result is not None and self._limits.result > _LARGE_PIPE:
             with contextlib.suppress(OSError):  # the user's pipes together may not grow further
-                fcntl.fcntl(result, fcntl.F_SETPIPE_SZ, _LARGE)
+                fcntl.fcntl(result, fcntl.F_SETPIPE_SZ, _LARGE_PIPE)
         poller = select.poll()
         for descriptor in (*self._readers, control, cancel):
             poller.register(descriptor, select.POLLIN)

@@ -1,4 +1,4 @@
-"""How a level of isolation is formed on this machine, and the user ids that go with it."""
+"""How a level of isolation is formed on this machine, and the user ids that jobs run under."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ttd_core.sandbox.base import Level
 
 
 @attrs.frozen
-class Means:
-    """How a level is formed on this machine.
+class IsolationMethod:
+    """One way to form a level on this machine.
 
     :param level: what it amounts to.
-    :param bubblewrap: path of ``bwrap``, or empty.
-    :param by_hand: make the namespaces without it.
+    :param bubblewrap: path of ``bwrap`` that makes the namespaces; empty without.
+    :param by_hand: make the namespaces ourselves.
     :param landlock: Landlock's ABI, 0 without.
-    :param seccomp: whether filters install.
+    :param seccomp: whether system calls are filtered.
     """
 
     level: Level
@@ -28,7 +28,7 @@ class Means:
     seccomp: bool = False
 
     @property
-    def words(self) -> str:
+    def description(self) -> str:
         """How it is formed, for people."""
         if self.bubblewrap:
             return "namespaces (bubblewrap), Landlock, seccomp"
@@ -46,13 +46,13 @@ class Means:
     @property
     def warning(self) -> str:
         """What is not protected when neither namespaces nor Landlock stand between a job and this machine."""
-        open_to = ["the processes of this user"]
+        reachable = ["the processes of this user"]
         if not self.landlock:
-            open_to = ["every file of this user, to read and to write", *open_to]
+            reachable = ["every file of this user, to read and to write", *reachable]
         if not self.seccomp:
-            open_to += ["the network"]
+            reachable += ["the network"]
         return (
-            f"sandbox: UNPROTECTED, as asked for by name: candidate programs reach {', '.join(open_to)}; "
+            f"sandbox: UNPROTECTED, as asked for by name: candidate programs reach {', '.join(reachable)}; "
             "run them in a virtual machine"
         )
 
@@ -62,25 +62,28 @@ class Means:
         return bool(self.bubblewrap) or self.by_hand
 
 
-class IdRange:
+class UserIds:
     """User ids for jobs and servers that nobody else uses; none where we are not root.
 
-    :param means: how the level is formed: inside a mapped user namespace ids start at 1, else at the base.
+    :param method: in namespaces, where ids are mapped, those of jobs start at 1; else at a high base.
     """
 
-    def __init__(self, means: Means) -> None:
-        self._mapped = means.namespaces
+    def __init__(self, method: IsolationMethod) -> None:
+        self._mapped = method.namespaces
         self._root = os.geteuid() == 0
         # 0x70000000 and up: assigned by no distribution, container runtime or systemd
         self._base = 0x70000000 + (os.getpid() % 1000) * 0x40000
         self._servers = itertools.count()
 
     def server_base(self) -> int:
-        """Outer id that the next server's own root maps to."""
+        """The id outside that the root of the next server's user namespace maps to."""
         return self._base + (next(self._servers) % 4) * 0x10000
 
-    def job_id(self, number: int) -> int | None:
-        """User id of a job, as it counts inside."""
+    def job_uid(self, number: int) -> int | None:
+        """User id of a job as the job sees it; ``None`` where it keeps ours.
+
+        :param number: of the job, which ids are told apart by.
+        """
         if not self._root:
             return None
         inside = 1 + number % 60000

@@ -1,4 +1,4 @@
-"""Start a fork server in the strongest way that probing found: under bubblewrap, by hand, or bare."""
+"""Start a fork server by a method of isolation: under bubblewrap, in namespaces of our own, or in none."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import attrs
 from ttd_core.sandbox import cgroup, layout
 from ttd_core.sandbox.base import Access
 from ttd_core.sandbox.inside import folders, kernel
-from ttd_core.sandbox.isolation import Means
+from ttd_core.sandbox.isolation import IsolationMethod
 
-#: Makes the modules inside importable where their package's own are not, and starts them.
+#: Makes the modules of :mod:`.inside` importable where the rest of ``ttd_core`` is not, and starts them.
 BOOT = """
 import sys, types
 for name, folder in (("ttd_core", ""), ("ttd_core.sandbox", sys.argv[1])):
@@ -30,6 +30,7 @@ from ttd_core.sandbox.inside import supervisor
 supervisor.main()
 """
 
+#: Age at which a folder of a process that is gone is removed.
 _STALE_S = 24 * 3600
 _CAPABILITIES_AS_ROOT = ("CAP_SETUID", "CAP_SETGID")
 
@@ -47,15 +48,18 @@ def _folders_above(paths: list[str]) -> list[str]:
     return list(chain)
 
 
-def _view(shown: layout.Layout, access: Access) -> dict[str, list[Any]]:
-    """What of the file system a server in namespaces sees; everything else is absent."""
+def _filesystem_view(shown: layout.Layout, access: Access) -> dict[str, list[Any]]:
+    """What of the file system a server in namespaces sees; everything else is absent.
+
+    :return: see :func:`ttd_core.sandbox.inside.namespaces.build`.
+    """
     system = [path for path in (*layout.SYSTEM, *layout.SETTINGS) if os.path.lexists(path)]
     facts = [path for path in layout.KERNEL_FACTS if path.startswith("/sys/") and os.path.exists(path)]
-    own = [*shown.prefix, *shown.libraries, os.path.join(shown.program, "inside")]
-    more = [os.path.realpath(path) for path in (*access.readable, *access.executables)]
+    python = [*shown.prefix, *shown.libraries, os.path.join(shown.program, "inside")]
+    granted = [os.path.realpath(path) for path in (*access.readable, *access.executables)]
     # what lies in /proc comes with the /proc that is mounted there anew
-    more = [path for path in more if not path.startswith("/proc/")]
-    bind = [path for path in system if not os.path.islink(path)] + facts + own + more
+    granted = [path for path in granted if not path.startswith("/proc/")]
+    bind = [path for path in system if not os.path.islink(path)] + facts + python + granted
     devices = [*layout.DEVICES, *access.devices]
     return {
         "folders": [*_folders_above([*bind, *devices, layout.SCRATCH]), layout.SCRATCH, *layout.EMPTY],
@@ -66,9 +70,9 @@ def _view(shown: layout.Layout, access: Access) -> dict[str, list[Any]]:
     }
 
 
-def _bubblewrap(means: Means, view: dict[str, list[Any]], access: Access) -> list[str]:
+def _bubblewrap(method: IsolationMethod, view: dict[str, list[Any]], access: Access) -> list[str]:
     """The bwrap command line that shows ``view``."""
-    command = [means.bubblewrap, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-net"]
+    command = [method.bubblewrap, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-net"]
     command += ["--unshare-uts", "--unshare-cgroup-try", "--hostname", "sandbox"]
     if os.geteuid() == 0:
         command += ["--cap-drop", "ALL"]
@@ -100,8 +104,8 @@ def _bubblewrap(means: Means, view: dict[str, list[Any]], access: Access) -> lis
 def _environment(scratch: str) -> dict[str, str]:
     """The whole environment of a job.
 
-    :param scratch: the folder of its own, empty when it starts: numba keeps compiled code there, never where
-        another job could find it.
+    :param scratch: its own folder, empty when it starts: numba keeps compiled code there, never where another
+        job could find it.
     """
     names = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "BLIS", "VECLIB", "RAYON")
     threads = {f"{name}_NUM_THREADS": "1" for name in names}
@@ -111,10 +115,10 @@ def _environment(scratch: str) -> dict[str, str]:
 
 
 @attrs.frozen
-class Order:
-    """What kind of server is wanted; an idle one of the same order can be used again.
+class ServerSpec:
+    """What kind of server a job needs; an idle one of an equal spec serves again.
 
-    :param preload: modules to import.
+    :param preload: modules that it imports before any job.
     :param access: what its jobs may reach beyond the usual.
     """
 
@@ -122,14 +126,16 @@ class Order:
     access: Access = attrs.field(factory=Access)
 
 
-def _paths(means: Means, view: layout.Layout, access: Access, scratch: str) -> dict[str, list[str]]:
-    """The Landlock rules, as paths."""
+def _landlock_paths(
+    method: IsolationMethod, shown: layout.Layout, access: Access, scratch: str
+) -> dict[str, list[str]]:
+    """The paths of the Landlock rules; see :func:`ttd_core.sandbox.inside.confine.landlock_rules`."""
     return {
         "devices": list(layout.DEVICES),
         "drivers": list(access.devices),
-        "listed": list(view.libraries),
-        "readable": [*view.readable(covered=means.namespaces), *map(os.path.realpath, access.readable)],
-        "writable": [os.path.dirname(layout.SCRATCH)] if means.namespaces else [scratch],
+        "listed": list(shown.libraries),
+        "readable": [*shown.readable(covered=method.namespaces), *map(os.path.realpath, access.readable)],
+        "writable": [os.path.dirname(layout.SCRATCH)] if method.namespaces else [scratch],
         "executable": [os.path.realpath(path) for path in access.executables],
         "system": [*layout.SYSTEM, *layout.SETTINGS, *layout.KERNEL_FACTS],
         "loaders": _loaders(),
@@ -137,39 +143,40 @@ def _paths(means: Means, view: layout.Layout, access: Access, scratch: str) -> d
     }
 
 
-def _setup(means: Means, order: Order, id_base: int, scratch: str) -> dict[str, Any]:
-    view = layout.find()
+def _setup(method: IsolationMethod, spec: ServerSpec, id_base: int, scratch: str) -> dict[str, Any]:
+    """What the supervisor is told; see :func:`ttd_core.sandbox.inside.supervisor.main`."""
+    shown = layout.find()
     root = os.geteuid() == 0
     return {
         "layers": {
-            "landlock": means.landlock > 0,
-            "seccomp": means.seccomp,
-            "own_pids": means.namespaces,
-            "scoped": not means.namespaces and means.landlock >= 6,
-            "mounts": means.namespaces,
+            "landlock": method.landlock > 0,
+            "seccomp": method.seccomp,
+            "own_pids": method.namespaces,
+            "scoped": not method.namespaces and method.landlock >= 6,
+            "mounts": method.namespaces,
         },
-        "by_hand": _view(view, order.access) if means.by_hand else None,
-        "own_namespaces": means.namespaces,
-        "id_base": id_base if means.namespaces and root else 0,
-        "preload": list(order.preload),
-        "sys_path": list(view.search),
-        "environment": _environment(scratch or layout.SCRATCH) | dict(order.access.environment),
+        "by_hand": _filesystem_view(shown, spec.access) if method.by_hand else None,
+        "own_namespaces": method.namespaces,
+        "id_base": id_base if method.namespaces and root else 0,
+        "preload": list(spec.preload),
+        "sys_path": list(shown.search),
+        "environment": _environment(scratch or layout.SCRATCH) | dict(spec.access.environment),
         "scratch": scratch or layout.SCRATCH,
-        "keep_capabilities": 0 if means.namespaces else _capability_to_read(view),
-        "other_processes": 0 if root else 8 if means.namespaces else 4096,
-        "drivers": bool(order.access.devices),
-        "processes": bool(order.access.executables),
-        "paths": _paths(means, view, order.access, scratch),
+        "keep_capabilities": 0 if method.namespaces else _capability_to_read(shown),
+        "other_processes": 0 if root else 8 if method.namespaces else 4096,
+        "drivers": bool(spec.access.devices),
+        "processes": bool(spec.access.executables),
+        "paths": _landlock_paths(method, shown, spec.access, scratch),
     }
 
 
-def _capability_to_read(view: layout.Layout) -> int:
+def _capability_to_read(shown: layout.Layout) -> int:
     """The capability a job needs to reach an interpreter that lies in a folder closed to other users.
 
     Only without namespaces, where it cannot be shown under open folders: Landlock still decides what may
     be read.
     """
-    needed = [*view.prefix, *view.libraries]
+    needed = [*shown.prefix, *shown.libraries]
     closed = [path for path in (*_folders_above(needed), *needed) if not os.stat(path).st_mode & 0o001]
     if not closed or os.geteuid() != 0:
         return 0
@@ -187,73 +194,77 @@ def _loaders() -> list[str]:
 
 
 @attrs.frozen
-class Launched:
-    """A running server.
+class ServerProcess:
+    """A fork server that was started.
 
     :param process: the outermost process: bubblewrap, or the supervisor.
     :param control: packet socket to the server.
-    :param log: file with what the server itself printed.
-    :param scratch: folder on disk for its jobs' files, where no tmpfs can be made for them.
-    :param group: its control groups.
+    :param log: descriptor of a file with what the server itself prints.
+    :param scratch: folder on disk for its jobs' files, where no tmpfs can be made for them; else empty.
+    :param groups: its control groups.
     """
 
     process: subprocess.Popen[bytes]
     control: socket.socket
     log: int
     scratch: str
-    group: cgroup.Group
+    groups: cgroup.ControlGroups
 
 
-def start(means: Means, order: Order, id_base: int) -> Launched:
-    """Start a server; it answers ``ready`` on its control socket once its modules are imported.
+def start_server(method: IsolationMethod, spec: ServerSpec, id_base: int) -> ServerProcess:
+    """Start a server; it answers on its control socket once its modules are imported.
 
     The calling thread must outlive the server: with its end the kernel ends bubblewrap too.
+
+    :param id_base: of the ids that are mapped into its user namespace; not used without.
     """
-    view = layout.find()
-    command = _bubblewrap(means, _view(view, order.access), order.access) if means.bubblewrap else []
+    shown = layout.find()
+    command: list[str] = []
+    if method.bubblewrap:
+        command = _bubblewrap(method, _filesystem_view(shown, spec.access), spec.access)
     with contextlib.ExitStack() as undo:
-        scratch = "" if means.namespaces else tempfile.mkdtemp(prefix=f"ttd-job-{os.getpid()}-")
+        scratch = "" if method.namespaces else tempfile.mkdtemp(prefix=f"ttd-job-{os.getpid()}-")
         undo.callback(remove_folder, scratch)
-        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        undo.callback(mine.close)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        undo.callback(ours.close)
         log = os.memfd_create("sandbox-log", os.MFD_CLOEXEC)
         undo.callback(os.close, log)
-        group = cgroup.Group.make()
-        undo.callback(group.remove)
+        groups = cgroup.ControlGroups.make()
+        undo.callback(groups.remove)
         with theirs:
             process = subprocess.Popen(
-                [*command, view.python, "-I", "-S", "-B", "-c", BOOT, view.program, str(theirs.fileno())],
+                [*command, shown.python, "-I", "-S", "-B", "-c", BOOT, shown.program, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=dict(order.access.environment),
+                env=dict(spec.access.environment),
                 cwd="/",
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        entrances = group.entrances()
+        procs_files = groups.open_procs()
         try:
-            setup = json.dumps(_setup(means, order, id_base, scratch)).encode()
+            setup = json.dumps(_setup(method, spec, id_base, scratch)).encode()
             # an outermost process that failed at once says so on its own, when its answer is awaited
             with contextlib.suppress(BrokenPipeError):
-                socket.send_fds(mine, [setup], entrances)
+                socket.send_fds(ours, [setup], procs_files)
         finally:
-            for entrance in entrances:
-                os.close(entrance)
+            for procs_file in procs_files:
+                os.close(procs_file)
         undo.pop_all()
-    return Launched(process, mine, log, scratch, group)
+    return ServerProcess(process, ours, log, scratch, groups)
 
 
-def sweep() -> None:
-    """Remove folders and control groups that a killed process of ours left behind."""
-    cgroup.sweep()
+def remove_stale() -> None:
+    """Remove folders and control groups that a process of ours left behind when it was killed."""
+    cgroup.remove_stale()
     for folder in pathlib.Path(tempfile.gettempdir()).glob("ttd-job-*-*"):
         number = folder.name.split("-")[2]
         with contextlib.suppress(OSError):  # another sweep was faster
-            found = folder.lstat()
-            ours = os.geteuid() in {0, found.st_uid} and stat.S_ISDIR(found.st_mode)
+            status = folder.lstat()
+            ours = os.geteuid() in {0, status.st_uid} and stat.S_ISDIR(status.st_mode)
             # a day, since the process may live in a container that shares this folder
-            old = time.time() - found.st_mtime > _STALE_S
+            old = time.time() - status.st_mtime > _STALE_S
             if ours and old and number.isdigit() and not os.path.exists(f"/proc/{number}"):
                 remove_folder(str(folder))
 

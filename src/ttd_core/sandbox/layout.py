@@ -39,14 +39,14 @@ EMPTY = ("/dev/shm", "/tmp")
 
 @attrs.frozen
 class Layout:
-    """Paths as they are outside; inside they have the same names.
+    """Where the interpreter's files are; inside the sandbox the paths are the same.
 
     :param python: the interpreter's executable.
     :param search: entries of ``sys.path`` for jobs.
     :param prefix: folders of the interpreter itself.
     :param libraries: site-packages folders.
     :param hidden: entries of ``libraries`` that jobs must not see.
-    :param program: the folder with the modules that run inside.
+    :param program: the folder of this package, whose ``inside`` runs in the sandbox.
     """
 
     python: str
@@ -71,13 +71,12 @@ class Layout:
 
 
 def _outermost(paths: Iterable[str]) -> tuple[str, ...]:
-    """Existing paths without those that lie beneath another, in order."""
-    found = sorted({os.path.realpath(path) for path in paths if os.path.exists(path)})
-    kept: list[str] = []
-    for path in found:
-        if not any(path == parent or path.startswith(parent + "/") for parent in kept):
-            kept.append(path)
-    return tuple(kept)
+    """Existing paths without those that lie beneath another, sorted."""
+    outermost: list[str] = []
+    for path in sorted({os.path.realpath(path) for path in paths if os.path.exists(path)}):
+        if not any(path == parent or path.startswith(parent + "/") for parent in outermost):
+            outermost.append(path)
+    return tuple(outermost)
 
 
 def _library_folders() -> list[str]:

@@ -1,4 +1,4 @@
-"""The executor of this machine: warm fork servers, one per worker, in the strongest sandbox it can form."""
+"""The executor of this machine: warm fork servers, one a worker, in the strongest sandbox there can be."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from typing import Self
 
 from ttd_core.config import RunConfig
 from ttd_core.sandbox import launch, probe
-from ttd_core.sandbox.artifacts import Artifacts, digest_of
-from ttd_core.sandbox.attempt import Task
+from ttd_core.sandbox.artifacts import ArtifactStore, digest_of
+from ttd_core.sandbox.attempt import Attempt
 from ttd_core.sandbox.base import Artifact, CompileJob, Job, JobResult, Level, PythonJob
 from ttd_core.sandbox.connection import Connection, ServerLost
-from ttd_core.sandbox.cores import Cores
+from ttd_core.sandbox.cores import CorePool
 from ttd_core.sandbox.exchange import OutputListener
 from ttd_core.sandbox.futures import CancelSignal, JobFuture
-from ttd_core.sandbox.isolation import IdRange, Means
+from ttd_core.sandbox.isolation import IsolationMethod, UserIds
 from ttd_core.sandbox.pool import JobPool, at_exit
 from ttd_core.types import Status
 
+#: A server is replaced after so many jobs, or when it has grown by more bytes than that.
 _RECYCLE_JOBS = 1000
 _RECYCLE_GROWTH = 64 << 20
 _RETRIES = 1
@@ -34,7 +35,7 @@ class LocalExecutor:
     :param level: the least isolation to accept: ``best`` (strong or standard), ``strong``, ``standard`` or
         ``unprotected``.
     :param preload: modules ready in Python jobs that name none themselves.
-    :param exactly: form this level, or use these means, even if a stronger one can be formed (comparisons,
+    :param exactly: form this level, or use this method, even if a stronger one can be formed (comparisons,
         tests).
     :param recycle_jobs: jobs after which a server is replaced.
     :raises SandboxUnavailableError: when the level cannot be formed here; says what to install or set.
@@ -46,27 +47,28 @@ class LocalExecutor:
         level: str = "best",
         preload: tuple[str, ...] = ("numpy",),
         *,
-        exactly: Level | Means | None = None,
+        exactly: Level | IsolationMethod | None = None,
         recycle_jobs: int = _RECYCLE_JOBS,
     ) -> None:
-        self._means = probe.choose(level, exactly)
-        launch.sweep()
+        self._method = probe.choose(level, exactly)
+        launch.remove_stale()
         self._preload = tuple(preload)
         self._recycle_jobs = recycle_jobs
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
-        self._artifacts = Artifacts()
-        self._cores = Cores()
-        self._ids = IdRange(self._means)
+        self._artifacts = ArtifactStore()
+        self._cores = CorePool()
+        self._user_ids = UserIds(self._method)
         self._numbers = itertools.count(1)
+        # starts every server: the kernel ties bubblewrap's life to the thread that started it
         self._launcher = concurrent.futures.ThreadPoolExecutor(1, "sandbox-launcher")
         self._pool = JobPool(workers or len(os.sched_getaffinity(0)), self._run)
-        self._stay = at_exit(self.close)
+        self._cancel_at_exit = at_exit(self.close)
 
     @property
     def level(self) -> Level:
         """The isolation every job gets."""
-        return self._means.level
+        return self._method.level
 
     @property
     def workers(self) -> int:
@@ -94,7 +96,7 @@ class LocalExecutor:
         for connection in self._idle:
             connection.close()
         self._launcher.shutdown()
-        self._stay()
+        self._cancel_at_exit()
         self._artifacts.close()
 
     def __enter__(self) -> Self:
@@ -107,7 +109,7 @@ class LocalExecutor:
 
     # -- programs ------------------------------------------------------------------------------------
 
-    def adopt(self, digest: str, program: bytes) -> None:
+    def add_program(self, digest: str, program: bytes) -> None:
         """Hold a program compiled elsewhere, unless it is held already."""
         if digest not in self._artifacts:
             self._artifacts.add_bytes(digest, [program])
@@ -138,54 +140,54 @@ class LocalExecutor:
         retries = 0
         while True:
             result = self._attempt(future, cores, cancel, retries)
-            # what a job has said through a descriptor it inherited cannot be unsaid
-            once = isinstance(future.job, PythonJob) and future.job.descriptors
-            again = result.status is Status.INFRASTRUCTURE and not future.cancelled() and not once
+            # what a job has sent through a descriptor it inherited cannot be taken back
+            talks = isinstance(future.job, PythonJob) and future.job.descriptors
+            again = result.status is Status.INFRASTRUCTURE and not future.cancelled() and not talks
             if not again or retries >= _RETRIES:
                 return result
             retries += 1
 
     def _attempt(self, future: JobFuture, cores: tuple[int, ...], cancel: int, retries: int) -> JobResult:
         job = future.job
-        order = launch.Order()
+        spec = launch.ServerSpec()
         if isinstance(job, PythonJob):
-            order = launch.Order(job.preload or self._preload, job.access)
-        uid = self._ids.job_id(next(self._numbers))
-        with Task(job, self._artifacts, self.level, retries, future.listener) as task:
-            connection = self._server(order)
+            spec = launch.ServerSpec(job.preload or self._preload, job.access)
+        uid = self._user_ids.job_uid(next(self._numbers))
+        with Attempt(job, self._artifacts, self.level, retries, future.listener) as attempt:
+            connection = self._connect(spec)
             try:
-                result, clean = task.run(connection, next(self._numbers), cores, uid, cancel)
+                result, clean = attempt.run(connection, next(self._numbers), cores, uid, cancel)
             except ServerLost as error:
                 connection.kill()
                 connection.close()
-                return task.lost(error)
+                return attempt.lost(error)
             except BaseException:
                 connection.close()
                 raise
             # a GPU's driver starts in the first job of a server only: in a later one it finds another process
             # under its number in /proc
-            spent = bool(order.access.devices) or connection.worn(self._recycle_jobs, _RECYCLE_GROWTH)
-            if not clean or not connection.alive or spent:
+            worn = bool(spec.access.devices) or connection.is_worn(self._recycle_jobs, _RECYCLE_GROWTH)
+            if not clean or not connection.alive or worn:
                 connection.close()
             else:
-                self._keep(connection)
+                self._put_back(connection)
             return result
 
     # -- servers -------------------------------------------------------------------------------------
 
-    def _server(self, order: launch.Order) -> Connection:
+    def _connect(self, spec: launch.ServerSpec) -> Connection:
         """An idle server of this kind, or a new one."""
         with self._lock:
             for connection in reversed(self._idle):
-                if connection.order == order:
+                if connection.spec == spec:
                     self._idle.remove(connection)
                     return connection
-        # started by one thread that lives as long as we do: the kernel ties bubblewrap's life to it
-        starting = self._launcher.submit(launch.start, self._means, order, self._ids.server_base())
-        return Connection(starting.result(), order)
+        id_base = self._user_ids.server_base()
+        starting = self._launcher.submit(launch.start_server, self._method, spec, id_base)
+        return Connection(starting.result(), spec)
 
-    def _keep(self, connection: Connection) -> None:
-        """Put a server back; end the longest idle one when there are too many."""
+    def _put_back(self, connection: Connection) -> None:
+        """Make a server idle; end the longest idle one when there are too many."""
         with self._lock:
             self._idle.append(connection)
             surplus = self._idle.pop(0) if len(self._idle) > 2 * self.workers else None

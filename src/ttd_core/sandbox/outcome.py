@@ -1,4 +1,4 @@
-"""From what a job left behind to its result: one status and one line for people."""
+"""The result of a job that has ended, from what it sent and its server reports: one status, one line."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ _CLAIMS = {
     )
 }
 _COMPILER_ERROR = re.compile(r"^[^\n:]*:(\d+):(?:\d+:)? (?:fatal )?(error: [^\n]*)", re.MULTILINE)
+#: Fraction of the processor time from which a SIGKILL is taken for the kernel's limit on it.
 _NEAR = 0.9
 
-Finding = tuple[Status, str]
+#: A status, and a line for people.
+Ending = tuple[Status, str]
 
 
 def one_line(text: str) -> str:
@@ -40,11 +42,11 @@ def _size(count: float) -> str:
     return f"{count / MIB:.0f} MiB" if count >= MIB else f"{count:.0f} bytes"
 
 
-def _stopped(job: Job, reason: str, exchange: Exchange) -> Finding:
+def _stopped(job: Job, reason: str, exchange: Exchange) -> Ending:
     """Why we, or the server, ended the job."""
     limits = job.limits
     cpu = limits.cpu_s or limits.wall_s * limits.cpus
-    findings = {
+    endings = {
         "wall": (Status.TIMEOUT, f"stopped after {limits.wall_s:g} s of wall time"),
         "cpu": (Status.TIMEOUT, f"stopped after {cpu:g} s of processor time"),
         "memory": (Status.MEMORY, f"used more than {_size(limits.memory)} of memory"),
@@ -58,10 +60,10 @@ def _stopped(job: Job, reason: str, exchange: Exchange) -> Finding:
         assert exchange.frame is not None
         status = Status.OUTPUT_LIMIT if exchange.frame.over else Status.INVALID
         return status, exchange.frame.error
-    return findings[reason]
+    return endings[reason]
 
 
-def _died(job: Job, code: int, report: dict[str, Any], output: bytes) -> Finding:
+def _died(job: Job, code: int, report: dict[str, Any], output: bytes) -> Ending:
     """What a signal, or an exit code other than 0, says."""
     limits = job.limits
     if code >= 0:
@@ -79,7 +81,8 @@ def _died(job: Job, code: int, report: dict[str, Any], output: bytes) -> Finding
     return Status.CRASH, f"killed by {name} ({signal.strsignal(-code)})"
 
 
-def _python(exchange: Exchange, code: int) -> tuple[Finding, Any]:
+def _returned(exchange: Exchange, code: int) -> tuple[Ending, Any]:
+    """What a Python job that ended by itself sent: how it ended, and the value."""
     frame = exchange.frame
     assert frame is not None
     if not frame.complete or frame.header is None:
@@ -89,8 +92,8 @@ def _python(exchange: Exchange, code: int) -> tuple[Finding, Any]:
         return (Status.CRASH, f"the program exited {ended} (code {code})"), None
     try:
         if frame.header.status != "ok":
-            claimed = _CLAIMS.get(frame.header.status, Status.CRASH)
-            return (claimed, frame.header.message), None
+            status = _CLAIMS.get(frame.header.status, Status.CRASH)
+            return (status, frame.header.message), None
         return (Status.OK, ""), frame.value()
     except frames.FrameError as error:
         return (Status.INVALID, str(error)), None
@@ -99,16 +102,16 @@ def _python(exchange: Exchange, code: int) -> tuple[Finding, Any]:
 def _compiler_message(output: bytes) -> str:
     """The first error with its line, else the last thing the compiler printed."""
     text = output.decode(errors="replace")
-    found = _COMPILER_ERROR.search(text)
-    if found:
-        return f"{found[2]} (line {found[1]})"
+    error = _COMPILER_ERROR.search(text)
+    if error:
+        return f"{error[2]} (line {error[1]})"
     lines = text.strip().splitlines()
     return lines[-1] if lines else "the compiler failed without a message"
 
 
-def _finding(job: Job, report: dict[str, Any], exchange: Exchange) -> tuple[Finding, Any]:
-    if report["trouble"]:
-        return (Status.INFRASTRUCTURE, f"the sandbox could not start the job: {report['trouble']}"), None
+def _ending(job: Job, report: dict[str, Any], exchange: Exchange) -> tuple[Ending, Any]:
+    if report["setup_error"]:
+        return (Status.INFRASTRUCTURE, f"the sandbox could not start the job: {report['setup_error']}"), None
     reason = exchange.stopped or report["reason"]
     if reason:
         return _stopped(job, reason, exchange), None
@@ -117,7 +120,7 @@ def _finding(job: Job, report: dict[str, Any], exchange: Exchange) -> tuple[Find
     if code < 0:
         return _died(job, code, report, output), None
     if isinstance(job, PythonJob):
-        return _python(exchange, code)
+        return _returned(exchange, code)
     if code == 0:
         return (Status.OK, ""), None
     if isinstance(job, CompileJob):
@@ -125,13 +128,15 @@ def _finding(job: Job, report: dict[str, Any], exchange: Exchange) -> tuple[Find
     return _died(job, code, report, output), None
 
 
-def judge(job: Job, report: dict[str, Any], exchange: Exchange, level: Level, retries: int) -> JobResult:
+def job_result(job: Job, report: dict[str, Any], exchange: Exchange, level: Level, retries: int) -> JobResult:
     """The result of a job that has ended.
 
     :param report: from the server: wait status, the limit that was hit, what was used.
     :param exchange: what the job sent.
+    :param level: that it ran at.
+    :param retries: how often it was tried before.
     """
-    (status, message), value = _finding(job, report, exchange)
+    (status, message), value = _ending(job, report, exchange)
     stdout = exchange.stdout.bytes() if exchange.stdout is not None else b""
     return JobResult(
         status=status,

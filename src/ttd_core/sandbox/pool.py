@@ -1,4 +1,4 @@
-"""Workers that take jobs from a bounded queue: what every executor has in common."""
+"""A pool of worker threads behind a bounded queue of jobs: what our executors have in common."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ttd_core.sandbox.futures import JobFuture
 
 
 class JobPool:
-    """A thread a worker, and room for twice as many jobs that wait.
+    """One thread a worker, and a queue that holds twice as many jobs.
 
     :param workers: jobs at once.
     :param run: runs one job; called in a worker's thread.
@@ -23,7 +23,7 @@ class JobPool:
         self.workers = workers
         self._run = run
         self._queue: queue.SimpleQueue[JobFuture | None] = queue.SimpleQueue()
-        self._room = threading.Semaphore(2 * workers)
+        self._queue_slots = threading.Semaphore(2 * workers)
         self._lock = threading.Lock()
         self._unfinished: set[JobFuture] = set()
         self._closed = False
@@ -40,10 +40,10 @@ class JobPool:
         :raises RuntimeError: when closed.
         """
         future = JobFuture(job, listener)
-        self._room.acquire()
+        self._queue_slots.acquire()
         with self._lock:
             if self._closed:
-                self._room.release()
+                self._queue_slots.release()
                 raise RuntimeError("the executor is closed")
             self._unfinished.add(future)
         self._queue.put(future)
@@ -51,7 +51,7 @@ class JobPool:
 
     def _work(self) -> None:
         while (future := self._queue.get()) is not None:
-            self._room.release()
+            self._queue_slots.release()
             if future.take():
                 result: JobResult | BaseException
                 try:
@@ -80,7 +80,7 @@ class JobPool:
         """Wait for the workers to end, after :meth:`cancel_all`."""
         for _ in self._threads:
             self._queue.put(None)
-            self._room.release()
+            self._queue_slots.release()
         for thread in self._threads:
             thread.join()
 

@@ -1,7 +1,7 @@
 """Which isolation this machine can form, found by forming it; never by a version number.
 
-Each way to the level is tried in full: a server is started, and a job in it attempts what the level must
-refuse. What works becomes the :class:`Report` that ``ttd doctor`` prints.
+Each method is tried in full: a server is started, and a job in it attempts what its level must refuse. What
+works becomes the :class:`SandboxReport` that ``ttd doctor`` prints.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import attrs
 
 from ttd_core.errors import EnvironmentLacksError, SandboxUnavailableError
 from ttd_core.sandbox import cgroup, launch, layout
-from ttd_core.sandbox.artifacts import Artifacts
-from ttd_core.sandbox.attempt import Task
+from ttd_core.sandbox.artifacts import ArtifactStore
+from ttd_core.sandbox.attempt import Attempt
 from ttd_core.sandbox.base import Level, Limits, PythonJob
 from ttd_core.sandbox.connection import Connection, ServerLost
-from ttd_core.sandbox.isolation import IdRange, Means
+from ttd_core.sandbox.isolation import IsolationMethod, UserIds
 
-_ATTEMPTS = """
+_PROBE_JOB = """
 import os, socket
 
 def run(canary):
@@ -47,12 +47,12 @@ def run(canary):
 
 
 @attrs.frozen
-class Layer:
-    """One layer of isolation on this machine.
+class LayerCheck:
+    """Whether one layer of isolation works on this machine.
 
     :param name: what it is called in the documentation.
     :param present: whether it works here.
-    :param detail: what was found.
+    :param detail: its version or kind, or why it does not work.
     :param remedy: what to install or set, when it is missing.
     """
 
@@ -63,23 +63,23 @@ class Layer:
 
 
 @attrs.frozen
-class Report:
-    """What this machine can form.
+class SandboxReport:
+    """What isolation this machine can form.
 
     :param level: the strongest level.
     :param how: how it is formed, in words.
     :param kill: what ends all processes of a job.
     :param user: as whom jobs run.
     :param layers: each layer, present or missing.
-    :param means: each level that can be formed, with its means.
+    :param methods: every method that works, strongest first.
     """
 
     level: Level
     how: str
     kill: str
     user: str
-    layers: tuple[Layer, ...]
-    means: tuple[Means, ...]
+    layers: tuple[LayerCheck, ...]
+    methods: tuple[IsolationMethod, ...]
 
     def to_json(self) -> dict[str, Any]:
         """JSON form, for ``ttd doctor --json``."""
@@ -88,19 +88,19 @@ class Report:
             "how": self.how,
             "kill": self.kill,
             "user": self.user,
-            "levels": [means.level.value for means in self.means],
+            "levels": [method.level.value for method in self.methods],
             "layers": [attrs.asdict(layer) for layer in self.layers],
         }
 
     @property
-    def missing(self) -> tuple[Layer, ...]:
+    def missing(self) -> tuple[LayerCheck, ...]:
         """The layers that do not work here."""
         return tuple(layer for layer in self.layers if not layer.present)
 
 
 @functools.cache
-def _facts() -> dict[str, Any]:
-    """What :mod:`ttd_core.sandbox.inside.trial` finds, in a process of its own."""
+def _kernel_layers() -> dict[str, Any]:
+    """What :mod:`ttd_core.sandbox.inside.trial` says of the kernel's layers, in a process of its own."""
     view = layout.find()
     boot = launch.BOOT.replace("supervisor", "trial")
     run = subprocess.run(
@@ -114,34 +114,34 @@ def _facts() -> dict[str, Any]:
     if run.returncode != 0:
         reason = run.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise EnvironmentLacksError(f"the sandbox's probe failed: {reason[0] if reason else run.returncode}")
-    facts: dict[str, Any] = json.loads(run.stdout)
-    return facts
+    layers: dict[str, Any] = json.loads(run.stdout)
+    return layers
 
 
 @functools.cache
-def _refused_by(means: Means) -> str:
-    """Form a level and attack it a little.
+def _why_unusable(method: IsolationMethod) -> str:
+    """Form a level by a method and attack it a little.
 
     :return: empty when it holds, else why it does not.
     """
-    ids = IdRange(means)
-    artifacts = Artifacts()
+    user_ids, spec = UserIds(method), launch.ServerSpec()
+    artifacts = ArtifactStore()
     with tempfile.NamedTemporaryFile(prefix="ttd-canary-") as canary:
         os.fchmod(canary.fileno(), 0o644)
-        job = PythonJob(_ATTEMPTS, "run", args=[canary.name], limits=Limits(wall_s=20.0))
+        job = PythonJob(_PROBE_JOB, "run", args=[canary.name], limits=Limits(wall_s=20.0))
         try:
-            connection = Connection(launch.start(means, launch.Order(), ids.server_base()), launch.Order())
+            connection = Connection(launch.start_server(method, spec, user_ids.server_base()), spec)
         except (SandboxUnavailableError, OSError) as error:
             return str(error)
-        never, other = os.pipe()
+        never_cancelled, other_end = os.pipe()
         try:
-            with Task(job, artifacts, means.level, 0, None) as task:
-                result, clean = task.run(connection, 0, (), ids.job_id(0), never)
+            with Attempt(job, artifacts, method.level, 0, None) as attempt:
+                result, clean = attempt.run(connection, 0, (), user_ids.job_uid(0), never_cancelled)
         except ServerLost as error:
             return str(error)
         finally:
-            os.close(never)
-            os.close(other)
+            os.close(never_cancelled)
+            os.close(other_end)
             connection.close()
     if not result.ok or not clean:
         return result.message or "processes were left behind"
@@ -161,37 +161,49 @@ def _user_namespace_remedy() -> str:
     return "allow user namespaces: sysctl user.max_user_namespaces=15000"
 
 
-def _layers(facts: dict[str, Any], ways: dict[str, Means], tried: dict[str, str]) -> list[Layer]:
-    """What was found, layer by layer."""
-    group = cgroup.Group.make()
-    group.remove()
-    bounded = [name for name, held in (("memory", group.memory), ("processes", group.pids)) if held]
-    abi = facts["landlock_abi"]
+def _layer_checks(
+    kernel: dict[str, Any], methods: dict[str, IsolationMethod], failures: dict[str, str]
+) -> list[LayerCheck]:
+    """Every layer, present or missing.
+
+    :param kernel: of :func:`_kernel_layers`.
+    :param methods: those that were tried, by name.
+    :param failures: why each does not work, empty where it does.
+    """
+    groups = cgroup.ControlGroups.make()
+    groups.remove()
+    bounded = [name for name, made in (("memory", groups.memory), ("processes", groups.pids)) if made]
+    abi = kernel["landlock_abi"]
     kernel_remedy = "boot a kernel with CONFIG_SECURITY_LANDLOCK and landlock in its lsm= list"
-    spaces = {way: tried[way] for way, means in ways.items() if means.namespaces}
-    strong = [way for way, reason in spaces.items() if not reason]
-    reasons = "; ".join(f"{way}: {reason}" for way, reason in spaces.items() if reason)
+    spaces = {name: failures[name] for name, method in methods.items() if method.namespaces}
+    formed = [name for name, failure in spaces.items() if not failure]
+    reasons = "; ".join(f"{name}: {failure}" for name, failure in spaces.items() if failure)
     bubblewrap = shutil.which("bwrap")
     return [
-        Layer(
-            "seccomp", not facts["seccomp"], facts["seccomp"] or "own filter", "a kernel with seccomp filters"
+        LayerCheck(
+            "seccomp",
+            not kernel["seccomp"],
+            kernel["seccomp"] or "own filter",
+            "a kernel with seccomp filters",
         ),
-        Layer("landlock", not facts["landlock"], facts["landlock"] or f"ABI {abi}", kernel_remedy),
-        Layer("landlock scopes", not facts["scope"], facts["scope"] or f"ABI {abi}", "Linux 6.12 or newer"),
-        Layer("bubblewrap", bool(bubblewrap), bubblewrap or "not installed", "apt install bubblewrap"),
-        Layer(
+        LayerCheck("landlock", not kernel["landlock"], kernel["landlock"] or f"ABI {abi}", kernel_remedy),
+        LayerCheck(
+            "landlock scopes", not kernel["scope"], kernel["scope"] or f"ABI {abi}", "Linux 6.12 or newer"
+        ),
+        LayerCheck("bubblewrap", bool(bubblewrap), bubblewrap or "not installed", "apt install bubblewrap"),
+        LayerCheck(
             "namespaces",
-            bool(strong),
-            f"formed {' and '.join(strong)}" if strong else reasons or facts["namespaces"] or "not tried",
+            bool(formed),
+            f"formed {' and '.join(formed)}" if formed else reasons or kernel["namespaces"] or "not tried",
             _user_namespace_remedy(),
         ),
-        Layer(
+        LayerCheck(
             "control groups",
             bool(bounded),
             f"{' and '.join(bounded)} bounded" if bounded else "none writable; memory is polled every 20 ms",
             "run in a delegated control group: systemd-run --user --scope -p Delegate=yes",
         ),
-        Layer(
+        LayerCheck(
             "user per job",
             os.geteuid() == 0,
             "jobs run as a user id of their own" if os.geteuid() == 0 else "jobs run as this user",
@@ -200,41 +212,41 @@ def _layers(facts: dict[str, Any], ways: dict[str, Means], tried: dict[str, str]
     ]
 
 
-def _ways(facts: dict[str, Any]) -> dict[str, Means]:
-    """Every way to form a level that the kernel's layers allow, strongest first."""
-    ways: dict[str, Means] = {}
-    if facts["seccomp"] or facts["landlock"]:
-        return ways
-    common = {"landlock": facts["landlock_abi"], "seccomp": True}
+def _methods(kernel: dict[str, Any]) -> dict[str, IsolationMethod]:
+    """Every method that the kernel's layers allow, by name, strongest first."""
+    methods: dict[str, IsolationMethod] = {}
+    if kernel["seccomp"] or kernel["landlock"]:
+        return methods
+    common = {"landlock": kernel["landlock_abi"], "seccomp": True}
     if bubblewrap := shutil.which("bwrap"):
-        ways["with bubblewrap"] = Means(Level.STRONG, bubblewrap=bubblewrap, **common)
-    ways["by hand"] = Means(Level.STRONG, by_hand=True, **common)
-    if not facts["scope"]:
-        ways["without namespaces"] = Means(Level.STANDARD, **common)
-    return ways
+        methods["with bubblewrap"] = IsolationMethod(Level.STRONG, bubblewrap=bubblewrap, **common)
+    methods["by hand"] = IsolationMethod(Level.STRONG, by_hand=True, **common)
+    if not kernel["scope"]:
+        methods["without namespaces"] = IsolationMethod(Level.STANDARD, **common)
+    return methods
 
 
-def _bare(facts: dict[str, Any]) -> Means:
+def _unprotected(kernel: dict[str, Any]) -> IsolationMethod:
     """What is left to apply where no level can be formed."""
-    abi = 0 if facts["landlock"] else facts["landlock_abi"]
-    return Means(Level.REFUSED, landlock=abi, seccomp=not facts["seccomp"])
+    abi = 0 if kernel["landlock"] else kernel["landlock_abi"]
+    return IsolationMethod(Level.REFUSED, landlock=abi, seccomp=not kernel["seccomp"])
 
 
 @functools.cache
-def probe() -> Report:
-    """Try every layer and every way to form a level; the answer is kept for the life of the process."""
-    facts = _facts()
-    ways = _ways(facts)
-    tried = {way: _refused_by(means) for way, means in ways.items()}
-    formed = tuple(means for way, means in ways.items() if not tried[way])
-    best = formed[0] if formed else _bare(facts)
-    return Report(
+def probe() -> SandboxReport:
+    """Try every layer and every method; the answer is kept for the life of the process."""
+    kernel = _kernel_layers()
+    methods = _methods(kernel)
+    failures = {name: _why_unusable(method) for name, method in methods.items()}
+    working = tuple(method for name, method in methods.items() if not failures[name])
+    best = working[0] if working else _unprotected(kernel)
+    return SandboxReport(
         level=best.level,
-        how=best.words,
+        how=best.description,
         kill=best.kill,
         user="a user id of its own" if os.geteuid() == 0 else "this user",
-        layers=tuple(_layers(facts, ways, tried)),
-        means=formed,
+        layers=tuple(_layer_checks(kernel, methods, failures)),
+        methods=working,
     )
 
 
@@ -246,23 +258,23 @@ def _unavailable(wanted: str) -> SandboxUnavailableError:
     )
 
 
-def choose(level: str, exactly: Level | Means | None = None) -> Means:
-    """The means to form a level.
+def choose(level: str, exactly: Level | IsolationMethod | None = None) -> IsolationMethod:
+    """The method by which an executor forms its level.
 
     :param level: the least to accept: ``best`` (as ``standard``), ``strong``, ``standard``, ``unprotected``.
-    :param exactly: form this one even if a stronger one can be formed.
+    :param exactly: form this level, or use this method, even if a stronger one can be formed.
     :raises SandboxUnavailableError: when it cannot be formed; names the missing layers and their remedies.
     """
-    if isinstance(exactly, Means):
+    if isinstance(exactly, IsolationMethod):
         return exactly
-    facts = _facts()
+    kernel = _kernel_layers()
     least = Level.STRONG if level == "strong" else Level.STANDARD
-    for means in _ways(facts).values():
-        wanted = means.level is exactly if exactly is not None else means.level.rank >= least.rank
-        if wanted and not _refused_by(means):
-            return means
+    for method in _methods(kernel).values():
+        wanted = method.level is exactly if exactly is not None else method.level.rank >= least.rank
+        if wanted and not _why_unusable(method):
+            return method
     if level != "unprotected" and exactly is not Level.REFUSED:
         raise _unavailable(exactly.value if exactly is not None else level)
-    bare = _bare(facts)
-    print(bare.warning, file=sys.stderr)
-    return bare
+    unprotected = _unprotected(kernel)
+    print(unprotected.warning, file=sys.stderr)
+    return unprotected

@@ -1,4 +1,4 @@
-"""The executor of a Ray cluster: on every node, the same sandbox as on this machine.
+"""The executor of a Ray cluster: on every node, the sandbox of :mod:`ttd_core.sandbox.local`.
 
 One actor a node holds a :class:`~ttd_core.sandbox.local.LocalExecutor` and claims from Ray as many processors
 as it has workers, so that Ray gives them to nobody else. Jobs and results cross as the sandbox's own frames.
@@ -22,7 +22,7 @@ import attrs
 from ttd_core.config import RunConfig
 from ttd_core.errors import EnvironmentLacksError, SandboxUnavailableError, one_line
 from ttd_core.sandbox import codec
-from ttd_core.sandbox.artifacts import Artifacts
+from ttd_core.sandbox.artifacts import ArtifactStore
 from ttd_core.sandbox.base import CompileJob, Job, JobResult, Level, ProgramJob
 from ttd_core.sandbox.exchange import OutputListener
 from ttd_core.sandbox.futures import JobFuture
@@ -53,13 +53,15 @@ class NodeSandbox:
         """Run a job; yields what it prints as it comes, then its result, then the program it compiled.
 
         :param number: to cancel it by.
-        :param program: what a program job runs, in case this node does not hold it.
+        :param job: framed.
+        :param program: what a program job runs, in case this node does not hold it; else empty.
+        :return: pieces that begin with ``o`` (output), ``r`` (the framed result) or ``p`` (the program).
         """
-        given = codec.decode_job(job)
-        if program and isinstance(given, ProgramJob):
-            self._executor.adopt(given.artifact.digest, program)
+        decoded = codec.decode_job(job)
+        if program and isinstance(decoded, ProgramJob):
+            self._executor.add_program(decoded.artifact.digest, program)
         pieces: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        future = self._running[number] = self._executor.submit(given, pieces.put)
+        future = self._running[number] = self._executor.submit(decoded, pieces.put)
         future.add_done_callback(lambda _: pieces.put(None))
         while (piece := pieces.get()) is not None:
             yield b"o" + piece
@@ -81,7 +83,12 @@ class NodeSandbox:
 
 @attrs.define(eq=False)
 class _Node:
-    """A node as the driver sees it."""
+    """A node as the driver sees it.
+
+    :param actor: handle of its :class:`NodeSandbox`.
+    :param busy: jobs that run there now.
+    :param lost: whether its actor is gone for good.
+    """
 
     actor: Any
     address: str
@@ -112,16 +119,16 @@ class RayExecutor:
             self._ray.init(log_to_driver=False, address=os.environ.get("RAY_ADDRESS"))
         self._lock = threading.Lock()
         self._numbers = 0
-        self._programs = Artifacts()
+        self._programs = ArtifactStore()
         self._nodes: list[_Node] = []
         try:
             self._start_nodes(workers, level, tuple(preload))
-            self._level = min((self._level_of(node) for node in self._nodes), key=lambda found: found.rank)
+            self._level = min((self._level_of(node) for node in self._nodes), key=lambda level: level.rank)
         except BaseException:
             self._end_nodes()
             raise
         self._pool = JobPool(sum(node.workers for node in self._nodes), self._run)
-        self._stay = at_exit(self.close)
+        self._cancel_at_exit = at_exit(self.close)
 
     @property
     def level(self) -> Level:
@@ -152,7 +159,7 @@ class RayExecutor:
         self._pool.join()
         self._end_nodes()
         self._programs.close()
-        self._stay()
+        self._cancel_at_exit()
 
     def __enter__(self) -> Self:
         return self
@@ -168,8 +175,8 @@ class RayExecutor:
         """One actor a node, as many workers as asked for in all."""
         strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         left = workers
-        for found in self._ray.nodes():
-            count = int(found["Resources"].get("CPU", 0)) if found["Alive"] else 0
+        for node in self._ray.nodes():
+            count = int(node["Resources"].get("CPU", 0)) if node["Alive"] else 0
             count = count if left is None else min(count, left)
             if count == 0:
                 continue
@@ -179,10 +186,10 @@ class RayExecutor:
                 "max_restarts": -1,
                 # a waiting job's thread is needed to hear of its cancelling
                 "max_concurrency": 2 * count + 2,
-                "scheduling_strategy": strategy(found["NodeID"], soft=False),
+                "scheduling_strategy": strategy(node["NodeID"], soft=False),
             }
             actor = self._ray.remote(NodeSandbox).options(**options).remote(count, level, preload)
-            self._nodes.append(_Node(actor, found["NodeManagerAddress"], count))
+            self._nodes.append(_Node(actor, node["NodeManagerAddress"], count))
         if not self._nodes:
             raise EnvironmentLacksError("the Ray cluster has no node with a processor")
 
@@ -207,10 +214,10 @@ class RayExecutor:
     def _pick(self) -> _Node | None:
         """The node with most workers free, taken for one job; ``None`` when all are lost."""
         with self._lock:
-            here = [node for node in self._nodes if not node.lost]
-            if not here:
+            present = [node for node in self._nodes if not node.lost]
+            if not present:
                 return None
-            node = min(here, key=lambda each: each.busy / each.workers)
+            node = min(present, key=lambda each: each.busy / each.workers)
             node.busy += 1
             return node
 

@@ -1,4 +1,4 @@
-"""The archive: states found so far, their lineage, and who is let in (paper, appendix A.2).
+"""The archive: states found so far, their lineage and statistics, and which are let in (paper, appendix A.2).
 
 A node is *held* while it may be picked as a start. An evicted node whose descendants are still held stays
 as a lineage record, so that visits, histories and blocking keep working across it; any other evicted node
@@ -112,7 +112,11 @@ _FATE_SENTENCES = {
 
 @attrs.frozen
 class Outcome:
-    """One rollout's fate; ``node`` is the node it became or repeats, ``digest`` its state's identity."""
+    """What the archive did with one rollout.
+
+    :param node: id of the node that it became or repeats; ``None`` for neither.
+    :param digest: identity of its state; ``None`` when it failed.
+    """
 
     fate: Fate
     node: int | None = None
@@ -121,7 +125,10 @@ class Outcome:
 
 @attrs.frozen
 class Admission:
-    """What became of one step's rollouts: ``outcomes[group][rollout]``, in the groups' order."""
+    """What the archive did with one step's rollouts.
+
+    :param outcomes: ``outcomes[group][rollout]``, in the groups' order.
+    """
 
     step: int
     outcomes: tuple[tuple[Outcome, ...], ...]
@@ -143,7 +150,7 @@ class Archive:
         self.admission: Admission | None = None
         self.next_id = 0
 
-    # -- looking ------------------------------------------------------------------------------------
+    # -- reading ------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return len(self.held())
@@ -183,7 +190,7 @@ class Archive:
             if member.reward is not None
         )
 
-    # -- letting in ---------------------------------------------------------------------------------
+    # -- admitting ---------------------------------------------------------------------------------
 
     def add_seeds(self, seeds: Iterable[tuple[State, Reward | None]]) -> list[Node]:
         """Add the states a run starts from. They are never evicted, nor compared with each other.
@@ -206,11 +213,11 @@ class Archive:
         for group in groups:
             self._count(group)
         known = {node.digest: node.id for node in reversed(self.held())}
-        fresh = self.next_id
+        first_new = self.next_id
         outcomes = [self._admit_group(step, group, known) for group in groups]
-        gone = {node for node in self._enforce_capacity() if node >= fresh}
+        evicted = {node for node in self._enforce_capacity() if node >= first_new}
         self.admission = Admission(
-            step, tuple(tuple(_after_eviction(outcome, gone) for outcome in row) for row in outcomes)
+            step, tuple(tuple(_after_eviction(outcome, evicted) for outcome in row) for row in outcomes)
         )
         return self.admission
 
@@ -233,10 +240,10 @@ class Archive:
             start.best_child = best if start.best_child is None else max(start.best_child, best)
 
     def _admit_group(self, step: int, group: Group, known: dict[str, int]) -> list[Outcome]:
-        """Let in the best new states of one expansion; ``known`` (digest to node) grows with them."""
+        """Admit the best new states of one expansion; ``known`` (digest to node) grows with them."""
         outcomes = [Outcome(Fate.FAILED)] * len(group.rollouts)
         valid = [index for index, rollout in enumerate(group) if rollout.verdict.ok]
-        room = self.config.keep_children
+        places = self.config.keep_children
         for index in sorted(valid, key=lambda index: -group.rollouts[index].verdict.value):
             verdict = group.rollouts[index].verdict
             assert verdict.state is not None
@@ -244,11 +251,11 @@ class Archive:
             if digest in known:
                 outcomes[index] = Outcome(Fate.DUPLICATE, known[digest], digest)
                 self.nodes[known[digest]].duplicates += 1
-            elif room > 0:
+            elif places > 0:
                 node = self._add(verdict.state, verdict.reward, group.start, step, digest)
                 outcomes[index] = Outcome(Fate.ADMITTED, node.id, digest)
                 known[digest] = node.id
-                room -= 1
+                places -= 1
             else:
                 outcomes[index] = Outcome(Fate.SURPLUS, None, digest)
         return outcomes
@@ -262,9 +269,9 @@ class Archive:
     def _enforce_capacity(self) -> set[int]:
         """Keep the best by reward, seeds always, and of the rest the lineage; return the ids evicted."""
         others = [node for node in self.held() if not node.seed]
-        room = max(self.config.capacity - len(self.seeds()), 0)
+        places = max(self.config.capacity - len(self.seeds()), 0)
         others.sort(key=lambda node: (-node.value, node.id))
-        evicted = others[room:]
+        evicted = others[places:]
         if not evicted:
             return set()
         for node in evicted:
@@ -279,7 +286,7 @@ class Archive:
         self.nodes = {key: node for key, node in self.nodes.items() if key in needed}
         return {node.id for node in evicted}
 
-    # -- keeping ------------------------------------------------------------------------------------
+    # -- storing ------------------------------------------------------------------------------------
 
     def snapshot(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """The whole archive as JSON and the arrays it refers to by digest."""
@@ -329,9 +336,9 @@ class Archive:
         return held, rewards, np.array(best, dtype=np.float64)
 
 
-def _after_eviction(outcome: Outcome, gone: set[int]) -> Outcome:
-    """A fresh node that did not outlive the step (``gone``) never was one."""
-    if outcome.node not in gone:
+def _after_eviction(outcome: Outcome, evicted: set[int]) -> Outcome:
+    """An outcome without its node, where that was admitted and evicted (``evicted``) in the same step."""
+    if outcome.node not in evicted:
         return outcome
     if outcome.fate is Fate.ADMITTED:
         return attrs.evolve(outcome, fate=Fate.BELOW_CAPACITY, node=None)

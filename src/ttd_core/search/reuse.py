@@ -35,7 +35,7 @@ class Reuse(Protocol):
         ...
 
 
-class Blocking:
+class LineageBlocking:
     """Which nodes share no lineage with those picked so far in one batch."""
 
     def __init__(self, archive: Archive) -> None:
@@ -83,7 +83,7 @@ class PuctReuse:
         """See :meth:`Reuse.pick`."""
         _refuse_empty(archive)
         nodes, table = self.table(archive)
-        blocking = Blocking(archive)
+        blocking = LineageBlocking(archive)
         picked: list[Node] = []
         for node in (nodes[index] for index in table.order):
             if len(picked) == count:
@@ -91,7 +91,7 @@ class PuctReuse:
             if blocking.allows(node):
                 blocking.pick(node)
                 picked.append(node)
-        return _from_the_top(picked, count)
+        return _repeated(picked, count)
 
 
 @attrs.frozen
@@ -108,7 +108,7 @@ class EpsilonGreedyReuse:
         _refuse_empty(archive)
         nodes, rewards, _ = archive.columns()
         eligible = [nodes[index] for index in np.argsort(ranks(rewards))]
-        blocking = Blocking(archive)
+        blocking = LineageBlocking(archive)
         picked: list[Node] = []
         while eligible and len(picked) < count:
             explore = rng.random() < self.epsilon
@@ -116,7 +116,7 @@ class EpsilonGreedyReuse:
             blocking.pick(node)
             picked.append(node)
             eligible = [other for other in eligible if blocking.allows(other)]
-        return _from_the_top(picked, count)
+        return _repeated(picked, count)
 
 
 @attrs.frozen
@@ -126,7 +126,7 @@ class NoReuse:
     def pick(self, archive: Archive, count: int, rng: np.random.Generator) -> list[Node]:
         """See :meth:`Reuse.pick`."""
         _refuse_empty(archive)
-        return _from_the_top(archive.seeds(), count)
+        return _repeated(archive.seeds(), count)
 
 
 def reuse_from_config(config: SearchConfig) -> Reuse:
@@ -138,7 +138,8 @@ def reuse_from_config(config: SearchConfig) -> Reuse:
     return PuctReuse(config.exploration, config.scale == "range-without-seeds", config.scale_floor)
 
 
-def _from_the_top(picked: Iterable[Node], count: int) -> list[Node]:
+def _repeated(picked: Iterable[Node], count: int) -> list[Node]:
+    """``count`` nodes: those picked, over and over."""
     return list(itertools.islice(itertools.cycle(picked), count))
 
 

@@ -24,7 +24,7 @@ from ttd_core.policy.base import Sample, SamplingParams, Sequences, Trainer
 from ttd_core.policy.local import messages
 from ttd_core.policy.local.parallel import ParallelPolicy
 from ttd_core.policy.local.policy import LocalPolicy, open_local
-from ttd_core.policy.local.sharding import share_packs, share_replies
+from ttd_core.policy.local.sharding import shard_packs, shard_replies
 from ttd_core.types import Completion, Message, StopReason
 
 PROMPTS: list[list[Message]] = [
@@ -35,10 +35,10 @@ PARAMS = SamplingParams(max_new_tokens=12, seed=7)
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5))
 def test_every_reply_has_one_rank(prompts: int, count: int, ranks: int) -> None:
-    shares = share_replies(prompts, count, ranks)
-    found = sorted((p, i) for share in shares for p, one in enumerate(share) for i in one)
+    shards = shard_replies(prompts, count, ranks)
+    found = sorted((p, i) for shard in shards for p, indices in enumerate(shard) for i in indices)
     assert found == [(p, i) for p in range(prompts) for i in range(count)]
-    sizes = [sum(len(one) for one in share) for share in shares]
+    sizes = [sum(len(indices) for indices in shard) for shard in shards]
     assert max(sizes) - min(sizes) <= 1
 
 
@@ -65,7 +65,7 @@ LENGTHS = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=6), min_siz
 @given(LENGTHS, st.integers(1, 4))
 def test_every_pack_has_one_rank(lengths: list[list[int]], ranks: int) -> None:
     batch = [group(one, prompt=n + 1) for n, one in enumerate(lengths)]
-    items = [item for share in share_packs(batch, 40, ranks) for item in share]
+    items = [item for shard in shard_packs(batch, 40, ranks) for item in shard]
     learned = [
         (len(item.prompt_tokens), advantages[0], len(one.tokens))
         for item in items
@@ -80,14 +80,14 @@ def test_messages_keep_every_bit() -> None:
     batch = [group([3, 1]), group([2])]
     one = Sample(2, 5, completion(4), np.arange(3))
     with here, there:
-        messages.send(here, messages.batch_frame(batch, 0.5))
-        messages.send(here, messages.sample_frame(one))
-        frame = messages.receive(there)
-        assert frame is not None
-        found, temperature = messages.batch_of(frame)
-        frame = messages.receive(there)
-        assert frame is not None
-        again = messages.sample_of(frame)
+        messages.send(here, messages.batch_message(batch, 0.5))
+        messages.send(here, messages.sample_message(one))
+        message = messages.receive(there)
+        assert message is not None
+        found, temperature = messages.read_batch(message)
+        message = messages.receive(there)
+        assert message is not None
+        again = messages.read_sample(message)
         here.close()
         assert messages.receive(there) is None
     assert temperature == 0.5

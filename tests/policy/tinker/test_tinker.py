@@ -19,14 +19,15 @@ from ttd_core.config import LearnConfig
 from ttd_core.errors import ConfigError, EnvironmentLacksError, ModelUnavailableError
 from ttd_core.plugin import builtins
 from ttd_core.policy.base import SamplingParams, Sequences
-from ttd_core.policy.remote import Key
+from ttd_core.policy.remote import ApiKey
 from ttd_core.types import Completion, Message
 
 tinker = pytest.importorskip("tinker")
 
-from ttd_core.policy.models.chat import ChatCodec, Room  # noqa: E402
+from ttd_core.policy.models.chat import ChatCodec, ReplyLimits  # noqa: E402
+from ttd_core.policy.models.reply import ReplyTokens  # noqa: E402
 from ttd_core.policy.tinker import sampling  # noqa: E402
-from ttd_core.policy.tinker.batch import data_of, loss_of, step_metrics  # noqa: E402
+from ttd_core.policy.tinker.batch import build_data, protocol_loss, step_metrics  # noqa: E402
 from ttd_core.policy.tinker.errors import plain_errors  # noqa: E402
 
 PROMPTS: list[list[Message]] = [[{"role": "user", "content": "short"}]]
@@ -48,25 +49,25 @@ def arrays(datum: Any) -> dict[str, list[float]]:
 
 
 def test_prompt_and_forced_tokens_have_no_advantage() -> None:
-    (datum,), (one,) = data_of(batch(completion([True, False, True])), "sum")
+    (datum,), (one,) = build_data(batch(completion([True, False, True])), "sum")
     assert datum.model_input.to_ints() == [0, 1, 2, 10, 11]
     assert arrays(datum) == {
         "target_tokens": [1, 2, 10, 11, 12],
         "logprobs": [0, 0, -0.5, 0, -0.5],
         "advantages": [0, 0, 2, 0, 2],
     }
-    assert one.mask.tolist() == [True, False, True]
+    assert one.trained.tolist() == [True, False, True]
 
 
 def test_a_server_that_takes_means_is_given_sums() -> None:
-    data, _ = data_of(batch(completion([True] * 2), completion([True] * 5)), "mean")
+    data, _ = build_data(batch(completion([True] * 2), completion([True] * 5)), "mean")
     for datum, length in zip(data, (4, 7), strict=True):
         # Divided by the sequence's length and by the two sequences, it is 2 again.
         assert set(np.array(arrays(datum)["advantages"])[2:] / length / 2) == {2.0}
 
 
 def test_replies_without_tokens_are_left_out() -> None:
-    data, kept = data_of(batch(completion([]), completion([True])), "sum")
+    data, kept = build_data(batch(completion([]), completion([True])), "sum")
     assert (len(data), len(kept)) == (1, 1)
 
 
@@ -79,14 +80,14 @@ def test_replies_without_tokens_are_left_out() -> None:
     ],
 )
 def test_each_loss_has_its_name_in_the_protocol(loss: Any, name: str, settings: Any) -> None:
-    assert loss_of(attrs.evolve(LearnConfig(), loss=loss)) == (name, settings)
+    assert protocol_loss(attrs.evolve(LearnConfig(), loss=loss)) == (name, settings)
 
 
 @pytest.mark.parametrize(
     ("loss", "expected"), [("importance", -2 * 1.5), ("truncated", -2 * 1.2), ("clipped", -2 * 1.2)]
 )
 def test_metrics_of_a_step(loss: Any, expected: float) -> None:
-    _, sequences = data_of(batch(completion([False, True])), "sum")
+    _, sequences = build_data(batch(completion([False, True])), "sum")
     recomputed = np.array([0, 0, -9.0, -0.5 + np.log(1.5)], np.float32)
     config = attrs.evolve(LearnConfig(), loss=loss)
     found = step_metrics([recomputed], sequences, config, {"a/grad_norm": 3})
@@ -121,7 +122,7 @@ def test_a_server_with_a_shorter_limit_ends_the_reply(make_tokenizer: Any, think
         return future
 
     codec = ChatCodec(make_tokenizer(thinking_template), configs.PolicyConfig())
-    sampler = sampling.GroupSampler(SimpleNamespace(sample=sample), codec, Room([200], [2]), 4)
+    sampler = sampling.GroupSampler(SimpleNamespace(sample=sample), codec, ReplyLimits([200], [2]), 4)
     ((_, _, reply),) = sampler.replies([[1, 2, 3]], 1, seed=0)
     assert len(asked) == 2
     assert reply.trained[:2] == reply.trained[-2:] == [True, True]
@@ -130,7 +131,9 @@ def test_a_server_with_a_shorter_limit_ends_the_reply(make_tokenizer: Any, think
 
 def test_samples_without_logprobs_are_refused(make_tokenizer: Any) -> None:
     with pytest.raises(EnvironmentLacksError, match="without log-probabilities"):
-        sampling.Reply().extend(SimpleNamespace(tokens=[1], logprobs=None, stop_reason="stop"))
+        sampling.append_sequence(
+            ReplyTokens(), SimpleNamespace(tokens=[1], logprobs=None, stop_reason="stop")
+        )
 
 
 def test_the_servers_context_counts(open_double: Callable[..., Any]) -> None:
@@ -218,7 +221,7 @@ _REQUEST = httpx.Request("POST", "http://server/api")
 )
 def test_errors_are_one_line_without_the_key(error: Exception, words: str) -> None:
     with pytest.raises(EnvironmentLacksError, match=words) as caught:
-        with plain_errors("http://server", Key("TINKER_API_KEY", SECRET)):
+        with plain_errors("http://server", ApiKey("TINKER_API_KEY", SECRET)):
             raise error
     assert SECRET not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -226,7 +229,7 @@ def test_errors_are_one_line_without_the_key(error: Exception, words: str) -> No
 
 def test_bugs_of_our_own_are_not_the_servers() -> None:
     with pytest.raises(ValueError, match="ours"):
-        with plain_errors("http://server", Key("TINKER_API_KEY", "")):
+        with plain_errors("http://server", ApiKey("TINKER_API_KEY", "")):
             raise ValueError("ours")
 
 

@@ -17,7 +17,7 @@ from attacks.memory import STATE_READER, STATE_WRITER
 from attacks.model import Attack
 from attacks.world import World
 from ttd_core.sandbox.base import CompileJob, JobResult, Level, PythonJob
-from ttd_core.sandbox.isolation import Means
+from ttd_core.sandbox.isolation import IsolationMethod
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.sandbox.probe import probe
 
@@ -34,7 +34,7 @@ class Outcome:
 
     attack: str
     level: str
-    temper: str
+    servers: str
     user: str
     evidence: str
     status: str
@@ -42,21 +42,21 @@ class Outcome:
     expected: bool
 
 
-def means_of(name: str) -> Means:
-    """The means called ``strong``, ``strong-by-hand`` or ``standard``.
+def method_of(name: str) -> IsolationMethod:
+    """The method called ``strong``, ``strong-by-hand`` or ``standard``.
 
-    :raises LookupError: where they cannot be formed.
+    :raises LookupError: where it does not work.
     """
-    for means in probe().means:
-        called = means.level.value + ("-by-hand" if means.by_hand else "")
+    for method in probe().methods:
+        called = method.level.value + ("-by-hand" if method.by_hand else "")
         if called == name:
-            return means
+            return method
     raise LookupError(f"{name} cannot be formed here")
 
 
 def formable() -> list[str]:
-    """Names of all means that this machine and user can form."""
-    return [means.level.value + ("-by-hand" if means.by_hand else "") for means in probe().means]
+    """Names of all methods that work for this user on this machine."""
+    return [method.level.value + ("-by-hand" if method.by_hand else "") for method in probe().methods]
 
 
 def _make(attack: Attack, world: World, executor: LocalExecutor) -> JobResult:
@@ -72,19 +72,19 @@ def _make(attack: Attack, world: World, executor: LocalExecutor) -> JobResult:
     return executor.run(attack.job(facts, artifact))
 
 
-def attack_all(name: str, temper: str, wanted: str = "") -> Iterator[Outcome]:
+def attack_all(name: str, servers: str, wanted: str = "") -> Iterator[Outcome]:
     """Make every attack whose name holds ``wanted``.
 
-    :param name: of the means, see :func:`means_of`.
-    :param temper: ``warm`` (servers used again) or ``cold`` (a new server for every job).
+    :param name: of the method, see :func:`method_of`.
+    :param servers: ``warm`` (servers used again) or ``cold`` (a new server for every job).
     """
-    means = means_of(name)
+    method = method_of(name)
     user = "root" if os.geteuid() == 0 else "plain"
-    recycle = 1 if temper == "cold" else 1000
+    recycle = 1 if servers == "cold" else 1000
     os.environ["ATTACK_SECRET"] = "unset"
     with World() as world:
         os.environ["ATTACK_SECRET"] = world.secret
-        with LocalExecutor(2, exactly=means, recycle_jobs=recycle) as executor:
+        with LocalExecutor(2, exactly=method, recycle_jobs=recycle) as executor:
             for attack in ATTACKS:
                 if wanted not in attack.name:
                     continue
@@ -94,11 +94,11 @@ def attack_all(name: str, temper: str, wanted: str = "") -> Iterator[Outcome]:
                 world.kill_survivors()
                 if result.status.value == "infrastructure" and not evidence:
                     evidence = f"it was never made: {result.message}"
-                known = means.level.value in attack.open_at
+                known = method.level.value in attack.open_at
                 yield Outcome(
                     attack.name,
                     name,
-                    temper,
+                    servers,
                     user,
                     evidence,
                     result.status.value,
@@ -120,7 +120,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Print outcomes as JSON lines; exit code 1 when one is not as documented."""
     parser = argparse.ArgumentParser(prog="attacks", description=__doc__)
     parser.add_argument("--level", default="", help="strong, strong-by-hand or standard; all by default")
-    parser.add_argument("--temper", default="warm", choices=["warm", "cold"])
+    parser.add_argument("--servers", default="warm", choices=["warm", "cold"])
     parser.add_argument("--only", default="", help="attacks whose name holds this")
     parser.add_argument("--controls", action="store_true", help="run the controls instead")
     given = parser.parse_args(arguments)
@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
             wrong += not evidence
         return int(wrong > 0)
     for level in [given.level] if given.level else formable():
-        for outcome in attack_all(level, given.temper, given.only):
+        for outcome in attack_all(level, given.servers, given.only):
             print(json.dumps(_plain(outcome)), flush=True)
             wrong += not outcome.expected
     return int(wrong > 0)

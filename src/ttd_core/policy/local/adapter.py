@@ -1,9 +1,9 @@
-"""The adapter's weights, twice where the model is not float32: float32 masters, and copies the model uses.
+"""The adapter's weights: float32 master weights and, in a model of another dtype, the copies it uses.
 
 Sampling and training multiply in the model's own dtype, so an adapter in float32 would cast every layer's
 input back and forth and keep a float32 copy of it for the backward pass. Instead the model holds the
-adapter in its dtype, gradients are summed and steps are taken on float32 masters, and each step publishes
-the masters to the model. In a float32 model the two are one and the same.
+adapter in its dtype, gradients are summed and steps are taken on float32 masters, and each step copies the
+masters to the model. In a float32 model the two are one and the same.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ class Adapter:
 
     def collect_gradients(self) -> None:
         """Add the gradients of the last backward pass to the masters', in float32."""
-        found = [
+        copies = [
             (self.masters[name], working)
             for name, working in self._working.items()
             if working is not self.masters[name] and working.grad is not None
         ]
-        if not found:
+        if not copies:
             return
-        wide = [torch.empty_like(master) for master, _ in found]
-        torch._foreach_copy_(wide, [working.grad for _, working in found])
-        for (master, working), gradient in zip(found, wide, strict=True):
+        wide = [torch.empty_like(master) for master, _ in copies]
+        torch._foreach_copy_(wide, [working.grad for _, working in copies])
+        for (master, working), gradient in zip(copies, wide, strict=True):
             master.grad = gradient if master.grad is None else master.grad.add_(gradient)
             working.grad = None
 
     @torch.no_grad()
-    def publish(self) -> None:
+    def copy_to_model(self) -> None:
         """Let the model use the masters as they are now."""
         pairs = [(working, self.masters[name]) for name, working in self._working.items()]
         copies = [(working, master) for working, master in pairs if working is not master]
@@ -57,18 +57,18 @@ class Adapter:
 
     def gradient_norm(self) -> float:
         """Euclidean norm of the collected gradients."""
-        return norm_of([p.grad for p in self if p.grad is not None])
+        return global_norm([p.grad for p in self if p.grad is not None])
 
     def digest(self) -> str:
         """SHA-256 over names and weights, in name order: changes exactly when a weight does."""
-        total = hashlib.sha256()
+        digest = hashlib.sha256()
         for name in sorted(self.masters):
-            total.update(name.encode())
-            total.update(self.masters[name].detach().contiguous().cpu().numpy().tobytes())
-        return total.hexdigest()
+            digest.update(name.encode())
+            digest.update(self.masters[name].detach().contiguous().cpu().numpy().tobytes())
+        return digest.hexdigest()
 
 
-def norm_of(parts: Sequence[torch.Tensor]) -> float:
+def global_norm(parts: Sequence[torch.Tensor]) -> float:
     """Euclidean norm of all parts together; the device is waited for once."""
     if not parts:
         return 0.0

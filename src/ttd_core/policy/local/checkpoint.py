@@ -1,4 +1,7 @@
-"""Adapter and optimiser on disk: safetensors only, so that loading a checkpoint runs no code."""
+"""Adapter and optimiser on disk: safetensors only, so that loading a checkpoint runs no code.
+
+No state of a random generator is kept: sampling draws from the seed that it is given for each step.
+"""
 
 from __future__ import annotations
 
@@ -59,15 +62,15 @@ def load(
     except (OSError, SafetensorError) as error:
         raise UsageError(f"checkpoint {path} cannot be read: {error}") from error
     expected = {f"weight/{name}": tuple(p.shape) for name, p in adapter.masters.items()}
-    found = {key: tuple(t.shape) for key, t in tensors.items() if key.startswith("weight/")}
-    if expected != found:
+    shapes = {key: tuple(t.shape) for key, t in tensors.items() if key.startswith("weight/")}
+    if expected != shapes:
         raise UsageError(
             f"checkpoint {folder} belongs to another model or adapter rank; resume with its own config"
         )
     with torch.no_grad():
         for name, parameter in adapter.masters.items():
             parameter.copy_(tensors[f"weight/{name}"])
-    adapter.publish()
+    adapter.copy_to_model()
     optimiser.state.clear()
     for name, parameter in adapter.masters.items():
         state = {

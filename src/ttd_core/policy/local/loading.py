@@ -75,7 +75,7 @@ def load_model(folder: pathlib.Path, dtype: torch.dtype, device: torch.device) -
 
 
 def _ready_folder(folder: pathlib.Path) -> pathlib.Path:
-    """A folder that transformers reads directly; converts a GGUF file once."""
+    """A folder that transformers reads directly: the given one, or one beside its GGUF file, made once."""
     if (folder / "config.json").is_file():
         return folder
     files = sorted(folder.glob("*.gguf"))
@@ -90,9 +90,8 @@ def _ready_folder(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _convert(folder: pathlib.Path, name: str, target: pathlib.Path) -> None:
-    """Unpack a GGUF file to safetensors, written aside and renamed."""
-    place = folder if os.access(folder, os.W_OK) else None
-    if place is None:
+    """Unpack a GGUF file to safetensors, written in a folder of its own that is renamed when complete."""
+    if not os.access(folder, os.W_OK):
         raise ModelUnavailableError(f"{folder} must be writable once, to unpack {name} there")
     options: dict[str, Any] = {"gguf_file": name, "dtype": torch.bfloat16}
     if hasattr(transformers, "GgufConfig"):
@@ -103,9 +102,9 @@ def _convert(folder: pathlib.Path, name: str, target: pathlib.Path) -> None:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.is_quantized = False
-    with tempfile.TemporaryDirectory(dir=place) as temporary:
-        aside = pathlib.Path(temporary) / _CONVERTED
-        model.save_pretrained(aside)
-        tokenizer.save_pretrained(aside)
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        complete = pathlib.Path(temporary) / _CONVERTED
+        model.save_pretrained(complete)
+        tokenizer.save_pretrained(complete)
         shutil.rmtree(target, ignore_errors=True)
-        aside.rename(target)
+        complete.rename(target)

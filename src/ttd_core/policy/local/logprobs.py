@@ -1,4 +1,4 @@
-"""Log-probabilities of chosen tokens without ever holding the whole [tokens, vocabulary] matrix."""
+"""Log-probabilities of given tokens without ever holding the whole [tokens, vocabulary] matrix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 CHUNK = 512
 
 
-def chosen_logprobs(
+def target_logprobs(
     hidden: torch.Tensor,
     targets: torch.Tensor,
     head: Callable[[torch.Tensor], torch.Tensor],
@@ -27,17 +27,17 @@ def chosen_logprobs(
     :return: float32 [tokens].
     """
 
-    def one(rows: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    def of_chunk(rows: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         logits = head(rows)
         if temperature != 1.0:
             logits = logits / temperature
-        return logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(dim=-1)
+        return logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(dim=-1)
 
     parts = []
     for start in range(0, len(targets), CHUNK):
-        rows, chosen = hidden[start : start + CHUNK], targets[start : start + CHUNK]
+        rows, ids = hidden[start : start + CHUNK], targets[start : start + CHUNK]
         if torch.is_grad_enabled() and rows.requires_grad:
-            parts.append(checkpoint(one, rows, chosen, use_reentrant=False))
+            parts.append(checkpoint(of_chunk, rows, ids, use_reentrant=False))
         else:
-            parts.append(one(rows, chosen))
+            parts.append(of_chunk(rows, ids))
     return torch.cat(parts)

@@ -1,7 +1,7 @@
 """Messages between the processes of one policy: JSON and arrays, never code.
 
-A frame is two lengths, a JSON header and a safetensors body, so reading one runs nothing and what arrives has
-the dtype and shape that was sent.
+On the socket a message is two lengths, a JSON header and a safetensors body, so reading one runs nothing and
+what arrives has the dtype and shape that was sent.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ _LENGTHS = struct.Struct("!QQ")
 
 
 @attrs.frozen(eq=False)
-class Frame:
-    """One message.
+class RankMessage:
+    """One message between rank 0 and another rank.
 
-    :param kind: what it is.
+    :param kind: what is asked or answered; see :mod:`.worker`.
     :param header: anything JSON holds.
+    :param arrays: NumPy arrays by name.
     """
 
     kind: str
@@ -37,96 +38,96 @@ class Frame:
     arrays: Arrays = attrs.field(factory=dict)
 
 
-def send(channel: socket.socket, frame: Frame) -> None:
-    """Write one frame.
+def send(channel: socket.socket, message: RankMessage) -> None:
+    """Write one message.
 
     :raises OSError: when the other side is gone.
     """
-    header = json.dumps([frame.kind, frame.header]).encode()
-    body = save({name: np.ascontiguousarray(array) for name, array in frame.arrays.items()})
+    header = json.dumps([message.kind, message.header]).encode()
+    body = save({name: np.ascontiguousarray(array) for name, array in message.arrays.items()})
     channel.sendall(_LENGTHS.pack(len(header), len(body)) + header + body)
 
 
-def receive(channel: socket.socket) -> Frame | None:
-    """Read one frame; ``None`` when the other side is gone."""
+def receive(channel: socket.socket) -> RankMessage | None:
+    """Read one message; ``None`` when the other side is gone."""
     lengths = _read(channel, _LENGTHS.size)
     if lengths is None:
         return None
-    first, second = _LENGTHS.unpack(lengths)
-    header, body = _read(channel, first), _read(channel, second)
+    header_length, body_length = _LENGTHS.unpack(lengths)
+    header, body = _read(channel, header_length), _read(channel, body_length)
     if header is None or body is None:
         return None
     kind, value = json.loads(header)
-    return Frame(kind, value, load(body))
+    return RankMessage(kind, value, load(body))
 
 
 def _read(channel: socket.socket, count: int) -> bytes | None:
-    parts = bytearray()
-    while len(parts) < count:
-        part = channel.recv(min(count - len(parts), 1 << 20))
-        if not part:
+    data = bytearray()
+    while len(data) < count:
+        piece = channel.recv(min(count - len(data), 1 << 20))
+        if not piece:
             return None
-        parts += part
-    return bytes(parts)
+        data += piece
+    return bytes(data)
 
 
-def pack_completions(completions: Sequence[Completion]) -> tuple[list[dict[str, str]], Arrays]:
+def encode_completions(completions: Sequence[Completion]) -> tuple[list[dict[str, str]], Arrays]:
     """Completions as JSON and arrays."""
     arrays: Arrays = {}
     texts = []
-    for place, one in enumerate(completions):
-        texts.append({"text": one.text, "stop": one.stop.value, "answer": one.answer})
+    for index, completion in enumerate(completions):
+        texts.append({"text": completion.text, "stop": completion.stop.value, "answer": completion.answer})
         for name in ("tokens", "logprobs", "trained"):
-            arrays[f"{place}.{name}"] = getattr(one, name)
+            arrays[f"{index}.{name}"] = getattr(completion, name)
     return texts, arrays
 
 
-def unpack_completions(texts: Sequence[Mapping[str, str]], arrays: Arrays) -> list[Completion]:
-    """Inverse of :func:`pack_completions`."""
+def decode_completions(texts: Sequence[Mapping[str, str]], arrays: Arrays) -> list[Completion]:
+    """Inverse of :func:`encode_completions`."""
     return [
         Completion(
-            text=one["text"],
-            tokens=arrays[f"{place}.tokens"],
-            logprobs=arrays[f"{place}.logprobs"],
-            trained=arrays[f"{place}.trained"],
-            stop=StopReason(one["stop"]),
-            answer=one["answer"],
+            text=entry["text"],
+            tokens=arrays[f"{index}.tokens"],
+            logprobs=arrays[f"{index}.logprobs"],
+            trained=arrays[f"{index}.trained"],
+            stop=StopReason(entry["stop"]),
+            answer=entry["answer"],
         )
-        for place, one in enumerate(texts)
+        for index, entry in enumerate(texts)
     ]
 
 
-def sample_frame(sample: Sample) -> Frame:
+def sample_message(sample: Sample) -> RankMessage:
     """One reply on its way back."""
-    texts, arrays = pack_completions([sample.completion])
+    texts, arrays = encode_completions([sample.completion])
     header = {"prompt": sample.prompt, "index": sample.index, "texts": texts}
-    return Frame("sample", header, arrays | {"prompt": sample.prompt_tokens})
+    return RankMessage("sample", header, arrays | {"prompt": sample.prompt_tokens})
 
 
-def sample_of(frame: Frame) -> Sample:
-    """Inverse of :func:`sample_frame`."""
-    completion = unpack_completions(frame.header["texts"], frame.arrays)[0]
-    return Sample(frame.header["prompt"], frame.header["index"], completion, frame.arrays["prompt"])
+def read_sample(message: RankMessage) -> Sample:
+    """Inverse of :func:`sample_message`."""
+    completion = decode_completions(message.header["texts"], message.arrays)[0]
+    return Sample(message.header["prompt"], message.header["index"], completion, message.arrays["prompt"])
 
 
-def batch_frame(batch: Sequence[Sequences], temperature: float) -> Frame:
-    """What a process shall learn from."""
-    items, arrays = [], Arrays()
-    for place, item in enumerate(batch):
-        texts, own = pack_completions(item.completions)
-        own |= {"prompt": item.prompt_tokens}
-        own |= {f"{index}.advantages": value for index, value in enumerate(item.advantages)}
-        items.append(texts)
-        arrays |= {f"{place}/{name}": array for name, array in own.items()}
-    return Frame("learn", {"items": items, "temperature": temperature}, arrays)
+def batch_message(batch: Sequence[Sequences], temperature: float) -> RankMessage:
+    """What a rank shall accumulate gradients of."""
+    groups, arrays = [], Arrays()
+    for number, group in enumerate(batch):
+        texts, group_arrays = encode_completions(group.completions)
+        group_arrays |= {"prompt": group.prompt_tokens}
+        group_arrays |= {f"{index}.advantages": value for index, value in enumerate(group.advantages)}
+        groups.append(texts)
+        arrays |= {f"{number}/{name}": array for name, array in group_arrays.items()}
+    return RankMessage("accumulate", {"groups": groups, "temperature": temperature}, arrays)
 
 
-def batch_of(frame: Frame) -> tuple[list[Sequences], float]:
-    """Inverse of :func:`batch_frame`."""
+def read_batch(message: RankMessage) -> tuple[list[Sequences], float]:
+    """Inverse of :func:`batch_message`."""
     batch = []
-    for place, texts in enumerate(frame.header["items"]):
-        prefix = f"{place}/"
-        own = {n.removeprefix(prefix): a for n, a in frame.arrays.items() if n.startswith(prefix)}
-        advantages = [own[f"{index}.advantages"] for index in range(len(texts))]
-        batch.append(Sequences(own["prompt"], unpack_completions(texts, own), advantages))
-    return batch, frame.header["temperature"]
+    for number, texts in enumerate(message.header["groups"]):
+        prefix = f"{number}/"
+        arrays = {n.removeprefix(prefix): a for n, a in message.arrays.items() if n.startswith(prefix)}
+        advantages = [arrays[f"{index}.advantages"] for index in range(len(texts))]
+        batch.append(Sequences(arrays["prompt"], decode_completions(texts, arrays), advantages))
+    return batch, message.header["temperature"]

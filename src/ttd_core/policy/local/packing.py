@@ -2,7 +2,7 @@
 
 Each reply sees the prompt and itself, at the positions it was sampled at, so its log-probabilities and
 gradients are those of the unpacked sequences, while the prompt is computed once a pack. The whole group goes
-into one pack when it fits ``budget`` tokens; otherwise replies are spread over as few packs as first-fit
+into one pack when it fits the budget of tokens; otherwise replies are spread over as few packs as first-fit
 decreasing finds.
 """
 
@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ttd_core.policy.base import Sequences
+
 Tokens = npt.NDArray[np.int64]
 
 
@@ -26,28 +28,26 @@ class Pack:
     :param positions: int64 [1, length].
     :param sources: int64 [reply tokens], index in the sequence whose hidden state predicts each reply token.
     :param targets: int64 [reply tokens], the reply tokens themselves, reply after reply.
-    :param members: which replies, in the order of ``targets``.
-    :param prompt: tokens of the prompt.
-    :param lengths: tokens of each reply.
+    :param prompt_length: tokens of the prompt.
+    :param reply_lengths: tokens of each reply.
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
     sources: torch.Tensor
     targets: torch.Tensor
-    members: tuple[int, ...]
-    prompt: int
-    lengths: tuple[int, ...]
+    prompt_length: int
+    reply_lengths: tuple[int, ...]
 
     @property
     def mask(self) -> torch.Tensor:
         """Bool [1, 1, length, length], True where attention is allowed; built on each call."""
         device = self.ids.device
-        parts = torch.tensor([self.prompt, *self.lengths], device=device)
-        owner = torch.repeat_interleave(torch.arange(len(parts), device=device), parts)
-        order = torch.arange(len(owner), device=device)
-        same = (owner[None, :] == owner[:, None]) | (owner[None, :] == 0)
-        return (same & (order[None, :] <= order[:, None]))[None, None]
+        lengths = torch.tensor([self.prompt_length, *self.reply_lengths], device=device)
+        part = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
+        order = torch.arange(len(part), device=device)
+        visible = (part[None, :] == part[:, None]) | (part[None, :] == 0)
+        return (visible & (order[None, :] <= order[:, None]))[None, None]
 
 
 def plan_packs(prompt: int, replies: Sequence[int], budget: int) -> list[tuple[int, ...]]:
@@ -55,44 +55,53 @@ def plan_packs(prompt: int, replies: Sequence[int], budget: int) -> list[tuple[i
 
     :param prompt: tokens of the prompt.
     :param replies: tokens of each reply; empty replies are left out.
+    :return: for each pack the indices of its replies, ascending.
     """
     packs: list[tuple[int, list[int]]] = []
     for reply in sorted(range(len(replies)), key=lambda index: (-replies[index], index)):
         if replies[reply] == 0:
             continue
-        for place, (used, members) in enumerate(packs):
+        for index, (used, members) in enumerate(packs):
             if used + replies[reply] <= budget:
                 members.append(reply)
-                packs[place] = (used + replies[reply], members)
+                packs[index] = (used + replies[reply], members)
                 break
         else:
             packs.append((prompt + replies[reply], [reply]))
     return [tuple(sorted(members)) for _, members in packs]
 
 
+def pack_replies(group: Sequences, budget: int) -> list[tuple[int, ...]]:
+    """:func:`plan_packs` of a group's replies."""
+    reply_lengths = [len(completion.tokens) for completion in group.completions]
+    return plan_packs(len(group.prompt_tokens), reply_lengths, budget)
+
+
 def build_pack(
     prompt: Tokens, replies: Sequence[Tokens], members: Sequence[int], device: torch.device
 ) -> Pack:
-    """Lay out one pack."""
-    chosen = [replies[member] for member in members]
-    ids = np.concatenate([prompt, *chosen])
+    """Lay out one pack.
+
+    :param members: which of the replies, in the order they are laid out.
+    """
+    packed = [replies[member] for member in members]
+    ids = np.concatenate([prompt, *packed])
     positions = np.concatenate(
-        [np.arange(len(prompt))] + [len(prompt) + np.arange(len(reply)) for reply in chosen]
+        [np.arange(len(prompt))] + [len(prompt) + np.arange(len(reply)) for reply in packed]
     )
-    starts = len(prompt) + np.cumsum([0] + [len(reply) for reply in chosen[:-1]])
+    starts = len(prompt) + np.cumsum([0] + [len(reply) for reply in packed[:-1]])
     sources = np.concatenate(
         # A reply's first token is predicted by the prompt's last; each later one by its predecessor.
         [
             np.concatenate([[len(prompt) - 1], start + np.arange(len(reply) - 1)])
-            for start, reply in zip(starts, chosen, strict=True)
+            for start, reply in zip(starts, packed, strict=True)
         ]
     )
     return Pack(
         ids=torch.from_numpy(ids).to(device)[None],
         positions=torch.from_numpy(positions).to(device)[None],
         sources=torch.from_numpy(sources.astype(np.int64)).to(device),
-        targets=torch.from_numpy(np.concatenate(chosen)).to(device),
-        members=tuple(members),
-        prompt=len(prompt),
-        lengths=tuple(len(reply) for reply in chosen),
+        targets=torch.from_numpy(np.concatenate(packed)).to(device),
+        prompt_length=len(prompt),
+        reply_lengths=tuple(len(reply) for reply in packed),
     )

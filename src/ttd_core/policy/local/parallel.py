@@ -1,10 +1,10 @@
-"""One policy over several devices of one host: each samples and learns from its share.
+"""One policy over several devices of one host: each samples and learns from its shard.
 
 This process is rank 0 and holds the optimiser; each other rank is a process of its own with a copy of the
-model (:mod:`.worker`). Replies are divided before sampling, packs before learning. Gradients
-are summed on rank 0 by torch.distributed (NCCL between GPUs, Gloo between CPU processes), which takes the
-step and sends everyone the new adapter. A reply depends on its seed, prompt and index alone, so N devices
-give the replies and, to rounding, the step of one.
+model (:mod:`.worker`). Replies are divided before sampling, packs before learning. Gradients are summed on
+rank 0 by torch.distributed (NCCL between GPUs, Gloo between CPU processes), which takes the step and sends
+everyone the new adapter. A reply depends on its seed, prompt and index alone, so N devices give the replies
+and, to rounding, the step of one.
 """
 
 from __future__ import annotations
@@ -33,32 +33,39 @@ from ttd_core.errors import EnvironmentLacksError
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
 from ttd_core.policy.local import messages
 from ttd_core.policy.local.adapter import Adapter
-from ttd_core.policy.local.sharding import share_packs, share_replies
-from ttd_core.policy.local.training import Totals
+from ttd_core.policy.local.sharding import shard_packs, shard_replies
+from ttd_core.policy.local.training import PackTotals
 from ttd_core.types import Completion, Message
+
+_RENDEZVOUS = "rendezvous"
+_END_TIMEOUT_S = 20.0
+#: Samples of one rank, then ``None`` at its end, or the error that ended it.
+_SampleQueue = queue.SimpleQueue[Sample | BaseException | None]
 
 
 @attrs.define(eq=False)
-class Ranks:
-    """The processes that hold one model each, as torch.distributed knows them."""
+class ProcessGroup:
+    """This process's membership in torch.distributed's group of ranks; calls are collective.
+
+    :param device: of this rank.
+    """
 
     device: torch.device
-    _buffer: torch.Tensor | None = None
 
     @classmethod
-    def join(cls, rank: int, ranks: int, meeting: pathlib.Path, device: torch.device) -> Ranks:
-        """Meet the others at a file; returns when all are there."""
+    def join(cls, rank: int, ranks: int, rendezvous: pathlib.Path, device: torch.device) -> ProcessGroup:
+        """Meet the other ranks at a file; returns when all are there."""
         # Without this Gloo looks for a network interface by the host's name; all ranks are on this host.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         torch.distributed.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
-            init_method=f"file://{meeting}",
+            init_method=f"file://{rendezvous}",
             rank=rank,
             world_size=ranks,
         )
         return cls(device)
 
-    def sum_gradients(self, adapter: Adapter) -> None:
+    def reduce_gradients(self, adapter: Adapter) -> None:
         """Rank 0's gradients become the sum of everyone's."""
         parts = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in adapter]
         flat = torch.cat([part.flatten() for part in parts])
@@ -66,7 +73,7 @@ class Ranks:
         for weight, part in zip(adapter, torch.split(flat, [part.numel() for part in parts]), strict=True):
             weight.grad = part.view_as(weight).clone()
 
-    def publish(self, adapter: Adapter) -> None:
+    def broadcast(self, adapter: Adapter) -> None:
         """Everyone gets rank 0's adapter."""
         weights = [weight.detach() for weight in adapter]
         flat = torch.cat([weight.flatten() for weight in weights])
@@ -74,7 +81,7 @@ class Ranks:
         parts = torch.split(flat, [weight.numel() for weight in weights])
         for weight, part in zip(weights, parts, strict=True):
             weight.copy_(part.view_as(weight))
-        adapter.publish()
+        adapter.copy_to_model()
 
     def leave(self) -> None:
         """Close the connections."""
@@ -82,41 +89,48 @@ class Ranks:
 
 
 @attrs.frozen(eq=False)
-class Worker:
-    """Another rank, as rank 0 sees it."""
+class WorkerProcess:
+    """Another rank, as rank 0 sees it.
+
+    :param channel: socket to it.
+    """
 
     rank: int
     process: subprocess.Popen[bytes]
     channel: socket.socket
 
-    def tell(self, frame: messages.Frame) -> None:
-        """Send it something to do."""
-        try:
-            messages.send(self.channel, frame)
-        except OSError as error:
-            raise self.gone() from error
+    def send(self, message: messages.RankMessage) -> None:
+        """Send it something to do.
 
-    def hear(self) -> messages.Frame:
+        :raises EnvironmentLacksError: when it has ended.
+        """
+        try:
+            messages.send(self.channel, message)
+        except OSError as error:
+            raise self._lost() from error
+
+    def receive(self) -> messages.RankMessage:
         """What it answers.
 
         :raises EnvironmentLacksError: when it failed, in its own words, or ended.
         """
-        frame = messages.receive(self.channel)
-        if frame is None:
-            raise self.gone()
-        if frame.kind == "error":
-            raise EnvironmentLacksError(f"policy.options.devices: process {self.rank} failed: {frame.header}")
-        return frame
+        message = messages.receive(self.channel)
+        if message is None:
+            raise self._lost()
+        if message.kind == "error":
+            raise EnvironmentLacksError(
+                f"policy.options.devices: process {self.rank} failed: {message.header}"
+            )
+        return message
 
-    def gone(self) -> EnvironmentLacksError:
-        """Its end, as an error."""
+    def _lost(self) -> EnvironmentLacksError:
         return EnvironmentLacksError(
             f"policy.options.devices: process {self.rank} ended (exit code {self.process.poll()}); "
             "see its messages above, and resume the run"
         )
 
 
-def start(local: Any, config: RunConfig, ranks: int) -> ParallelPolicy:
+def start_workers(local: Any, config: RunConfig, ranks: int) -> ParallelPolicy:
     """Start the other ranks beside ``local``, the policy of rank 0.
 
     :raises EnvironmentLacksError: when one of them cannot open the model.
@@ -124,19 +138,19 @@ def start(local: Any, config: RunConfig, ranks: int) -> ParallelPolicy:
     folder = pathlib.Path(tempfile.mkdtemp(prefix="ttd-ranks-"))
     workers = []
     for rank in range(1, ranks):
-        mine, other = socket.socketpair()
+        ours, theirs = socket.socketpair()
         command = [sys.executable, "-m", "ttd_core.policy.local.worker"]
-        command += [str(other.fileno()), str(rank), str(ranks), str(folder / "meeting")]
-        process = subprocess.Popen(command, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
-        other.close()
-        workers.append(Worker(rank, process, mine))
+        command += [str(theirs.fileno()), str(rank), str(ranks), str(folder / _RENDEZVOUS)]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        theirs.close()
+        workers.append(WorkerProcess(rank, process, ours))
     policy = ParallelPolicy(local, config, workers, folder)
     try:
         for worker in workers:
-            worker.tell(messages.Frame("config", configs.to_toml(config)))
+            worker.send(messages.RankMessage("config", configs.to_toml(config)))
         for worker in workers:
-            worker.hear()
-        policy.meet(folder / "meeting")
+            worker.receive()
+        policy.join_group()
     except BaseException:
         policy.close()
         raise
@@ -146,60 +160,71 @@ def start(local: Any, config: RunConfig, ranks: int) -> ParallelPolicy:
 class ParallelPolicy:
     """Samples with, and trains, one model on several devices.
 
-    :param local: rank 0's policy.
+    :param local: rank 0's policy, a :class:`~ttd_core.policy.local.policy.LocalPolicy`.
     :param workers: the other ranks.
-    :param folder: where they meet; removed at the end.
+    :param folder: of their rendezvous file; removed at the end.
     """
 
     def __init__(
-        self, local: Any, config: RunConfig, workers: Sequence[Worker], folder: pathlib.Path
+        self, local: Any, config: RunConfig, workers: Sequence[WorkerProcess], folder: pathlib.Path
     ) -> None:
         self._local = local
         self._config = config
         self._workers = list(workers)
         self._folder = folder
-        self._ranks: Ranks | None = None
+        self._group: ProcessGroup | None = None
 
-    def meet(self, meeting: pathlib.Path) -> None:
+    @property
+    def _ranks(self) -> int:
+        return len(self._workers) + 1
+
+    def join_group(self) -> None:
         """Join the other ranks and give them rank 0's adapter."""
         device = next(iter(self._local.adapter)).device
-        self._ranks = Ranks.join(0, len(self._workers) + 1, meeting, device)
-        self._ranks.publish(self._local.adapter)
+        self._group = ProcessGroup.join(0, self._ranks, self._folder / _RENDEZVOUS, device)
+        self._group.broadcast(self._local.adapter)
+
+    def _joined_group(self) -> ProcessGroup:
+        if self._group is None:
+            raise RuntimeError("the ranks have not joined")
+        return self._group
 
     @property
     def name(self) -> str:
         """Model, backend and number of devices, for people."""
-        return f"{self._local.name} x {len(self._workers) + 1}"
+        return f"{self._local.name} x {self._ranks}"
 
     def sample(
         self, prompts: Sequence[Sequence[Message]], count: int, params: SamplingParams
     ) -> Iterator[Sample]:
         """Yield ``count`` replies to each prompt as they finish, whichever device they come from."""
-        self._local.require_room(prompts, params)
-        shares = share_replies(len(prompts), count, len(self._workers) + 1)
-        for worker, share in zip(self._workers, shares[1:], strict=True):
-            ranges = [[one.start, one.stop] for one in share]
-            header = {"prompts": [list(p) for p in prompts], "shares": ranges, "params": attrs.asdict(params)}
-            worker.tell(messages.Frame("sample", header))
-        found: queue.SimpleQueue[Sample | BaseException | None] = queue.SimpleQueue()
-        own = self._local.sample_shares(prompts, shares[0], params)
-        threads = [threading.Thread(target=_forward, args=(own, found), daemon=True)]
-        threads += [
-            threading.Thread(target=_forward, args=(_heard(worker), found), daemon=True)
-            for worker in self._workers
+        self._local.check_prompts_fit(prompts, params)
+        shards = shard_replies(len(prompts), count, self._ranks)
+        for worker, shard in zip(self._workers, shards[1:], strict=True):
+            header = {
+                "prompts": [list(prompt) for prompt in prompts],
+                "indices": [[indices.start, indices.stop] for indices in shard],
+                "params": attrs.asdict(params),
+            }
+            worker.send(messages.RankMessage("sample", header))
+        arrived: _SampleQueue = queue.SimpleQueue()
+        sources = [self._local.sample_indices(prompts, shards[0], params)]
+        sources += [_samples_from(worker) for worker in self._workers]
+        threads = [
+            threading.Thread(target=_forward, args=(source, arrived), daemon=True) for source in sources
         ]
         for thread in threads:
             thread.start()
         running = len(threads)
         try:
             while running:
-                one = found.get()
-                if one is None:
+                arrival = arrived.get()
+                if arrival is None:
                     running -= 1
-                elif isinstance(one, BaseException):
-                    raise one
+                elif isinstance(arrival, BaseException):
+                    raise arrival
                 else:
-                    yield one
+                    yield arrival
         finally:
             # Whoever stops listening early still waits: the ranks answer one request after another.
             for thread in threads:
@@ -208,35 +233,33 @@ class ParallelPolicy:
     def base_logprobs(
         self, prompt_tokens: npt.NDArray[np.int64], completions: Sequence[Completion], temperature: float
     ) -> list[npt.NDArray[np.float32]]:
-        """Log-probabilities of the replies under the model without its adapter, each rank its share."""
-        ranks = len(self._workers) + 1
-        parts = [list(completions[rank::ranks]) for rank in range(ranks)]
-        for worker, part in zip(self._workers, parts[1:], strict=True):
-            texts, arrays = messages.pack_completions(part)
+        """Log-probabilities of the replies under the model without its adapter, each rank its shard."""
+        shards = [list(completions[rank :: self._ranks]) for rank in range(self._ranks)]
+        for worker, shard in zip(self._workers, shards[1:], strict=True):
+            texts, arrays = messages.encode_completions(shard)
             header = {"texts": texts, "temperature": temperature}
-            worker.tell(messages.Frame("base", header, arrays | {"prompt": prompt_tokens}))
-        found = [self._local.base_logprobs(prompt_tokens, parts[0], temperature)]
-        for worker, part in zip(self._workers, parts[1:], strict=True):
-            arrays = worker.hear().arrays
-            found.append([arrays[str(place)] for place in range(len(part))])
-        return [found[place % ranks][place // ranks] for place in range(len(completions))]
+            worker.send(messages.RankMessage("base_logprobs", header, arrays | {"prompt": prompt_tokens}))
+        logprobs = [self._local.base_logprobs(prompt_tokens, shards[0], temperature)]
+        for worker, shard in zip(self._workers, shards[1:], strict=True):
+            arrays = worker.receive().arrays
+            logprobs.append([arrays[str(index)] for index in range(len(shard))])
+        return [logprobs[index % self._ranks][index // self._ranks] for index in range(len(completions))]
 
     def train_step(self, batch: Sequence[Sequences], temperature: float) -> Mapping[str, float]:
         """One Adam step on the sum of all ranks' gradients."""
-        shares = share_packs(batch, self._config.learn.micro_batch_tokens, len(self._workers) + 1)
-        for worker, share in zip(self._workers, shares[1:], strict=True):
-            worker.tell(messages.batch_frame(share, temperature))
-        totals: Totals = self._local.accumulate(shares[0], temperature)
+        shards = shard_packs(batch, self._config.learn.micro_batch_tokens, self._ranks)
+        for worker, shard in zip(self._workers, shards[1:], strict=True):
+            worker.send(messages.batch_message(shard, temperature))
+        totals: PackTotals = self._local.accumulate_gradients(shards[0], temperature)
         for worker in self._workers:
-            # Only when all have their gradients does the summing begin, so a rank that failed stops nobody.
-            totals = totals.join(Totals(**worker.hear().header))
-        if self._ranks is None:
-            raise RuntimeError("the ranks have not met")
+            # Only when all have their gradients does the reduction begin, so a rank that failed stops nobody.
+            totals = totals.merge(PackTotals(**worker.receive().header))
+        group = self._joined_group()
         for worker in self._workers:
-            worker.tell(messages.Frame("sum"))
-        self._ranks.sum_gradients(self._local.adapter)
+            worker.send(messages.RankMessage("reduce"))
+        group.reduce_gradients(self._local.adapter)
         metrics: Mapping[str, float] = self._local.take_step(totals)
-        self._ranks.publish(self._local.adapter)
+        group.broadcast(self._local.adapter)
         return metrics
 
     def save(self, folder: pathlib.Path) -> None:
@@ -249,11 +272,10 @@ class ParallelPolicy:
         :raises UsageError: when the folder does not hold this model's adapter.
         """
         self._local.load(folder)
-        if self._ranks is None:
-            raise RuntimeError("the ranks have not met")
+        group = self._joined_group()
         for worker in self._workers:
-            worker.tell(messages.Frame("publish"))
-        self._ranks.publish(self._local.adapter)
+            worker.send(messages.RankMessage("broadcast"))
+        group.broadcast(self._local.adapter)
 
     def adapter_digest(self) -> str:
         """SHA-256 over the adapter's weights."""
@@ -264,12 +286,12 @@ class ParallelPolicy:
         """End the other processes and release the model."""
         for worker in self._workers:
             with contextlib.suppress(EnvironmentLacksError):  # it has ended already
-                worker.tell(messages.Frame("close"))
-        if self._ranks is not None:
-            self._ranks.leave()
+                worker.send(messages.RankMessage("close"))
+        if self._group is not None:
+            self._group.leave()
         for worker in self._workers:
             try:
-                worker.process.wait(timeout=20)
+                worker.process.wait(timeout=_END_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
@@ -280,18 +302,18 @@ class ParallelPolicy:
         self._local.close()
 
 
-def _forward(samples: Iterator[Sample], found: queue.SimpleQueue[Sample | BaseException | None]) -> None:
+def _forward(samples: Iterator[Sample], arrived: _SampleQueue) -> None:
     """Pass on what comes, then the end or the error."""
     try:
         for sample in samples:
-            found.put(sample)
+            arrived.put(sample)
     except BaseException as error:  # noqa: BLE001 - raised again where the samples are taken
-        found.put(error)
+        arrived.put(error)
     else:
-        found.put(None)
+        arrived.put(None)
 
 
-def _heard(worker: Worker) -> Iterator[Sample]:
+def _samples_from(worker: WorkerProcess) -> Iterator[Sample]:
     """A rank's samples until it says that it is done."""
-    while (frame := worker.hear()).kind == "sample":
-        yield messages.sample_of(frame)
+    while (message := worker.receive()).kind == "sample":
+        yield messages.read_sample(message)

@@ -1,7 +1,7 @@
-"""The ``local`` backend: an open model with a LoRA adapter on this machine's CPU or one GPU.
+"""The ``local`` backend: an open model with a LoRA adapter on this machine's CPU or its GPUs.
 
 One model serves three roles: with its adapter it samples and is trained; with the adapter switched off it is
-the base that the KL is measured against.
+the base that the KL is measured against. On several devices each has a copy of it (:mod:`.parallel`).
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from ttd_core.policy.local import checkpoint, loading, parallel
 from ttd_core.policy.local.adapter import Adapter
 from ttd_core.policy.local.lean import ops
 from ttd_core.policy.local.lean.decode import LeanDecoder
-from ttd_core.policy.local.lean.model import LeanModel, misfit
+from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
 from ttd_core.policy.local.plain import attention
 from ttd_core.policy.local.plain.decode import PlainDecoder
-from ttd_core.policy.local.replies import DecodeLimits, arrays_of, whole_groups
-from ttd_core.policy.local.training import LogprobModel, Totals, accumulate, take_step
+from ttd_core.policy.local.replies import DecodeLimits, whole_groups
+from ttd_core.policy.local.training import LogprobModel, PackTotals, accumulate_gradients, take_step
 from ttd_core.policy.models import fetch
-from ttd_core.policy.models.chat import ChatCodec, room
+from ttd_core.policy.models.chat import ChatCodec, reply_limits
 from ttd_core.types import Completion, Message
 
 __all__ = ["LocalOptions", "LocalPolicy", "open_local"]
 
-#: Share of the device's memory that sampling may keep while the model learns.
-_KEPT = 0.1
+#: Fraction of the device's memory that sampling may keep while the model learns.
+_KEPT_FRACTION = 0.1
 #: Replies decoded at once where the config does not say; the lean engine lets in as many as fit.
-_ROWS_LEAN, _ROWS = 512, 64
+_DEFAULT_ROWS_LEAN, _DEFAULT_ROWS_PLAIN = 512, 64
 
 
 @attrs.frozen
@@ -75,11 +75,11 @@ def open_local(config: RunConfig) -> LocalPolicy | parallel.ParallelPolicy:
         raise EnvironmentLacksError(
             f"policy.options.devices: {count} were asked for and torch finds {torch.cuda.device_count()} here"
         )
-    policy = open_one(config)
-    return policy if count == 1 else parallel.start(policy, config, count)
+    policy = open_rank(config)
+    return policy if count == 1 else parallel.start_workers(policy, config, count)
 
 
-def open_one(config: RunConfig, rank: int = 0) -> LocalPolicy:
+def open_rank(config: RunConfig, rank: int = 0) -> LocalPolicy:
     """The policy of one rank: the first is on the device that the config names, the others on the next."""
     device = loading.choose_device(config.policy.device)
     if device.type == "cuda" and LocalOptions.of(config).devices > 1:
@@ -118,7 +118,7 @@ class LocalPolicy:
             self._peft = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
         self._peft.eval()
         lean_model = self._make_lean()
-        self._split = LogprobModel(model, config.learn.activation_checkpointing, lean_model)
+        self._logprob_model = LogprobModel(model, config.learn.activation_checkpointing, lean_model)
         #: The adapter: all that is trained.
         self.adapter = Adapter(self._peft)
         learn = config.learn
@@ -128,52 +128,54 @@ class LocalPolicy:
             betas=(learn.beta1, learn.beta2),
             eps=learn.epsilon,
         )
-        self._chat = ChatCodec(tokenizer, config.policy, _end_tokens(model))
+        self._codec = ChatCodec(tokenizer, config.policy, _end_tokens(model))
         self._decoder = self._make_decoder(lean_model)
 
     @property
     def name(self) -> str:
         """Model and backend, for people."""
-        dtype = str(next(self._split.causal.parameters()).dtype).removeprefix("torch.")
+        dtype = str(next(self._logprob_model.causal.parameters()).dtype).removeprefix("torch.")
         return f"{self._config.policy.model} (local, {self._device}, {dtype})"
 
     def sample(
         self, prompts: Sequence[Sequence[Message]], count: int, params: SamplingParams
     ) -> Iterator[Sample]:
         """Yield ``count`` replies to each prompt as they finish."""
-        return self.sample_shares(prompts, whole_groups(len(prompts), count), params)
+        return self.sample_indices(prompts, whole_groups(len(prompts), count), params)
 
-    def require_room(self, prompts: Sequence[Sequence[Message]], params: SamplingParams) -> None:
+    def check_prompts_fit(self, prompts: Sequence[Sequence[Message]], params: SamplingParams) -> None:
         """Refuse prompts that do not fit the context.
 
         :raises UsageError: names both lengths.
         """
-        self._limits([len(self._chat.encode(prompt, params.prefill)) for prompt in prompts], params)
+        self._limits([len(self._codec.encode(prompt, params.prefill)) for prompt in prompts], params)
 
-    def sample_shares(
-        self, prompts: Sequence[Sequence[Message]], shares: Sequence[range], params: SamplingParams
+    def sample_indices(
+        self, prompts: Sequence[Sequence[Message]], indices: Sequence[range], params: SamplingParams
     ) -> Iterator[Sample]:
         """Yield some of the replies to each prompt as they finish.
 
-        :param shares: which, by index within the prompt's group.
+        :param indices: which, by index within the prompt's group.
         """
-        encoded = [self._chat.encode(prompt, params.prefill) for prompt in prompts]
+        encoded = [self._codec.encode(prompt, params.prefill) for prompt in prompts]
         limits = self._limits([len(tokens) for tokens in encoded], params)
-        for reply in self._decoder.decode(encoded, shares, params.temperature, limits, params.seed):
-            tokens, logprobs, trained = arrays_of(reply)
-            text, answer = self._chat.read(reply.tokens, params.prefill)
+        for reply in self._decoder.decode(encoded, indices, params.temperature, limits, params.seed):
+            if reply.stop is None:
+                raise RuntimeError("the decoder yielded a reply without a stop reason")
+            tokens, logprobs, trained = reply.arrays()
+            text, answer = self._codec.decode(reply.tokens, params.prefill)
             yield Sample(
-                prompt=reply.prompt,
+                prompt=reply.prompt_index,
                 index=reply.index,
                 completion=Completion(
                     text=text,
                     tokens=tokens,
                     logprobs=logprobs,
                     trained=trained,
-                    stop=reply.stop or _unfinished(),
+                    stop=reply.stop,
                     answer=answer,
                 ),
-                prompt_tokens=np.array(encoded[reply.prompt], dtype=np.int64),
+                prompt_tokens=np.array(encoded[reply.prompt_index], dtype=np.int64),
             )
 
     def _make_lean(self) -> LeanModel | None:
@@ -182,38 +184,45 @@ class LocalPolicy:
         :raises ConfigError: for a wrong option.
         :raises ModelUnavailableError: when it is ``lean`` and the model does not fit.
         """
-        wanted = LocalOptions.of(self._config).engine
-        reason = misfit(self.model)
-        if wanted == "lean" and reason:
+        engine = LocalOptions.of(self._config).engine
+        reason = why_unsupported(self.model)
+        if engine == "lean" and reason:
             raise ModelUnavailableError(
                 f"policy.options.engine: model '{self._config.policy.model}' cannot run lean: {reason}; "
                 "leave the option out"
             )
-        if wanted == "lean" or (wanted == "auto" and not reason and ops.available(self._device)):
+        if engine == "lean" or (engine == "auto" and not reason and ops.has_triton(self._device)):
             return LeanModel(self.model)
         return None
 
     def _make_decoder(self, lean_model: LeanModel | None) -> PlainDecoder | LeanDecoder:
         rows = self._config.policy.batch
         if lean_model is not None:
-            return LeanDecoder(lean_model, rows or _ROWS_LEAN)
-        split = self._split
-        return PlainDecoder(split.backbone, split.head, split.layers, self._device, rows or _ROWS)
+            return LeanDecoder(lean_model, rows or _DEFAULT_ROWS_LEAN)
+        model = self._logprob_model
+        return PlainDecoder(
+            model.backbone, model.head, model.layers, self._device, rows or _DEFAULT_ROWS_PLAIN
+        )
 
-    def _make_room(self) -> None:
+    def _release_sampling_memory(self) -> None:
         """Give sampling's memory back before learning, if it is more than a small part of the device."""
         if isinstance(self._decoder, LeanDecoder) and self._device.type == "cuda":
-            _, whole = torch.cuda.mem_get_info(self._device)
-            if self._decoder.held_bytes() > _KEPT * whole:
+            _, device_bytes = torch.cuda.mem_get_info(self._device)
+            if self._decoder.held_bytes() > _KEPT_FRACTION * device_bytes:
                 self._decoder.release()
 
-    def _limits(self, lengths: Sequence[int], params: SamplingParams) -> DecodeLimits:
+    def _limits(self, prompt_lengths: Sequence[int], params: SamplingParams) -> DecodeLimits:
         """Where replies end; refuses prompts that leave no room.
 
         :raises UsageError: names the prompt's length and the context's.
         """
-        found = room(lengths, params, self._split.longest_context)
-        return DecodeLimits(self._chat.ends, found.longest, found.thinking, self._chat.closing)
+        limits = reply_limits(prompt_lengths, params, self._logprob_model.longest_context)
+        return DecodeLimits(
+            end_tokens=self._codec.end_tokens,
+            max_tokens=limits.max_tokens,
+            thinking_tokens=limits.thinking_tokens,
+            closing=self._codec.closing,
+        )
 
     def without_adapter(self) -> AbstractContextManager[Any]:
         """The base model for the length of a ``with`` block."""
@@ -226,23 +235,26 @@ class LocalPolicy:
         self, prompt_tokens: npt.NDArray[np.int64], completions: Sequence[Completion], temperature: float
     ) -> list[npt.NDArray[np.float32]]:
         """Log-probabilities of the replies under the model without its adapter."""
-        self._make_room()
+        self._release_sampling_memory()
         with self.without_adapter(), torch.inference_mode():
-            return self._split.reply_logprobs(
+            return self._logprob_model.reply_logprobs(
                 prompt_tokens, completions, temperature, self._config.learn.micro_batch_tokens
             )
 
     def train_step(self, batch: Sequence[Sequences], temperature: float) -> Mapping[str, float]:
         """One Adam step on the batch's summed loss, accumulated pack by pack."""
-        return self.take_step(self.accumulate(batch, temperature))
+        return self.take_step(self.accumulate_gradients(batch, temperature))
 
-    def accumulate(self, batch: Sequence[Sequences], temperature: float) -> Totals:
-        """The first half of a step: the batch's gradient."""
-        self._make_room()
-        return accumulate(self._split, self.adapter, batch, temperature, self._config.learn)
+    def accumulate_gradients(self, batch: Sequence[Sequences], temperature: float) -> PackTotals:
+        """The first half of a step: the batch's gradient, in the adapter's master weights."""
+        self._release_sampling_memory()
+        return accumulate_gradients(self._logprob_model, self.adapter, batch, temperature, self._config.learn)
 
-    def take_step(self, totals: Totals) -> Mapping[str, float]:
-        """The second half: one Adam step along the gradient."""
+    def take_step(self, totals: PackTotals) -> Mapping[str, float]:
+        """The second half: one Adam step along the gradient.
+
+        :param totals: of the first half, of all ranks.
+        """
         return take_step(self.adapter, self._optimiser, totals)
 
     def save(self, folder: pathlib.Path) -> None:
@@ -263,16 +275,14 @@ class LocalPolicy:
     def close(self) -> None:
         """Give the model's memory back."""
         self._optimiser.zero_grad(set_to_none=True)
-        del self._decoder, self._peft, self._split, self.model, self.adapter, self._optimiser
+        del self._decoder, self._peft, self._logprob_model, self.model, self.adapter, self._optimiser
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def _unfinished() -> Any:
-    raise RuntimeError("the decoder yielded a reply without a stop reason")
-
-
 def _end_tokens(model: Any) -> list[int]:
     """Token ids that end a reply by the model's generation config."""
-    ends = model.generation_config.eos_token_id
-    return list(ends) if isinstance(ends, list | tuple) else [] if ends is None else [ends]
+    end_tokens = model.generation_config.eos_token_id
+    if end_tokens is None:
+        return []
+    return list(end_tokens) if isinstance(end_tokens, list | tuple) else [end_tokens]

@@ -1,4 +1,4 @@
-"""Replies under way: what both engines keep of one, where it ends, and the random numbers it draws from.
+"""Replies being decoded: what both engines keep of one, where it ends, and the random numbers it draws from.
 
 Each reply has a stream of random numbers of its own, so what it says does not depend on which other replies
 are decoded beside it, nor on which engine decodes it.
@@ -12,70 +12,62 @@ from collections.abc import Callable, Sequence
 import attrs
 import numpy as np
 
-from ttd_core.types import StopReason
+from ttd_core.policy.models.reply import ReplyTokens
 
 
-@attrs.define(eq=False)
-class Reply:
-    """One reply under way.
+@attrs.define(eq=False, kw_only=True)
+class DecodingReply(ReplyTokens):
+    """One reply being decoded; its ``stop`` is ``None`` until it is complete.
 
-    :param prompt: index of its prompt.
+    :param prompt_index: index of its prompt.
     :param index: index within the group.
     :param stream: its random numbers.
     :param forced: tokens still to be appended without sampling, next first.
     :param was_forced: whether the thinking budget has already been enforced.
     """
 
-    prompt: int
+    prompt_index: int
     index: int
     stream: np.random.Generator
-    tokens: list[int] = attrs.field(factory=list)
-    logprobs: list[float] = attrs.field(factory=list)
-    trained: list[bool] = attrs.field(factory=list)
     forced: collections.deque[int] = attrs.field(factory=collections.deque)
     was_forced: bool = False
-    stop: StopReason | None = None
+
+    @classmethod
+    def begin(cls, seed: int, prompt_index: int, index: int) -> DecodingReply:
+        """A reply without tokens, its random numbers given by the seed and by which reply it is.
+
+        The k-th token takes the k-th number, forced or not.
+        """
+        seeds = np.random.SeedSequence([seed, prompt_index, index])
+        stream = np.random.Generator(np.random.Philox(seeds))
+        return cls(prompt_index=prompt_index, index=index, stream=stream)
 
 
 @attrs.frozen
 class DecodeLimits:
-    """Where a reply ends.
+    """Where replies end.
 
-    :param ends: token ids that end a reply.
-    :param longest: most tokens of a reply, per prompt.
-    :param thinking: tokens of a reply after which the answer is forced, per prompt; ``None`` never.
-    :param force: called once with the tokens so far when that is reached; returns what to append.
+    :param end_tokens: token ids that end a reply.
+    :param max_tokens: most tokens of a reply, per prompt.
+    :param thinking_tokens: tokens of a reply after which its answer is forced, per prompt; ``None`` never.
+    :param closing: called once with a reply's tokens when that is reached; returns the tokens to append.
     """
 
-    ends: frozenset[int]
-    longest: Sequence[int]
-    thinking: Sequence[int] | None
-    force: Callable[[Sequence[int]], Sequence[int]]
-
-
-def stream(seed: int, prompt: int, index: int) -> np.random.Generator:
-    """The random numbers of one reply: its k-th token takes the k-th, forced or not."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, prompt, index])))
+    end_tokens: frozenset[int]
+    max_tokens: Sequence[int]
+    thinking_tokens: Sequence[int] | None
+    closing: Callable[[Sequence[int]], Sequence[int]]
 
 
 def whole_groups(prompts: int, count: int) -> list[range]:
-    """Shares that ask for ``count`` replies to each prompt."""
+    """For each prompt the indices of its whole group of ``count`` replies."""
     return [range(count)] * prompts
 
 
-def maybe_force(reply: Reply, limits: DecodeLimits) -> None:
-    """Queue the forced tokens once the thinking budget is used up."""
-    if limits.thinking is None or reply.was_forced:
+def queue_forced(reply: DecodingReply, limits: DecodeLimits) -> None:
+    """Queue the forced tokens of a reply whose thinking budget is used up; once for each reply."""
+    if limits.thinking_tokens is None or reply.was_forced:
         return
-    if len(reply.tokens) >= limits.thinking[reply.prompt]:
-        reply.forced.extend(limits.force(reply.tokens))
+    if len(reply.tokens) >= limits.thinking_tokens[reply.prompt_index]:
+        reply.forced.extend(limits.closing(reply.tokens))
         reply.was_forced = True
-
-
-def arrays_of(reply: Reply) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens int64, log-probabilities float32 and trained mask bool of a reply, [length] each."""
-    return (
-        np.array(reply.tokens, dtype=np.int64),
-        np.array(reply.logprobs, dtype=np.float32),
-        np.array(reply.trained, dtype=np.bool_),
-    )

@@ -1,4 +1,4 @@
-"""How the work of one policy is divided among processes."""
+"""How the work of one policy is divided among ranks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import itertools
 from collections.abc import Sequence
 
 from ttd_core.policy.base import Sequences
-from ttd_core.policy.local.packing import plan_packs
+from ttd_core.policy.local.packing import pack_replies
 
 
-def share_replies(prompts: int, count: int, ranks: int) -> list[list[range]]:
-    """Which replies to each prompt each rank samples: equal numbers, groups together where they can be."""
-    whole = prompts * count
-    bounds = [whole * rank // ranks for rank in range(ranks + 1)]
+def shard_replies(prompts: int, count: int, ranks: int) -> list[list[range]]:
+    """Which replies each rank samples: equal numbers, groups together where they can be.
+
+    :param count: replies to each prompt.
+    :return: for each rank and each prompt, the indices within the prompt's group.
+    """
+    total = prompts * count
+    bounds = [total * rank // ranks for rank in range(ranks + 1)]
     return [
         [
             range(min(max(first - prompt * count, 0), count), min(max(last - prompt * count, 0), count))
@@ -22,29 +26,36 @@ def share_replies(prompts: int, count: int, ranks: int) -> list[list[range]]:
     ]
 
 
-def share_packs(batch: Sequence[Sequences], budget: int, ranks: int) -> list[list[Sequences]]:
-    """What each rank learns from: the packs of the batch, longest first, each to the rank with the least."""
+def shard_packs(batch: Sequence[Sequences], budget: int, ranks: int) -> list[list[Sequences]]:
+    """What each rank learns from: the packs of the batch, longest first, each to the rank with the least.
+
+    :param budget: most tokens of a pack.
+    """
     packs = [
         (
-            len(item.prompt_tokens) + sum(len(item.completions[member].tokens) for member in members),
-            place,
+            len(group.prompt_tokens) + sum(len(group.completions[member].tokens) for member in members),
+            number,
             members,
         )
-        for place, item in enumerate(batch)
-        for members in plan_packs(len(item.prompt_tokens), [len(c.tokens) for c in item.completions], budget)
+        for number, group in enumerate(batch)
+        for members in pack_replies(group, budget)
     ]
     loads = [0] * ranks
-    chosen: list[dict[int, list[int]]] = [{} for _ in range(ranks)]
-    for tokens, place, members in sorted(packs, key=lambda pack: (-pack[0], pack[1], pack[2])):
-        rank = min(range(ranks), key=lambda one: (loads[one], one))
+    # For each rank: number of a group -> which of its replies.
+    shards: list[dict[int, list[int]]] = [{} for _ in range(ranks)]
+    for tokens, number, members in sorted(packs, key=lambda pack: (-pack[0], pack[1], pack[2])):
+        rank = min(range(ranks), key=lambda rank: (loads[rank], rank))
         loads[rank] += tokens
-        chosen[rank].setdefault(place, []).extend(members)
-    return [[_part(batch[place], sorted(members)) for place, members in one.items()] for one in chosen]
+        shards[rank].setdefault(number, []).extend(members)
+    return [
+        [_some_replies(batch[number], sorted(members)) for number, members in shard.items()]
+        for shard in shards
+    ]
 
 
-def _part(item: Sequences, members: Sequence[int]) -> Sequences:
+def _some_replies(group: Sequences, members: Sequence[int]) -> Sequences:
     return Sequences(
-        item.prompt_tokens,
-        [item.completions[member] for member in members],
-        [item.advantages[member] for member in members],
+        group.prompt_tokens,
+        [group.completions[member] for member in members],
+        [group.advantages[member] for member in members],
     )

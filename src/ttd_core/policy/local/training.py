@@ -1,4 +1,4 @@
-"""Recomputed log-probabilities of packed replies, and the optimiser step built on them."""
+"""A training step: log-probabilities of packed replies, the gradient of their loss, the optimiser's step."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 
 from ttd_core.config import LearnConfig
 from ttd_core.policy.base import Sequences
-from ttd_core.policy.local.adapter import Adapter, norm_of
+from ttd_core.policy.local.adapter import Adapter, global_norm
 from ttd_core.policy.local.lean.model import LeanModel
 from ttd_core.policy.local.lean.training import LeanTrainer
-from ttd_core.policy.local.logprobs import chosen_logprobs
+from ttd_core.policy.local.logprobs import target_logprobs
 from ttd_core.policy.local.memory import free_bytes
-from ttd_core.policy.local.packing import Pack, build_pack, plan_packs
+from ttd_core.policy.local.packing import Pack, build_pack, pack_replies, plan_packs
 from ttd_core.policy.local.plain.attention import PromptCache, ReplyCache, cache_argument
 from ttd_core.policy.losses import token_losses
 from ttd_core.types import Completion
@@ -25,21 +25,24 @@ from ttd_core.types import Completion
 #: Activations kept for the backward pass, in hidden-size vectors a token and layer: attention, MLP, norms and
 #: the adapters' float32 inputs. Measured on a 0.5B Qwen2 at rank 16: 49.
 _ACTIVATION_VECTORS = 50
+#: Fraction of the free memory beyond which activations are recomputed instead of kept.
+_CROWDED = 0.25
 
 
 class LogprobModel:
-    """A causal language model split where it matters: backbone, head, and log-probabilities of packs.
+    """A causal language model in its two parts, backbone and head, and log-probabilities of packs under it.
 
     :param causal: the transformers model (adapter layers already in place).
-    :param checkpointing: ``on``, ``off``, or ``auto`` (on when activations would crowd the memory).
-    :param lean: the model without transformers' code, where it fits; then that is what learns.
+    :param checkpointing: activation checkpointing: ``on``, ``off``, or ``auto`` (on when activations would
+        take more than a quarter of the free memory).
+    :param lean: the same model for the lean engine, where it runs; then that computes log-probabilities.
     """
 
     def __init__(self, causal: Any, checkpointing: str, lean: LeanModel | None = None) -> None:
         self.causal = causal
         self._lean = lean
         self._trainer = LeanTrainer(lean) if lean is not None else None
-        self._keep = False
+        self._keep_activations = False
         self._base = getattr(causal, causal.base_model_prefix)
         self._cache_argument = cache_argument(self._base)
         self._checkpointing = checkpointing
@@ -49,13 +52,19 @@ class LogprobModel:
         self.longest_context: int = int(getattr(config, "max_position_embeddings", None) or 1 << 30)
         self._hidden_size: int = config.hidden_size
         self._softcap: float | None = getattr(config, "final_logit_softcapping", None)
-        self._divide: float = float(getattr(config, "logits_scaling", None) or 1.0)
-        self._multiply: float = float(getattr(config, "logit_scale", None) or 1.0)
+        # Some families scale their logits, dividing or multiplying.
+        multiplier = float(getattr(config, "logit_scale", None) or 1.0)
+        divisor = float(getattr(config, "logits_scaling", None) or 1.0)
+        self._logit_scale = multiplier / divisor
 
     def backbone(
         self, ids: torch.Tensor, positions: torch.Tensor, cache: PromptCache | ReplyCache, decoding: bool
     ) -> torch.Tensor:
-        """Hidden states [rows, length, hidden size] while sampling."""
+        """Hidden states [rows, length, hidden size] while sampling.
+
+        :param ids: int64 [rows, length]; ``positions`` likewise.
+        :param cache: of one prompt, or while decoding of the replies.
+        """
         extra = {self._cache_argument: cache} | ({"replies": cache} if decoding else {})
         output = self._base(input_ids=ids, position_ids=positions, use_cache=False, **extra)
         hidden: torch.Tensor = output.last_hidden_state
@@ -64,19 +73,19 @@ class LogprobModel:
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         """Float32 logits [rows, vocabulary] of hidden states [rows, hidden size]."""
         logits: torch.Tensor = self.causal.get_output_embeddings()(hidden).float()
-        if self._multiply != self._divide:
-            logits = logits * (self._multiply / self._divide)
+        if self._logit_scale != 1.0:
+            logits = logits * self._logit_scale
         return logits if self._softcap is None else self._softcap * (logits / self._softcap).tanh()
 
     def pack_logprobs(self, pack: Pack, temperature: float) -> torch.Tensor:
-        """Float32 [reply tokens] of one pack."""
+        """Float32 [reply tokens]: log-probability of each of ``pack.targets``, with gradient if enabled."""
         if self._trainer is not None:
-            return self._trainer.logprobs(pack, temperature, self._keep)
+            return self._trainer.logprobs(pack, temperature, self._keep_activations)
         output = self._base(
             input_ids=pack.ids, position_ids=pack.positions, attention_mask=pack.mask, use_cache=False
         )
         hidden = output.last_hidden_state[0, pack.sources]
-        return chosen_logprobs(hidden, pack.targets, self.head, temperature)
+        return target_logprobs(hidden, pack.targets, self.head, temperature)
 
     def reply_logprobs(
         self,
@@ -85,54 +94,65 @@ class LogprobModel:
         temperature: float,
         budget: int,
     ) -> list[npt.NDArray[np.float32]]:
-        """Log-probability of each reply's tokens, float32 [length] each; no gradient is kept."""
-        self._refresh()
+        """Log-probability of each reply's tokens, float32 [length] each; no gradient is kept.
+
+        :param budget: most tokens of a pack.
+        """
+        self._load_adapter()
         replies = [completion.tokens for completion in completions]
-        found = [np.zeros(len(reply), np.float32) for reply in replies]
+        logprobs = [np.zeros(len(reply), np.float32) for reply in replies]
         for members in plan_packs(len(prompt), [len(reply) for reply in replies], budget):
             pack = build_pack(prompt, replies, members, self.causal.device)
             values = self.pack_logprobs(pack, temperature).cpu().numpy()
             ends = np.cumsum([len(replies[member]) for member in members])
             for member, part in zip(members, np.split(values, ends[:-1]), strict=True):
-                found[member] = part
-        return found
+                logprobs[member] = part
+        return logprobs
 
     def set_training(self, longest_pack: int) -> None:
-        """Switch on activation checkpointing if asked for or if memory would not hold the activations."""
-        self._refresh()
-        crowded = self._activation_bytes(longest_pack) > 0.25 * free_bytes(self.causal.device)
-        wanted = self._checkpointing == "on" or (self._checkpointing == "auto" and crowded)
+        """Get ready for backward passes: choose activation checkpointing.
+
+        :param longest_pack: most tokens of a pack that follows.
+        """
+        self._load_adapter()
+        crowded = self._activation_bytes(longest_pack) > _CROWDED * free_bytes(self.causal.device)
+        checkpoint = self._checkpointing == "on" or (self._checkpointing == "auto" and crowded)
         if self._trainer is not None:
-            self._keep = not wanted
+            self._keep_activations = not checkpoint
             return
-        if wanted and not self._checkpointed:
+        if checkpoint and not self._checkpointed:
             _enable_checkpointing(self.causal)
             self._checkpointed = True
         # Layers checkpoint only in training mode; there is no dropout that it would switch on.
-        self.causal.train(wanted)
+        self.causal.train(checkpoint)
 
     def set_sampling(self) -> None:
         """Back to evaluation mode."""
         if self._trainer is None:
             self.causal.eval()
 
-    def _refresh(self) -> None:
+    def _load_adapter(self) -> None:
         """Let the lean model take the adapter as it is now."""
         if self._lean is not None:
-            self._lean.refresh()
+            self._lean.load_adapter()
 
     def _activation_bytes(self, tokens: int) -> float:
         if self._trainer is not None:
-            return float(self._trainer.kept_bytes(tokens))
-        item = next(self.causal.parameters()).element_size()
-        return float(tokens * self.layers * self._hidden_size * _ACTIVATION_VECTORS * item)
+            return float(self._trainer.activation_bytes(tokens))
+        element_size = next(self.causal.parameters()).element_size()
+        return float(tokens * self.layers * self._hidden_size * _ACTIVATION_VECTORS * element_size)
 
 
 @attrs.frozen
-class Totals:
-    """Sums over the trained tokens of some packs.
+class PackTotals:
+    """Sums, and largest values, over the trained tokens of some packs.
 
-    :param gap: of the absolute differences between recomputed and sampled log-probabilities.
+    :param loss: sum of the token losses.
+    :param gap: sum of the absolute differences between recomputed and sampled log-probabilities.
+    :param gap_max: largest such difference.
+    :param ratio_max: largest ratio of recomputed to sampled probability.
+    :param tokens: trained tokens.
+    :param packs: packs.
     """
 
     loss: float = 0.0
@@ -142,9 +162,9 @@ class Totals:
     tokens: int = 0
     packs: int = 0
 
-    def join(self, other: Totals) -> Totals:
-        """Those of both."""
-        return Totals(
+    def merge(self, other: PackTotals) -> PackTotals:
+        """The totals of both together."""
+        return PackTotals(
             self.loss + other.loss,
             self.gap + other.gap,
             max(self.gap_max, other.gap_max),
@@ -154,7 +174,7 @@ class Totals:
         )
 
     def as_dict(self) -> dict[str, float]:
-        """For a message; ``Totals(**...)`` makes it again."""
+        """For a message; ``PackTotals(**...)`` is the inverse."""
         return attrs.asdict(self)
 
 
@@ -172,52 +192,54 @@ def optimiser_step(
 
     :return: see :func:`take_step`.
     """
-    return take_step(adapter, optimiser, accumulate(model, adapter, batch, temperature, config))
+    totals = accumulate_gradients(model, adapter, batch, temperature, config)
+    return take_step(adapter, optimiser, totals)
 
 
-def accumulate(
+def accumulate_gradients(
     model: LogprobModel,
     adapter: Adapter,
     batch: Sequence[Sequences],
     temperature: float,
     config: LearnConfig,
-) -> Totals:
+) -> PackTotals:
     """The adapter's gradients become those of the summed token losses of the batch."""
     for parameter in adapter:
         parameter.grad = None
-    plans = [
-        (item, members)
-        for item in batch
-        for members in plan_packs(
-            len(item.prompt_tokens), [len(c.tokens) for c in item.completions], config.micro_batch_tokens
-        )
+    budget = config.micro_batch_tokens
+    packs = [(group, members) for group in batch for members in pack_replies(group, budget)]
+    lengths = [
+        len(group.prompt_tokens) + sum(len(group.completions[member].tokens) for member in members)
+        for group, members in packs
     ]
-    lengths = [len(i.prompt_tokens) + sum(len(i.completions[m].tokens) for m in ms) for i, ms in plans]
     model.set_training(max(lengths, default=0))
-    totals = Totals()
+    totals = PackTotals()
     try:
-        for item, members in plans:
-            totals = totals.join(_learn_pack(model, item, members, temperature, config))
+        for group, members in packs:
+            totals = totals.merge(_backward_pack(model, group, members, temperature, config))
             adapter.collect_gradients()
     finally:
         model.set_sampling()
     return totals
 
 
-def _learn_pack(
-    model: LogprobModel, item: Sequences, members: Sequence[int], temperature: float, config: LearnConfig
-) -> Totals:
-    """Backward pass of one pack."""
-    replies = [completion.tokens for completion in item.completions]
-    pack = build_pack(item.prompt_tokens, replies, members, model.causal.device)
+def _backward_pack(
+    model: LogprobModel, group: Sequences, members: Sequence[int], temperature: float, config: LearnConfig
+) -> PackTotals:
+    """Forward and backward pass of one pack.
+
+    :param members: which of the group's replies.
+    """
+    replies = [completion.tokens for completion in group.completions]
+    pack = build_pack(group.prompt_tokens, replies, members, model.causal.device)
     logprobs = model.pack_logprobs(pack, temperature)
-    sampler, advantages, trained = _pack_targets(item, members, logprobs.device)
+    sampler, advantages, trained = _pack_targets(group, members, logprobs.device)
     losses = token_losses(logprobs[trained], sampler[trained], advantages[trained], config)
     losses.sum().backward()  # type: ignore[no-untyped-call]
     difference = (logprobs.detach() - sampler)[trained]
     if not difference.numel():
-        return Totals(packs=1)
-    return Totals(
+        return PackTotals(packs=1)
+    return PackTotals(
         loss=float(losses.detach().sum()),
         gap=float(difference.abs().sum()),
         gap_max=float(difference.abs().max()),
@@ -227,7 +249,7 @@ def _learn_pack(
     )
 
 
-def take_step(adapter: Adapter, optimiser: torch.optim.Optimizer, totals: Totals) -> Mapping[str, float]:
+def take_step(adapter: Adapter, optimiser: torch.optim.Optimizer, totals: PackTotals) -> Mapping[str, float]:
     """One step of the optimiser along the adapter's gradients.
 
     :return: ``loss``, ``grad_norm``, ``update_norm`` (how far the adapter moved), ``logprob_gap`` (mean
@@ -239,11 +261,11 @@ def take_step(adapter: Adapter, optimiser: torch.optim.Optimizer, totals: Totals
     torch._foreach_copy_(before, weights)
     norm = adapter.gradient_norm()
     optimiser.step()
-    adapter.publish()
+    adapter.copy_to_model()
     return {
         "loss": totals.loss,
         "grad_norm": norm,
-        "update_norm": norm_of(torch._foreach_sub(weights, before)),
+        "update_norm": global_norm(torch._foreach_sub(weights, before)),
         "logprob_gap": totals.gap / max(totals.tokens, 1),
         "logprob_gap_max": totals.gap_max,
         "ratio_max": totals.ratio_max,
@@ -258,12 +280,12 @@ def _enable_checkpointing(causal: Any) -> None:
 
 
 def _pack_targets(
-    item: Sequences, members: Sequence[int], device: torch.device
+    group: Sequences, members: Sequence[int], device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Sampler log-probabilities, advantages (float32) and trained mask of a pack's tokens, in its order."""
-    sampler = np.concatenate([item.completions[m].logprobs for m in members])
-    advantages = np.concatenate([item.advantages[m] for m in members]).astype(np.float32)
-    trained = np.concatenate([item.completions[m].trained for m in members])
+    sampler = np.concatenate([group.completions[member].logprobs for member in members])
+    advantages = np.concatenate([group.advantages[member] for member in members]).astype(np.float32)
+    trained = np.concatenate([group.completions[member].trained for member in members])
     return (
         torch.from_numpy(sampler).to(device),
         torch.from_numpy(advantages).to(device),

@@ -1,6 +1,16 @@
-"""One rank of a policy over several devices: ``python -m MODULE FD RANK RANKS MEETING``, of this module.
+"""One rank of a policy over several devices: ``python -m MODULE FD RANK RANKS RENDEZVOUS``, of this module.
 
-Started by :mod:`.parallel`, which alone can talk to it, over the socket ``FD``.
+Started by :mod:`.parallel`, which alone talks to it, over the socket ``FD``. It is first sent the run's
+``config`` and answers ``ready``; then one request is answered after another:
+
+- ``sample``: with a ``sample`` for each reply as it finishes, then ``done``;
+- ``base_logprobs``: with the same;
+- ``accumulate``: gradients of a batch are summed in this process; with ``totals``;
+- ``reduce``: gradients go to rank 0, whose new adapter comes back; no answer;
+- ``broadcast``: rank 0's adapter comes; no answer;
+- ``close``: the process ends.
+
+What fails is answered with ``error``, and ends it.
 """
 
 from __future__ import annotations
@@ -15,8 +25,8 @@ from ttd_core import config as configs
 from ttd_core.errors import one_line
 from ttd_core.policy.base import SamplingParams
 from ttd_core.policy.local import messages
-from ttd_core.policy.local.parallel import Ranks
-from ttd_core.policy.local.policy import LocalPolicy, open_one
+from ttd_core.policy.local.parallel import ProcessGroup
+from ttd_core.policy.local.policy import LocalPolicy, open_rank
 
 
 def main(arguments: list[str]) -> int:
@@ -27,47 +37,46 @@ def main(arguments: list[str]) -> int:
         if first is None:
             return 1
         try:
-            policy = open_one(configs.from_toml(first.header), rank)
-            messages.send(channel, messages.Frame("ready"))
+            policy = open_rank(configs.from_toml(first.header), rank)
+            messages.send(channel, messages.RankMessage("ready"))
             device = next(iter(policy.adapter)).device
             if device.type == "cuda":
                 torch.cuda.set_device(device)
-            group = Ranks.join(rank, ranks, pathlib.Path(arguments[3]), device)
-            group.publish(policy.adapter)
+            group = ProcessGroup.join(rank, ranks, pathlib.Path(arguments[3]), device)
+            group.broadcast(policy.adapter)
             _serve(channel, policy, group)
         except Exception as error:  # noqa: BLE001 - rank 0 says it, with the rank
-            messages.send(channel, messages.Frame("error", one_line(error)))
+            messages.send(channel, messages.RankMessage("error", one_line(error)))
             return 1
         group.leave()
     return 0
 
 
-def _serve(channel: socket.socket, policy: LocalPolicy, group: Ranks) -> None:
+def _serve(channel: socket.socket, policy: LocalPolicy, group: ProcessGroup) -> None:
     """Answer requests one after another."""
-    while (frame := messages.receive(channel)) is not None and frame.kind != "close":
-        header = frame.header
-        if frame.kind == "sample":
-            shares = [range(first, last) for first, last in header["shares"]]
+    while (request := messages.receive(channel)) is not None and request.kind != "close":
+        header = request.header
+        if request.kind == "sample":
+            indices = [range(first, last) for first, last in header["indices"]]
             params = SamplingParams(**header["params"])
-            for sample in policy.sample_shares(header["prompts"], shares, params):
-                messages.send(channel, messages.sample_frame(sample))
-            messages.send(channel, messages.Frame("done"))
-        elif frame.kind == "base":
-            completions = messages.unpack_completions(header["texts"], frame.arrays)
-            found = policy.base_logprobs(frame.arrays["prompt"], completions, header["temperature"])
-            messages.send(
-                channel, messages.Frame("base", None, {str(n): array for n, array in enumerate(found)})
-            )
-        elif frame.kind == "learn":
-            totals = policy.accumulate(*messages.batch_of(frame))
-            messages.send(channel, messages.Frame("totals", totals.as_dict()))
-        elif frame.kind == "sum":
-            group.sum_gradients(policy.adapter)
-            group.publish(policy.adapter)
-        elif frame.kind == "publish":
-            group.publish(policy.adapter)
+            for sample in policy.sample_indices(header["prompts"], indices, params):
+                messages.send(channel, messages.sample_message(sample))
+            messages.send(channel, messages.RankMessage("done"))
+        elif request.kind == "base_logprobs":
+            completions = messages.decode_completions(header["texts"], request.arrays)
+            logprobs = policy.base_logprobs(request.arrays["prompt"], completions, header["temperature"])
+            arrays = {str(index): array for index, array in enumerate(logprobs)}
+            messages.send(channel, messages.RankMessage("base_logprobs", None, arrays))
+        elif request.kind == "accumulate":
+            totals = policy.accumulate_gradients(*messages.read_batch(request))
+            messages.send(channel, messages.RankMessage("totals", totals.as_dict()))
+        elif request.kind == "reduce":
+            group.reduce_gradients(policy.adapter)
+            group.broadcast(policy.adapter)
+        elif request.kind == "broadcast":
+            group.broadcast(policy.adapter)
         else:
-            raise ValueError(f"unknown request '{frame.kind}'")
+            raise ValueError(f"unknown request '{request.kind}'")
 
 
 if __name__ == "__main__":

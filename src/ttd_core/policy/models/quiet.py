@@ -1,4 +1,4 @@
-"""Transformers without its progress bars and advice."""
+"""Loading models without the progress bars and advice that transformers prints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import transformers
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence progress bars and advice while a model loads; errors still come through."""
+    """Silence progress bars and warnings for a ``with`` block; errors still come through."""
     level = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -27,7 +27,8 @@ _OPEN_TAG = re.compile(r"([<\[])(\w+[>\]])\s*$")
 class ThinkingFormat:
     """How one model's template opens and closes its thinking.
 
-    :param marker: the text between thinking and answer; empty when replies have no thinking.
+    :param marker: the text between thinking and answer, ``</think>`` or a channel's header with the space
+        around it; empty when replies have no thinking.
     :param opener: what a reply that thinks begins with; empty when the prompt has opened the thinking.
     :param direct: what a reply without thinking puts before its answer; empty when nothing.
     """
@@ -51,14 +52,14 @@ class ThinkingFormat:
         opened = _OPEN_TAG.search(prompt)
         for key in _THINKING_KEYS:
             text = render({"role": "assistant", "content": _ANSWER, key: _THOUGHT})
-            before, found, rest = text.partition(_THOUGHT)
-            if not found or _ANSWER not in rest or _ANSWER in before:
+            before, thought, rest = text.partition(_THOUGHT)
+            if not thought or _ANSWER not in rest or _ANSWER in before:
                 continue
             marker = rest[: rest.index(_ANSWER)]
-            if not marker.strip() or _follows(prompt, marker.strip()):
+            if not marker.strip() or _ends_with(prompt, marker.strip()):
                 return cls("")
             answered = render({"role": "assistant", "content": _ANSWER}).partition(_ANSWER)[0]
-            return cls(marker, _beyond(before, prompt), _beyond(answered, prompt))
+            return cls(marker, _added_to(prompt, before), _added_to(prompt, answered))
         # Some templates open the thinking in the prompt and leave it out of past replies.
         return cls(f"\n{opened[1]}/{opened[2]}\n\n") if opened else cls("")
 
@@ -71,11 +72,11 @@ class ThinkingFormat:
         """Whether the final answer has been opened in ``text`` (special tokens kept)."""
         if not self.core or self.core in text:
             return True
-        said, opener, direct = text.strip(), self.opener.strip(), self.direct.strip()
-        if direct and said.startswith(direct):
+        reply, opener, direct = text.strip(), self.opener.strip(), self.direct.strip()
+        if direct and reply.startswith(direct):
             return True
         # A reply that begins otherwise than thinking does is an answer; one within the opener may yet think.
-        return bool(opener) and not said.startswith(opener) and not opener.startswith(said)
+        return bool(opener) and not reply.startswith(opener) and not opener.startswith(reply)
 
     def closing(self, text: str) -> str:
         """What to append to a reply whose thinking budget is used up; empty if the answer is open."""
@@ -89,11 +90,11 @@ class ThinkingFormat:
         return text.strip().removeprefix(direct) if direct else text
 
 
-def _follows(prompt: str, core: str) -> bool:
+def _ends_with(prompt: str, core: str) -> bool:
     """Whether the prompt ends by closing the thinking: nothing but space after the marker's core."""
     return prompt.rstrip().endswith(core)
 
 
-def _beyond(text: str, prompt: str) -> str:
+def _added_to(prompt: str, text: str) -> str:
     """What ``text`` adds to ``prompt``; empty where the template writes its past replies otherwise."""
     return text[len(prompt) :] if text.startswith(prompt) else ""

@@ -1,4 +1,4 @@
-"""What a server of chat completions refused, in a line for people, with what to do."""
+"""Errors of the openai library as errors of ours: what was refused, in one line, with what to do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import openai
 
 from ttd_core.errors import EnvironmentLacksError, ModelUnavailableError, UsageError, did_you_mean
-from ttd_core.policy.remote import Key
+from ttd_core.policy.remote import ApiKey
 
 #: Servers word it in their own ways: "maximum context length is 8192 tokens", "prompt is too long: 9000".
 _TOO_LONG = re.compile(
@@ -16,21 +16,22 @@ _TOO_LONG = re.compile(
     r"|maximum.{0,20}tokens",
     re.IGNORECASE,
 )
-_SHOWN = 300
-_LISTED = 8
+#: Characters of a server's message, and models of its list, that are shown.
+_SHOWN_CHARS = 300
+_SHOWN_MODELS = 8
 
 
-def explain(
-    error: Exception, address: str, model: str, key: Key, retries: int, offered: Sequence[str]
+def explained(
+    error: Exception, address: str, model: str, key: ApiKey, retries: int, offered: Sequence[str]
 ) -> Exception:
     """The library's error as one for people.
 
     :param offered: models that the server lists; empty when it does not say.
     :return: an error of :mod:`ttd_core.errors`; the given one when it is none of the library's.
     """
-    said = key.hide(_message(error))[:_SHOWN]
+    reason = key.redact(_message(error))[:_SHOWN_CHARS]
     if isinstance(error, openai.APIConnectionError):
-        cause = key.hide(str(error.__cause__ or error))[:_SHOWN]
+        cause = key.redact(str(error.__cause__ or error))[:_SHOWN_CHARS]
         tries = "1 try" if retries == 0 else f"{retries + 1} tries"
         return EnvironmentLacksError(
             f"{address} did not answer in {tries} ({cause}); start the server, or name another with "
@@ -38,27 +39,27 @@ def explain(
         )
     if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
         lacking = "holds a key that is refused" if key.value else "is not set"
-        return EnvironmentLacksError(f"{address} refuses access ({said}): {key.variable} {lacking}")
+        return EnvironmentLacksError(f"{address} refuses access ({reason}): {key.variable} {lacking}")
     if isinstance(error, openai.NotFoundError):
-        others = f" It offers {', '.join(offered[:_LISTED])}." if offered else ""
+        others = f" It offers {', '.join(offered[:_SHOWN_MODELS])}." if offered else ""
         return ModelUnavailableError(
-            f"{address} has no model '{model}' ({said}).{others}{did_you_mean(model, offered)}"
+            f"{address} has no model '{model}' ({reason}).{others}{did_you_mean(model, offered)}"
         )
     if isinstance(error, openai.RateLimitError):
         return EnvironmentLacksError(
-            f"{address} still refuses after {retries + 1} tries ({said}); lower policy.options.in_flight, "
+            f"{address} still refuses after {retries + 1} tries ({reason}); lower policy.options.in_flight, "
             "set policy.options.requests_per_minute, or resume later"
         )
     if isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError) or _is_413(error):
-        if _TOO_LONG.search(said):
+        if _TOO_LONG.search(reason):
             return UsageError(
-                f"a prompt does not fit the context of '{model}' at {address} ({said}); shorten it (a "
+                f"a prompt does not fit the context of '{model}' at {address} ({reason}); shorten it (a "
                 "smaller -o output_chars, a shorter program) or lower policy.max_new_tokens"
             )
-        return UsageError(f"{address} refuses the request: {said}")
+        return UsageError(f"{address} refuses the request: {reason}")
     if isinstance(error, openai.OpenAIError):
         return EnvironmentLacksError(
-            f"{address} failed, {retries} retries included ({said}); resume when it is well again"
+            f"{address} failed, {retries} retries included ({reason}); resume when it is well again"
         )
     return error
 

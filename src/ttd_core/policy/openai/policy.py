@@ -1,7 +1,7 @@
-"""The ``openai`` backend: any server of OpenAI's chat completions. Frozen: it searches, but never learns.
+"""The ``openai`` backend: any server of OpenAI's chat completions. Its model is frozen and never learns.
 
 Each reply is a request of its own, so that it can be judged while others are written, and the first replies
-to all prompts are asked for first, so that a prompt which does not fit is found before much is paid for. The
+to all prompts are requested first, so that a prompt which does not fit is found before much is paid for. The
 client retries what may pass (lost connections, 408, 409, 429, 5xx) with growing pauses, or as long as the
 server says.
 """
@@ -22,8 +22,8 @@ from ttd_core.config import RunConfig
 from ttd_core.config.settings import at_least, fill, setting
 from ttd_core.errors import ConfigError, EnvironmentLacksError
 from ttd_core.policy.base import Sample, SamplingParams
-from ttd_core.policy.openai.errors import explain
-from ttd_core.policy.remote import Key, checked_address
+from ttd_core.policy.openai.errors import explained
+from ttd_core.policy.remote import ApiKey, checked_address
 from ttd_core.types import Completion, Message, StopReason
 
 _PREFIX = "policy.options."
@@ -53,8 +53,12 @@ class OpenAIOptions:
 
 
 @attrs.define
-class Usage:
-    """What was asked for and paid so far, by the server's own count."""
+class UsageCounts:
+    """Requests and tokens so far, by the server's own count.
+
+    :param retries: tries after the first one of a request.
+    :param tokens: of replies.
+    """
 
     requests: float = 0.0
     retries: float = 0.0
@@ -68,13 +72,13 @@ def open_openai(config: RunConfig) -> OpenAIPolicy:
     :raises ConfigError: for a wrong option, or when the config asks a frozen model to learn.
     :raises EnvironmentLacksError: when the key or the server is missing.
     """
-    given = config.policy.options
-    if {"api_key", "key"} & given.keys():
+    options_given = config.policy.options
+    if {"api_key", "key"} & options_given.keys():
         raise ConfigError(
             "policy.options must hold no key, for a config is stored; put it in the environment, as "
             "OPENAI_API_KEY or as the variable that policy.options.key_variable names"
         )
-    options = fill(OpenAIOptions, given, prefix=_PREFIX)
+    options = fill(OpenAIOptions, options_given, prefix=_PREFIX)
     if config.learn.train:
         raise ConfigError(
             "policy.backend = 'openai' is a frozen model and cannot learn; add --variant no-training or "
@@ -106,7 +110,7 @@ class OpenAIPolicy:
         self._model = config.policy.model
         self._effort = config.policy.reasoning_effort
         self._options = options
-        self._key = Key.read(options.key_variable)
+        self._key = ApiKey.read(options.key_variable)
         address = options.base_url and checked_address(_PREFIX + "base_url", options.base_url)
         if not self._key.value and not address:
             raise EnvironmentLacksError(
@@ -122,15 +126,15 @@ class OpenAIPolicy:
         )
         self._address = str(self._client.base_url).rstrip("/")
         self._limit_field = options.limit_field or ("max_tokens" if address else "max_completion_tokens")
-        self._usage, self._told = Usage(), Usage()
+        self._usage, self._reported = UsageCounts(), UsageCounts()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="openai", daemon=True)
         self._thread.start()
-        self._gate = asyncio.Semaphore(options.in_flight)
-        self._pace = _Pace(options.requests_per_minute)
+        self._request_slots = asyncio.Semaphore(options.in_flight)
+        self._rate_limit = _RateLimit(options.requests_per_minute)
         self._offered: tuple[str, ...] = ()
         try:
-            self._offered = self._run(self._list_models())
+            self._offered = self._run_on_loop(self._list_models())
         except BaseException:
             self.close()
             raise
@@ -151,7 +155,7 @@ class OpenAIPolicy:
         seeds = np.random.default_rng(params.seed).integers(2**31, size=(count, len(prompts)))
         futures = [
             asyncio.run_coroutine_threadsafe(
-                self._ask(prompt, index, prompts[prompt], params, int(seeds[index, prompt])), self._loop
+                self._request(prompt, index, prompts[prompt], params, int(seeds[index, prompt])), self._loop
             )
             for index in range(count)
             for prompt in range(len(prompts))
@@ -161,7 +165,7 @@ class OpenAIPolicy:
                 try:
                     yield future.result()
                 except openai.OpenAIError as error:
-                    raise self._explain(error, self._options.retries) from error
+                    raise self._explained(error, self._options.retries) from error
         finally:
             for future in futures:
                 future.cancel()
@@ -169,8 +173,8 @@ class OpenAIPolicy:
     def take_metrics(self) -> Mapping[str, float]:
         """Requests, retries, tokens and cost since the last call: what a step's metrics take in."""
         now = attrs.evolve(self._usage)
-        new = {name: total - getattr(self._told, name) for name, total in attrs.asdict(now).items()}
-        self._told = now
+        new = {name: total - getattr(self._reported, name) for name, total in attrs.asdict(now).items()}
+        self._reported = now
         prices = self._options.price_in, self._options.price_out
         if any(prices):
             new["cost"] = (new["tokens_prompt"] * prices[0] + new["tokens"] * prices[1]) / 1e6
@@ -180,23 +184,23 @@ class OpenAIPolicy:
         """Drop what is under way and the connections."""
         if self._loop.is_closed():
             return
-        self._run(self._client.close())
+        self._run_on_loop(self._client.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     async def _list_models(self) -> tuple[str, ...]:
         """What the server offers; nothing where it does not say."""
-        hasty = self._client.with_options(max_retries=0, timeout=_OPEN_TIMEOUT_S)
+        quick = self._client.with_options(max_retries=0, timeout=_OPEN_TIMEOUT_S)
         try:
-            return tuple(model.id for model in (await hasty.models.list()).data)
+            return tuple(model.id for model in (await quick.models.list()).data)
         except (openai.AuthenticationError, openai.PermissionDeniedError, openai.APIConnectionError) as error:
-            raise self._explain(error, retries=0) from error
+            raise self._explained(error, retries=0) from error
         except openai.OpenAIError:
             # Not every server has such a list; the first request will tell.
             return ()
 
-    async def _ask(
+    async def _request(
         self, prompt: int, index: int, messages: Sequence[Message], params: SamplingParams, seed: int
     ) -> Sample:
         fields: dict[str, Any] = {"temperature": params.temperature, "seed": seed}
@@ -204,12 +208,12 @@ class OpenAIPolicy:
             fields[self._limit_field] = params.max_new_tokens
         if self._effort:
             fields["reasoning_effort"] = self._effort
-        begun = [{"role": "assistant", "content": params.prefill}] if params.prefill else []
-        async with self._gate:
-            await self._pace.turn()
+        prefix = [{"role": "assistant", "content": params.prefill}] if params.prefill else []
+        async with self._request_slots:
+            await self._rate_limit.wait()
             response = await self._client.chat.completions.with_raw_response.create(
                 model=self._model,
-                messages=[*messages, *begun],  # type: ignore[list-item]
+                messages=[*messages, *prefix],  # type: ignore[list-item]
                 extra_body=self._options.extra_body,
                 **fields,
             )
@@ -220,13 +224,13 @@ class OpenAIPolicy:
         )
 
     def _completion(self, choice: Any, prefill: str) -> Completion:
-        """The reply, its thinking told from its answer by the server or else by the tag that ends it."""
+        """The reply; its thinking is what the server separates, or what comes before the tag that ends it."""
         content = prefill + (choice.message.content or "").removeprefix(prefill)
-        thought = _field(choice.message, "reasoning_content") or _field(choice.message, "reasoning") or ""
+        thinking = _field(choice.message, "reasoning_content") or _field(choice.message, "reasoning") or ""
         end = self._options.thinking_end
         answer = content.rpartition(end)[2] if end else content
         stop = StopReason.LENGTH if choice.finish_reason == "length" else StopReason.STOP
-        return Completion(f"{thought}\n\n{content}" if thought else content, stop=stop, answer=answer)
+        return Completion(f"{thinking}\n\n{content}" if thinking else content, stop=stop, answer=answer)
 
     def _count(self, usage: Any, retries: int) -> None:
         self._usage.requests += 1
@@ -235,31 +239,31 @@ class OpenAIPolicy:
             self._usage.tokens_prompt += usage.prompt_tokens or 0
             self._usage.tokens += usage.completion_tokens or 0
 
-    def _explain(self, error: Exception, retries: int) -> Exception:
-        return explain(error, self._address, self._model, self._key, retries, self._offered)
+    def _explained(self, error: Exception, retries: int) -> Exception:
+        return explained(error, self._address, self._model, self._key, retries, self._offered)
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+    def _run_on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
 def _field(message: Any, name: str) -> str | None:
-    """A field that only some servers send."""
+    """A text field of a message that only some servers send."""
     value = getattr(message, name, None)
     return value if isinstance(value, str) else None
 
 
-class _Pace:
-    """Lets requests begin no closer than a rate allows.
+class _RateLimit:
+    """Spaces the beginnings of requests evenly.
 
-    :param per_minute: ``None`` for as fast as they come.
+    :param per_minute: most of them; ``None`` for as fast as they come.
     """
 
     def __init__(self, per_minute: float | None) -> None:
         self._interval = 60.0 / per_minute if per_minute else 0.0
         self._next = 0.0
 
-    async def turn(self) -> None:
-        """Wait for one's turn."""
+    async def wait(self) -> None:
+        """Wait until the next request may begin."""
         if not self._interval:
             return
         now = asyncio.get_running_loop().time()

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 import torch
-from tinker import types as wire
+from tinker import types as protocol
 
 from ttd_core.config import LearnConfig
 from ttd_core.policy.base import Sequences
@@ -23,60 +23,60 @@ Floats = npt.NDArray[np.float32]
 
 
 @attrs.frozen(eq=False)
-class Trained:
+class TrainedReply:
     """One reply that is learned from.
 
-    :param prompt: tokens of its prompt.
+    :param prompt_length: tokens of its prompt.
     :param tokens: int64 [length] of the reply.
-    :param sampler: float32 [length], log-probabilities it was sampled with.
+    :param sampler_logprobs: float32 [length], those it was sampled with; 0 where forced.
     :param advantages: float32 [length], 0 where forced.
-    :param mask: bool [length], False where forced.
+    :param trained: bool [length], False where forced.
     """
 
-    prompt: int
+    prompt_length: int
     tokens: npt.NDArray[np.int64]
-    sampler: Floats
+    sampler_logprobs: Floats
     advantages: Floats
-    mask: npt.NDArray[np.bool_]
+    trained: npt.NDArray[np.bool_]
 
 
-def data_of(
+def build_data(
     batch: Sequence[Sequences], sequence_loss: Literal["sum", "mean"]
-) -> tuple[list[wire.Datum], list[Trained]]:
-    """The data of a training pass, and what each is; replies without tokens are left out.
+) -> tuple[list[protocol.Datum], list[TrainedReply]]:
+    """The data of a training pass, and the reply of each; replies without tokens are left out.
 
     :param sequence_loss: ``mean`` for a server that divides a sequence's loss by its length, and the gradient
         by the number of sequences: both are multiplied into the advantages.
     """
-    found = [
-        (item.prompt_tokens, _trained(item, index))
-        for item in batch
-        for index, completion in enumerate(item.completions)
+    replies = [
+        (group.prompt_tokens, _trained_reply(group, index))
+        for group in batch
+        for index, completion in enumerate(group.completions)
         if len(completion.tokens)
     ]
     data = []
-    for prompt, one in found:
-        whole = np.concatenate([prompt, one.tokens]).astype(np.int64)
-        before = np.zeros(len(prompt) - 1, np.float32)
-        scale = float((len(whole) - 1) * len(found)) if sequence_loss == "mean" else 1.0
+    for prompt, reply in replies:
+        sequence = np.concatenate([prompt, reply.tokens]).astype(np.int64)
+        prompt_zeros = np.zeros(len(prompt) - 1, np.float32)
+        scale = float((len(sequence) - 1) * len(replies)) if sequence_loss == "mean" else 1.0
         inputs = {
-            "target_tokens": whole[1:],
-            "logprobs": np.concatenate([before, one.sampler]),
-            "advantages": np.concatenate([before, one.advantages * np.float32(scale)]),
+            "target_tokens": sequence[1:],
+            "logprobs": np.concatenate([prompt_zeros, reply.sampler_logprobs]),
+            "advantages": np.concatenate([prompt_zeros, reply.advantages * np.float32(scale)]),
         }
-        model_input = wire.ModelInput.from_ints(whole[:-1].tolist())
-        data.append(wire.Datum(model_input=model_input, loss_fn_inputs=inputs))
-    return data, [one for _, one in found]
+        model_input = protocol.ModelInput.from_ints(sequence[:-1].tolist())
+        data.append(protocol.Datum(model_input=model_input, loss_fn_inputs=inputs))
+    return data, [reply for _, reply in replies]
 
 
-def _trained(item: Sequences, index: int) -> Trained:
-    completion = item.completions[index]
-    advantages = np.where(completion.trained, item.advantages[index], 0.0).astype(np.float32)
-    sampler = np.where(completion.trained, completion.logprobs, 0.0).astype(np.float32)
-    return Trained(len(item.prompt_tokens), completion.tokens, sampler, advantages, completion.trained)
+def _trained_reply(group: Sequences, index: int) -> TrainedReply:
+    completion = group.completions[index]
+    advantages = np.where(completion.trained, group.advantages[index], 0.0).astype(np.float32)
+    logprobs = np.where(completion.trained, completion.logprobs, 0.0).astype(np.float32)
+    return TrainedReply(len(group.prompt_tokens), completion.tokens, logprobs, advantages, completion.trained)
 
 
-def loss_of(config: LearnConfig) -> tuple[str, dict[str, float] | None]:
+def protocol_loss(config: LearnConfig) -> tuple[str, dict[str, float] | None]:
     """The protocol's name and settings of ``learn.loss``."""
     if config.loss == "importance":
         return "importance_sampling", None
@@ -87,24 +87,28 @@ def loss_of(config: LearnConfig) -> tuple[str, dict[str, float] | None]:
 
 
 def step_metrics(
-    logprobs: Sequence[Floats], sequences: Sequence[Trained], config: LearnConfig, step: Mapping[str, float]
+    logprobs: Sequence[Floats],
+    replies: Sequence[TrainedReply],
+    config: LearnConfig,
+    optimiser_metrics: Mapping[str, float],
 ) -> dict[str, float]:
     """Metrics of a step, named as the local policy names them.
 
     :param logprobs: float32 [prompt + reply - 1] per sequence, recomputed by the server.
-    :param step: what the server says of the optimiser's step.
+    :param optimiser_metrics: what the server says of the optimiser's step.
     """
     loss, count, gap, gap_max, ratio_max = 0.0, 0, 0.0, 0.0, 0.0
-    for found, one in zip(logprobs, sequences, strict=True):
-        own = np.asarray(found, np.float32)[one.prompt - 1 :][: len(one.tokens)][one.mask]
-        sampler, advantages = one.sampler[one.mask], one.advantages[one.mask]
+    for sequence_logprobs, reply in zip(logprobs, replies, strict=True):
+        reply_logprobs = np.asarray(sequence_logprobs, np.float32)[reply.prompt_length - 1 :]
+        recomputed = reply_logprobs[: len(reply.tokens)][reply.trained]
+        sampled, advantages = reply.sampler_logprobs[reply.trained], reply.advantages[reply.trained]
         if config.loss == "truncated":
             # Its value is nought by construction; the surrogate's is what can be watched.
-            loss -= float((advantages * np.minimum(np.exp(own - sampler), config.clip_high)).sum())
+            loss -= float((advantages * np.minimum(np.exp(recomputed - sampled), config.clip_high)).sum())
         else:
-            recomputed, sampled, advantage = map(torch.from_numpy, (own, sampler, advantages))
-            loss += float(token_losses(recomputed, sampled, advantage, config).sum())
-        difference = own.astype(np.float64) - sampler
+            learner, sampler, weights = map(torch.from_numpy, (recomputed, sampled, advantages))
+            loss += float(token_losses(learner, sampler, weights, config).sum())
+        difference = recomputed.astype(np.float64) - sampled
         if difference.size:
             count += difference.size
             gap += float(np.abs(difference).sum())
@@ -116,5 +120,5 @@ def step_metrics(
         "logprob_gap_max": gap_max,
         "ratio_max": ratio_max,
     }
-    norm = next((value for name, value in step.items() if name.endswith("grad_norm")), None)
-    return metrics if norm is None else metrics | {"grad_norm": float(norm)}
+    grad_norm = next((v for name, v in optimiser_metrics.items() if name.endswith("grad_norm")), None)
+    return metrics if grad_norm is None else metrics | {"grad_norm": float(grad_norm)}

@@ -1,4 +1,4 @@
-"""What went wrong on the way to a Tinker server, in a line for people."""
+"""Errors of the tinker client as errors of ours: what the server refused, in one line."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import httpx
 import tinker
 
 from ttd_core.errors import EnvironmentLacksError, TtdError
-from ttd_core.policy.remote import Key
+from ttd_core.policy.remote import ApiKey
 
-_SHOWN = 300
+#: Characters of a server's message that are shown.
+_SHOWN_CHARS = 300
 #: What newer clients say of servers that speak an older form of the protocol.
 _OLDER = "server predates"
 
 
 @contextlib.contextmanager
-def plain_errors(address: str, key: Key) -> Iterator[None]:
+def plain_errors(address: str, key: ApiKey) -> Iterator[None]:
     """Turn the client's errors into ones for people; others pass.
 
     :raises EnvironmentLacksError: saying what the server refused, or that it cannot be reached.
@@ -29,14 +30,14 @@ def plain_errors(address: str, key: Key) -> Iterator[None]:
     except (tinker.AuthenticationError, tinker.PermissionDeniedError) as error:
         lacking = "holds a key that is refused" if key.value else "is not set"
         raise EnvironmentLacksError(
-            f"{address} refuses access ({_said(error, key)}): {key.variable} {lacking}"
+            f"{address} refuses access ({_message(error, key)}): {key.variable} {lacking}"
         ) from error
     except (tinker.APIConnectionError, httpx.HTTPError) as error:
         raise EnvironmentLacksError(
-            f"{address} cannot be reached ({_said(error, key)}); resume when it is up again"
+            f"{address} cannot be reached ({_message(error, key)}); resume when it is up again"
         ) from error
     except tinker.TinkerError as error:
-        raise EnvironmentLacksError(f"{address} refuses: {_said(error, key)}") from error
+        raise EnvironmentLacksError(f"{address} refuses: {_message(error, key)}") from error
     except ValueError as error:
         if _OLDER not in str(error):
             raise
@@ -46,9 +47,9 @@ def plain_errors(address: str, key: Key) -> Iterator[None]:
         ) from error
 
 
-def _said(error: Exception, key: Key) -> str:
+def _message(error: Exception, key: ApiKey) -> str:
     body = getattr(error, "body", None)
     if isinstance(body, dict):
         body = body.get("detail") or body.get("error") or body.get("message")
-    said = body if isinstance(body, str) else str(error) or type(error).__name__
-    return key.hide(said)[:_SHOWN]
+    message = body if isinstance(body, str) else str(error) or type(error).__name__
+    return key.redact(message)[:_SHOWN_CHARS]

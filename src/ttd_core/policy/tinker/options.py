@@ -14,7 +14,7 @@ KEY_VARIABLE = "TINKER_API_KEY"
 
 @attrs.frozen
 class TinkerOptions:
-    """Which server, and how it counts.
+    """Which server, and how it adds up losses.
 
     Hosted Tinker sums the loss over all tokens, as ttd means it. SkyRL's JAX backend divides each sequence's
     by its length and the gradient by the number of sequences; ``sequence_loss = "mean"`` multiplies both

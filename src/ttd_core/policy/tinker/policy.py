@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import tinker
 import transformers
-from tinker import types as wire
+from tinker import types as protocol
 
 from ttd_core.config import PolicyConfig, RunConfig
 from ttd_core.config.settings import fill
@@ -34,17 +34,18 @@ from ttd_core.errors import (
 )
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
 from ttd_core.policy.models import fetch
-from ttd_core.policy.models.chat import ChatCodec, room
+from ttd_core.policy.models.chat import ChatCodec, reply_limits
 from ttd_core.policy.models.quiet import quiet
-from ttd_core.policy.remote import Key, checked_address, require_answer
-from ttd_core.policy.tinker.batch import data_of, loss_of, step_metrics
+from ttd_core.policy.remote import ApiKey, checked_address, require_listener
+from ttd_core.policy.tinker.batch import build_data, protocol_loss, step_metrics
 from ttd_core.policy.tinker.errors import plain_errors
 from ttd_core.policy.tinker.options import KEY_VARIABLE, TinkerOptions
-from ttd_core.policy.tinker.sampling import GroupSampler, result
-from ttd_core.types import Completion, Message
+from ttd_core.policy.tinker.sampling import GroupSampler, await_result
+from ttd_core.types import Completion, Message, StopReason
 
+#: A checkpoint's only file: where the server keeps it.
 _CHECKPOINT = "tinker.json"
-#: Servers of one's own take any key of this form; the client insists on one.
+#: The client insists on a key of this form; servers of one's own take any.
 _NO_KEY = "tml-none"
 
 
@@ -54,13 +55,13 @@ def open_tinker(config: RunConfig) -> TinkerPolicy:
     :raises ConfigError: for a wrong option, or a setting that the protocol does not have.
     :raises EnvironmentLacksError: when key, server or model are missing.
     """
-    given = config.policy.options
-    if {"api_key", "key"} & given.keys():
+    options_given = config.policy.options
+    if {"api_key", "key"} & options_given.keys():
         raise ConfigError(
             "policy.options must hold no key, for a config is stored; put it in the environment, as "
             f"{KEY_VARIABLE}"
         )
-    options = fill(TinkerOptions, given, prefix="policy.options.")
+    options = fill(TinkerOptions, options_given, prefix="policy.options.")
     if config.policy.temperature != 1.0:
         raise ConfigError(
             "policy.temperature: the Tinker protocol gives log-probabilities of temperature 1, so no other "
@@ -68,8 +69,8 @@ def open_tinker(config: RunConfig) -> TinkerPolicy:
         )
     if config.policy.lora_alpha != 32.0:
         raise ConfigError("policy.lora_alpha: the Tinker protocol fixes it at 32; leave it there")
-    loss_of(config.learn)
-    # What fails here may quote the problem or the model; it stays here unless the user says otherwise.
+    # The client reports errors to the server; they may quote the problem or the model, so they stay here
+    # unless the user says otherwise.
     os.environ.setdefault("TINKER_TELEMETRY", "0")
     return TinkerPolicy(config, options)
 
@@ -86,24 +87,26 @@ class TinkerPolicy:
     def __init__(self, config: RunConfig, options: TinkerOptions) -> None:
         self._config = config
         self._options = options
-        self._key = Key.read(KEY_VARIABLE)
+        self._key = ApiKey.read(KEY_VARIABLE)
         self._address = options.base_url and checked_address("policy.options.base_url", options.base_url)
         if self._address:
-            require_answer(self._address, "Tinker server")
+            require_listener(self._address, "Tinker server")
         elif not self._key.value:
             raise EnvironmentLacksError(
                 f"no key: set {KEY_VARIABLE} in the environment, or name a server of your own with "
                 "policy.options.base_url"
             )
-        self._codec = _codec(options.tokenizer or config.policy.model, config.policy)
-        given = {"base_url": self._address} if self._address else {}
-        with self._speaking():
-            self._service = tinker.ServiceClient(api_key=self._key.value or _NO_KEY, **given)
-            self._longest_context = options.longest_context or self._offered(given)
+        self._codec = _load_codec(options.tokenizer or config.policy.model, config.policy)
+        base_url = {"base_url": self._address} if self._address else {}
+        with self._plain_errors():
+            self._service = tinker.ServiceClient(api_key=self._key.value or _NO_KEY, **base_url)
+            self._longest_context = options.longest_context or self._offered_context(base_url)
+        # Clients of the service, made when they are first needed: of the adapter in training, of its weights
+        # as they are sampled from, of the model without it.
         self._training: Any = None
         self._sampling: Any = None
         self._base: Any = None
-        # What made the adapter what it is: the weights themselves stay on the server.
+        # Of what made the adapter what it is: the weights themselves stay on the server.
         self._digest = _hash("new", config.policy.model, str(config.policy.lora_rank), str(config.seed))
 
     @property
@@ -119,17 +122,18 @@ class TinkerPolicy:
         :raises UsageError: before sampling starts, when a prompt does not fit the context.
         """
         encoded = [self._codec.encode(prompt, params.prefill) for prompt in prompts]
-        limits = room([len(tokens) for tokens in encoded], params, self._longest_context)
-        with self._speaking():
+        limits = reply_limits([len(tokens) for tokens in encoded], params, self._longest_context)
+        with self._plain_errors():
             if self._sampling is None:
-                self._sampling = result(self._trainer().save_weights_and_get_sampling_client())
+                self._sampling = await_result(self._trainer().save_weights_and_get_sampling_client())
             sampler = GroupSampler(self._sampling, self._codec, limits, self._options.replies_per_request)
             for prompt, index, reply in sampler.replies(encoded, count, params.seed):
-                text, answer = self._codec.read(reply.tokens, params.prefill)
+                text, answer = self._codec.decode(reply.tokens, params.prefill)
+                stop = reply.stop or StopReason.LENGTH
                 yield Sample(
                     prompt=prompt,
                     index=index,
-                    completion=Completion(text, *reply.arrays(), stop=reply.stop, answer=answer),
+                    completion=Completion(text, *reply.arrays(), stop=stop, answer=answer),
                     prompt_tokens=np.array(encoded[prompt], dtype=np.int64),
                 )
 
@@ -137,52 +141,53 @@ class TinkerPolicy:
         self, prompt_tokens: npt.NDArray[np.int64], completions: Sequence[Completion], temperature: float
     ) -> list[npt.NDArray[np.float32]]:
         """Log-probabilities of the replies under the model without an adapter, float32 [length] each."""
-        with self._speaking():
+        with self._plain_errors():
             if self._base is None:
-                self._base = result(
+                self._base = await_result(
                     self._service.create_sampling_client(base_model=self._config.policy.model)
                 )
-            asked = [
+            answers = [
                 self._base.compute_logprobs(
-                    wire.ModelInput.from_ints([*prompt_tokens.tolist(), *completion.tokens.tolist()])
+                    protocol.ModelInput.from_ints([*prompt_tokens.tolist(), *completion.tokens.tolist()])
                 )
                 for completion in completions
             ]
             # Some servers give none for the first token, others leave it out: the reply's are the last ones.
             return [
-                np.array(result(found)[-len(completion.tokens) :], np.float32)
+                np.array(await_result(answer)[-len(completion.tokens) :], np.float32)
                 if len(completion.tokens)
                 else np.zeros(0, np.float32)
-                for found, completion in zip(asked, completions, strict=True)
+                for answer, completion in zip(answers, completions, strict=True)
             ]
 
     def train_step(self, batch: Sequence[Sequences], temperature: float) -> Mapping[str, float]:
         """One Adam step on the summed loss of the batch (see ``policy.options.sequence_loss``)."""
         learn = self._config.learn
-        data, sequences = data_of(batch, self._options.sequence_loss)
-        adam = wire.AdamParams(
+        data, replies = build_data(batch, self._options.sequence_loss)
+        adam = protocol.AdamParams(
             learning_rate=learn.learning_rate, beta1=learn.beta1, beta2=learn.beta2, eps=learn.epsilon
         )
-        with self._speaking():
+        with self._plain_errors():
             trainer = self._trainer()
-            passed = trainer.forward_backward(data, *loss_of(learn))
-            stepped = trainer.optim_step(adam)
-            outputs, step = result(passed), result(stepped)
+            # Both are sent before the first is waited for.
+            backward = trainer.forward_backward(data, *protocol_loss(learn))
+            step = trainer.optim_step(adam)
+            backward, step = await_result(backward), await_result(step)
         self._sampling = None
-        seen = hashlib.sha256()
-        for one in sequences:
-            seen.update(one.tokens.tobytes() + one.advantages.tobytes())
-        self._digest = _hash(self._digest, seen.hexdigest())
-        found = [output["logprobs"].to_numpy() for output in outputs.loss_fn_outputs]
-        return step_metrics(found, sequences, learn, getattr(step, "metrics", None) or {})
+        learned = hashlib.sha256()
+        for reply in replies:
+            learned.update(reply.tokens.tobytes() + reply.advantages.tobytes())
+        self._digest = _hash(self._digest, learned.hexdigest())
+        logprobs = [output["logprobs"].to_numpy() for output in backward.loss_fn_outputs]
+        return step_metrics(logprobs, replies, learn, getattr(step, "metrics", None) or {})
 
     def save(self, folder: pathlib.Path) -> None:
         """Have the server keep adapter and optimiser, and write down by which path."""
         name = f"ttd-{uuid.uuid4().hex[:16]}"
-        with self._speaking():
-            kept = result(self._trainer().save_state(name, ttl_seconds=self._options.keep_seconds))
+        with self._plain_errors():
+            saved = await_result(self._trainer().save_state(name, ttl_seconds=self._options.keep_seconds))
         record = {
-            "path": kept.path,
+            "path": saved.path,
             "model": self._config.policy.model,
             "rank": self._config.policy.lora_rank,
             "digest": self._digest,
@@ -199,15 +204,17 @@ class TinkerPolicy:
         try:
             record = json.loads(file.read_text())
             path, digest = str(record["path"]), str(record["digest"])
-            saved = record["model"], record["rank"]
+            saved_by = record["model"], record["rank"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"checkpoint {file} cannot be read: {error}") from error
-        if saved != (self._config.policy.model, self._config.policy.lora_rank):
+        if saved_by != (self._config.policy.model, self._config.policy.lora_rank):
             raise UsageError(
                 f"checkpoint {folder} belongs to another model or adapter rank; resume with its own config"
             )
-        with self._speaking():
-            self._training = result(self._service.create_training_client_from_state_with_optimizer(path))
+        with self._plain_errors():
+            self._training = await_result(
+                self._service.create_training_client_from_state_with_optimizer(path)
+            )
         self._sampling, self._digest = None, digest
 
     def adapter_digest(self) -> str:
@@ -219,31 +226,32 @@ class TinkerPolicy:
         self._training = self._sampling = self._base = None
         with contextlib.suppress(tinker.TinkerError):  # a server that is gone has nothing to free
             if hasattr(self._service, "close"):
-                result(self._service.close("success"))
+                await_result(self._service.close("success"))
             else:
                 self._service.holder.close()
 
     def _trainer(self) -> Any:
-        """The adapter being trained, made when it is first needed."""
+        """The client of the adapter in training, made when it is first needed."""
         if self._training is None:
             policy = self._config.policy
-            made = self._service.create_lora_training_client(
-                base_model=policy.model, rank=policy.lora_rank, seed=self._config.seed
+            self._training = await_result(
+                self._service.create_lora_training_client(
+                    base_model=policy.model, rank=policy.lora_rank, seed=self._config.seed
+                )
             )
-            self._training = result(made)
         return self._training
 
-    def _offered(self, given: Mapping[str, str]) -> int:
-        """Most tokens the model takes, as far as the server says.
+    def _offered_context(self, base_url: Mapping[str, str]) -> int:
+        """Most tokens of prompt and reply that the model takes, as far as the server says.
 
         :raises ModelUnavailableError: when the server does not have the model.
         """
         if hasattr(self._service, "close"):
-            client = tinker.RestClient(api_key=self._key.value or _NO_KEY, **given)
-            offer = result(client.get_server_capabilities())
+            client = tinker.RestClient(api_key=self._key.value or _NO_KEY, **base_url)
+            capabilities = await_result(client.get_server_capabilities())
         else:
-            offer = self._service.get_server_capabilities()
-        models = {model.model_name: model for model in offer.supported_models}
+            capabilities = self._service.get_server_capabilities()
+        models = {model.model_name: model for model in capabilities.supported_models}
         name = self._config.policy.model
         if name not in models:
             shown = ", ".join(str(known) for known in list(models)[:8])
@@ -253,7 +261,7 @@ class TinkerPolicy:
             )
         return int(getattr(models[name], "max_context_length", None) or 1 << 30)
 
-    def _speaking(self) -> contextlib.AbstractContextManager[None]:
+    def _plain_errors(self) -> contextlib.AbstractContextManager[None]:
         return plain_errors(self._address or "the hosted Tinker service", self._key)
 
 
@@ -261,18 +269,20 @@ def _hash(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _codec(name: str, config: PolicyConfig) -> ChatCodec:
+def _load_codec(name: str, config: PolicyConfig) -> ChatCodec:
     """The chat format of a folder or a hub id; of the hub's files, only those it needs."""
     folder = pathlib.Path(name).expanduser()
     try:
         with quiet():
-            place = folder if folder.is_dir() else fetch.tokenizer_files(name)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(place)
-        generation = place / "generation_config.json"
-        ends = json.loads(generation.read_text()).get("eos_token_id") if generation.is_file() else None
+            if not folder.is_dir():
+                folder = fetch.tokenizer_files(name)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        generation = folder / "generation_config.json"
+        eos = json.loads(generation.read_text()).get("eos_token_id") if generation.is_file() else None
     except (OSError, ValueError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelUnavailableError(
             f"no tokeniser for '{name}' ({line}); name a folder with policy.options.tokenizer"
         ) from error
-    return ChatCodec(tokenizer, config, ends if isinstance(ends, list) else [] if ends is None else [ends])
+    end_tokens = eos if isinstance(eos, list) else [] if eos is None else [eos]
+    return ChatCodec(tokenizer, config, end_tokens)

@@ -1,4 +1,4 @@
-"""Put the calling process, a fresh fork, under a job's limits and layers. One way: nothing here is undone."""
+"""Put the calling process, a fresh fork, under a job's limits and layers, for good."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def apply_limits(limits: dict[str, Any], kind: str, others: int, drivers: bool) 
         file.write("1000")
 
 
-def become(uid: int | None, keep: int) -> None:
-    """Take a job's own uid, where there is one, and give up every capability but ``keep``.
+def drop_privileges(uid: int | None, keep: int) -> None:
+    """Take a job's own uid, where there is one, and give up every capability but those of the mask ``keep``.
 
     :raises OSError: when the kernel refuses.
     """
@@ -94,7 +94,7 @@ def become(uid: int | None, keep: int) -> None:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
 
 
-def rules(kind: str, paths: dict[str, list[str]]) -> list[bytes]:
+def landlock_rules(kind: str, paths: dict[str, list[str]]) -> list[bytes]:
     """The Landlock rules of one kind of job, made once by the server.
 
     :param paths: ``listed`` folders whose names may be read, ``readable`` trees, ``writable`` ones,
@@ -114,26 +114,27 @@ def rules(kind: str, paths: dict[str, list[str]]) -> list[bytes]:
         allowed += [("system", landlock.READ), ("loaders", execute)]
     if kind == "compile":
         allowed.append(("tools", execute))
-    made = (landlock.rule(path, rights) for name, rights in allowed for path in paths[name])
-    return [rule for rule in made if rule is not None]
+    rules = (landlock.rule(path, rights) for name, rights in allowed for path in paths[name])
+    return [rule for rule in rules if rule is not None]
 
 
-def own_rules(shared: list[bytes], drivers: bool) -> int:
-    """The ruleset of one job: what its kind shares, and what /proc says about itself. Made in its process.
+def job_ruleset(shared: list[bytes], drivers: bool) -> int:
+    """The Landlock ruleset of one job: its kind's rules, and its own part of /proc. Made in its process.
 
+    :param shared: of :func:`landlock_rules`.
     :param drivers: whether a device driver's library names its threads there.
     :return: its descriptor.
     """
     rights = landlock.READ | (landlock.WRITE_FILE | landlock.TRUNCATE if drivers else 0)
-    itself = landlock.rule("/proc/self", rights)
-    return landlock.ruleset([*shared, itself] if itself else shared)
+    own_proc = landlock.rule("/proc/self", rights)
+    return landlock.ruleset([*shared, own_proc] if own_proc else shared)
 
 
-def enforce(layers: Layers, profile: str, rules: int, program: int = -1, drivers: bool = False) -> None:
+def enforce(layers: Layers, profile: str, ruleset: int, program: int = -1, drivers: bool = False) -> None:
     """The last step: no new privileges, Landlock, seccomp.
 
     :param profile: of system calls, see :data:`ttd_core.sandbox.inside.seccomp.PROFILES`.
-    :param rules: descriptor of the Landlock rules, closed here; not used without that layer.
+    :param ruleset: descriptor of the Landlock ruleset, closed here; not used without that layer.
     :param program: descriptor that a program job executes.
     :param drivers: whether a device driver's library gets what it needs.
 
@@ -141,7 +142,7 @@ def enforce(layers: Layers, profile: str, rules: int, program: int = -1, drivers
     """
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     if layers.landlock:
-        landlock.enforce(rules)
-        os.close(rules)
+        landlock.enforce(ruleset)
+        os.close(ruleset)
     if layers.seccomp:
         seccomp.install(seccomp.filter_for(profile, os.getpid(), program, drivers))

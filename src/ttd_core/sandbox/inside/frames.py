@@ -1,4 +1,4 @@
-"""The frame that carries values across the sandbox's boundary, both ways. No pickle, no ``.npy``, no zip.
+"""Frames: how values cross the sandbox's boundary, both ways. No pickle, no ``.npy``, no zip.
 
 ::
 
@@ -52,7 +52,7 @@ class FrameError(ValueError):
 
 
 class Header(NamedTuple):
-    """What follows, to the byte.
+    """What a frame's header says of what follows it.
 
     :param status: how the writer says it ended (a claim).
     :param message: the writer's line for people (a claim).
@@ -251,6 +251,8 @@ def read_header(data: bytes, most_arrays: int = MAX_ARRAYS) -> Header:
 
 
 class _Unpacker:
+    """Puts arrays in the place of references, and refuses what :class:`_Packer` never writes."""
+
     def __init__(self, arrays: Sequence[Any], most: int) -> None:
         self.arrays = arrays
         self.most = most

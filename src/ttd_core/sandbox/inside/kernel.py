@@ -61,8 +61,8 @@ def _checked(result: int, what: str) -> int:
     return result
 
 
-def raw(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
-    """Make a system call.
+def syscall(number: int, *arguments: int | bytes | ctypes.Array[ctypes.c_char] | None) -> int:
+    """Make a system call by its number; integers, bytes and ``None`` are passed as C would.
 
     :raises OSError: when it fails.
     """

@@ -53,7 +53,7 @@ _SCOPE_ABSTRACT_SOCKET_AND_SIGNAL = 3
 def abi() -> int:
     """The kernel's Landlock version; 0 where it is absent or switched off."""
     try:
-        return kernel.raw(_CREATE_RULESET, None, 0, _VERSION_FLAG)
+        return kernel.syscall(_CREATE_RULESET, None, 0, _VERSION_FLAG)
     except OSError:
         return 0
 
@@ -94,9 +94,9 @@ def ruleset(
     scopes = _SCOPE_ABSTRACT_SOCKET_AND_SIGNAL if scoped and version >= 6 else 0
     attributes = struct.pack("=QQQ", handled, tcp, scopes)
     size = 24 if version >= 6 else 16 if version >= 4 else 8
-    descriptor = kernel.raw(_CREATE_RULESET, attributes, size, 0)
+    descriptor = kernel.syscall(_CREATE_RULESET, attributes, size, 0)
     for packed in rules:
-        kernel.raw(_ADD_RULE, descriptor, _RULE_PATH_BENEATH, packed, 0)
+        kernel.syscall(_ADD_RULE, descriptor, _RULE_PATH_BENEATH, packed, 0)
     return descriptor
 
 
@@ -105,4 +105,4 @@ def enforce(descriptor: int) -> None:
 
     :raises OSError: when the kernel refuses.
     """
-    kernel.raw(_RESTRICT_SELF, descriptor, 0)
+    kernel.syscall(_RESTRICT_SELF, descriptor, 0)

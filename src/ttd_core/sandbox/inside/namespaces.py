@@ -1,4 +1,4 @@
-"""The namespaces and the view of the file system that bubblewrap would make, made by hand."""
+"""The namespaces and the view of the file system that bubblewrap would make, made without it."""
 
 from __future__ import annotations
 
@@ -41,14 +41,15 @@ def enter() -> None:
             file.write(line)
 
 
-def _seal(path: str, flags: int, recursive: bool) -> None:
+def _set_attributes(path: str, flags: int, recursive: bool) -> None:
+    """Set attributes of a mount, such as read-only."""
     attributes = struct.pack("=QQQQ", flags, 0, 0, 0)
     options = _AT_RECURSIVE if recursive else 0
-    kernel.raw(_MOUNT_SETATTR, _AT_FDCWD, path.encode() + b"\0", options, attributes, len(attributes))
+    kernel.syscall(_MOUNT_SETATTR, _AT_FDCWD, path.encode() + b"\0", options, attributes, len(attributes))
 
 
-def _put_place(path: str, like: str) -> None:
-    """An empty folder or file to mount on."""
+def _make_mount_point(path: str, like: str) -> None:
+    """Make an empty folder or file to mount on, whichever ``like`` is."""
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     if os.path.isdir(like):
         os.makedirs(path, mode=0o755, exist_ok=True)
@@ -58,13 +59,14 @@ def _put_place(path: str, like: str) -> None:
 
 def _bind(source: str, stage: str, device: bool = False) -> None:
     target = stage + source
-    _put_place(target, source)
+    _make_mount_point(target, source)
     kernel.mount(source, target, "", kernel.MS_BIND | kernel.MS_REC)
-    _seal(target, _ATTR_NOSUID if device else _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV, recursive=True)
+    flags = _ATTR_NOSUID if device else _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV
+    _set_attributes(target, flags, recursive=True)
 
 
 def _stage(shown: list[str]) -> str:
-    """A folder to build on that hides nothing which is to be shown.
+    """A folder to build the new root on that hides nothing which is to be shown.
 
     :raises OSError: when there is none.
     """
@@ -103,7 +105,7 @@ def build(view: dict[str, Any]) -> None:
     os.makedirs(stage + "/proc", exist_ok=True)
     kernel.mount("proc", stage + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
     os.chdir(stage)
-    kernel.raw(_PIVOT_ROOT[os.uname().machine], b".\0", b".\0")
+    kernel.syscall(_PIVOT_ROOT[os.uname().machine], b".\0", b".\0")
     kernel.umount(".", kernel.MNT_DETACH)
     os.chdir("/")
-    _seal("/", _ATTR_RDONLY, recursive=False)
+    _set_attributes("/", _ATTR_RDONLY, recursive=False)

@@ -1,7 +1,7 @@
 """A fork made before its job is known: it waits, still trusted, and costs the job no time.
 
-A fork copies page tables, in a server that holds scipy for milliseconds. It is one of the server, never of a
-job, so nothing of a job is in it; and it is made where ending the job before it cannot meet it.
+A fork copies page tables, which takes milliseconds in a server that holds scipy. It is a fork of the server,
+never of a job, so nothing of a job is in it; and it is made only where it outlives the end of the job before.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, Self
 from ttd_core.sandbox.inside import frames
 
 
-def alone(kind: str) -> bool:
-    """Whether a job of this kind is the first process of its namespace, with none beside it."""
+def runs_as_init(kind: str) -> bool:
+    """Whether a job of this kind is the init process of its pid namespace, with none beside it."""
     return kind == "python"
 
 
@@ -27,69 +27,71 @@ class Prefork(NamedTuple):
 
     :param kind: of the jobs it can become.
     :param pid: its process.
-    :param keeper: the first process of its namespace, where that is another one; else 0.
-    :param channel: what it listens to.
-    :param trouble: where it says what failed before the candidate's code ran.
+    :param init: the init process of its pid namespace, where that is another one; else 0.
+    :param channel: socket through which it gets its job.
+    :param error_pipe: read end of a pipe that says what failed before the candidate's code ran.
     """
 
     kind: str
     pid: int
-    keeper: int
+    init: int
     channel: socket.socket
-    trouble: int
+    error_pipe: int
 
     @classmethod
     def fork(
         cls,
         kind: str,
-        keeper: int,
+        init: int,
         control: socket.socket,
         become: Callable[[dict[str, Any], list[int]], None],
-        rehearse: Callable[[], None] | None,
+        dry_run: Callable[[], None] | None,
     ) -> Self:
         """Make one, in the namespaces that the caller has entered for it.
 
         :param control: the server's socket, closed in the fork, so that the server's end shows.
-        :param become: what the fork does with its job and its descriptors, the last of which is for trouble;
-            never returns.
-        :param rehearse: what it does meanwhile, so that the job finds its pages its own.
+        :param become: what the fork does with its job and its descriptors, the last of which is the write end
+            of the pipe for errors; never returns.
+        :param dry_run: what it does meanwhile, so that the pages a job writes to are its own already.
         """
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        trouble, report = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        error_pipe, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         pid = os.fork()
         if pid == 0:
             try:
                 ours.close()
                 control.close()
                 os.setsid()
-                if rehearse is not None:
-                    rehearse()
-                message, descriptors, _, _ = socket.recv_fds(its, frames.PACKET, frames.PACKET_DESCRIPTORS)
+                if dry_run is not None:
+                    dry_run()
+                message, descriptors, _, _ = socket.recv_fds(theirs, frames.PACKET, frames.PACKET_DESCRIPTORS)
                 if message:
-                    become(json.loads(message), [*descriptors, report])
+                    become(json.loads(message), [*descriptors, write_end])
             finally:
                 os._exit(0)
-        its.close()
-        os.close(report)
-        return cls(kind, pid, keeper, ours, trouble)
+        theirs.close()
+        os.close(write_end)
+        return cls(kind, pid, init, ours, error_pipe)
 
     def fits(self, kind: str) -> bool:
         """Whether it can become a job of this kind."""
-        return alone(kind) == alone(self.kind)
+        return runs_as_init(kind) == runs_as_init(self.kind)
 
-    def hand(self, message: bytes, descriptors: list[int]) -> None:
-        """Tell it what it is, in the words of the trusted process.
+    def assign(self, message: bytes, descriptors: list[int]) -> None:
+        """Give it its job.
+
+        :param message: as it came from the trusted process.
 
         :raises OSError: when it is gone.
         """
         socket.send_fds(self.channel, [message], descriptors)
         self.channel.close()
 
-    def drop(self) -> None:
-        """End it."""
+    def discard(self) -> None:
+        """End it without a job."""
         self.channel.close()
-        os.close(self.trouble)
-        for pid in (self.pid, self.keeper):
+        os.close(self.error_pipe)
+        for pid in (self.pid, self.init):
             if pid:
                 with contextlib.suppress(ProcessLookupError):  # it ended by itself
                     os.kill(pid, signal.SIGKILL)

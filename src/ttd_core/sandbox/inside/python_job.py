@@ -39,7 +39,7 @@ def _read_input(descriptor: int) -> dict[str, Any]:
 
 
 def _fresh_randomness() -> None:
-    """Forks of one server would otherwise all draw the same numbers."""
+    """Seed the global generators anew: forks of one server would otherwise all draw the same numbers."""
     random.seed()
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed()
@@ -67,15 +67,15 @@ def _call(job: Mapping[str, Any]) -> Any:
     return entry(*job["args"], **job["kwargs"])
 
 
-def rehearse(job: memoryview) -> None:
+def dry_run(job: memoryview) -> None:
     """Do with a harmless job all that :func:`run` does with a candidate's, and leave no trace of it.
 
     :param job: framed.
     """
-    given = frames.decode_buffer(job)
-    assert isinstance(given, dict)
+    decoded = frames.decode_buffer(job)
+    assert isinstance(decoded, dict)
     _fresh_randomness()
-    _encoded(_call(given), 1 << 16)
+    _encoded(_call(decoded), 1 << 16)
     _flush()
     del sys.modules["candidate"]
     linecache.cache.clear()

@@ -18,7 +18,7 @@ import struct
 from collections.abc import Iterable
 
 from ttd_core.sandbox.inside import kernel
-from ttd_core.sandbox.inside.syscalls import Calls
+from ttd_core.sandbox.inside.syscalls import SyscallTable
 
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _JUMP_SET, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _NUMBER, _ARCHITECTURE = 0, 4
@@ -134,7 +134,7 @@ def assemble(profile: str, pid: int, program: int = -1, machine: str = "", drive
         to connect.
     :raises KeyError: for an architecture without tables.
     """
-    calls = Calls(machine)
+    calls = SyscallTable(machine)
     build = _Program()
     build.emit(_LOAD, _ARCHITECTURE)
     build.emit(_JUMP_EQUAL, calls.audit, 1, 0)

@@ -1,8 +1,8 @@
 """The fork server: modules imported once, one job at a time, each in a fork that is confined for good.
 
-The server is its job's reaper: the job's parent, it holds the limits, and it ends every process of the job
-before it reports. The fork of each job is made ahead of it (:mod:`.prefork`). Messages on the control
-socket are JSON, one a packet, with descriptors attached:
+The server is the job's parent: it enforces the limits, and ends and reaps every process of the job before it
+reports. The fork of each job is made ahead of it (:mod:`.prefork`). Messages on the control socket are JSON,
+one a packet, with descriptors attached:
 
 - ``python``: where to print, the job as a frame (sealed memory), where to write the result, and what the
   problem lets the job inherit;
@@ -26,14 +26,14 @@ import time
 from typing import Any
 
 from ttd_core.sandbox.inside import confine, folders, frames, kernel, python_job, warmup, watch
-from ttd_core.sandbox.inside.prefork import Prefork, alone
+from ttd_core.sandbox.inside.prefork import Prefork, runs_as_init
 
 _SOURCE = "main"
 _BINARY = "program"
 #: Bytes that libraries may write while they are imported ahead of the jobs; gone before the first job.
 _IMPORT_SCRATCH = 16 << 20
-#: Parts of a package that it imports only when they are first named, which would be in every job.
-_PARTS = {
+#: Submodules that a package imports only when they are first named, which would be in every job.
+_LAZY_SUBMODULES = {
     "numpy": ("numpy.random", "numpy.linalg", "numpy.fft"),
     "scipy": ("scipy.optimize", "scipy.linalg", "scipy.sparse", "scipy.special", "scipy.fft"),
 }
@@ -48,14 +48,16 @@ class Server:
     """Serves until the other end of ``control`` closes.
 
     :param control: packet socket to the trusted process.
-    :param setup: what :mod:`ttd_core.sandbox.launch` decided: layers, paths, modules.
+    :param setup: what :mod:`ttd_core.sandbox.launch` decided: layers, paths, modules; see :mod:`.supervisor`.
     """
 
     def __init__(self, control: socket.socket, setup: dict[str, Any]) -> None:
         self.control = control
         self.setup = setup
         self.layers = confine.Layers(**setup["layers"])
-        self.threads: Any = None
+        #: sets the threads of BLAS and OpenMP; ``None`` without threadpoolctl
+        self.thread_pools: Any = None
+        #: Landlock rules by kind of job
         self.rules: dict[str, list[bytes]] = {}
         self.prefork: Prefork | None = None
         #: what the prefork is for: a server's next job is most likely like its last one
@@ -85,8 +87,8 @@ class Server:
         if failure:
             return failure
         if "numpy" in sys.modules:
-            self.threads = self._thread_pools()
-        warmup.of_server()
+            self.thread_pools = self._find_thread_pools()
+        warmup.warm_server()
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -97,7 +99,9 @@ class Server:
 
         :return: what failed, or an empty string.
         """
-        wanted = [part for name in self.setup["preload"] for part in (name, *_PARTS.get(name, ()))]
+        wanted: list[str] = []
+        for package in self.setup["preload"]:
+            wanted += [package, *_LAZY_SUBMODULES.get(package, ())]
         for name in wanted:
             try:
                 importlib.import_module(name)
@@ -106,7 +110,7 @@ class Server:
         return ""
 
     @staticmethod
-    def _thread_pools() -> Any:
+    def _find_thread_pools() -> Any:
         """The controller of BLAS and OpenMP pools, looked up once so that a job only sets a number."""
         try:
             threadpoolctl = importlib.import_module("threadpoolctl")
@@ -130,7 +134,7 @@ class Server:
                 continue  # the job it meant had just ended
             self.run(job, message, descriptors)
         if self.prefork is not None:
-            self.prefork.drop()
+            self.prefork.discard()
 
     def run(self, job: dict[str, Any], message: bytes, descriptors: list[int]) -> None:
         """Run one job and report how it ended.
@@ -141,11 +145,11 @@ class Server:
         scratch = self._open_scratch(job)
         started = time.monotonic()
         prefork = self._hand_over(message, descriptors)
-        pid, keeper, trouble = prefork.pid, prefork.keeper, prefork.trouble
-        deep = job["kind"] == "compile" or self.setup["processes"]
+        pid, init, error_pipe = prefork.pid, prefork.init, prefork.error_pipe
+        forks = job["kind"] == "compile" or self.setup["processes"]
         polled = scratch if scratch and not self.layers.mounts else ""
-        watcher = watch.Watch(pid, job["limits"], deep, polled)
-        if self.layers.own_pids and not deep and not job["limits"]["exclusive_core"]:
+        watcher = watch.JobWatch(pid, job["limits"], forks, polled)
+        if self.layers.own_pids and not forks and not job["limits"]["exclusive_core"]:
             # such a job is ended by its namespace and counted by its number: neither meets the prefork;
             # beside a timed one nothing is forked
             self._ready_prefork(self.kind)
@@ -154,12 +158,12 @@ class Server:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         if reason:
             os.kill(pid, signal.SIGKILL)
-        self._kill_rest(pid, keeper)
+        self._kill_rest(pid, init)
         _, status, used = os.wait4(pid, 0)
-        if keeper:
-            os.waitpid(keeper, 0)
+        if init:
+            os.waitpid(init, 0)
         # with namespaces, all that the job started went with the first process of its own
-        clean = self.layers.own_pids or watch.end_all()
+        clean = self.layers.own_pids or watch.kill_children()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         binary = (
             self._open_binary(scratch) if job["kind"] == "compile" and status == 0 and not reason else None
@@ -174,9 +178,9 @@ class Server:
             "peak": max(watcher.peak, used.ru_maxrss * 1024),
             "resident": _resident_bytes(),
             "clean": clean,
-            "trouble": os.read(trouble, 1000).decode(errors="replace"),
+            "setup_error": os.read(error_pipe, 1000).decode(errors="replace"),
         }
-        os.close(trouble)
+        os.close(error_pipe)
         attached = [] if binary is None else [binary]
         socket.send_fds(self.control, [json.dumps(report).encode()], attached)
         for descriptor in attached:
@@ -187,48 +191,48 @@ class Server:
     def _ready_prefork(self, kind: str) -> Prefork:
         """The fork that waits for the next job; a new one if there is none, or none for such a job."""
         if self.prefork is not None and not self.prefork.fits(kind):
-            self.prefork.drop()
+            self.prefork.discard()
             self.prefork = None
         if self.prefork is None:
-            self._rules(kind)
-            keeper = self._enter_own_pids(kind)
-            rehearse = warmup.of_fork if alone(kind) else None
-            self.prefork = Prefork.fork(kind, keeper, self.control, self._become_job, rehearse)
+            self._landlock_rules(kind)
+            init = self._enter_own_pids(kind)
+            dry_run = warmup.warm_fork if runs_as_init(kind) else None
+            self.prefork = Prefork.fork(kind, init, self.control, self._become_job, dry_run)
         return self.prefork
 
     def _hand_over(self, message: bytes, descriptors: list[int]) -> Prefork:
-        """Make the prefork the job."""
+        """Give the job to the prefork, which becomes it."""
         prefork, self.prefork = self._ready_prefork(self.kind), None
-        prefork.hand(message, descriptors)
+        prefork.assign(message, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         return prefork
 
     def _enter_own_pids(self, kind: str) -> int:
-        """Make the namespaces the next fork is born in.
+        """Enter new pid and IPC namespaces for the next fork, where jobs get such.
 
-        A program gets a first process beside it, since as the first of its namespace it could not even
-        abort: the kernel shields that one from its own signals.
+        A program gets an init process beside it, since as the init of its namespace it could not even abort:
+        the kernel shields that one from its own signals.
 
-        :return: that first process, or 0.
+        :return: that init process, or 0.
         """
         if not self.layers.own_pids:
             return 0
         kernel.setns(self.own_pids, kernel.CLONE_NEWPID)
         kernel.unshare(kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC)
-        if alone(kind):
+        if runs_as_init(kind):
             return 0
-        keeper = os.fork()
-        if keeper == 0:
+        init = os.fork()
+        if init == 0:
             os.closerange(0, os.sysconf("SC_OPEN_MAX"))
             while True:
                 signal.pause()
-        return keeper
+        return init
 
-    def _kill_rest(self, pid: int, keeper: int) -> None:
+    def _kill_rest(self, pid: int, init: int) -> None:
         """End whatever the job started: with its namespace, its Landlock scope, or its process group."""
         if self.layers.own_pids:
-            os.kill(keeper or pid, signal.SIGKILL)
+            os.kill(init or pid, signal.SIGKILL)
         elif self.layers.scoped:
             try:
                 os.kill(-1, signal.SIGKILL)
@@ -240,10 +244,11 @@ class Server:
             except ProcessLookupError:
                 return
 
-    def _rules(self, kind: str) -> list[bytes]:
+    def _landlock_rules(self, kind: str) -> list[bytes]:
         """The Landlock rules that all jobs of a kind share; their paths stay open here."""
         if kind not in self.rules:
-            self.rules[kind] = confine.rules(kind, self.setup["paths"]) if self.layers.landlock else []
+            paths = self.setup["paths"]
+            self.rules[kind] = confine.landlock_rules(kind, paths) if self.layers.landlock else []
         return self.rules[kind]
 
     def _scratch_of(self, job: dict[str, Any]) -> str:
@@ -297,30 +302,31 @@ class Server:
 
         Until the candidate starts, an error goes down the last descriptor: it is ours, not the candidate's.
         """
-        trouble = descriptors[-1]
+        error_pipe = descriptors[-1]
         scratch = self._scratch_of(job)
         try:
-            shared = self._rules(job["kind"])
-            descriptors.insert(
-                -1, confine.own_rules(shared, self.setup["drivers"]) if self.layers.landlock else trouble
-            )
-            kept = self._arrange_descriptors(job["kind"], descriptors)
-            trouble = kept[-1]
+            shared = self._landlock_rules(job["kind"])
+            ruleset = error_pipe  # without Landlock it is not used
+            if self.layers.landlock:
+                ruleset = confine.job_ruleset(shared, self.setup["drivers"])
+            descriptors.insert(-1, ruleset)
+            numbers = self._arrange_descriptors(job["kind"], descriptors)
+            error_pipe = numbers[-1]
             self._confine(job, scratch)
             if job["kind"] == "python":
                 profile = "tools" if self.setup["processes"] else "python"
-                confine.enforce(self.layers, profile, kept[-2], drivers=self.setup["drivers"])
-                os.close(trouble)
-                python_job.run(kept[0], kept[1], job["limits"]["result"])
+                confine.enforce(self.layers, profile, numbers[-2], drivers=self.setup["drivers"])
+                os.close(error_pipe)
+                python_job.run(numbers[0], numbers[1], job["limits"]["result"])
             else:
-                self._execute(job, kept)
+                self._execute(job, numbers)
         except BaseException as error:  # noqa: BLE001 (reported to the server, which still has to reap)
-            os.write(trouble, f"{type(error).__name__}: {error}"[:900].encode())
+            os.write(error_pipe, f"{type(error).__name__}: {error}"[:900].encode())
         finally:
             os._exit(0)
 
     def _confine(self, job: dict[str, Any], scratch: str) -> None:
-        """Everything but the last, irrevocable step."""
+        """Everything but the last step, which leaves no right to do any of this."""
         kind, limits = job["kind"], job["limits"]
         if job["cores"]:
             os.sched_setaffinity(0, job["cores"])
@@ -330,22 +336,22 @@ class Server:
         if kind == "python":
             self._set_threads(limits["cpus"])
         confine.apply_limits(limits, kind, self.setup["other_processes"], self.setup["drivers"])
-        confine.become(job["uid"], self.setup["keep_capabilities"] if kind == "python" else 0)
+        confine.drop_privileges(job["uid"], self.setup["keep_capabilities"] if kind == "python" else 0)
         os.umask(0o077)
 
     @staticmethod
     def _arrange_descriptors(kind: str, descriptors: list[int]) -> list[int]:
         """Put the standard streams at 0 to 2, the job's own descriptors after them, and close every other.
 
-        :param descriptors: where to print, the job's own, and the one for trouble.
-        :return: the numbers from 3 on.
+        :param descriptors: where to print, the job's own, its ruleset, and the pipe for errors.
+        :return: the numbers of the latter, from 3 on.
         """
-        printed, *own = descriptors
+        output, *own = descriptors
         if kind == "program":
-            streams = [own[0], own[1], printed]
+            streams = [own[0], own[1], output]
             own = own[2:]
         else:
-            streams = [os.open("/dev/null", os.O_RDONLY), printed, printed]
+            streams = [os.open("/dev/null", os.O_RDONLY), output, output]
         # first above any number that is still to be overwritten, then down to their places
         high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 64) for descriptor in (*streams, *own)]
         for position, descriptor in enumerate(high):
@@ -357,25 +363,28 @@ class Server:
         """Let BLAS and OpenMP use as many threads as the job has processors."""
         for name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "BLIS", "VECLIB", "RAYON"):
             os.environ[f"{name}_NUM_THREADS"] = str(count)
-        if self.threads is not None and count != 1:
-            self.threads.limit(limits=count)
+        if self.thread_pools is not None and count != 1:
+            self.thread_pools.limit(limits=count)
         # a program that is ended still has printed what it printed
         for stream in (sys.stdout, sys.stderr):
             reconfigure = getattr(stream, "reconfigure", None)
             if reconfigure is not None:
                 reconfigure(line_buffering=True)
 
-    def _execute(self, job: dict[str, Any], kept: list[int]) -> None:
-        """Replace this process by the compiler or by the compiled program."""
+    def _execute(self, job: dict[str, Any], numbers: list[int]) -> None:
+        """Replace this process by the compiler or by the compiled program.
+
+        :param numbers: descriptors of the source or the program, the ruleset, the pipe for errors.
+        """
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         environment = dict(os.environ)
         if job["kind"] == "program":
-            confine.enforce(self.layers, "program", kept[1], program=kept[0])
-            os.execve(kept[0], ["program", *job["arguments"]], environment)
+            confine.enforce(self.layers, "program", numbers[1], program=numbers[0])
+            os.execve(numbers[0], ["program", *job["arguments"]], environment)
         source = _SOURCE + job["suffix"]
-        with open(source, "wb") as file, open(kept[0], "rb", closefd=False) as given:
-            file.write(given.read())
+        with open(source, "wb") as file, open(numbers[0], "rb", closefd=False) as text:
+            file.write(text.read())
         command = [*job["command"], "-o", _BINARY, source]
-        confine.enforce(self.layers, "tools", kept[1])
+        confine.enforce(self.layers, "tools", numbers[1])
         os.execvpe(command[0], command, environment)

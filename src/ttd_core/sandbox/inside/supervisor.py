@@ -1,8 +1,8 @@
-"""The first process inside: forms what the launcher left to form, then forks the server and waits for it.
+"""The first process inside: forms the isolation that is left to form, then forks the server and waits for it.
 
 It is given no data but paths and module names. Under bubblewrap the namespaces exist already; by hand it
-makes them; at level ``standard`` there are none. As root it maps the server into a user namespace where
-even its root is an unprivileged stranger outside.
+makes them; at level ``standard`` there are none. As root it maps the server into a user namespace whose root
+has no rights outside.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 from ttd_core.sandbox.inside import frames, kernel, landlock, namespaces
 from ttd_core.sandbox.inside.server import Server
 
+#: Ids in a user namespace.
 _MAPPED_IDS = 65536
-#: CAP_SETGID and CAP_SETUID.
+#: CAP_SETGID and CAP_SETUID, which writing the maps needs.
 _TO_WRITE_MAPS = 1 << 6 | 1 << 7
 
 
@@ -33,7 +34,7 @@ def _write_maps(pid: int, base: int) -> None:
 def _enter_mapped_user(base: int) -> None:
     """Move this process into a user namespace mapped by a helper that stays outside."""
     parent = f"/proc/{os.readlink('/proc/self')}"
-    mine, theirs = socket.socketpair()
+    ours, theirs = socket.socketpair()
     helper = os.fork()
     if helper == 0:
         code = 1
@@ -44,17 +45,17 @@ def _enter_mapped_user(base: int) -> None:
         finally:
             os._exit(code)
     kernel.unshare(kernel.CLONE_NEWUSER)
-    mine.send(b"x")
+    ours.send(b"x")
     if os.waitpid(helper, 0)[1] != 0:
         raise OSError("cannot map ids into the user namespace")
-    mine.close()
+    ours.close()
     theirs.close()
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
 
 
-def _go_on_in_child() -> None:
+def _continue_in_child() -> None:
     """Fork and return in the child; the parent waits and exits as the child does."""
     child = os.fork()
     if child == 0:
@@ -64,7 +65,7 @@ def _go_on_in_child() -> None:
     os._exit(status if status >= 0 else 128 - status)
 
 
-def _stand_in_scope() -> None:
+def _enter_signal_scope() -> None:
     """Enter a Landlock scope: signals sent from here on reach only this process's own descendants.
 
     :raises OSError: when a signal still passes outside.
@@ -81,39 +82,47 @@ def _stand_in_scope() -> None:
     raise OSError("the Landlock signal scope does not hold")
 
 
-def _form(setup: dict[str, Any]) -> None:
-    """Make the namespaces and scopes that this setup asks for, in the process that becomes the server."""
+def _isolate(setup: dict[str, Any]) -> None:
+    """Make the namespaces and scopes of a setup; returns in the process that becomes the server."""
     if setup["by_hand"]:
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
         namespaces.enter()
-        _go_on_in_child()
+        _continue_in_child()
         namespaces.build(setup["by_hand"])
         if setup["id_base"]:
             kernel.drop_capabilities(_TO_WRITE_MAPS)
     if setup["own_namespaces"]:
-        _go_on_in_child()
+        _continue_in_child()
         if setup["id_base"]:
             _enter_mapped_user(setup["id_base"])
         kernel.unshare(kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
-        _go_on_in_child()
+        _continue_in_child()
         return
-    _go_on_in_child()
+    _continue_in_child()
     if setup["layers"]["scoped"]:
-        _stand_in_scope()
+        _enter_signal_scope()
 
 
 def main() -> None:
-    """Receive the setup on the inherited control socket, form, serve, and leave when it closes."""
+    """Receive the setup on the inherited control socket, isolate, serve, and leave when it closes.
+
+    The setup is JSON: ``by_hand`` (the view of the file system to build, or null), ``own_namespaces``,
+    ``id_base`` (where ids are mapped to, or 0), ``layers`` (of :class:`~.confine.Layers`), ``preload``,
+    ``sys_path``, ``environment``, ``scratch``, ``paths`` (of :func:`~.confine.landlock_rules`),
+    ``keep_capabilities`` (a bit mask), ``other_processes`` (that the kernel counts for this user),
+    ``drivers`` and ``processes`` (whether jobs may use device drivers, and start processes). Descriptors of
+    the ``cgroup.procs`` of its control groups come with it. The answer is ``{"ready": ..., "failure": ...}``.
+    """
     control = socket.socket(fileno=int(sys.argv[2]))
     control.set_inheritable(False)
-    message, entrances, _, _ = socket.recv_fds(control, frames.PACKET, frames.PACKET_DESCRIPTORS)
-    for entrance in entrances:
-        os.write(entrance, b"0")
-        os.close(entrance)
+    message, procs_files, _, _ = socket.recv_fds(control, frames.PACKET, frames.PACKET_DESCRIPTORS)
+    for procs_file in procs_files:
+        os.write(procs_file, b"0")
+        os.close(procs_file)
     setup = json.loads(message)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        _form(setup)
+        _isolate(setup)
         kernel.lock_capabilities()
         server = Server(control, setup)
         failure = server.prepare()

@@ -97,8 +97,8 @@ def _read(table: str, column: int) -> dict[str, int]:
     return numbers
 
 
-class Calls:
-    """The three groups for one architecture, name to number.
+class SyscallTable:
+    """The three groups of system calls for one architecture, each name to number.
 
     :raises KeyError: for an architecture without tables.
     """

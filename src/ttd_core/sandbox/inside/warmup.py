@@ -1,4 +1,4 @@
-"""Run what jobs will run, ahead of them, so that the first call of a job costs little more than a second one.
+"""Warming up: run ahead what jobs will run, so that the first call of a job costs little more than a second.
 
 In the server it lets the interpreter specialise its code and libraries load what they load late, once for all
 forks. In a fork that waits for its job it touches the pages which that job will write to. Nothing here comes
@@ -12,9 +12,9 @@ import sys
 from ttd_core.sandbox.inside import frames, python_job, seccomp
 
 #: Calls after which the interpreter has specialised what is called.
-_TIMES = 16
+_CALLS = 16
 
-_NOTHING = "def run():\n    return 1"
+_EMPTY_JOB = "def run():\n    return 1"
 #: What programs do with a library, to do some of it where that is loaded. Nothing that starts threads, as
 #: HiGHS does: a fork has none of them, and would wait for them.
 _SAMPLES = {
@@ -38,25 +38,25 @@ def run():
 }
 
 
-def _perform(source: str) -> None:
+def _dry_run(source: str) -> None:
     job = {"source": source, "entry": "run", "helpers": "", "args": [], "kwargs": {}, "inject": {}}
-    python_job.rehearse(memoryview(b"".join(frames.encode(job))))
+    python_job.dry_run(memoryview(b"".join(frames.encode(job))))
 
 
-def of_server() -> None:
-    """All of it, until nothing changes any more.
+def warm_server() -> None:
+    """Run an empty job and samples of what loaded libraries are used for, until nothing changes any more.
 
     :raises Exception: what a library raises whose calls fail here.
     """
     for profile in seccomp.PROFILES:
         seccomp.filter_for(profile, 1, 3)
-    for _ in range(_TIMES):
-        _perform(_NOTHING)
+    for _ in range(_CALLS):
+        _dry_run(_EMPTY_JOB)
         for name, source in _SAMPLES.items():
             if name in sys.modules:
-                _perform(source)
+                _dry_run(source)
 
 
-def of_fork() -> None:
-    """What every job does whatever its program."""
-    _perform(_NOTHING)
+def warm_fork() -> None:
+    """Run an empty job: what every job does, whatever its program."""
+    _dry_run(_EMPTY_JOB)

@@ -1,4 +1,4 @@
-"""Watch one job's processes: their clock, processor time, memory and number; end them all when asked."""
+"""Watch one job's processes: wall clock, processor time, memory, number; and kill what is left of them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Usage(NamedTuple):
     threads: int
 
 
-def _number_in_proc(descriptor: int) -> int:
-    """The number of a pidfd's process as /proc counts, which may be from outside our own pid namespace."""
+def _pid_in_proc(descriptor: int) -> int:
+    """The pid of a pidfd's process as /proc shows it, which may be that of a pid namespace around ours."""
     with open(f"/proc/self/fdinfo/{descriptor}", "rb") as file:
         for line in file:
             if line.startswith(b"Pid:"):
@@ -48,42 +48,42 @@ def _usage_of(pid: int) -> Usage:
 
 def children_of(pid: int | str = "self") -> list[int]:
     """Direct children of all threads of a process, as /proc numbers them."""
-    found: list[int] = []
+    children: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                found.extend(int(child) for child in file.read().split())
+                children.extend(int(child) for child in file.read().split())
     except OSError:
-        return found
-    return found
+        return children
+    return children
 
 
-def tree_usage(roots: list[int], deep: bool) -> Usage:
-    """Of processes and, if ``deep``, of all their descendants."""
+def tree_usage(roots: list[int], descendants: bool) -> Usage:
+    """What processes use and, if asked for, all their descendants."""
     memory, cpu, threads = 0, 0.0, 0
     waiting = list(roots)
     while waiting:
         pid = waiting.pop()
         usage = _usage_of(pid)
         memory, cpu, threads = memory + usage.memory, cpu + usage.cpu_s, threads + usage.threads
-        if deep:
+        if descendants:
             waiting.extend(children_of(pid))
     return Usage(memory, cpu, threads)
 
 
-class Watch:
+class JobWatch:
     """Waits for a job's first process to end, or for a limit, whichever is first.
 
     :param pid: the job's first process, a child of this one.
     :param limits: the fields of :class:`ttd_core.sandbox.base.Limits`.
-    :param deep: whether the job may have started processes of its own.
+    :param forks: whether the job may start processes of its own.
     :param scratch: folder whose size is polled; empty where a sized tmpfs bounds it.
     """
 
-    def __init__(self, pid: int, limits: dict[str, Any], deep: bool, scratch: str = "") -> None:
+    def __init__(self, pid: int, limits: dict[str, Any], forks: bool, scratch: str = "") -> None:
         self._job = os.pidfd_open(pid)
-        self._number = _number_in_proc(self._job)
-        self.deep = deep
+        self._proc_pid = _pid_in_proc(self._job)
+        self.forks = forks
         self.scratch = scratch
         self.limits = limits
         self.cpu_limit = limits["cpu_s"] or limits["wall_s"] * limits["cpus"]
@@ -91,13 +91,13 @@ class Watch:
         self.peak = 0
         self.disk_due = 0.0
 
-    def over(self) -> str:
+    def exceeded(self) -> str:
         """The limit that is exceeded now, or an empty string."""
         now = time.monotonic()
         if now - self.started > self.limits["wall_s"]:
             return "wall"
-        roots = children_of() if self.deep else [self._number]
-        usage = tree_usage(roots, self.deep)
+        roots = children_of() if self.forks else [self._proc_pid]
+        usage = tree_usage(roots, self.forks)
         self.peak = max(self.peak, usage.memory)
         if usage.memory > self.limits["memory"]:
             return "memory"
@@ -125,15 +125,15 @@ class Watch:
                 left = self.limits["wall_s"] - (time.monotonic() - self.started)
                 for descriptor, _ in poller.poll(max(0.0, min(_INTERVAL_S, left + 0.001)) * 1000):
                     return "" if descriptor == self._job else "cancelled"
-                reason = self.over()
+                reason = self.exceeded()
                 if reason:
                     return reason
         finally:
             os.close(self._job)
 
 
-def end_all(timeout_s: float = 2.0) -> bool:
-    """Reap every child of this process, those that became ours by their parent's end too, killing all.
+def kill_children(timeout_s: float = 2.0) -> bool:
+    """Kill and reap every child of this process, those too that became ours when their parent ended.
 
     :return: whether none is left.
     """

@@ -16,7 +16,11 @@ import torch
 
 from ttd_core.policy.local.lean.decode_state import PAGE, DecodeState, StepLayout
 from ttd_core.policy.local.lean.kernels import reference_ops, reference_training_ops
-from ttd_core.policy.local.lean.pack_attention import CopiesAttention, MaskedAttention, PartsAttention
+from ttd_core.policy.local.lean.pack_attention import (
+    CopiedPromptAttention,
+    MaskedAttention,
+    SeparatePromptAttention,
+)
 from ttd_core.policy.local.packing import build_pack
 
 triton = pytest.importorskip("triton", reason="Triton is not installed here")
@@ -91,7 +95,7 @@ def attention_case(
     size: int,
     dtype: torch.dtype,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, DecodeState, int]:
-    """Pages dealt at random; rows grouped by prompt into tiles, as the sampler does."""
+    """Pages dealt at random; rows grouped by prompt into tiles, as the decoder does."""
     width = 1 + max(-(-max(own) // PAGE), -(-max(prompts) // PAGE))
     dealt = torch.randperm(500, generator=torch.Generator().manual_seed(2)).add(1).tolist()
     rows_per_tile = BLOCK // (heads[0] // heads[1])
@@ -101,21 +105,21 @@ def attention_case(
         for p, rows in groups.items()
         for i in range(0, len(rows), rows_per_tile)
     ]
-    state = DecodeState.make(len(own), len(tiles) + 1, rows_per_tile, width, 2, DEVICE)
+    state = DecodeState.allocate(len(own), len(tiles) + 1, rows_per_tile, width, 2, DEVICE)
     for row, length in enumerate(own):
-        state.lengths[row] = length - 1
+        state.own_lengths[row] = length - 1
         for index in range(-(-length // PAGE)):
-            state.pages[row, index] = dealt.pop()
+            state.page_table[row, index] = dealt.pop()
     prompt_pages = [[dealt.pop() for _ in range(-(-length // PAGE))] for length in prompts]
     for tile, (prompt, rows) in enumerate(tiles):
         state.tile_lengths[tile] = prompts[prompt]
         state.tile_rows[tile, : len(rows)] = torch.tensor(rows)
-        state.tile_pages[tile, : len(prompt_pages[prompt])] = torch.tensor(prompt_pages[prompt])
+        state.tile_page_table[tile, : len(prompt_pages[prompt])] = torch.tensor(prompt_pages[prompt])
     qkv = noise(len(own), (heads[0] + 2 * heads[1]) * size, dtype=dtype)
     # What no row has written must never be read: poison it.
     keys = noise(501, heads[1], PAGE, size, dtype=dtype)
     values = noise(501, heads[1], PAGE, size, dtype=dtype, seed=9)
-    used = torch.cat([state.pages.flatten(), state.tile_pages.flatten()]).unique()
+    used = torch.cat([state.page_table.flatten(), state.tile_page_table.flatten()]).unique()
     unused = torch.ones(501, dtype=torch.bool)
     unused[used.cpu().long()] = False
     keys[unused.to(DEVICE)] = math.nan
@@ -147,41 +151,41 @@ def test_a_group_larger_than_a_tile() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gated(dtype: torch.dtype) -> None:
+def test_swiglu(dtype: torch.dtype) -> None:
     both = noise(3, 2 * 1100, dtype=dtype)
-    close(kernels.gated(both), reference_ops.gated(both))
+    close(kernels.swiglu(both), reference_ops.swiglu(both))
 
 
 @pytest.mark.parametrize("vocabulary", [5, 4096, 9000])
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_draw(vocabulary: int, temperature: float) -> None:
+def test_sample(vocabulary: int, temperature: float) -> None:
     rows = 24
     logits = noise(rows, vocabulary, dtype=torch.float32) * 4
     states = []
     for module in (kernels, reference_ops):
-        state = DecodeState.make(rows + 2, 1, 1, 1, 2, DEVICE)
+        state = DecodeState.allocate(rows + 2, 1, 1, 1, 2, DEVICE)
         state.temperature.fill_(temperature)
         state.uniforms.copy_(torch.rand(state.uniforms.shape, generator=torch.Generator().manual_seed(4)))
         state.uniforms[0, :2] = torch.tensor([0.0, 0.999])
-        state.left[:rows] = torch.arange(rows) % 3
-        state.forced[3, 0], state.forced[4, 1] = 2, 1
-        state.ends[0] = 1
+        state.remaining[:rows] = torch.arange(rows) % 3
+        state.forced_tokens[3, 0], state.forced_tokens[4, 1] = 2, 1
+        state.end_tokens[0] = 1
         for _ in range(2):
-            module.draw(logits, state)
+            module.sample(logits, state)
         states.append(state)
-    for name in ("tokens", "last", "lengths", "left", "step"):
+    for name in ("new_tokens", "next_input", "own_lengths", "remaining", "step"):
         close(getattr(states[0], name), getattr(states[1], name))
-    close(states[0].logprobs, states[1].logprobs)
-    assert states[0].tokens[3, 0] == 2
+    close(states[0].new_logprobs, states[1].new_logprobs)
+    assert states[0].new_tokens[3, 0] == 2
 
 
-def test_what_cannot_be_drawn_never_is() -> None:
+def test_what_cannot_be_sampled_never_is() -> None:
     logits = torch.full((64, 5000), -math.inf, device=DEVICE)
     logits[:, [17, 4099]] = torch.tensor([0.0, 1.0], device=DEVICE)
-    state = DecodeState.make(64, 1, 1, 1, 1, DEVICE)
+    state = DecodeState.allocate(64, 1, 1, 1, 1, DEVICE)
     state.uniforms[:, 0] = torch.linspace(0, 1 - 2**-24, 64)
-    kernels.draw(logits, state)
-    found = state.tokens[:, 0].tolist()
+    kernels.sample(logits, state)
+    found = state.new_tokens[:, 0].tolist()
     share = 1 / (1 + math.e)
     assert found == [17 if u / 63 < share else 4099 for u in range(64)]
 
@@ -202,7 +206,7 @@ def test_add_norm_backward(dtype: torch.dtype, added: bool) -> None:
 @pytest.mark.parametrize(("heads", "size", "normed"), [((4, 2), 16, True), ((7, 1), 32, False)])
 def test_rotate_and_its_backward(heads: tuple[int, int], size: int, normed: bool, dtype: torch.dtype) -> None:
     tokens = 6
-    # The rows lie apart, as they do beside the adapters' first halves.
+    # The rows lie apart, as they do beside what the adapters' A makes of the input.
     qkv = noise(tokens, (heads[0] + 2 * heads[1]) * size + 8, dtype=dtype)[:, :-8]
     angles = torch.rand(tokens, size // 2, generator=torch.Generator().manual_seed(1)).repeat(1, 2) * 6
     cos, sin = angles.cos().to(DEVICE, dtype), angles.sin().to(DEVICE, dtype)
@@ -217,30 +221,30 @@ def test_rotate_and_its_backward(heads: tuple[int, int], size: int, normed: bool
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_gated_backward(dtype: torch.dtype) -> None:
+def test_swiglu_backward(dtype: torch.dtype) -> None:
     both, grad = noise(3, 2 * 1100, dtype=dtype), noise(3, 1100, dtype=dtype)
-    close(triton_training_ops.gated_backward(both, grad), reference_training_ops.gated_backward(both, grad))
+    close(triton_training_ops.swiglu_backward(both, grad), reference_training_ops.swiglu_backward(both, grad))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
-def test_chosen(dtype: torch.dtype, temperature: float) -> None:
+def test_target_logprobs(dtype: torch.dtype, temperature: float) -> None:
     targets = torch.tensor([0, 4095, 4096, 4999], device=DEVICE)
-    heat = torch.tensor([temperature], device=DEVICE)
+    temperature_tensor = torch.tensor([temperature], device=DEVICE)
     results = []
     for module in (triton_training_ops, reference_training_ops):
         logits = noise(4, 5000, dtype=dtype) * 3
         kept = logits.clone()
-        plain = module.chosen(logits, targets, heat, False)
+        plain = module.target_logprobs(logits, targets, temperature_tensor, False)
         close(logits, kept)
-        results.append((plain, module.chosen(logits, targets, heat, True), logits))
+        results.append((plain, module.target_logprobs(logits, targets, temperature_tensor, True), logits))
     for found, expected in zip(*results, strict=True):
         close(found, expected)
 
 
 @pytest.mark.skipif(INTERPRETED, reason="flash attention needs a CUDA device")
 @pytest.mark.parametrize("lengths", [[40], [7, 300, 1]])
-def test_attention_by_parts(lengths: list[int]) -> None:
+def test_flash_attention_of_packs(lengths: list[int]) -> None:
     rng = np.random.default_rng(0)
     replies = [rng.integers(0, 9, length) for length in lengths]
     pack = build_pack(rng.integers(0, 9, 70), replies, range(len(lengths)), DEVICE)
@@ -251,11 +255,11 @@ def test_attention_by_parts(lengths: list[int]) -> None:
     wide = [part.float() for part in (q, k, v)]
     expected = masked.forward(*wide)
     wanted = masked.backward(grad.float(), *wide, expected)
-    for kind in CopiesAttention, PartsAttention:
-        parts = kind.of(pack)
-        found = parts.forward(q, k, v)
+    for kind in CopiedPromptAttention, SeparatePromptAttention:
+        attention = kind.of(pack)
+        found = attention.forward(q, k, v)
         near(found[0], expected[0])
-        for one, other in zip(parts.backward(grad, q, k, v, found), wanted, strict=True):
+        for one, other in zip(attention.backward(grad, q, k, v, found), wanted, strict=True):
             near(one, other)
 
 

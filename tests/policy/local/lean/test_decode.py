@@ -1,4 +1,4 @@
-"""The fast decoder says what the plain one says, whatever the rows, the pages and the budget."""
+"""The lean decoder says what the plain one says, whatever the rows, the pages and the budget."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from ttd_core.errors import EnvironmentLacksError
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.decode_state import MAX_STEPS, PAGE
 from ttd_core.policy.local.lean.kv_pages import PagePool
-from ttd_core.policy.local.lean.model import LeanModel, misfit
+from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
 from ttd_core.policy.local.plain.decode import PlainDecoder
-from ttd_core.policy.local.replies import DecodeLimits, Reply, arrays_of, whole_groups
+from ttd_core.policy.local.replies import DecodeLimits, DecodingReply, whole_groups
 from ttd_core.policy.local.training import LogprobModel
 from ttd_core.types import StopReason
 
@@ -34,18 +34,18 @@ def limits_of(
 
 def plain(
     model: Any, limits: DecodeLimits, count: int = 4, seed: int = 3, temperature: float = 1.0
-) -> list[Reply]:
-    split = LogprobModel(model, "off")
-    decoder = PlainDecoder(split.backbone, split.head, split.layers, model.device, rows=5)
+) -> list[DecodingReply]:
+    logprobs = LogprobModel(model, "off")
+    decoder = PlainDecoder(logprobs.backbone, logprobs.head, logprobs.layers, model.device, max_rows=5)
     return in_order(decoder.decode(PROMPTS, whole_groups(len(PROMPTS), count), temperature, limits, seed))
 
 
-def in_order(replies: Any) -> list[Reply]:
-    return sorted(replies, key=lambda reply: (reply.prompt, reply.index))
+def in_order(replies: Any) -> list[DecodingReply]:
+    return sorted(replies, key=lambda reply: (reply.prompt_index, reply.index))
 
 
-def same(found: list[Reply], expected: list[Reply]) -> None:
-    assert [(r.prompt, r.index) for r in found] == [(r.prompt, r.index) for r in expected]
+def same(found: list[DecodingReply], expected: list[DecodingReply]) -> None:
+    assert [(r.prompt_index, r.index) for r in found] == [(r.prompt_index, r.index) for r in expected]
     for one, other in zip(found, expected, strict=True):
         assert one.tokens == other.tokens
         assert one.trained == other.trained
@@ -57,7 +57,7 @@ def same(found: list[Reply], expected: list[Reply]) -> None:
 @pytest.mark.parametrize("adapted", [True, False])
 def test_same_replies_as_the_plain_decoder(kind: str, adapted: bool) -> None:
     model = make_model(kind, adapted)
-    assert misfit(model) == ""
+    assert why_unsupported(model) == ""
     expected = plain(copy.deepcopy(model), limits_of(40))
     assert {reply.stop for reply in expected} == {StopReason.STOP, StopReason.LENGTH}
     same(
@@ -120,36 +120,36 @@ def test_replies_do_not_depend_on_the_rows(rows: int) -> None:
     )
 
 
-def test_replies_put_aside_go_on_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
-    aside: list[int] = []
+def test_replies_swapped_out_go_on_where_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    swapped: list[int] = []
     copy_out = PagePool.copy_out
 
     def counted(pool: PagePool, pages: list[int]) -> torch.Tensor:
-        aside.append(len(pages))
+        swapped.append(len(pages))
         return copy_out(pool, pages)
 
     monkeypatch.setattr(PagePool, "copy_out", counted)
     model = LeanModel(make_model())
     limits = limits_of(3 * PAGE, ends=())
     expected = in_order(LeanDecoder(model, 12).decode(PROMPTS, whole_groups(len(PROMPTS), 3), 1.0, limits, 3))
-    assert not aside
+    assert not swapped
     # The prompts take three pages, one reply up to four; nine rows would take 27.
     same(
         in_order(
-            LeanDecoder(model, 12, most_pages=12).decode(
+            LeanDecoder(model, 12, max_pages=12).decode(
                 PROMPTS, whole_groups(len(PROMPTS), 3), 1.0, limits, 3
             )
         ),
         expected,
     )
-    assert aside
+    assert swapped
 
 
 def test_pages_come_back() -> None:
     decoder = LeanDecoder(LeanModel(make_model()), 4)
     for _ in range(2):
         assert len(list(decoder.decode(PROMPTS, whole_groups(len(PROMPTS), 3), 1.0, limits_of(30), 3))) == 9
-        pool = decoder._parts[0]
+        pool = decoder._allocated[0]
         assert sorted(pool._free) == list(range(1, len(pool.store)))
     abandoned = decoder.decode(PROMPTS, whole_groups(len(PROMPTS), 3), 1.0, limits_of(30), 3)
     next(abandoned)
@@ -191,7 +191,7 @@ def test_arrays_have_the_contract_types() -> None:
             PROMPTS, whole_groups(len(PROMPTS), 1), 1.0, limits_of(5), 3
         )
     )
-    tokens, logprobs, trained = arrays_of(reply)
+    tokens, logprobs, trained = reply.arrays()
     assert (tokens.dtype, logprobs.dtype, trained.dtype) == (np.int64, np.float32, np.bool_)
     assert len(tokens) == len(logprobs) == len(trained)
 
@@ -205,12 +205,12 @@ def test_arrays_have_the_contract_types() -> None:
     ],
 )
 def test_what_does_not_fit_says_why(changes: dict[str, Any], reason: str) -> None:
-    assert reason in misfit(make_model(adapted=False, **changes))
+    assert reason in why_unsupported(make_model(adapted=False, **changes))
 
 
 def test_other_families_do_not_fit() -> None:
     config = transformers.GPT2Config(n_embd=16, n_layer=1, n_head=1, vocab_size=VOCABULARY)
-    assert "gpt2" in misfit(transformers.GPT2LMHeadModel(config))
+    assert "gpt2" in why_unsupported(transformers.GPT2LMHeadModel(config))
 
 
 def test_too_little_memory_names_both_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,4 +225,4 @@ def test_too_little_memory_names_both_sizes(monkeypatch: pytest.MonkeyPatch) -> 
             return 2
 
     with pytest.raises(EnvironmentLacksError, match=r"20\.0 GB are needed and 0\.0 GB may be used"):
-        PagePool.make(2000, 1000, (10_000_000,), OnDevice())  # type: ignore[arg-type]
+        PagePool.allocate(2000, 1000, (10_000_000,), OnDevice())  # type: ignore[arg-type]

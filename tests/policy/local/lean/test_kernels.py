@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ttd_core.policy.local.lean import ops
-from ttd_core.policy.local.lean.kernels import reference_ops
+from ttd_core.policy.local.lean.kernels import reference_ops, reference_training_ops
 
 CASES = pathlib.Path(__file__).parent / "kernel_cases.py"
 
@@ -34,5 +34,6 @@ def test_kernels_match_the_reference() -> None:
 
 
 def test_a_cpu_gets_the_reference() -> None:
-    assert not ops.available(torch.device("cpu"))
-    assert ops.load(torch.device("cpu")) is reference_ops
+    assert not ops.has_triton(torch.device("cpu"))
+    assert ops.decoding_ops(torch.device("cpu")) is reference_ops
+    assert ops.training_ops(torch.device("cpu")) is reference_training_ops

@@ -1,4 +1,4 @@
-"""The written-out backward pass gives torch's own gradients, for every family, pack and way of keeping."""
+"""The written-out backward pass gives torch's own gradients for every family, activations kept or not."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ def sequences(prompt: int, lengths: list[int]) -> tuple[np.ndarray, list[np.ndar
     return rng.integers(0, VOCABULARY, prompt), [rng.integers(0, VOCABULARY, n) for n in lengths]
 
 
-def gradients(split: LogprobModel, model: Any, prompt: int, lengths: list[int], temperature: float) -> Any:
+def gradients(
+    logprob_model: LogprobModel, model: Any, prompt: int, lengths: list[int], temperature: float
+) -> Any:
     """Log-probabilities of a pack, and the adapter's gradient of a weighted sum of them."""
     tokens, replies = sequences(prompt, lengths)
-    split.set_training(prompt + sum(lengths))
-    found = split.pack_logprobs(build_pack(tokens, replies, range(len(replies)), CPU), temperature)
+    logprob_model.set_training(prompt + sum(lengths))
+    found = logprob_model.pack_logprobs(build_pack(tokens, replies, range(len(replies)), CPU), temperature)
     (found * torch.linspace(-1, 2, len(found))).sum().backward()
-    split.set_sampling()
+    logprob_model.set_sampling()
     named = {n: p.grad.clone() for n, p in model.named_parameters() if "lora" in n and p.grad is not None}
     for parameter in model.parameters():
         parameter.grad = None
@@ -78,14 +80,14 @@ def test_the_estimate_of_what_is_kept_is_near() -> None:
     model = make_model()
     trainer = training.LeanTrainer(LeanModel(model))
     tokens, replies = sequences(50, [400, 350])
-    tape = trainer.run(build_pack(tokens, replies, range(2), CPU), 1.0, True, True)
+    tape = trainer.run(build_pack(tokens, replies, range(2), CPU), 1.0, backward=True, keep=True)
     held: dict[int, int] = {}
-    for inner in tape.inner:
-        assert inner is not None
-        for name in inner.__slots__:
-            value = getattr(inner, name, None)
+    for activations in tape.activations:
+        assert activations is not None
+        for name in activations.__slots__:
+            value = getattr(activations, name, None)
             for part in value if isinstance(value, tuple) else [value]:
                 if isinstance(part, torch.Tensor):
                     storage = part.untyped_storage()
                     held[storage.data_ptr()] = storage.nbytes()
-    assert 0.8 < trainer.kept_bytes(800) / sum(held.values()) < 1.25
+    assert 0.8 < trainer.activation_bytes(800) / sum(held.values()) < 1.25

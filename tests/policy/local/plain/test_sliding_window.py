@@ -13,12 +13,12 @@ from tests.policy.local.lean.lean_models import make_model
 
 from ttd_core import config as configs
 from ttd_core.policy.base import Sequences
-from ttd_core.policy.local.lean.model import misfit
+from ttd_core.policy.local.lean.model import why_unsupported
 from ttd_core.policy.local.packing import build_pack
 from ttd_core.policy.local.plain import attention, sliding_window
 from ttd_core.policy.local.plain.decode import PlainDecoder
 from ttd_core.policy.local.policy import LocalPolicy
-from ttd_core.policy.local.replies import DecodeLimits, arrays_of, whole_groups
+from ttd_core.policy.local.replies import DecodeLimits, whole_groups
 from ttd_core.policy.local.training import LogprobModel
 from ttd_core.types import Completion, StopReason
 
@@ -74,11 +74,11 @@ def logprobs_of(plain: Any, prompt: list[int], reply: list[int]) -> torch.Tensor
 
 def test_sampled_as_transformers_has_it(models: tuple[Any, Any]) -> None:
     model, plain = models
-    split = LogprobModel(model, "off")
-    decoder = PlainDecoder(split.backbone, split.head, split.layers, model.device, rows=5)
+    logprobs = LogprobModel(model, "off")
+    decoder = PlainDecoder(logprobs.backbone, logprobs.head, logprobs.layers, model.device, max_rows=5)
     limits = DecodeLimits(frozenset(), [3 * WINDOW] * 3, None, lambda _: [])
     for reply in decoder.decode(PROMPTS, whole_groups(3, 3), 1.0, limits, 3):
-        expected = logprobs_of(plain, PROMPTS[reply.prompt], reply.tokens)
+        expected = logprobs_of(plain, PROMPTS[reply.prompt_index], reply.tokens)
         assert reply.logprobs == pytest.approx(expected.detach().numpy(), abs=1e-4)
 
 
@@ -91,9 +91,9 @@ def test_learned_as_transformers_has_it(
     rng = np.random.default_rng(0)
     replies = [rng.integers(0, VOCABULARY, length) for length in (20, 3, 11)]
     pack = build_pack(np.array(PROMPTS[1]), replies, range(3), torch.device("cpu"))
-    split = LogprobModel(model, checkpointing)
-    split.set_training(pack.ids.shape[1])
-    found = split.pack_logprobs(pack, 1.0)
+    logprobs = LogprobModel(model, checkpointing)
+    logprobs.set_training(pack.ids.shape[1])
+    found = logprobs.pack_logprobs(pack, 1.0)
     expected = torch.cat([logprobs_of(plain, PROMPTS[1], reply.tolist()) for reply in replies])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     weights = torch.linspace(-1, 2, len(found))
@@ -125,11 +125,11 @@ def completions_of(policy: LocalPolicy) -> list[Completion]:
     limits = DecodeLimits(frozenset({1}), [3 * WINDOW], None, lambda _: [])
     replies = policy._decoder.decode(PROMPTS[1:2], whole_groups(1, 4), 1.0, limits, 0)
     return [
-        Completion("", *arrays_of(reply), stop=StopReason.LENGTH, answer="")
+        Completion("", *reply.arrays(), stop=StopReason.LENGTH, answer="")
         for reply in sorted(replies, key=lambda reply: reply.index)
     ]
 
 
 def test_a_window_is_no_lean_model() -> None:
     changes = MIXED | {"use_sliding_window": True, "sliding_window": WINDOW}
-    assert "sliding window" in misfit(make_model("qwen3", adapted=False, **changes))
+    assert "sliding window" in why_unsupported(make_model("qwen3", adapted=False, **changes))

@@ -1,4 +1,4 @@
-"""Replies under way, and how they are put together into the shapes that a step is recorded for."""
+"""How replies under way are put into a batch: rows, tiles that share a prompt, and the shapes of a step."""
 
 from __future__ import annotations
 
@@ -9,88 +9,103 @@ from torch import Tensor
 
 from ttd_core.policy.local.lean.decode_state import StepLayout
 from ttd_core.policy.local.lean.kv_pages import pages_for
-from ttd_core.policy.local.replies import Reply
+from ttd_core.policy.local.replies import DecodingReply
 
 #: Most queries that one tile of prompt attention holds. Twice as many were slower on an H200.
-TILE = 64
+MAX_TILE_QUERIES = 64
 
 
 @attrs.define(eq=False)
 class SharedPrompt:
-    """A prompt under way; all but its last token are stored once."""
+    """A prompt whose replies are being decoded; all but its last token are stored once for all of them.
+
+    :param tokens: token ids of the whole prompt.
+    :param unfinished: replies that still need it.
+    :param pages: where its keys and values are; ``None`` until it has been read.
+    """
 
     tokens: Sequence[int]
-    users: int
+    unfinished: int
     pages: list[int] | None = None
 
     @property
     def stored(self) -> int:
-        """Its tokens that are stored for the whole group."""
+        """Tokens that are stored for the whole group."""
         return len(self.tokens) - 1
 
 
 @attrs.define(eq=False)
 class BatchRow:
-    """A reply under way, and where its own keys and values are."""
+    """A reply under way, and where its own keys and values are.
 
-    reply: Reply
-    group: SharedPrompt
+    :param pages: its pages on the device, in order.
+    :param swapped: contents of its pages in the host's memory, while it is swapped out.
+    """
+
+    reply: DecodingReply
+    prompt: SharedPrompt
     pages: list[int] = attrs.field(factory=list)
-    aside: Tensor | None = None
+    swapped: Tensor | None = None
 
     @property
-    def length(self) -> int:
-        """Own tokens stored: as many as the reply has, for the prompt's last takes the newest one's place."""
+    def own_length(self) -> int:
+        """Own tokens stored: the prompt's last and all of the reply but its newest, which is read next."""
         return len(self.reply.tokens)
 
     @property
-    def last(self) -> int:
+    def next_input(self) -> int:
         """The token to read next."""
-        return int(self.reply.tokens[-1] if self.reply.tokens else self.group.tokens[-1])
+        return int(self.reply.tokens[-1] if self.reply.tokens else self.prompt.tokens[-1])
 
 
 @attrs.frozen
 class PromptTile:
-    """Some rows of one group.
+    """Some rows of one group, whose queries meet the prompt's keys in one matrix product.
 
-    :param rows: places among the active rows.
+    :param rows: indices among the active rows.
     """
 
-    group: SharedPrompt
+    prompt: SharedPrompt
     rows: Sequence[int]
 
 
-def tile_prompts(active: Sequence[BatchRow], share: int) -> tuple[int, list[PromptTile]]:
-    """Rows of each group, as many together as one tile holds, and the queries that a tile holds.
+def tile_prompts(active: Sequence[BatchRow], heads_per_kv: int) -> tuple[int, list[PromptTile]]:
+    """Divide the rows of each group into tiles.
 
-    :param share: query heads that share a key-value head.
+    :param heads_per_kv: query heads that share a key-value head.
+    :return: queries that a tile holds (a power of two, at least 16), and the tiles.
     """
     members: dict[int, tuple[SharedPrompt, list[int]]] = {}
     for index, row in enumerate(active):
-        members.setdefault(id(row.group), (row.group, []))[1].append(index)
-    largest = share * max(len(rows) for _, rows in members.values())
-    block = max(16, min(TILE, 1 << (largest - 1).bit_length()))
-    size = max(1, block // share)
-    return block, [
-        PromptTile(group, rows[start : start + size])
-        for group, rows in members.values()
-        for start in range(0, len(rows), size)
+        members.setdefault(id(row.prompt), (row.prompt, []))[1].append(index)
+    most_queries = heads_per_kv * max(len(rows) for _, rows in members.values())
+    tile_queries = max(16, min(MAX_TILE_QUERIES, 1 << (most_queries - 1).bit_length()))
+    rows_per_tile = max(1, tile_queries // heads_per_kv)
+    return tile_queries, [
+        PromptTile(prompt, rows[start : start + rows_per_tile])
+        for prompt, rows in members.values()
+        for start in range(0, len(rows), rows_per_tile)
     ]
 
 
 def choose_layout(
-    active: Sequence[BatchRow], block: int, tiles: Sequence[PromptTile], steps: int, most: int, kv_heads: int
+    active: Sequence[BatchRow],
+    tile_queries: int,
+    tiles: Sequence[PromptTile],
+    steps: int,
+    max_rows: int,
+    kv_heads: int,
 ) -> StepLayout:
-    """The shapes of the coming steps, from a short list, so that few graphs are recorded."""
-    rows, count = bucket(len(active), most), bucket(len(tiles), most)
-    prompt = max(pages_for(tile.group.stored) for tile in tiles)
-    own = max(pages_for(row.length + steps) for row in active)
+    """The shapes of the coming steps, out of a short list, so that few graphs are recorded."""
+    rows, tile_count = bucket(len(active), max_rows), bucket(len(tiles), max_rows)
+    prompt_pages = max(pages_for(tile.prompt.stored) for tile in tiles)
+    own_pages = max(pages_for(row.own_length + steps) for row in active)
     return StepLayout(
         rows=rows,
-        tiles=count,
-        block=block,
-        prompt_splits=_splits(128 // (count * kv_heads), prompt // 2, 8),
-        own_splits=_splits(512 // (rows * kv_heads), own // 4, 16),
+        tiles=tile_count,
+        tile_queries=tile_queries,
+        prompt_splits=_splits(128 // (tile_count * kv_heads), prompt_pages // 2, 8),
+        own_splits=_splits(512 // (rows * kv_heads), own_pages // 4, 16),
     )
 
 
@@ -100,10 +115,13 @@ def bucket(count: int, most: int) -> int:
     return min(most, power * 3 // 4 if power >= 4 and count <= power * 3 // 4 else power)
 
 
-def _splits(wanted: int, sensible: int, most: int) -> int:
-    """Parts to divide keys into: the largest power of two that none of the three is under, at least 1.
+def _splits(to_fill_device: int, by_length: int, most: int) -> int:
+    """Parts to divide keys into: the largest power of two that is above none of the three, at least 1.
 
     A part costs a round trip of its sums through memory, so keys are divided only while there are too few
     programs to keep the device busy, and into parts of several pages.
+
+    :param to_fill_device: splits that make enough programs to keep the device busy.
+    :param by_length: splits that leave each part several pages.
     """
-    return 1 << (max(1, min(wanted, sensible, most)).bit_length() - 1)
+    return 1 << (max(1, min(to_fill_device, by_length, most)).bit_length() - 1)

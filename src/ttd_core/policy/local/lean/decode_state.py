@@ -1,8 +1,9 @@
-"""What one decoding step reads and moves forward, all on the device: steps need no word from the host.
+"""The state of a decoding batch, held on the device: a step needs no word from the host.
 
-The host writes a state, lets several steps run on it, and reads back what they drew. A row is one reply. Its
-*own* tokens begin with the prompt's last one (which no other row shares a copy of), so that the first sampled
-token is nothing special; the rest of the prompt is stored once for the group and read tile by tile.
+The host writes a state, lets several steps run on it, and reads back what they sampled. A row is one reply.
+Keys and values are stored in pages of :data:`PAGE` tokens. All tokens of a prompt but its last are stored
+once for the group and read tile by tile; a row's *own* tokens begin with a copy of the prompt's last one, so
+that the first sampled token needs no special case.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor
 
 #: Tokens of one page of keys and values.
 PAGE = 64
-#: Most steps between two looks by the host.
+#: Most steps that run before the host looks at what was sampled.
 MAX_STEPS = 32
 
 
@@ -21,93 +22,106 @@ MAX_STEPS = 32
 class StepLayout:
     """What fixes the shapes of a step; one CUDA graph is recorded for each layout that occurs.
 
-    :param rows: rows computed, those at rest included.
+    :param rows: rows computed, idle ones included.
     :param tiles: tiles of prompt attention computed.
-    :param block: queries a tile holds, rows times the heads that share keys: a power of two.
+    :param tile_queries: queries that a tile holds, rows times the query heads of one key-value head: a power
+        of two.
     :param prompt_splits: parts into which each prompt's keys are divided.
     :param own_splits: parts into which each row's own keys are divided.
     """
 
     rows: int
     tiles: int
-    block: int
+    tile_queries: int
     prompt_splits: int
     own_splits: int
 
 
 @attrs.frozen(eq=False)
 class DecodeState:
-    """State of the rows; every tensor keeps its address.
+    """State of the rows; every tensor keeps its address, so that recorded graphs may read and write it.
 
-    :param last: int64 [rows], the token each row reads next.
-    :param lengths: int32 [rows], own tokens stored so far.
-    :param starts: int64 [rows], position of the first own token.
-    :param left: int32 [rows], tokens the row may still append; 0 is a row at rest.
-    :param pages: int32 [rows, width], where the row's own keys and values are.
+    :param next_input: int64 [rows], the token each row reads next.
+    :param own_lengths: int32 [rows], own tokens stored so far.
+    :param own_starts: int64 [rows], position of the first own token.
+    :param remaining: int32 [rows], tokens the row may still append; 0 for an idle row.
+    :param page_table: int32 [rows, width], the pages of the row's own keys and values, in order.
     :param uniforms: float32 [rows, MAX_STEPS], the random numbers of the coming steps, in [0, 1).
-    :param forced: int32 [rows, MAX_STEPS], the token to append instead of a sampled one, or -1.
-    :param tokens: int32 [rows, MAX_STEPS], what was appended.
-    :param logprobs: float32 [rows, MAX_STEPS], log-probability of what was sampled.
-    :param step: int64 [1], the step under way.
+    :param forced_tokens: int32 [rows, MAX_STEPS], the token to append instead of a sampled one, or -1.
+    :param new_tokens: int32 [rows, MAX_STEPS], what was appended.
+    :param new_logprobs: float32 [rows, MAX_STEPS], log-probability of what was sampled.
+    :param step: int64 [1], the step under way, from 0.
     :param temperature: float32 [1].
-    :param ends: int32 [ends], tokens that end a reply; -1 fills up.
+    :param end_tokens: int32 [end tokens], ids that end a reply, padded with -1.
     :param tile_rows: int32 [tiles, rows a tile], rows of one group that read their prompt together, or -1.
     :param tile_lengths: int32 [tiles], stored tokens of the tile's prompt.
-    :param tile_pages: int32 [tiles, width], where they are.
+    :param tile_page_table: int32 [tiles, width], the pages of the tile's prompt, in order.
     """
 
-    last: Tensor
-    lengths: Tensor
-    starts: Tensor
-    left: Tensor
-    pages: Tensor
+    next_input: Tensor
+    own_lengths: Tensor
+    own_starts: Tensor
+    remaining: Tensor
+    page_table: Tensor
     uniforms: Tensor
-    forced: Tensor
-    tokens: Tensor
-    logprobs: Tensor
+    forced_tokens: Tensor
+    new_tokens: Tensor
+    new_logprobs: Tensor
     step: Tensor
     temperature: Tensor
-    ends: Tensor
+    end_tokens: Tensor
     tile_rows: Tensor
     tile_lengths: Tensor
-    tile_pages: Tensor
+    tile_page_table: Tensor
 
     @classmethod
-    def make(
-        cls, rows: int, tiles: int, rows_per_tile: int, width: int, ends: int, device: torch.device
+    def allocate(
+        cls, rows: int, tiles: int, rows_per_tile: int, width: int, end_tokens: int, device: torch.device
     ) -> DecodeState:
-        """A state with every row at rest; page 0 belongs to nobody, so rows at rest may write there."""
+        """A state whose rows are all idle; page 0 belongs to nobody, so idle rows may write there.
+
+        :param width: most pages of one row or one prompt.
+        :param end_tokens: how many ids may end a reply.
+        """
 
         def zeros(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
             return torch.zeros(shape, dtype=dtype, device=device)
 
         return cls(
-            last=zeros(rows, dtype=torch.int64),
-            lengths=zeros(rows),
-            starts=zeros(rows, dtype=torch.int64),
-            left=zeros(rows),
-            pages=zeros(rows, width),
+            next_input=zeros(rows, dtype=torch.int64),
+            own_lengths=zeros(rows),
+            own_starts=zeros(rows, dtype=torch.int64),
+            remaining=zeros(rows),
+            page_table=zeros(rows, width),
             uniforms=zeros(rows, MAX_STEPS, dtype=torch.float32),
-            forced=zeros(rows, MAX_STEPS) - 1,
-            tokens=zeros(rows, MAX_STEPS),
-            logprobs=zeros(rows, MAX_STEPS, dtype=torch.float32),
+            forced_tokens=zeros(rows, MAX_STEPS) - 1,
+            new_tokens=zeros(rows, MAX_STEPS),
+            new_logprobs=zeros(rows, MAX_STEPS, dtype=torch.float32),
             step=zeros(1, dtype=torch.int64),
             temperature=zeros(1, dtype=torch.float32) + 1,
-            ends=zeros(ends) - 1,
+            end_tokens=zeros(end_tokens) - 1,
             tile_rows=zeros(tiles, rows_per_tile) - 1,
             tile_lengths=zeros(tiles),
-            tile_pages=zeros(tiles, width),
+            tile_page_table=zeros(tiles, width),
         )
 
-    def slots(self, rows: int) -> Tensor:
-        """int64 [rows], where each row's next key and value go: page times page size plus place in it."""
-        lengths = self.lengths[:rows].long()
-        page = self.pages[:rows].gather(1, (lengths // PAGE)[:, None])[:, 0].long()
+    def next_slots(self, rows: int) -> Tensor:
+        """int64 [rows], where each row's next key and value go: page times PAGE plus offset in the page."""
+        lengths = self.own_lengths[:rows].long()
+        page = self.page_table[:rows].gather(1, (lengths // PAGE)[:, None])[:, 0].long()
         return page * PAGE + lengths % PAGE
 
-    def rest(self) -> None:
-        """Put every row to rest on page 0, so that a trial run of the step touches nothing."""
-        for tensor in (self.last, self.lengths, self.starts, self.left, self.pages, self.step):
+    def make_idle(self) -> None:
+        """Make every row idle, on page 0, so that a trial run of the step touches nothing in use."""
+        idle = (
+            self.next_input,
+            self.own_lengths,
+            self.own_starts,
+            self.remaining,
+            self.page_table,
+            self.step,
+        )
+        for tensor in idle:
             tensor.zero_()
         self.tile_rows.fill_(-1)
         self.tile_lengths.zero_()

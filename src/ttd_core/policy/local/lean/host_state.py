@@ -1,4 +1,4 @@
-"""The host's side of a state: all that the coming steps need, written in one go."""
+"""Writing a :class:`~.decode_state.DecodeState` from the host: all that the coming steps need, in one go."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ttd_core.policy.local.replies import DecodeLimits
 
 
 @torch.inference_mode()
-def write(
+def write_state(
     state: DecodeState,
     active: Sequence[BatchRow],
     tiles: Sequence[PromptTile],
@@ -21,43 +21,52 @@ def write(
     temperature: float,
     limits: DecodeLimits,
 ) -> list[int]:
-    """Fill the state for ``steps`` steps; how many forced tokens each row gets in them."""
+    """Fill ``state`` for the next ``steps`` steps; rows beyond ``active`` are idle.
+
+    Each row draws ``steps`` numbers from its random stream.
+
+    :param active: the replies being decoded, row by row.
+    :param tiles: how they read their prompts.
+    :param steps: at most MAX_STEPS.
+    :return: how many forced tokens each active row gets in these steps.
+    """
     host = _HostCopy(state)
-    queued = []
+    forced_counts = []
     for index, row in enumerate(active):
-        host.last[index], host.lengths[index] = row.last, row.length
-        host.starts[index] = row.group.stored
-        host.left[index] = limits.longest[row.reply.prompt] - row.length
-        host.pages[index, : len(row.pages)] = row.pages
+        host.next_input[index], host.own_lengths[index] = row.next_input, row.own_length
+        host.own_starts[index] = row.prompt.stored
+        host.remaining[index] = limits.max_tokens[row.reply.prompt_index] - row.own_length
+        host.page_table[index, : len(row.pages)] = row.pages
         host.uniforms[index, :steps] = row.reply.stream.random(steps, dtype=np.float32)
-        queue = list(row.reply.forced)[:steps]
-        host.forced[index, : len(queue)] = queue
-        queued.append(len(queue))
+        forced = list(row.reply.forced)[:steps]
+        host.forced_tokens[index, : len(forced)] = forced
+        forced_counts.append(len(forced))
     for index, tile in enumerate(tiles):
-        pages = tile.group.pages or []
-        host.tile_lengths[index] = tile.group.stored
-        host.tile_pages[index, : len(pages)] = pages
+        pages = tile.prompt.pages or []
+        host.tile_lengths[index] = tile.prompt.stored
+        host.tile_page_table[index, : len(pages)] = pages
         host.tile_rows[index, : len(tile.rows)] = tile.rows
     for name, values in vars(host).items():
         getattr(state, name).copy_(torch.from_numpy(values), non_blocking=True)
     state.temperature.fill_(temperature)
-    state.ends.fill_(-1)[: len(limits.ends)] = torch.tensor(sorted(limits.ends), dtype=torch.int32)
+    end_tokens = torch.tensor(sorted(limits.end_tokens), dtype=torch.int32)
+    state.end_tokens.fill_(-1)[: len(limits.end_tokens)] = end_tokens
     state.step.zero_()
-    return queued
+    return forced_counts
 
 
 class _HostCopy:
-    """Every row at rest until it is filled in; one attribute for each tensor of the state that is written."""
+    """NumPy arrays by the names of the state's tensors that the host writes; every row is idle at first."""
 
     def __init__(self, state: DecodeState) -> None:
-        rows, width = state.pages.shape
-        self.last = np.zeros(rows, np.int64)
-        self.lengths = np.zeros(rows, np.int32)
-        self.starts = np.zeros(rows, np.int64)
-        self.left = np.zeros(rows, np.int32)
-        self.pages = np.zeros((rows, width), np.int32)
+        rows, width = state.page_table.shape
+        self.next_input = np.zeros(rows, np.int64)
+        self.own_lengths = np.zeros(rows, np.int32)
+        self.own_starts = np.zeros(rows, np.int64)
+        self.remaining = np.zeros(rows, np.int32)
+        self.page_table = np.zeros((rows, width), np.int32)
         self.uniforms = np.zeros((rows, MAX_STEPS), np.float32)
-        self.forced = np.full((rows, MAX_STEPS), -1, np.int32)
+        self.forced_tokens = np.full((rows, MAX_STEPS), -1, np.int32)
         self.tile_rows = np.full(tuple(state.tile_rows.shape), -1, np.int32)
         self.tile_lengths = np.zeros(rows, np.int32)
-        self.tile_pages = np.zeros((rows, width), np.int32)
+        self.tile_page_table = np.zeros((rows, width), np.int32)

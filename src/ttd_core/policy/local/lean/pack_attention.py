@@ -3,8 +3,8 @@
 Every token sees what comes before it in its own part (the prompt, or a reply); replies see the prompt too. On
 a CUDA device that is flash attention over parts of different lengths. Behind a short prompt each reply gets a
 copy of the prompt's keys. A long one is not copied: a second call goes from all replies to the prompt, and
-the two are joined over one normaliser; given that and the joined result, the backward pass of each call is
-exact for its share. Elsewhere, and in float32, a mask is used.
+the two results are combined over one log-sum-exp; given that and the combined result, the backward pass of
+each call is exact for its share. Elsewhere, and in float32, a mask is used.
 """
 
 from __future__ import annotations
@@ -19,22 +19,25 @@ from torch.nn import functional
 
 from ttd_core.policy.local.packing import Pack
 
-#: What the backward pass needs of the forward pass: the result, and the normalisers if there are any.
-Result = tuple[Tensor, Tensor | None]
-#: Where queries and keys of each part start and end, and the longest of each.
-_Ends = tuple[Tensor, Tensor, int, int]
+#: What attention returned, [tokens, heads, head size], and what its backward pass needs beside it: the
+#: log-sum-exp of each query's scores, float32 [heads, tokens]; ``None`` where it is done with a mask.
+AttentionOutput = tuple[Tensor, Tensor | None]
+#: Cumulative lengths of the parts' queries and keys (int32 [parts + 1]), and the longest of each: the
+#: ``cu_seqlens_q``, ``cu_seqlens_k``, ``max_seqlen_q`` and ``max_seqlen_k`` of flash attention.
+_Sequences = tuple[Tensor, Tensor, int, int]
 
 
 #: Tokens from which a prompt's keys are not copied. Behind a shorter one the second call's backward pass,
 #: which is divided by keys, leaves most of the device idle.
-LONG = 2048
+LONG_PROMPT = 2048
 
 
-def attention_of(pack: Pack, dtype: torch.dtype) -> PackAttention:
-    """The attention of one pack."""
+def attention_for(pack: Pack, dtype: torch.dtype) -> PackAttention:
+    """The attention of one pack, for its device and dtype."""
     device = pack.ids.device
     if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
-        return PartsAttention.of(pack) if pack.prompt >= LONG else CopiesAttention.of(pack)
+        long = pack.prompt_length >= LONG_PROMPT
+        return SeparatePromptAttention.of(pack) if long else CopiedPromptAttention.of(pack)
     return MaskedAttention(pack.mask)
 
 
@@ -47,156 +50,160 @@ class MaskedAttention:
 
     mask: Tensor
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Result:
-        """[tokens, heads, head size], of queries shaped so and keys [tokens, kv heads, head size]."""
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> AttentionOutput:
+        """Of queries [tokens, heads, head size] to keys and values [tokens, kv heads, head size]."""
         q, k, v = (part.transpose(0, 1)[None] for part in (query, key, value))
-        found = functional.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, enable_gqa=True)
-        return found[0].transpose(0, 1), None
+        output = functional.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, enable_gqa=True)
+        return output[0].transpose(0, 1), None
 
     def backward(
-        self, grad: Tensor, query: Tensor, key: Tensor, value: Tensor, _result: Result
+        self, grad: Tensor, query: Tensor, key: Tensor, value: Tensor, _attention: AttentionOutput
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients by queries, keys and values; the forward pass is done again."""
+        """Gradients with respect to queries, keys and values; the forward pass is done again."""
         with torch.enable_grad():
-            fresh = [part.detach().requires_grad_() for part in (query, key, value)]
-            found, _ = self.forward(*fresh)
-            by_query, by_key, by_value = torch.autograd.grad(found, fresh, grad)
-        return by_query, by_key, by_value
+            inputs = [part.detach().requires_grad_() for part in (query, key, value)]
+            output, _ = self.forward(*inputs)
+            grad_query, grad_key, grad_value = torch.autograd.grad(output, inputs, grad)
+        return grad_query, grad_key, grad_value
 
 
 @attrs.frozen(eq=False)
-class CopiesAttention:
+class CopiedPromptAttention:
     """Flash attention in which every reply has its own copy of the prompt's keys and values.
 
-    :param sources: int64 [keys], the token that each key is of.
-    :param ends: where queries and keys of each part start and end (int32), and the longest of each.
+    :param key_tokens: int64 [keys], the token that each key is of.
+    :param sequences: the prompt and the replies as sequences, a reply's keys with the prompt's before them.
     """
 
-    sources: Tensor
-    ends: _Ends
+    key_tokens: Tensor
+    sequences: _Sequences
 
     @classmethod
-    def of(cls, pack: Pack) -> CopiesAttention:
+    def of(cls, pack: Pack) -> CopiedPromptAttention:
         """Of a pack on its device."""
         device = pack.ids.device
-        prompt = torch.arange(pack.prompt, device=device)
-        if len(pack.lengths) == 1:
+        prompt = torch.arange(pack.prompt_length, device=device)
+        if len(pack.reply_lengths) == 1:
             # One reply and its prompt are one sequence.
-            queries = keys = [pack.prompt + pack.lengths[0]]
-            sources = torch.arange(queries[0], device=device)
+            query_lengths = key_lengths = [pack.prompt_length + pack.reply_lengths[0]]
+            key_tokens = torch.arange(query_lengths[0], device=device)
         else:
-            queries = [pack.prompt, *pack.lengths]
-            keys = [pack.prompt, *(pack.prompt + length for length in pack.lengths)]
-            replies = torch.split(torch.arange(pack.prompt, sum(queries), device=device), list(pack.lengths))
-            sources = torch.cat([prompt, *(part for reply in replies for part in (prompt, reply))])
-        starts = [
-            torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=device)
-            for lengths in (queries, keys)
-        ]
-        return cls(sources, (starts[0], starts[1], max(queries), max(keys)))
+            query_lengths = [pack.prompt_length, *pack.reply_lengths]
+            key_lengths = [pack.prompt_length, *(pack.prompt_length + n for n in pack.reply_lengths)]
+            reply_tokens = torch.arange(pack.prompt_length, sum(query_lengths), device=device)
+            replies = torch.split(reply_tokens, list(pack.reply_lengths))
+            key_tokens = torch.cat([prompt, *(part for reply in replies for part in (prompt, reply))])
+        cumulative = [_cumulative(lengths, device) for lengths in (query_lengths, key_lengths)]
+        return cls(key_tokens, (cumulative[0], cumulative[1], max(query_lengths), max(key_lengths)))
 
     def _copied(self, part: Tensor) -> Tensor:
-        return part if len(self.sources) == len(part) else part[self.sources]
+        return part if len(self.key_tokens) == len(part) else part[self.key_tokens]
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Result:
-        """See :class:`MaskedAttention`; the normalisers are float32 [heads, tokens]."""
-        return _flash(query, self._copied(key), self._copied(value), self.ends, True)
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> AttentionOutput:
+        """See :class:`MaskedAttention`."""
+        return _flash(query, self._copied(key), self._copied(value), self.sequences, True)
 
     def backward(
-        self, grad: Tensor, query: Tensor, key: Tensor, value: Tensor, result: Result
+        self, grad: Tensor, query: Tensor, key: Tensor, value: Tensor, attention: AttentionOutput
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients by queries, keys and values; those of a key's copies are summed in float32."""
-        found, normaliser = result
-        if normaliser is None:
-            raise RuntimeError("flash attention gives normalisers")
-        by_query, by_key, by_value = _flash_backward(
-            grad, query, self._copied(key), self._copied(value), found, normaliser, self.ends, True
+        """Gradients with respect to queries, keys and values; those of a key's copies add up in float32."""
+        output, logsumexp = attention
+        if logsumexp is None:
+            raise RuntimeError("flash attention returns a log-sum-exp")
+        grad_query, grad_keys, grad_values = _flash_backward(
+            grad, query, self._copied(key), self._copied(value), output, logsumexp, self.sequences, True
         )
-        if len(self.sources) == len(key):
-            return by_query, by_key, by_value
+        if len(self.key_tokens) == len(key):
+            return grad_query, grad_keys, grad_values
         sums = []
-        for part, like in (by_key, key), (by_value, value):
+        for copies, like in (grad_keys, key), (grad_values, value):
             wide = torch.zeros(like.shape, dtype=torch.float32, device=like.device)
-            sums.append(wide.index_add_(0, self.sources, part.float()).to(like.dtype))
-        return by_query, sums[0], sums[1]
+            sums.append(wide.index_add_(0, self.key_tokens, copies.float()).to(like.dtype))
+        return grad_query, sums[0], sums[1]
 
 
 @attrs.frozen(eq=False)
-class PartsAttention:
-    """Flash attention over the parts of a pack, and from the replies to the prompt.
+class SeparatePromptAttention:
+    """Flash attention of each part to itself, and in a second call of all replies to the prompt.
 
-    :param prompt: tokens of the prompt.
-    :param starts: int32 [parts + 1], where each part starts, and the end.
-    :param longest: tokens of the longest part.
-    :param whole: int32 [2], all replies as one sequence; ``before`` the prompt as one.
+    :param prompt_length: tokens of the prompt.
+    :param within: prompt and replies as sequences of their own.
+    :param to_prompt: all replies as one sequence of queries, the prompt as one of keys.
     """
 
-    prompt: int
-    starts: Tensor
-    longest: int
-    whole: Tensor
-    before: Tensor
+    prompt_length: int
+    within: _Sequences
+    to_prompt: _Sequences
 
     @classmethod
-    def of(cls, pack: Pack) -> PartsAttention:
+    def of(cls, pack: Pack) -> SeparatePromptAttention:
         """Of a pack on its device."""
         device = pack.ids.device
-        lengths = [pack.prompt, *pack.lengths]
-        starts = [0, *itertools.accumulate(lengths)]
+        lengths = [pack.prompt_length, *pack.reply_lengths]
+        parts, longest = _cumulative(lengths, device), max(lengths)
+        reply_tokens = sum(pack.reply_lengths)
+        replies = _cumulative([reply_tokens], device)
+        prompt = _cumulative([pack.prompt_length], device)
         return cls(
-            pack.prompt,
-            torch.tensor(starts, dtype=torch.int32, device=device),
-            max(lengths),
-            torch.tensor([0, starts[-1] - pack.prompt], dtype=torch.int32, device=device),
-            torch.tensor([0, pack.prompt], dtype=torch.int32, device=device),
+            pack.prompt_length,
+            (parts, parts, longest, longest),
+            (replies, prompt, reply_tokens, pack.prompt_length),
         )
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Result:
-        """See :class:`MaskedAttention`; the normalisers are float32 [heads, tokens]."""
-        ends = (self.starts, self.starts, self.longest, self.longest)
-        found, normaliser = _flash(query, key, value, ends, True)
-        first = self.prompt
-        ends = (self.whole, self.before, len(query) - first, first)
-        other, other_normaliser = _flash(query[first:], key[:first], value[:first], ends, False)
-        mine = normaliser[:, first:]
-        joined = torch.logaddexp(mine, other_normaliser)
-        shares = [(part - joined).exp().T[..., None] for part in (mine, other_normaliser)]
-        found[first:] = (found[first:] * shares[0] + other * shares[1]).to(found.dtype)
-        return found, torch.cat([normaliser[:, :first], joined], dim=1)
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> AttentionOutput:
+        """See :class:`MaskedAttention`."""
+        output, logsumexp = _flash(query, key, value, self.within, True)
+        first = self.prompt_length
+        from_prompt, prompt_logsumexp = _flash(
+            query[first:], key[:first], value[:first], self.to_prompt, False
+        )
+        own_logsumexp = logsumexp[:, first:]
+        combined = torch.logaddexp(own_logsumexp, prompt_logsumexp)
+        weights = [(part - combined).exp().T[..., None] for part in (own_logsumexp, prompt_logsumexp)]
+        output[first:] = (output[first:] * weights[0] + from_prompt * weights[1]).to(output.dtype)
+        return output, torch.cat([logsumexp[:, :first], combined], dim=1)
 
     def backward(
-        self, grad: Tensor, query: Tensor, key: Tensor, value: Tensor, result: Result
+        self, grad: Tensor, query: Tensor, key: Tensor, value: Tensor, attention: AttentionOutput
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients by queries, keys and values."""
-        found, normaliser = result
-        if normaliser is None:
-            raise RuntimeError("flash attention gives normalisers")
-        ends = (self.starts, self.starts, self.longest, self.longest)
-        by_query, by_key, by_value = _flash_backward(grad, query, key, value, found, normaliser, ends, True)
-        first = self.prompt
-        ends = (self.whole, self.before, len(query) - first, first)
-        shared = _flash_backward(
+        """Gradients with respect to queries, keys and values."""
+        output, logsumexp = attention
+        if logsumexp is None:
+            raise RuntimeError("flash attention returns a log-sum-exp")
+        grad_query, grad_key, grad_value = _flash_backward(
+            grad, query, key, value, output, logsumexp, self.within, True
+        )
+        first = self.prompt_length
+        to_prompt = _flash_backward(
             grad[first:],
             query[first:],
             key[:first],
             value[:first],
-            found[first:],
-            normaliser[:, first:].contiguous(),
-            ends,
+            output[first:],
+            logsumexp[:, first:].contiguous(),
+            self.to_prompt,
             False,
         )
-        by_query[first:] += shared[0]
-        by_key[:first] += shared[1]
-        by_value[:first] += shared[2]
-        return by_query, by_key, by_value
+        grad_query[first:] += to_prompt[0]
+        grad_key[:first] += to_prompt[1]
+        grad_value[:first] += to_prompt[2]
+        return grad_query, grad_key, grad_value
 
 
-PackAttention = MaskedAttention | CopiesAttention | PartsAttention
+PackAttention = MaskedAttention | CopiedPromptAttention | SeparatePromptAttention
 
 
-def _flash(query: Tensor, key: Tensor, value: Tensor, ends: _Ends, causal: bool) -> tuple[Tensor, Tensor]:
-    found: Any = torch.ops.aten._flash_attention_forward(query, key, value, *ends, 0.0, causal, False)
-    return found[0], found[1]
+def _cumulative(lengths: list[int], device: torch.device) -> Tensor:
+    """int32 [sequences + 1]: where each sequence starts, and the end."""
+    return torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=device)
+
+
+def _flash(
+    query: Tensor, key: Tensor, value: Tensor, sequences: _Sequences, causal: bool
+) -> tuple[Tensor, Tensor]:
+    """The result [tokens, heads, head size] and the log-sum-exp, float32 [heads, tokens]."""
+    outputs: Any = torch.ops.aten._flash_attention_forward(query, key, value, *sequences, 0.0, causal, False)
+    return outputs[0], outputs[1]
 
 
 def _flash_backward(
@@ -204,15 +211,15 @@ def _flash_backward(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    found: Tensor,
-    normaliser: Tensor,
-    ends: _Ends,
+    output: Tensor,
+    logsumexp: Tensor,
+    sequences: _Sequences,
     causal: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     # Without dropout the random state is never read, but it must be there.
-    state = torch.zeros(2, dtype=torch.uint64, device=grad.device)
-    spare = torch.empty(0, dtype=torch.uint64, device=grad.device)
-    by_query, by_key, by_value = torch.ops.aten._flash_attention_backward(
-        grad.contiguous(), query, key, value, found, normaliser, *ends, 0.0, causal, state, spare
+    random_state = torch.zeros(2, dtype=torch.uint64, device=grad.device)
+    unused = torch.empty(0, dtype=torch.uint64, device=grad.device)
+    grad_query, grad_key, grad_value = torch.ops.aten._flash_attention_backward(
+        grad.contiguous(), query, key, value, output, logsumexp, *sequences, 0.0, causal, random_state, unused
     )
-    return by_query, by_key, by_value
+    return grad_query, grad_key, grad_value

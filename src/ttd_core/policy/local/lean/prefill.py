@@ -1,4 +1,4 @@
-"""Reading prompts: their keys and values go to pages, for every reply of the group to share."""
+"""Prefill: reading prompts, so that their keys and values lie in pages for every reply of the group."""
 
 from __future__ import annotations
 
@@ -15,57 +15,61 @@ from ttd_core.policy.local.lean.decode_state import PAGE
 from ttd_core.policy.local.lean.model import LeanModel
 
 #: Prompt tokens read at once, padding included.
-BATCH = 16384
+BATCH_TOKENS = 16384
 
 
 @torch.inference_mode()
-def read_prompts(model: LeanModel, groups: Sequence[SharedPrompt], store: Tensor) -> None:
-    """Store the keys and values of some prompts, all but their last token's.
+def prefill(model: LeanModel, prompts: Sequence[SharedPrompt], store: Tensor) -> None:
+    """Store the keys and values of some prompts, all but their last token's, in the pages they have.
 
     :param store: [pages, layers, 2, kv heads, PAGE, head size].
     """
     device = model.device
-    for batch in _batches([group for group in groups if group.stored]):
-        longest = max(group.stored for group in batch)
+    for batch in _batches([prompt for prompt in prompts if prompt.stored]):
+        longest = max(prompt.stored for prompt in batch)
         ids = np.zeros((len(batch), longest), np.int64)
         # Padding is written to page 0, and nothing reads it: attention here is causal.
         slots = np.zeros((len(batch), longest), np.int64)
-        place = np.arange(longest)
-        for line, group in enumerate(batch):
-            ids[line, : group.stored] = group.tokens[:-1]
-            mine = place[: group.stored]
-            slots[line, : group.stored] = np.array(group.pages)[mine // PAGE] * PAGE + mine % PAGE
-        model.hidden(
+        positions = np.arange(longest)
+        for index, prompt in enumerate(batch):
+            ids[index, : prompt.stored] = prompt.tokens[:-1]
+            used = positions[: prompt.stored]
+            slots[index, : prompt.stored] = np.array(prompt.pages)[used // PAGE] * PAGE + used % PAGE
+        model.forward(
             torch.from_numpy(ids.ravel()).to(device),
-            torch.from_numpy(np.tile(place, len(batch))).to(device),
+            torch.from_numpy(np.tile(positions, len(batch))).to(device),
             torch.from_numpy(slots.ravel()).to(device),
             store,
-            _Causal(len(batch), model.heads, model.head_size),
+            _CausalAttention(len(batch), model.heads, model.head_size),
         )
 
 
 @attrs.frozen
-class _Causal:
-    """Attention of whole prompts, one a line, padded at the end."""
+class _CausalAttention:
+    """Attention of whole prompts laid end to end, each padded at its end to the same length.
 
-    lines: int
+    :param prompts: how many.
+    :param heads: query heads and key-value heads.
+    """
+
+    prompts: int
     heads: tuple[int, int]
-    size: int
+    head_size: int
 
     def __call__(self, _layer: int, qkv: Tensor) -> Tensor:
-        parts = qkv.view(self.lines, -1, self.heads[0] + 2 * self.heads[1], self.size).transpose(1, 2)
+        parts = qkv.view(self.prompts, -1, self.heads[0] + 2 * self.heads[1], self.head_size).transpose(1, 2)
         query, key, value = torch.split(parts, [self.heads[0], self.heads[1], self.heads[1]], dim=1)
-        found = functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
-        return found.transpose(1, 2).reshape(len(qkv), -1)
+        output = functional.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
+        return output.transpose(1, 2).reshape(len(qkv), -1)
 
 
-def _batches(groups: Sequence[SharedPrompt]) -> Iterator[list[SharedPrompt]]:
-    """Prompts of similar length together, within BATCH padded tokens, or alone."""
+def _batches(prompts: Sequence[SharedPrompt]) -> Iterator[list[SharedPrompt]]:
+    """Prompts of similar length together, within BATCH_TOKENS padded tokens, or alone."""
     batch: list[SharedPrompt] = []
-    for group in sorted(groups, key=lambda group: group.stored):
-        if batch and group.stored * (len(batch) + 1) > BATCH:
+    for prompt in sorted(prompts, key=lambda prompt: prompt.stored):
+        if batch and prompt.stored * (len(batch) + 1) > BATCH_TOKENS:
             yield batch
             batch = []
-        batch.append(group)
+        batch.append(prompt)
     if batch:
         yield batch

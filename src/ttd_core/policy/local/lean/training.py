@@ -1,9 +1,11 @@
-"""Log-probabilities of a pack and their gradient by the adapter, for the family of :mod:`.lean`.
+"""Log-probabilities of a pack and their gradient with respect to the adapter, for the models that run lean.
 
 The backward pass is written out, so nothing is kept that it does not need: the input of each layer, and the
-derivative of each log-probability by its hidden state. A layer's inner values are computed again when its
-gradient is due, or kept, if there is memory for all layers. The head's logits live for one chunk of tokens
-and are turned into that derivative in place, so neither pass ever holds more than one chunk of them.
+derivative of each log-probability with respect to its hidden state. A layer's activations are computed again
+when its gradient is due, or kept, if there is memory for those of all layers. The head's logits live for one
+chunk of tokens and become that derivative in place, so neither pass ever holds more than one chunk of them.
+
+Names: ``grad_x`` is the gradient of the loss with respect to ``x``.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ttd_core.policy.local.lean import ops
-from ttd_core.policy.local.lean.model import Layer, LeanModel
-from ttd_core.policy.local.lean.pack_attention import PackAttention, Result, attention_of
+from ttd_core.policy.local.lean.model import LeanLayer, LeanModel
+from ttd_core.policy.local.lean.pack_attention import AttentionOutput, PackAttention, attention_for
 from ttd_core.policy.local.packing import Pack
 
 #: Tokens whose logits are held at once: 1024 rows of 150,000 bfloat16 logits are 300 MB.
@@ -32,7 +34,8 @@ class LeanTrainer:
 
     def __init__(self, model: LeanModel) -> None:
         self._model = model
-        self._kernels = ops.load_training(model.device)
+        self._ops = ops.training_ops(model.device)
+        #: The adapters' weights, layer by layer: what :meth:`gradients` are with respect to.
         self.parameters: list[Tensor] = [
             parameter
             for layer in model.layers
@@ -40,187 +43,224 @@ class LeanTrainer:
             for parameter in projection.parameters
         ]
 
-    def kept_bytes(self, tokens: int) -> int:
-        """Device memory of all layers' inner values, for a pack of ``tokens`` tokens."""
+    def activation_bytes(self, tokens: int) -> int:
+        """Device memory of all layers' activations, for a pack of ``tokens`` tokens."""
         layer = self._model.layers[0]
-        hidden = layer.qkv.weight.shape[1]
+        hidden_size = layer.qkv.weight.shape[1]
         widths = [projection.outputs for projection in layer.projections]
         # Norms and residual streams; queries and keys once more; the gated product.
-        numbers = sum(widths) + 4 * hidden + widths[0] + widths[2] // 2
-        return tokens * len(self._model.layers) * numbers * layer.qkv.weight.element_size()
+        per_token = sum(widths) + 4 * hidden_size + widths[0] + widths[2] // 2
+        return tokens * len(self._model.layers) * per_token * layer.qkv.weight.element_size()
 
     def logprobs(self, pack: Pack, temperature: float, keep: bool) -> Tensor:
-        """Float32 [reply tokens] of one pack, with gradient by the adapter if gradients are enabled.
+        """Float32 [reply tokens] of one pack, with gradient to the adapter if gradients are enabled.
 
-        :param keep: keep every layer's inner values for the backward pass.
+        :param keep: keep every layer's activations for the backward pass.
         """
         if not torch.is_grad_enabled():
-            return self.run(pack, temperature, False, False).logprobs
+            return self.run(pack, temperature, backward=False, keep=False).logprobs
         arguments = (self, pack, temperature, keep, *self.parameters)
-        found: Tensor = _PackLogprobs.apply(*arguments)  # type: ignore[no-untyped-call]
-        return found
+        logprobs: Tensor = _PackLogprobs.apply(*arguments)  # type: ignore[no-untyped-call]
+        return logprobs
 
-    def run(self, pack: Pack, temperature: float, backward: bool, keep: bool) -> _Tape:
-        """The forward pass; with ``backward``, what the backward pass needs stays on the tape."""
-        with ops.on(self._model.device):
+    def run(self, pack: Pack, temperature: float, *, backward: bool, keep: bool) -> Tape:
+        """The forward pass.
+
+        :param backward: leave on the tape what the backward pass needs.
+        :param keep: with ``backward``, every layer's activations too.
+        """
+        with ops.on_device(self._model.device):
             return self._run(pack, temperature, backward, keep)
 
-    def _run(self, pack: Pack, temperature: float, backward: bool, keep: bool) -> _Tape:
+    def _run(self, pack: Pack, temperature: float, backward: bool, keep: bool) -> Tape:
         base = self._model.causal.model
         x = base.embed_tokens(pack.ids[0])
         cos, sin = (part[0].contiguous() for part in base.rotary_emb(x, pack.positions))
-        tape = _Tape(pack, cos, sin, attention_of(pack, x.dtype))
+        tape = Tape(pack, cos, sin, attention_for(pack, x.dtype))
         for layer in self._model.layers:
-            inner = self._layer(layer, x, tape)
+            activations = self._layer(layer, x, tape)
             if backward:
                 tape.inputs.append(x)
-                tape.inner.append(inner if keep else None)
-            x = inner.output
+                tape.activations.append(activations if keep else None)
+            x = activations.output
         tape.last = x
         self._head(x, tape, temperature, backward)
         return tape
 
-    def _head(self, x: Tensor, tape: _Tape, temperature: float, backward: bool) -> None:
+    def _head(self, x: Tensor, tape: Tape, temperature: float, backward: bool) -> None:
         """Log-probabilities chunk by chunk and, with ``backward``, their derivatives by the normed states."""
         norm = self._model.causal.model.norm
         head = self._model.causal.get_output_embeddings()
-        heat = torch.tensor([temperature], dtype=torch.float32, device=x.device)
-        pack, parts, derivatives = tape.pack, [], []
+        temperature_tensor = torch.tensor([temperature], dtype=torch.float32, device=x.device)
+        pack, logprobs, derivatives = tape.pack, [], []
         for start in range(0, len(pack.targets), CHUNK):
             sources = pack.sources[start : start + CHUNK]
-            _, normed = self._kernels.add_norm(x[sources], None, norm.weight, float(norm.variance_epsilon))
+            _, normed = self._ops.add_norm(x[sources], None, norm.weight, float(norm.variance_epsilon))
             logits = head(normed)
-            parts.append(self._kernels.chosen(logits, pack.targets[start : start + CHUNK], heat, backward))
+            targets = pack.targets[start : start + CHUNK]
+            logprobs.append(self._ops.target_logprobs(logits, targets, temperature_tensor, backward))
             if backward:
                 derivatives.append(logits @ head.weight)
-        tape.logprobs = torch.cat(parts)
+        tape.logprobs = torch.cat(logprobs)
         tape.derivatives = torch.cat(derivatives) if derivatives else None
 
-    def _layer(self, layer: Layer, x: Tensor, tape: _Tape) -> _Inner:
-        kernels, heads = self._kernels, self._model.heads
-        _, normed = kernels.add_norm(x, None, layer.norms[0], layer.eps)
-        qkv, mixed_down = layer.qkv.split(normed)
-        query, key = kernels.rotate(qkv, tape.cos, tape.sin, layer.head_norms, layer.eps, heads)
+    def _layer(self, layer: LeanLayer, x: Tensor, tape: Tape) -> _Activations:
+        heads = self._model.heads
+        _, attention_input = self._ops.add_norm(x, None, layer.norms[0], layer.eps)
+        qkv, qkv_lora = layer.qkv.forward(attention_input)
+        query, key = self._ops.rotate(qkv, tape.cos, tape.sin, layer.head_norms, layer.eps, heads)
         value = qkv.view(len(qkv), -1, self._model.head_size)[:, heads[0] + heads[1] :]
-        result = tape.attention.forward(query, key, value)
-        attended = result[0].reshape(len(x), -1)
-        update, update_down = layer.output.split(attended)
-        middle, second = kernels.add_norm(x, update, layer.norms[1], layer.eps)
-        both, both_down = layer.gate_and_up.split(second)
-        product = kernels.gated(both)
-        last, last_down = layer.down.split(product)
-        return _Inner(
-            normed=normed,
+        attention = tape.attention.forward(query, key, value)
+        attended = attention[0].reshape(len(x), -1)
+        update, output_lora = layer.output.forward(attended)
+        residual, mlp_input = self._ops.add_norm(x, update, layer.norms[1], layer.eps)
+        gate_and_up, gate_and_up_lora = layer.gate_and_up.forward(mlp_input)
+        gated = self._ops.swiglu(gate_and_up)
+        last_update, down_lora = layer.down.forward(gated)
+        return _Activations(
+            attention_input=attention_input,
             qkv=qkv,
             query=query,
             key=key,
             value=value,
-            result=result,
+            attention=attention,
             attended=attended,
-            middle=middle,
-            second=second,
-            both=both,
-            product=product,
-            downs=(mixed_down, update_down, both_down, last_down),
-            output=middle + last,
+            residual=residual,
+            mlp_input=mlp_input,
+            gate_and_up=gate_and_up,
+            gated=gated,
+            lora_hidden=(qkv_lora, output_lora, gate_and_up_lora, down_lora),
+            output=residual + last_update,
         )
 
-    def gradients(self, tape: _Tape, grad_logprobs: Tensor) -> list[Tensor]:
-        """The gradient by each of :attr:`parameters`."""
-        with ops.on(self._model.device):
+    def gradients(self, tape: Tape, grad_logprobs: Tensor) -> list[Tensor]:
+        """The backward pass: the gradient with respect to each of :attr:`parameters`.
+
+        :param tape: of a forward pass with ``backward``; used up.
+        :param grad_logprobs: float32 [reply tokens].
+        """
+        with ops.on_device(self._model.device):
             return self._gradients(tape, grad_logprobs)
 
-    def _gradients(self, tape: _Tape, grad_logprobs: Tensor) -> list[Tensor]:
-        model, kernels, pack = self._model, self._kernels, tape.pack
+    def _gradients(self, tape: Tape, grad_logprobs: Tensor) -> list[Tensor]:
+        model, pack = self._model, tape.pack
         if tape.derivatives is None or tape.last is None:
             raise RuntimeError("the forward pass kept nothing for a backward pass")
         norm = model.causal.model.norm
         # A prompt's last token predicts the first of every reply: sums are taken in float32.
-        states = torch.zeros(tape.last.shape, dtype=torch.float32, device=tape.last.device)
-        states.index_add_(0, pack.sources, tape.derivatives.float() * grad_logprobs[:, None])
+        grad_normed = torch.zeros(tape.last.shape, dtype=torch.float32, device=tape.last.device)
+        grad_normed.index_add_(0, pack.sources, tape.derivatives.float() * grad_logprobs[:, None])
         eps = float(norm.variance_epsilon)
-        grad = kernels.add_norm_backward(tape.last, norm.weight, eps, None, states.to(tape.last.dtype))
-        del states
-        found: list[list[Tensor]] = []
+        grad = self._ops.add_norm_backward(tape.last, norm.weight, eps, None, grad_normed.to(tape.last.dtype))
+        del grad_normed
+        by_layer: list[list[Tensor]] = []
         for layer in reversed(model.layers):
-            x, inner = tape.inputs.pop(), tape.inner.pop()
-            grad, new = self._layer_backward(
-                layer, x, inner if inner is not None else self._layer(layer, x, tape), grad, tape
-            )
-            found.append(new)
-        return [gradient for new in reversed(found) for gradient in new]
+            x, activations = tape.inputs.pop(), tape.activations.pop()
+            if activations is None:
+                activations = self._layer(layer, x, tape)
+            grad, adapter_grads = self._layer_backward(layer, x, activations, grad, tape)
+            by_layer.append(adapter_grads)
+        return [gradient for adapter_grads in reversed(by_layer) for gradient in adapter_grads]
 
     def _layer_backward(
-        self, layer: Layer, x: Tensor, inner: _Inner, grad: Tensor, tape: _Tape
+        self, layer: LeanLayer, x: Tensor, kept: _Activations, grad: Tensor, tape: Tape
     ) -> tuple[Tensor, list[Tensor]]:
-        """Gradient by the layer's input, and by its adapters."""
-        kernels, heads = self._kernels, self._model.heads
-        by_product, of_down = layer.down.backward(grad, inner.product, inner.downs[3])
-        # What is done with goes at once: these are the widest tensors.
-        del inner.product
-        by_both = kernels.gated_backward(inner.both, by_product)
-        del inner.both, by_product
-        by_second, of_gate = layer.gate_and_up.backward(by_both, inner.second, inner.downs[2])
-        del by_both, inner.second
-        by_middle = kernels.add_norm_backward(inner.middle, layer.norms[1], layer.eps, grad, by_second)
-        by_attended, of_output = layer.output.backward(by_middle, inner.attended, inner.downs[1])
-        by_heads = tape.attention.backward(
-            by_attended.view(inner.query.shape), inner.query, inner.key, inner.value, inner.result
+        """Gradients with respect to the layer's input, and to its adapters.
+
+        :param kept: the layer's activations; those that are used up are deleted, for they are the widest
+            tensors.
+        """
+        heads = self._model.heads
+        grad_gated, down_grads = layer.down.backward(grad, kept.gated, kept.lora_hidden[3])
+        del kept.gated
+        grad_gate_and_up = self._ops.swiglu_backward(kept.gate_and_up, grad_gated)
+        del kept.gate_and_up, grad_gated
+        grad_mlp_input, gate_and_up_grads = layer.gate_and_up.backward(
+            grad_gate_and_up, kept.mlp_input, kept.lora_hidden[2]
         )
-        by_mixed = kernels.rotate_backward(
-            inner.qkv, tape.cos, tape.sin, layer.head_norms, layer.eps, heads, by_heads
+        del grad_gate_and_up, kept.mlp_input
+        grad_residual = self._ops.add_norm_backward(
+            kept.residual, layer.norms[1], layer.eps, grad, grad_mlp_input
         )
-        by_normed, of_mixed = layer.qkv.backward(by_mixed, inner.normed, inner.downs[0])
-        by_x = kernels.add_norm_backward(x, layer.norms[0], layer.eps, by_middle, by_normed)
-        return by_x, [*of_mixed, *of_output, *of_gate, *of_down]
+        grad_attended, output_grads = layer.output.backward(grad_residual, kept.attended, kept.lora_hidden[1])
+        grad_query_key_value = tape.attention.backward(
+            grad_attended.view(kept.query.shape), kept.query, kept.key, kept.value, kept.attention
+        )
+        grad_qkv = self._ops.rotate_backward(
+            kept.qkv, tape.cos, tape.sin, layer.head_norms, layer.eps, heads, grad_query_key_value
+        )
+        grad_attention_input, qkv_grads = layer.qkv.backward(
+            grad_qkv, kept.attention_input, kept.lora_hidden[0]
+        )
+        grad_x = self._ops.add_norm_backward(
+            x, layer.norms[0], layer.eps, grad_residual, grad_attention_input
+        )
+        return grad_x, [*qkv_grads, *output_grads, *gate_and_up_grads, *down_grads]
 
 
 @attrs.define(eq=False)
-class _Inner:
-    """What one layer computed on the way."""
+class _Activations:
+    """What one layer computed on the way, [tokens, ...] each.
 
-    normed: Tensor
+    :param attention: what attention returned, and what its backward pass needs.
+    :param residual: the residual stream after attention.
+    :param lora_hidden: ``A x`` of the adapters of the four projections.
+    :param output: the residual stream after the layer.
+    """
+
+    attention_input: Tensor
     qkv: Tensor
     query: Tensor
     key: Tensor
     value: Tensor
-    result: Result
+    attention: AttentionOutput
     attended: Tensor
-    middle: Tensor
-    second: Tensor
-    both: Tensor
-    product: Tensor
-    downs: Sequence[Tensor]
+    residual: Tensor
+    mlp_input: Tensor
+    gate_and_up: Tensor
+    gated: Tensor
+    lora_hidden: Sequence[Tensor]
     output: Tensor
 
 
 @attrs.define(eq=False)
-class _Tape:
-    """What one pass leaves for the backward pass."""
+class Tape:
+    """What a forward pass leaves for the backward pass.
+
+    :param cos: [tokens, head size] of the rotary embedding; ``sin`` likewise.
+    :param inputs: each layer's input [tokens, hidden size].
+    :param activations: each layer's activations, ``None`` where they are to be computed again.
+    :param last: the last layer's output [tokens, hidden size].
+    :param derivatives: [reply tokens, hidden size], of each log-probability with respect to its normed state.
+    :param logprobs: float32 [reply tokens].
+    """
 
     pack: Pack
     cos: Tensor
     sin: Tensor
     attention: PackAttention
     inputs: list[Tensor] = attrs.field(factory=list)
-    inner: list[_Inner | None] = attrs.field(factory=list)
+    activations: list[_Activations | None] = attrs.field(factory=list)
     last: Tensor | None = None
     derivatives: Tensor | None = None
     logprobs: Tensor = attrs.field(factory=lambda: torch.empty(0))
 
 
 class _PackLogprobs(torch.autograd.Function):
+    """Hands :class:`LeanTrainer`'s two passes to autograd."""
+
     @staticmethod
     def forward(
         ctx: Any, trainer: LeanTrainer, pack: Pack, temperature: float, keep: bool, *_parameters: Tensor
     ) -> Tensor:
         ctx.trainer = trainer
-        ctx.tape = trainer.run(pack, temperature, True, keep)
-        found: Tensor = ctx.tape.logprobs
-        return found
+        ctx.tape = trainer.run(pack, temperature, backward=True, keep=keep)
+        logprobs: Tensor = ctx.tape.logprobs
+        return logprobs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        found = ctx.trainer.gradients(ctx.tape, grads[0])
+        gradients = ctx.trainer.gradients(ctx.tape, grads[0])
         ctx.tape = None
-        return (None, None, None, None, *found)
+        # One for each argument of `forward`: the first four have none.
+        return (None, None, None, None, *gradients)

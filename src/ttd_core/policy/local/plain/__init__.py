@@ -1,1 +1,5 @@
-"""The plain engine: transformers' own code, any model on any device; a group's prompt is stored once."""
+"""The plain engine: transformers' own code with an attention of ours; any model on any device.
+
+:mod:`.attention` is what transformers calls, :mod:`.sliding_window` its part for windows and sinks, and
+:mod:`.decode` the sampler.
+"""

@@ -24,8 +24,11 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from ttd_core.errors import ModelUnavailableError
 from ttd_core.policy.local.plain.sliding_window import windowed_attention
 
+#: Under which this attention is registered with transformers.
 NAME = "ttd"
+#: Layer types of transformers that are computed here.
 _KNOWN = {"full_attention", "sliding_attention"}
+#: Tokens by which the memory of every row grows.
 _GROWTH = 256
 
 
@@ -54,6 +57,9 @@ class ReplyCache:
     :param layers: number of attention layers.
     :param rows: most replies decoded at once.
     :param capacity: tokens per row allocated now.
+    :param keys: per layer [rows, kv heads, capacity, head size]; ``values`` likewise.
+    :param prompts: the prompt of each row in use.
+    :param lengths: tokens stored of each row in use.
     """
 
     layers: int
@@ -89,13 +95,13 @@ class ReplyCache:
         if longest > self.capacity:
             self._grow(longest + _GROWTH)
         lengths = torch.tensor(self.lengths, device=device)
-        span = min(self.capacity, -(-longest // 64) * 64)
-        hidden = torch.arange(span, device=device)[None, :] > lengths[:, None]
+        width = min(self.capacity, -(-longest // 64) * 64)
+        masked = torch.arange(width, device=device)[None, :] > lengths[:, None]
         groups: dict[int, tuple[PromptCache, list[int]]] = {}
         for row, prompt in enumerate(self.prompts):
             groups.setdefault(id(prompt), (prompt, []))[1].append(row)
         shared = [(prompt, torch.tensor(rows, device=device)) for prompt, rows in groups.values()]
-        self._step = _StepPlan(torch.arange(len(self.lengths), device=device), lengths, span, hidden, shared)
+        self._step = _StepPlan(torch.arange(len(self.lengths), device=device), lengths, width, masked, shared)
 
     def end_step(self) -> None:
         """Count the token each row has just read."""
@@ -110,8 +116,8 @@ class ReplyCache:
             self.keys.append(keys.new_zeros(shape))
             self.values.append(values.new_zeros(shape))
         plan = self.plan
-        self.keys[layer][plan.rows, :, plan.ends] = keys[:, :, 0]
-        self.values[layer][plan.rows, :, plan.ends] = values[:, :, 0]
+        self.keys[layer][plan.rows, :, plan.lengths] = keys[:, :, 0]
+        self.values[layer][plan.rows, :, plan.lengths] = values[:, :, 0]
         return keys, values
 
     @property
@@ -133,17 +139,17 @@ class ReplyCache:
 class _StepPlan:
     """Index tensors of one decoding step, shared by all layers.
 
-    :param rows: int64 [rows].
-    :param ends: int64 [rows], where each row writes.
-    :param span: reply positions read, a multiple of 64.
-    :param hidden: bool [rows, span], True where a row must not look.
+    :param rows: int64 [rows], 0 and up.
+    :param lengths: int64 [rows], tokens stored of each row, which is where it writes the next.
+    :param width: reply positions read, a multiple of 64.
+    :param masked: bool [rows, width], True where a row must not look.
     :param shared: each prompt with the rows that share it.
     """
 
     rows: Tensor
-    ends: Tensor
-    span: int
-    hidden: Tensor
+    lengths: Tensor
+    width: int
+    masked: Tensor
     shared: list[tuple[PromptCache, Tensor]]
 
 
@@ -163,6 +169,9 @@ def shared_prompt_attention(
     """The attention function transformers calls.
 
     :param query: [rows, heads, length, head size].
+    :param key: [rows, kv heads, length, head size]; ``value`` likewise. Not read while decoding.
+    :param attention_mask: of a pack, bool [1, 1, length, length]; ``None`` is causal.
+    :param scaling: of the scores; default the head size to the power of -1/2.
     :param replies: set while decoding; then ``length`` is 1.
     :param sliding_window: positions a token sees, itself included.
     :param s_aux: the heads' sinks [heads], by the name transformers gives them.
@@ -189,26 +198,26 @@ def shared_prompt_attention(
         position_ids = torch.arange(query.shape[2], device=query.device)[None]
         if attention_mask is not None:
             raise RuntimeError(f"{type(module).__name__} does not say where the tokens of a pack are")
-    found = windowed_attention(query, key, value, attention_mask, position_ids, scale, sliding_window, s_aux)
-    return found, None
+    output = windowed_attention(query, key, value, attention_mask, position_ids, scale, sliding_window, s_aux)
+    return output, None
 
 
 def _decode(
     query: Tensor, replies: ReplyCache, layer: int, scale: float, window: int | None, sinks: Tensor | None
 ) -> Tensor:
-    """One token a row over the shared prompt and the row's own reply."""
+    """Attention of one token a row to the shared prompt and to the row's own reply."""
     rows, heads, _, size = query.shape
     plan = replies.plan
-    own_keys = replies.keys[layer][:rows, :, : plan.span]
-    own_values = replies.values[layer][:rows, :, : plan.span]
+    own_keys = replies.keys[layer][:rows, :, : plan.width]
+    own_values = replies.values[layer][:rows, :, : plan.width]
     kv_heads = own_keys.shape[1]
     # Heads that share a key-value head become rows of one matrix product.
     grouped = (query * scale).view(rows, kv_heads, heads // kv_heads, size)
     own_scores = torch.matmul(grouped, own_keys.transpose(2, 3)).float()
-    hidden = plan.hidden
+    masked = plan.masked
     if window is not None:
-        hidden = hidden | (torch.arange(plan.span, device=query.device) <= plan.ends[:, None] - window)
-    own_scores.masked_fill_(hidden[:, None, None, :], float("-inf"))
+        masked = masked | (torch.arange(plan.width, device=query.device) <= plan.lengths[:, None] - window)
+    own_scores.masked_fill_(masked[:, None, None, :], float("-inf"))
     if sinks is not None:
         # One more column that no value belongs to.
         sink = sinks.float().view(1, kv_heads, -1, 1).expand(rows, -1, -1, 1)
@@ -216,19 +225,21 @@ def _decode(
     result = torch.empty_like(grouped)
     for prompt, members in plan.shared:
         keys, values = prompt.keys[layer], prompt.values[layer]
-        asked = grouped[members].transpose(0, 1).reshape(kv_heads, -1, size)
-        shape = (kv_heads, len(members), heads // kv_heads, keys.shape[1])
-        prompt_scores = torch.matmul(asked, keys.transpose(1, 2)).float().view(shape).transpose(0, 1)
+        prompt_length = keys.shape[1]
+        queries = grouped[members].transpose(0, 1).reshape(kv_heads, -1, size)
+        shape = (kv_heads, len(members), heads // kv_heads, prompt_length)
+        prompt_scores = torch.matmul(queries, keys.transpose(1, 2)).float().view(shape).transpose(0, 1)
         if window is not None:
-            behind = keys.shape[1] + plan.ends[members, None] - window
-            unseen = torch.arange(keys.shape[1], device=query.device) <= behind
+            last_unseen = prompt_length + plan.lengths[members, None] - window
+            unseen = torch.arange(prompt_length, device=query.device) <= last_unseen
             prompt_scores = prompt_scores.masked_fill(unseen[:, None, None, :], float("-inf"))
         weights = torch.cat([prompt_scores, own_scores[members]], dim=-1).softmax(dim=-1).to(query.dtype)
-        from_prompt = weights[..., : keys.shape[1]]
-        from_own = weights[..., keys.shape[1] : keys.shape[1] + plan.span]
-        mixed = torch.matmul(from_prompt.transpose(0, 1).reshape(kv_heads, -1, keys.shape[1]), values)
-        mixed = mixed.view(kv_heads, len(members), heads // kv_heads, size).transpose(0, 1)
-        result[members] = mixed + torch.matmul(from_own, own_values[members])
+        prompt_weights = weights[..., :prompt_length]
+        own_weights = weights[..., prompt_length : prompt_length + plan.width]
+        flat_weights = prompt_weights.transpose(0, 1).reshape(kv_heads, -1, prompt_length)
+        from_prompt = torch.matmul(flat_weights, values)
+        from_prompt = from_prompt.view(kv_heads, len(members), heads // kv_heads, size).transpose(0, 1)
+        result[members] = from_prompt + torch.matmul(own_weights, own_values[members])
     return result.view(rows, 1, heads, size)
 
 
@@ -248,11 +259,11 @@ def require_known_attention(config: Any, name: str) -> None:
 
     :raises ModelUnavailableError: names the feature.
     """
-    others = sorted(set(getattr(config, "layer_types", None) or []) - _KNOWN)
+    unknown = sorted(set(getattr(config, "layer_types", None) or []) - _KNOWN)
     if getattr(config, "attn_logit_softcapping", None) is not None:
-        others.append("capped attention scores")
-    if others:
+        unknown.append("capped attention scores")
+    if unknown:
         raise ModelUnavailableError(
-            f"model '{name}' uses {', '.join(others)}, which the local backend does not compute; choose a "
+            f"model '{name}' uses {', '.join(unknown)}, which the local backend does not compute; choose a "
             "model with full or sliding attention (Qwen2, Qwen3, Llama, SmolLM, Mistral, Gemma 3, gpt-oss)"
         )

@@ -1,4 +1,4 @@
-"""Sampling: replies to several prompts in one batch, each given out as soon as it is complete.
+"""The plain decoder: replies to several prompts in one batch, each yielded as soon as it is complete.
 
 A prompt is read once and shared by its group; a finished reply makes room for a waiting one. Tokens may be
 forced (a thinking budget that ran out): they carry log-probability 0 and are marked as not trained.
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ttd_core.policy.local.plain.attention import PromptCache, ReplyCache
-from ttd_core.policy.local.replies import DecodeLimits, Reply, maybe_force, stream
+from ttd_core.policy.local.replies import DecodeLimits, DecodingReply, queue_forced
 from ttd_core.types import StopReason
 
 #: The model without its head: (token ids [rows, length], positions, cache, is_decoding) -> hidden states.
@@ -33,53 +33,58 @@ class PlainDecoder:
     :param head: the head.
     :param layers: number of attention layers.
     :param device: where the model lives.
-    :param rows: replies decoded at once.
+    :param max_rows: most replies decoded at once.
     """
 
-    def __init__(self, backbone: Backbone, head: Head, layers: int, device: torch.device, rows: int) -> None:
+    def __init__(
+        self, backbone: Backbone, head: Head, layers: int, device: torch.device, max_rows: int
+    ) -> None:
         self._backbone = backbone
         self._head = head
         self._layers = layers
         self._device = device
-        self._rows = rows
+        self._max_rows = max_rows
 
     def decode(
         self,
         prompts: Sequence[Sequence[int]],
-        shares: Sequence[range],
+        indices: Sequence[range],
         temperature: float,
         limits: DecodeLimits,
         seed: int,
-    ) -> Iterator[Reply]:
+    ) -> Iterator[DecodingReply]:
         """Yield finished replies, each once, in the order they finish.
 
-        :param shares: which replies to each prompt, by index within its group.
+        :param prompts: token ids of each prompt.
+        :param indices: which replies to each prompt, by index within its group.
         """
         waiting = collections.deque(
-            Reply(prompt, index, stream(seed, prompt, index))
-            for prompt, share in enumerate(shares)
-            for index in share
+            DecodingReply.begin(seed, prompt, index)
+            for prompt, group in enumerate(indices)
+            for index in group
         )
-        rows = min(self._rows, len(waiting))
+        rows = min(self._max_rows, len(waiting))
         cache = ReplyCache(layers=self._layers, rows=rows)
-        active: list[Reply] = []
-        current: tuple[int, PromptCache, torch.Tensor] | None = None
+        active: list[DecodingReply] = []
+        # The prompt read last, by index, and the logits that follow it.
+        last_read: tuple[int, PromptCache, torch.Tensor] | None = None
         while waiting or active:
-            fresh: list[Reply] = []
+            # Replies to the prompt read last that have no token yet.
+            new: list[DecodingReply] = []
             while waiting and len(active) < rows:
                 reply = waiting.popleft()
-                if current is None or current[0] != reply.prompt:
-                    current = (reply.prompt, *self._read_prompt(prompts[reply.prompt]))
-                cache.add(current[1])
+                if last_read is None or last_read[0] != reply.prompt_index:
+                    last_read = (reply.prompt_index, *self._read_prompt(prompts[reply.prompt_index]))
+                cache.add(last_read[1])
                 active.append(reply)
-                fresh.append(reply)
-                if not waiting or waiting[0].prompt != reply.prompt or len(active) == rows:
-                    self._extend(fresh, current[2].expand(len(fresh), -1), temperature, limits)
-                    fresh = []
-            yield from self._collect(active, cache)
+                new.append(reply)
+                if not waiting or waiting[0].prompt_index != reply.prompt_index or len(active) == rows:
+                    self._extend(new, last_read[2].expand(len(new), -1), temperature, limits)
+                    new = []
+            yield from self._take_finished(active, cache)
             if active:
                 self._extend(active, self._step(active, cache, prompts), temperature, limits)
-                yield from self._collect(active, cache)
+                yield from self._take_finished(active, cache)
 
     @torch.inference_mode()
     def _read_prompt(self, tokens: Sequence[int]) -> tuple[PromptCache, torch.Tensor]:
@@ -91,20 +96,20 @@ class PlainDecoder:
 
     @torch.inference_mode()
     def _step(
-        self, active: Sequence[Reply], cache: ReplyCache, prompts: Sequence[Sequence[int]]
+        self, active: Sequence[DecodingReply], cache: ReplyCache, prompts: Sequence[Sequence[int]]
     ) -> torch.Tensor:
         """Read each row's last token; logits [rows, vocabulary] of the next."""
         cache.begin_step(self._device)
         ids = torch.tensor([[reply.tokens[-1]] for reply in active], device=self._device)
-        places = [[len(prompts[reply.prompt]) + len(reply.tokens) - 1] for reply in active]
-        hidden = self._backbone(ids, torch.tensor(places, device=self._device), cache, True)
+        positions = [[len(prompts[reply.prompt_index]) + len(reply.tokens) - 1] for reply in active]
+        hidden = self._backbone(ids, torch.tensor(positions, device=self._device), cache, True)
         cache.end_step()
         return self._head(hidden[:, -1])
 
     @torch.inference_mode()
     def _extend(
         self,
-        replies: Sequence[Reply],
+        replies: Sequence[DecodingReply],
         logits: torch.Tensor,
         temperature: float,
         limits: DecodeLimits,
@@ -113,40 +118,35 @@ class PlainDecoder:
         logprobs = (logits / temperature).log_softmax(dim=-1)
         # The first token whose cumulative probability exceeds the reply's random number.
         cumulative = logprobs.exp().cumsum(dim=-1)
-        marks = torch.tensor(
+        uniforms = torch.tensor(
             [reply.stream.random(dtype=np.float32) for reply in replies], device=logits.device
         )
-        drawn = torch.searchsorted(cumulative, marks[:, None] * cumulative[:, -1:], right=True)
-        drawn.clamp_(max=logits.shape[1] - 1)
-        chances = logprobs.gather(1, drawn)[:, 0].tolist()
-        for reply, token, chance in zip(replies, drawn[:, 0].tolist(), chances, strict=True):
-            maybe_force(reply, limits)
+        sampled = torch.searchsorted(cumulative, uniforms[:, None] * cumulative[:, -1:], right=True)
+        sampled.clamp_(max=logits.shape[1] - 1)
+        sampled_logprobs = logprobs.gather(1, sampled)[:, 0].tolist()
+        for reply, token, logprob in zip(replies, sampled[:, 0].tolist(), sampled_logprobs, strict=True):
+            queue_forced(reply, limits)
+            # A forced token never ends a reply: the marker that opens the final answer may hold an end token.
+            ends = not reply.forced and token in limits.end_tokens
             if reply.forced:
-                self._append(reply, reply.forced.popleft(), 0.0, False, limits)
+                reply.append_forced([reply.forced.popleft()])
             else:
-                self._append(reply, token, chance, True, limits)
+                reply.append_sampled([token], [logprob])
+            if ends:
+                reply.stop = StopReason.STOP
+            elif len(reply.tokens) >= limits.max_tokens[reply.prompt_index]:
+                reply.stop = StopReason.LENGTH
 
     @staticmethod
-    def _append(reply: Reply, token: int, logprob: float, sampled: bool, limits: DecodeLimits) -> None:
-        reply.tokens.append(token)
-        reply.logprobs.append(logprob)
-        reply.trained.append(sampled)
-        # A forced token never ends a reply: the marker that opens the final answer may hold an end token.
-        if sampled and token in limits.ends:
-            reply.stop = StopReason.STOP
-        elif len(reply.tokens) >= limits.longest[reply.prompt]:
-            reply.stop = StopReason.LENGTH
-
-    @staticmethod
-    def _collect(active: list[Reply], cache: ReplyCache) -> Iterator[Reply]:
+    def _take_finished(active: list[DecodingReply], cache: ReplyCache) -> Iterator[DecodingReply]:
         """Take finished replies out of the batch; the last row fills the gap, in both lists alike."""
         row = 0
         while row < len(active):
             if active[row].stop is None:
                 row += 1
                 continue
-            done = active[row]
+            finished = active[row]
             cache.drop(row)
             active[row] = active[-1]
             active.pop()
-            yield done
+            yield finished

@@ -29,10 +29,13 @@ def windowed_attention(
 ) -> Tensor:
     """Attention over one sequence.
 
-    :param query: [1, heads, length, head size]; keys and values [1, kv heads, length, head size].
-    :param allowed: bool [1, 1, length, length]; ``None`` is causal.
+    :param query: [1, heads, length, head size].
+    :param key: [1, kv heads, length, head size]; ``value`` likewise.
+    :param allowed: bool [1, 1, length, length], True where attention is allowed; ``None`` is causal.
     :param positions: int64 [1, length], what a window counts in.
-    :param sinks: [heads].
+    :param scaling: of the scores.
+    :param window: positions a token sees, itself included; ``None`` is all.
+    :param sinks: [heads], the extra logit of each head.
     :return: [1, length, heads, head size].
     """
     length = query.shape[2]
@@ -42,10 +45,10 @@ def windowed_attention(
     if window is not None:
         allowed = allowed & (positions[0, :, None] - positions[0, None, :] < window)
     if sinks is None:
-        found = functional.scaled_dot_product_attention(
+        output = functional.scaled_dot_product_attention(
             query, key, value, attn_mask=allowed, scale=scaling, enable_gqa=True
         )
-        return found.transpose(1, 2)
+        return output.transpose(1, 2)
     parts = []
     for start in range(0, length, CHUNK):
         rows = slice(start, start + CHUNK)
@@ -60,7 +63,7 @@ def windowed_attention(
 def _with_sinks(
     query: Tensor, key: Tensor, value: Tensor, allowed: Tensor, scaling: float, sinks: Tensor
 ) -> Tensor:
-    """[1, heads, queries, head size] of some queries."""
+    """The result for some queries: [1, heads, queries, head size]."""
     _, heads, rows, size = query.shape
     kv_heads = key.shape[1]
     grouped = query.view(1, kv_heads, heads // kv_heads, rows, size)

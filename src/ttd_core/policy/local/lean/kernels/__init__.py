@@ -1,6 +1,7 @@
-"""The steps of decoding that are worth a kernel, twice: in plain torch, and as Triton kernels for CUDA.
+"""The operations between matrix products that are worth a kernel, each in plain torch and in Triton.
 
-Both modules have the same five functions. :mod:`.reference_ops` says what each computes;
-:mod:`.triton_ops` computes the same on a CUDA device, and is imported on use, since
-Triton comes with torch's CUDA builds only.
+:mod:`.reference_ops` (decoding) and :mod:`.reference_training_ops` (training) say what each operation
+computes, and are what runs on a CPU. :mod:`.triton_ops` and :mod:`.triton_training_ops` have the same
+functions and launch the Triton kernels of :mod:`.attention`, :mod:`.sampling`, :mod:`.pointwise` and
+:mod:`.backward`; they are imported on use, since Triton comes with torch's CUDA builds only.
 """

@@ -1,4 +1,4 @@
-"""Triton kernels of one pass over the tokens: norms, rotation, gates. Launched by :mod:`.device`."""
+"""Triton kernels of one pass over the tokens: norms, rotation, SwiGLU. Launched by :mod:`.triton_ops`."""
 
 # Triton reads a kernel's parameters from the launch, so they carry no types here.
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
@@ -24,31 +24,34 @@ def add_norm(
 ):
     """One program a token. Sums and norms are rounded to the model's dtype where the model rounds them."""
     token = tl.program_id(0).to(tl.int64)
-    place = tl.arange(0, BLOCK)
-    inside = place < SIZE
-    x = tl.load(residual + token * SIZE + place, mask=inside, other=0.0)
+    column = tl.arange(0, BLOCK)
+    inside = column < SIZE
+    x = tl.load(residual + token * SIZE + column, mask=inside, other=0.0)
     if ADD:
-        x += tl.load(update + token * update_stride + place, mask=inside, other=0.0)
-        tl.store(total + token * SIZE + place, x, mask=inside)
+        x += tl.load(update + token * update_stride + column, mask=inside, other=0.0)
+        tl.store(total + token * SIZE + column, x, mask=inside)
     wide = x.to(tl.float32)
     scale = 1.0 / tl.sqrt(tl.sum(wide * wide, 0) / SIZE + eps)
-    weights = tl.load(weight + place, mask=inside, other=0.0)
-    tl.store(normed + token * SIZE + place, weights * (wide * scale).to(x.dtype), mask=inside)
+    weights = tl.load(weight + column, mask=inside, other=0.0)
+    tl.store(normed + token * SIZE + column, weights * (wide * scale).to(x.dtype), mask=inside)
 
 
 @triton.jit
-def turned(base, inside, place, weight, cos, sin, eps, HALF: tl.constexpr, NORM: tl.constexpr):
-    """Both halves of some heads of one token, normed and rotated: [heads, HALF] each."""
+def norm_and_rotate(base, inside, column, weight, cos, sin, eps, HALF: tl.constexpr, NORM: tl.constexpr):
+    """Both halves of some heads of one token, normed (with NORM) and rotated: [heads, HALF] each.
+
+    ``base`` points to the first halves, ``column`` is ``arange(HALF)``, and ``inside`` masks absent heads.
+    """
     low = tl.load(base, mask=inside, other=0.0)
     high = tl.load(base + HALF, mask=inside, other=0.0)
     if NORM:
         wide_low, wide_high = low.to(tl.float32), high.to(tl.float32)
         square = tl.sum(wide_low * wide_low, 1) + tl.sum(wide_high * wide_high, 1)
         scale = (1.0 / tl.sqrt(square / (2 * HALF) + eps))[:, None]
-        low = tl.load(weight + place)[None, :] * (wide_low * scale).to(low.dtype)
-        high = tl.load(weight + HALF + place)[None, :] * (wide_high * scale).to(high.dtype)
-    new_low = low * tl.load(cos + place)[None, :] - high * tl.load(sin + place)[None, :]
-    new_high = high * tl.load(cos + HALF + place)[None, :] + low * tl.load(sin + HALF + place)[None, :]
+        low = tl.load(weight + column)[None, :] * (wide_low * scale).to(low.dtype)
+        high = tl.load(weight + HALF + column)[None, :] * (wide_high * scale).to(high.dtype)
+    new_low = low * tl.load(cos + column)[None, :] - high * tl.load(sin + column)[None, :]
+    new_high = high * tl.load(cos + HALF + column)[None, :] + low * tl.load(sin + HALF + column)[None, :]
     return new_low, new_high
 
 
@@ -73,26 +76,26 @@ def rotate_and_store(
     PAGE: tl.constexpr,
     NORM: tl.constexpr,
 ):
-    """One program a token."""
+    """One program a token: rotate queries and keys in place, and store keys and values in their page."""
     token = tl.program_id(0).to(tl.int64)
-    place = tl.arange(0, HALF)
+    column = tl.arange(0, HALF)
     cos += token * 2 * HALF
     sin += token * 2 * HALF
-    line = qkv + token * row_stride
+    row = qkv + token * row_stride
 
     head = tl.arange(0, BLOCK_HEADS)
-    base = line + head[:, None] * 2 * HALF + place[None, :]
-    inside = (head < HEADS)[:, None] & (place >= 0)[None, :]
-    low, high = turned(base, inside, place, query_weight, cos, sin, eps, HALF, NORM)
+    base = row + head[:, None] * 2 * HALF + column[None, :]
+    inside = (head < HEADS)[:, None] & (column >= 0)[None, :]
+    low, high = norm_and_rotate(base, inside, column, query_weight, cos, sin, eps, HALF, NORM)
     tl.store(base, low, mask=inside)
     tl.store(base + HALF, high, mask=inside)
 
     slot = tl.load(slots + token)
     head = tl.arange(0, BLOCK_KV)
-    inside = (head < KV_HEADS)[:, None] & (place >= 0)[None, :]
-    target = (slot // PAGE) * page_stride + (head[:, None] * PAGE + slot % PAGE) * 2 * HALF + place[None, :]
-    base = line + (HEADS + head[:, None]) * 2 * HALF + place[None, :]
-    low, high = turned(base, inside, place, key_weight, cos, sin, eps, HALF, NORM)
+    inside = (head < KV_HEADS)[:, None] & (column >= 0)[None, :]
+    target = (slot // PAGE) * page_stride + (head[:, None] * PAGE + slot % PAGE) * 2 * HALF + column[None, :]
+    base = row + (HEADS + head[:, None]) * 2 * HALF + column[None, :]
+    low, high = norm_and_rotate(base, inside, column, key_weight, cos, sin, eps, HALF, NORM)
     tl.store(base, low, mask=inside)
     tl.store(base + HALF, high, mask=inside)
     tl.store(keys + target, low, mask=inside)
@@ -103,12 +106,13 @@ def rotate_and_store(
 
 
 @triton.jit
-def gated(both, output, row_stride, SIZE: tl.constexpr, BLOCK: tl.constexpr):
-    """One program a token and block."""
+def swiglu(gate_and_up, output, row_stride, SIZE: tl.constexpr, BLOCK: tl.constexpr):
+    """One program a token and block of columns."""
     token = tl.program_id(0).to(tl.int64)
-    place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = place < SIZE
-    gate = tl.load(both + token * row_stride + place, mask=inside, other=0.0)
-    up = tl.load(both + token * row_stride + SIZE + place, mask=inside, other=0.0)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < SIZE
+    gate = tl.load(gate_and_up + token * row_stride + column, mask=inside, other=0.0)
+    up = tl.load(gate_and_up + token * row_stride + SIZE + column, mask=inside, other=0.0)
     wide = gate.to(tl.float32)
-    tl.store(output + token * SIZE + place, (wide / (1.0 + tl.exp(-wide))).to(gate.dtype) * up, mask=inside)
+    silu = (wide / (1.0 + tl.exp(-wide))).to(gate.dtype)
+    tl.store(output + token * SIZE + column, silu * up, mask=inside)

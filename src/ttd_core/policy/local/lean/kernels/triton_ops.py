@@ -1,8 +1,8 @@
-"""The five steps as Triton kernels; :mod:`.reference_ops` says what each computes.
+"""Decoding's five operations as Triton kernels; :mod:`.reference_ops` says what each computes.
 
-Attention reads keys and values page by page and keeps a running maximum, total and weighted sum. The rows of
-a group read their prompt together: one program holds the queries of many rows as one matrix, so the prompt's
-keys leave memory once a tile instead of once a row. The row's own part then adds what the first part found.
+Attention reads keys and values page by page with a running softmax. The rows of a group read their prompt
+together: one program holds the queries of many rows as one matrix, so the prompt's keys leave memory once a
+tile instead of once a row. Each row's attention to its own tokens is then combined with the prompt's parts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VOCABULARY_BLOCK = 4096
 
 
 def add_norm(residual: Tensor, update: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """See the reference."""
+    """See :func:`.reference_ops.add_norm`."""
     tokens, size = residual.shape
     adds = update is not None
     total = torch.empty_like(residual) if adds else residual
@@ -56,8 +56,8 @@ def rotate_and_store(
     slots: Tensor,
     heads: tuple[int, int],
 ) -> None:
-    """See the reference."""
-    tokens, size = cos.shape
+    """See :func:`.reference_ops.rotate_and_store`."""
+    tokens, head_size = cos.shape
     query_weight, key_weight = norms if norms is not None else (qkv, qkv)
     pointwise.rotate_and_store[(tokens,)](
         qkv,
@@ -75,7 +75,7 @@ def rotate_and_store(
         KV_HEADS=heads[1],
         BLOCK_HEADS=triton.next_power_of_2(heads[0]),
         BLOCK_KV=triton.next_power_of_2(heads[1]),
-        HALF=size // 2,
+        HALF=head_size // 2,
         PAGE=PAGE,
         NORM=norms is not None,
         num_warps=4,
@@ -85,33 +85,34 @@ def rotate_and_store(
 def attend(
     qkv: Tensor, keys: Tensor, values: Tensor, state: DecodeState, layout: StepLayout, heads: tuple[int, int]
 ) -> Tensor:
-    """See the reference."""
-    size = keys.shape[-1]
-    slots = layout.prompt_splits + (layout.own_splits if layout.own_splits > 1 else 0)
-    shape = (layout.rows, heads[0], slots)
-    sums = torch.empty((*shape, size), dtype=torch.float32, device=qkv.device)
-    tops = torch.empty(shape, dtype=torch.float32, device=qkv.device)
-    found = (sums, tops, torch.empty_like(tops))
-    _attend_prompts(qkv, keys, values, state, layout, heads, found)
-    output = torch.empty((layout.rows, heads[0] * size), dtype=qkv.dtype, device=qkv.device)
-    attention.own_part[(layout.rows, heads[1], layout.own_splits)](
+    """See :func:`.reference_ops.attend`."""
+    head_size = keys.shape[-1]
+    # Parts of each softmax that pass through memory; own keys in one split are added as they are read.
+    parts = layout.prompt_splits + (layout.own_splits if layout.own_splits > 1 else 0)
+    shape = (layout.rows, heads[0], parts)
+    acc = torch.empty((*shape, head_size), dtype=torch.float32, device=qkv.device)
+    peaks = torch.empty(shape, dtype=torch.float32, device=qkv.device)
+    softmax_parts = (acc, peaks, torch.empty_like(peaks))
+    _attend_prompts(qkv, keys, values, state, layout, heads, softmax_parts)
+    output = torch.empty((layout.rows, heads[0] * head_size), dtype=qkv.dtype, device=qkv.device)
+    attention.attend_own[(layout.rows, heads[1], layout.own_splits)](
         qkv,
         keys,
         values,
-        state.lengths,
-        state.pages,
-        *found,
+        state.own_lengths,
+        state.page_table,
+        *softmax_parts,
         output,
-        size**-0.5 * math.log2(math.e),
+        head_size**-0.5 * math.log2(math.e),
         qkv.stride(0),
         keys.stride(0),
-        state.pages.stride(0),
-        slots,
+        state.page_table.stride(0),
+        parts,
         layout.own_splits,
         PROMPT_SPLITS=layout.prompt_splits,
         HEADS=heads[0],
-        SHARE=heads[0] // heads[1],
-        SIZE=size,
+        HEADS_PER_KV=heads[0] // heads[1],
+        SIZE=head_size,
         PAGE=PAGE,
         BLOCK=max(16, triton.next_power_of_2(heads[0] // heads[1])),
         FINISH=layout.own_splits == 1,
@@ -119,9 +120,9 @@ def attend(
         num_stages=2,
     )
     if layout.own_splits > 1:
-        block = triton.next_power_of_2(slots)
-        attention.join[(layout.rows, heads[0])](
-            *found, output, slots, HEADS=heads[0], SIZE=size, BLOCK=block, num_warps=2
+        block = triton.next_power_of_2(parts)
+        attention.combine_parts[(layout.rows, heads[0])](
+            *softmax_parts, output, parts, HEADS=heads[0], SIZE=head_size, BLOCK=block, num_warps=2
         )
     return output
 
@@ -133,76 +134,89 @@ def _attend_prompts(
     state: DecodeState,
     layout: StepLayout,
     heads: tuple[int, int],
-    found: tuple[Tensor, Tensor, Tensor],
+    softmax_parts: tuple[Tensor, Tensor, Tensor],
 ) -> None:
-    """The prompts' part of attention: weighted sums, their maxima and totals, into ``found``."""
-    size = keys.shape[-1]
-    attention.prompt_part[(layout.tiles, heads[1], layout.prompt_splits)](
+    """Attention to the prompts, into ``softmax_parts``: weighted sums, their peaks and totals."""
+    head_size = keys.shape[-1]
+    attention.attend_prompts[(layout.tiles, heads[1], layout.prompt_splits)](
         qkv,
         keys,
         values,
         state.tile_rows,
         state.tile_lengths,
-        state.tile_pages,
-        *found,
-        size**-0.5 * math.log2(math.e),
+        state.tile_page_table,
+        *softmax_parts,
+        head_size**-0.5 * math.log2(math.e),
         qkv.stride(0),
         keys.stride(0),
-        state.tile_pages.stride(0),
+        state.tile_page_table.stride(0),
         state.tile_rows.stride(0),
-        found[1].shape[2],
+        softmax_parts[1].shape[2],
         layout.prompt_splits,
         HEADS=heads[0],
-        SHARE=heads[0] // heads[1],
-        SIZE=size,
+        HEADS_PER_KV=heads[0] // heads[1],
+        SIZE=head_size,
         PAGE=PAGE,
-        ROWS=layout.block // (heads[0] // heads[1]),
-        BLOCK=layout.block,
-        num_warps=2 if layout.block == 16 else 4,
+        ROWS=layout.tile_queries // (heads[0] // heads[1]),
+        BLOCK=layout.tile_queries,
+        num_warps=2 if layout.tile_queries == 16 else 4,
         num_stages=2,
     )
 
 
-def gated(gate_and_up: Tensor) -> Tensor:
-    """See the reference."""
+def swiglu(gate_and_up: Tensor) -> Tensor:
+    """See :func:`.reference_ops.swiglu`."""
     tokens, both = gate_and_up.shape
     output = gate_and_up.new_empty(tokens, both // 2)
     block = 1024
-    pointwise.gated[(tokens, triton.cdiv(both // 2, block))](
+    pointwise.swiglu[(tokens, triton.cdiv(both // 2, block))](
         gate_and_up, output, gate_and_up.stride(0), SIZE=both // 2, BLOCK=block, num_warps=4
     )
     return output
 
 
-def draw(logits: Tensor, state: DecodeState) -> None:
-    """See the reference."""
+def sample(logits: Tensor, state: DecodeState) -> None:
+    """See :func:`.reference_ops.sample`."""
     rows, vocabulary = logits.shape
     blocks = triton.cdiv(vocabulary, VOCABULARY_BLOCK)
-    tops = torch.empty((rows, blocks), dtype=torch.float32, device=logits.device)
-    totals = torch.empty_like(tops)
-    sampling.block_totals[(rows, blocks)](
-        logits, state.temperature, tops, totals, vocabulary, blocks, BLOCK=VOCABULARY_BLOCK, num_warps=8
-    )
-    sampling.draw[(rows,)](
+    peaks, totals = block_totals(logits, state.temperature)
+    sampling.sample[(rows,)](
         logits,
         state.temperature,
-        tops,
+        peaks,
         totals,
         state.uniforms,
-        state.forced,
-        state.ends,
+        state.forced_tokens,
+        state.end_tokens,
         state.step,
-        state.tokens,
-        state.logprobs,
-        state.lengths,
-        state.last,
-        state.left,
+        state.new_tokens,
+        state.new_logprobs,
+        state.own_lengths,
+        state.next_input,
+        state.remaining,
         vocabulary,
         blocks,
         MAX_STEPS=MAX_STEPS,
-        ENDS=len(state.ends),
+        END_TOKENS=len(state.end_tokens),
         BLOCKS=triton.next_power_of_2(blocks),
         BLOCK=VOCABULARY_BLOCK,
         num_warps=8,
     )
     state.step.add_(1)
+
+
+def block_totals(logits: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest logit of each block of the vocabulary, and the sum of exponentials over it.
+
+    :param logits: [rows, vocabulary].
+    :param temperature: float32 [1].
+    :return: float32 [rows, blocks] each.
+    """
+    rows, vocabulary = logits.shape
+    blocks = triton.cdiv(vocabulary, VOCABULARY_BLOCK)
+    peaks = torch.empty((rows, blocks), dtype=torch.float32, device=logits.device)
+    totals = torch.empty_like(peaks)
+    sampling.block_totals[(rows, blocks)](
+        logits, temperature, peaks, totals, vocabulary, blocks, BLOCK=VOCABULARY_BLOCK, num_warps=8
+    )
+    return peaks, totals

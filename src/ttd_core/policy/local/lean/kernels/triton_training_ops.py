@@ -1,4 +1,4 @@
-"""The steps of training as Triton kernels; see :mod:`.reference_training` for what each computes."""
+"""Training's operations as Triton kernels; :mod:`.reference_training_ops` says what each computes."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import torch
 import triton
 from torch import Tensor
 
-from ttd_core.policy.local.lean.kernels import backward, sampling
-from ttd_core.policy.local.lean.kernels.triton_ops import VOCABULARY_BLOCK, add_norm, gated
+from ttd_core.policy.local.lean.kernels import backward
+from ttd_core.policy.local.lean.kernels.triton_ops import VOCABULARY_BLOCK, add_norm, block_totals, swiglu
 
 __all__ = [
     "add_norm",
     "add_norm_backward",
-    "chosen",
-    "gated",
-    "gated_backward",
     "rotate",
     "rotate_backward",
+    "swiglu",
+    "swiglu_backward",
+    "target_logprobs",
 ]
 
 
 def add_norm_backward(
     total: Tensor, weight: Tensor, eps: float, grad_total: Tensor | None, grad_normed: Tensor
 ) -> Tensor:
-    """See the reference."""
+    """See :func:`.reference_training_ops.add_norm_backward`."""
     tokens, size = total.shape
     grad = torch.empty_like(total)
     block = triton.next_power_of_2(size)
@@ -51,10 +51,10 @@ def rotate(
     eps: float,
     heads: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
-    """See the reference."""
-    tokens, size = cos.shape
-    query = qkv.new_empty(tokens, heads[0], size)
-    key = qkv.new_empty(tokens, heads[1], size)
+    """See :func:`.reference_training_ops.rotate`."""
+    tokens, head_size = cos.shape
+    query = qkv.new_empty(tokens, heads[0], head_size)
+    key = qkv.new_empty(tokens, heads[1], head_size)
     query_weight, key_weight = norms if norms is not None else (qkv, qkv)
     backward.rotate[(tokens,)](
         qkv,
@@ -66,7 +66,7 @@ def rotate(
         key,
         eps,
         qkv.stride(0),
-        **_head_blocks(heads, size),
+        **_head_blocks(heads, head_size),
         NORM=norms is not None,
     )
     return query, key
@@ -81,63 +81,63 @@ def rotate_backward(
     heads: tuple[int, int],
     grads: tuple[Tensor, Tensor, Tensor],
 ) -> Tensor:
-    """See the reference."""
-    tokens, size = cos.shape
-    grad = qkv.new_empty(tokens, (heads[0] + 2 * heads[1]) * size)
+    """See :func:`.reference_training_ops.rotate_backward`."""
+    tokens, head_size = cos.shape
+    grad = qkv.new_empty(tokens, (heads[0] + 2 * heads[1]) * head_size)
     query_weight, key_weight = norms if norms is not None else (qkv, qkv)
-    query, key, value = (part.contiguous() for part in grads)
+    grad_query, grad_key, grad_value = (part.contiguous() for part in grads)
     backward.rotate_backward[(tokens,)](
         qkv,
         cos,
         sin,
         query_weight,
         key_weight,
-        query,
-        key,
-        value,
+        grad_query,
+        grad_key,
+        grad_value,
         grad,
         eps,
         qkv.stride(0),
-        **_head_blocks(heads, size),
+        **_head_blocks(heads, head_size),
         NORM=norms is not None,
     )
     return grad
 
 
-def gated_backward(gate_and_up: Tensor, grad: Tensor) -> Tensor:
-    """See the reference."""
+def swiglu_backward(gate_and_up: Tensor, grad: Tensor) -> Tensor:
+    """See :func:`.reference_training_ops.swiglu_backward`."""
     tokens, both = gate_and_up.shape
-    found = gate_and_up.new_empty(tokens, both)
+    grad_gate_and_up = gate_and_up.new_empty(tokens, both)
     block = 1024
-    backward.gated_backward[(tokens, triton.cdiv(both // 2, block))](
-        gate_and_up, grad.contiguous(), found, gate_and_up.stride(0), SIZE=both // 2, BLOCK=block
+    backward.swiglu_backward[(tokens, triton.cdiv(both // 2, block))](
+        gate_and_up,
+        grad.contiguous(),
+        grad_gate_and_up,
+        gate_and_up.stride(0),
+        SIZE=both // 2,
+        BLOCK=block,
     )
-    return found
+    return grad_gate_and_up
 
 
-def chosen(logits: Tensor, targets: Tensor, temperature: Tensor, pull: bool) -> Tensor:
-    """See the reference."""
+def target_logprobs(logits: Tensor, targets: Tensor, temperature: Tensor, differentiate: bool) -> Tensor:
+    """See :func:`.reference_training_ops.target_logprobs`."""
     rows, vocabulary = logits.shape
-    blocks = triton.cdiv(vocabulary, VOCABULARY_BLOCK)
-    tops = torch.empty((rows, blocks), dtype=torch.float32, device=logits.device)
-    totals = torch.empty_like(tops)
-    sampling.block_totals[(rows, blocks)](
-        logits, temperature, tops, totals, vocabulary, blocks, BLOCK=VOCABULARY_BLOCK, num_warps=8
-    )
-    normalisers = (tops + totals.log()).logsumexp(-1)
-    found = logits.gather(1, targets[:, None])[:, 0].float() / temperature - normalisers
-    if pull:
-        backward.pulls[(rows, blocks)](
-            logits, targets, normalisers, temperature, vocabulary, BLOCK=VOCABULARY_BLOCK, num_warps=8
+    peaks, totals = block_totals(logits, temperature)
+    logsumexp = (peaks + totals.log()).logsumexp(-1)
+    at_targets = logits.gather(1, targets[:, None])[:, 0].float() / temperature - logsumexp
+    if differentiate:
+        backward.differentiate_logprobs[(rows, peaks.shape[1])](
+            logits, targets, logsumexp, temperature, vocabulary, BLOCK=VOCABULARY_BLOCK, num_warps=8
         )
-    return found
+    return at_targets
 
 
-def _head_blocks(heads: tuple[int, int], size: int) -> dict[str, int]:
+def _head_blocks(heads: tuple[int, int], head_size: int) -> dict[str, int]:
     return {
         "HEADS": heads[0],
         "KV_HEADS": heads[1],
         "BLOCK_HEADS": triton.next_power_of_2(heads[0]),
         "BLOCK_KV": triton.next_power_of_2(heads[1]),
-        "HALF": size // 2,
+        "HALF": head_size // 2,
     }
