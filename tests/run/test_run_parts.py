@@ -22,11 +22,12 @@ from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
 from ttd_core.run.evaluate import evaluate_completion
 from ttd_core.run.loop import start_run
-from ttd_core.run.measure import Measure
 from ttd_core.run.reading import RunReader
 from ttd_core.run.recheck import recheck
 from ttd_core.run.rollout import RolloutCollector
 from ttd_core.run.seeds import score_seeds
+from ttd_core.run.setup import RunSetup
+from ttd_core.run.step_metrics import StepMetrics
 from ttd_core.run.summary import summarise
 from ttd_core.run.totals import StepTotals
 from ttd_core.sandbox.base import Executor
@@ -196,7 +197,7 @@ def test_metrics_of_a_step(reference: str) -> None:
             Rollout(Completion("x"), Verdict.failed(Status.CRASH, "no", code=program("boom"))),
         ],
     )
-    found = Measure(problem, [starting]).step([group], StepTotals.of([group]), archive)
+    found = StepMetrics(problem, [starting]).compute([group], StepTotals.of([group]), archive)
     assert found["valid_share"] == 0.75
     assert found["reward_mean"] == pytest.approx((1.5 + 2 + 0.3) / 4)
     assert found["score_start"] == 1.5
@@ -278,7 +279,7 @@ def test_recheck_ranks_by_the_mean(tmp_path: pathlib.Path, problem_source: str) 
             "options": {"timeout_s": 10.0},
         },
     )
-    result = start_run(config, tmp_path / "run")
+    result = start_run(RunSetup.from_config(config), tmp_path / "run")
     assert result.summary.valid == 8
     assert result.summary.novel_score == result.best_score
     ranked = recheck(tmp_path / "run", 4, 5)
@@ -304,7 +305,7 @@ def test_nothing_is_left_running(reference: str, tmp_path: pathlib.Path) -> None
             "group_size": 2,
         },
     )
-    start_run(config, tmp_path / "run")
+    start_run(RunSetup.from_config(config), tmp_path / "run")
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
