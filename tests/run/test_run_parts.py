@@ -223,6 +223,24 @@ def test_best_is_switched_whole(reference: str, tmp_path: pathlib.Path) -> None:
     assert [path.name for path in (tmp_path / ".best").iterdir()] == ["node-000001"]
 
 
+def test_best_holds_nested_arrays_and_its_files_stay_inside(reference: str, tmp_path: pathlib.Path) -> None:
+    """Names in a state's data may be a candidate's choice."""
+    hooks = hooks_of(reference)
+    names = ["h", "../../outside", "..", "a/b", ".hidden", "x" * 5000]
+    data = {"numbers": [0.5] * 3, "deep": [{"mask": np.arange(2)}], **dict.fromkeys(names, np.ones(2))}
+    state = State("pass\n", data)
+    (node,) = Archive(configs.SearchConfig()).add_seeds([(state, hooks.reward(state))])
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    assert hooks.problem is not None
+    best = write_best(folder, hooks.problem, node)
+    construction = json.loads((best / "construction.json").read_text())
+    assert construction["deep"] == [{"mask": [0, 1]}]
+    assert construction["../../outside"] == [1, 1]
+    files = {path.name for path in tmp_path.rglob("*") if path.is_file()} - {"sum_problem.py"}
+    assert files == {"best.json", "construction.json", "h.npy", "program.py"}
+
+
 class _Trainer:
     """Writes its number."""
 
