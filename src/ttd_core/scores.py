@@ -7,6 +7,7 @@ ones are better. A *reward* is what the learner maximises, and is compared as a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import Literal, TypeVar
 
 #: ``min`` where a smaller score is better, ``max`` where a larger one is.
@@ -15,8 +16,8 @@ Direction = Literal["min", "max"]
 Item = TypeVar("Item")
 
 
-def better(direction: Direction, first: float, second: float) -> bool:
-    """Whether score ``first`` is strictly better than score ``second``; False when either is NaN."""
+def better(direction: Direction, first: float | Fraction, second: float | Fraction) -> bool:
+    """Whether score ``first`` is strictly better than ``second``; rationals are compared exactly."""
     return first < second if direction == "min" else first > second
 
 

@@ -1,4 +1,4 @@
-"""The values that flow through a step, in the order in which they come up.
+"""The values that flow through a step.
 
 A :class:`State` is a solution, or a place to start from. A :class:`Group` of rollouts starts from one state
 with one prompt of :class:`Message` s. Each :class:`Rollout` is a :class:`Completion`, what the model replied,

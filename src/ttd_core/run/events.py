@@ -76,6 +76,7 @@ def step_started(*, step: int, starts: Sequence[int]) -> Event:
 def rollout_sampled(*, step: int, group: int, index: int, tokens: int, stop: str) -> Event:
     """A completion is whole.
 
+    :param step: the step it belongs to.
     :param group: index of its group in the step.
     :param index: index in its group.
     :param tokens: its length, forced tokens included.
@@ -97,9 +98,10 @@ def rollout_evaluated(
 ) -> Event:
     """A rollout was judged.
 
+    :param step: the step it belongs to.
     :param group: index of its group in the step.
     :param index: index in its group.
-    :param status: :class:`~ttd_core.types.Status`.
+    :param status: how it ended (:class:`~ttd_core.types.Status`).
     :param message: one line for people; empty when ok.
     :param value: its reward; ``None`` when it failed.
     :param score: in the problem's metric; ``None`` when it failed.
@@ -131,6 +133,7 @@ def step_finished(
 ) -> Event:
     """A step is committed.
 
+    :param step: its number, 1 for the first.
     :param rollouts: how many it had.
     :param valid: how many of them were ok.
     :param mean_value: mean reward, failed rollouts as 0.
@@ -153,7 +156,7 @@ def step_finished(
 
 
 def checkpoint_written(*, step: int, path: str) -> Event:
-    """The policy's adapter and optimiser are on disk.
+    """Adapter and optimiser are on disk.
 
     :param step: the step after which they were written.
     :param path: the checkpoint's folder, relative to the run's.
