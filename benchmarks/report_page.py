@@ -95,8 +95,8 @@ def replies() -> list[str]:
         for seed, scale in enumerate((0.05, 0.02, 0.01, 0.005, 0.002))
     ]
     texts = [f"This program goes on from the last construction.\n\n```python\n{code}```" for code in programs]
-    for place, failure in enumerate(FAILURES):
-        texts.insert(1 + 4 * place, failure)
+    for number, failure in enumerate(FAILURES):
+        texts.insert(1 + 4 * number, failure)
     return texts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -142,6 +143,20 @@ def test_copies_of_frozen_data_can_be_changed() -> None:
     shallow.append(4)
     assert state.data == {"rows": [[1, 2]], "facts": {"a": [3]}}
     assert attrs.evolve(state, code="x").data is state.data
+
+
+def test_what_another_process_receives_is_frozen_again() -> None:
+    state = State(data={"rows": [[1, 2], {"a": 3}], "x": np.zeros(2)})
+    received = pickle.loads(pickle.dumps(state))
+    assert received == state
+    for change in (
+        lambda: received.data.update(x=1),
+        lambda: received.data["rows"].append(1),
+        lambda: received.data["rows"][1].clear(),
+        lambda: received.data["x"].fill(1),
+    ):
+        with pytest.raises((TypeError, ValueError), match=r"cannot be changed|read-only"):
+            change()
 
 
 def test_freeze_refuses_numbers_with_behaviour() -> None:

@@ -2,7 +2,7 @@
 
 Frozen lists and dictionaries are lists and dictionaries to all who read them (``isinstance``, ``json``,
 ``==``); whatever would change them raises ``TypeError``. ``list(value)``, ``dict(value)`` and
-:func:`copy.deepcopy` give copies that may be changed.
+:func:`copy.deepcopy` give copies that may be changed; what another process receives is frozen again.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ class FrozenList(list[Any]):
     def __deepcopy__(self, memo: dict[int, Any]) -> list[Any]:
         return [copy.deepcopy(item, memo) for item in self]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By default a list is filled after it is made, which this one refuses.
+        return freeze, (list(self),)
+
 
 class FrozenDict(dict[str, Any]):
     """A dictionary that cannot be changed."""
@@ -48,6 +52,9 @@ class FrozenDict(dict[str, Any]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
         return {key: copy.deepcopy(item, memo) for key, item in self.items()}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return freeze, (dict(self),)
 
 
 def freeze(value: Any) -> Any:
@@ -71,9 +78,9 @@ def freeze(value: Any) -> Any:
             raise TypeError(f"array of type {type(value).__name__}: only plain numpy arrays are allowed")
         if value.dtype.name not in ALLOWED_DTYPES:
             raise TypeError(f"array of dtype {value.dtype}: allowed are {', '.join(sorted(ALLOWED_DTYPES))}")
-        copy = np.array(value, dtype=value.dtype.newbyteorder("="), order="C", copy=True)
-        copy.setflags(write=False)
-        return copy
+        array = np.array(value, dtype=value.dtype.newbyteorder("="), order="C", copy=True)
+        array.setflags(write=False)
+        return array
     if isinstance(value, list | tuple):
         return FrozenList(freeze(item) for item in value)
     if isinstance(value, Mapping):

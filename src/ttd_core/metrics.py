@@ -1,6 +1,8 @@
 """Every number that ttd measures of a step, by name: what ``run.db``, events, reports and trackers hold.
 
-A policy of another distribution may bring further names; they are kept and tracked like these.
+Each is a member of one of three lists, and equal to its name. A step that has no value for one (no valid
+rollout, no training) leaves it out. A policy of another distribution may bring further names; they are kept
+and tracked like these.
 """
 
 from __future__ import annotations
@@ -11,26 +13,32 @@ import enum
 SECONDS = "seconds/"
 
 
-class Metric(enum.StrEnum):
-    """One number of a step. Its value is its name; ``label`` and ``unit`` head charts, ``meaning`` says more.
+class Described(enum.StrEnum):
+    """A name with what people need to know of it.
 
-    A metric that has no value in a step (no valid rollout, no training) is left out of it.
+    :ivar label: heads its chart; unique.
+    :ivar unit: of its values.
+    :ivar meaning: says more, as the end of a sentence.
     """
 
     label: str
     unit: str
     meaning: str
 
-    def __new__(cls, name: str, label: str, unit: str, meaning: str) -> Metric:
+    def __new__(cls, name: str, label: str, unit: str, meaning: str) -> Described:
         """A member that is its own name."""
         member = str.__new__(cls, name)
         member._value_ = name
         member.label, member.unit, member.meaning = label, unit, meaning
         return member
 
+
+class Metric(Described):
+    """What is measured of a step: a row each in the table ``metrics``, and in ``step_finished`` events."""
+
     # what the rollouts came to
     VALID_SHARE = "valid_share", "Valid share", "share of rollouts", "rollouts with a verdict of ok"
-    REWARD_MEAN = "reward_mean", "Mean reward", "reward", "over all rollouts, failed ones as 0"
+    REWARD_MEAN = "reward_mean", "Mean reward", "reward, failures as 0", "over all rollouts"
     INFRASTRUCTURE = (
         *("infrastructure", "Infrastructure failures", "rollouts"),
         "rollouts lost to the sandbox itself; they are left out of learning",
@@ -95,26 +103,30 @@ class Metric(enum.StrEnum):
     COST = "cost", "Cost", "currency of the prices", "by the prices that the config states"
 
 
-class Timing(enum.StrEnum):
-    """Wall seconds of a part of a step; among its metrics as ``seconds/NAME``."""
+class Timing(Described):
+    """Wall seconds of a part of a step: rows of the table ``metrics``, named ``seconds/NAME``."""
 
-    meaning: str
-
-    def __new__(cls, name: str, meaning: str) -> Timing:
-        """A member that is its own name."""
-        member = str.__new__(cls, name)
-        member._value_ = name
-        member.meaning = meaning
-        return member
-
-    PREPARE = "prepare", "start states are picked and prompts rendered"
-    SAMPLING = "sampling", "from the first prompt to the last reply; judging goes on beside it"
-    ROLLOUTS = "rollouts", "from the first prompt to the last verdict"
-    LEARN = "learn", "the metrics and one step of the learner"
-    ADMIT = "admit", "the archive takes in what is new"
-    CHECKPOINT = "checkpoint", "the policy is written to disk"
+    PREPARE = "prepare", "Preparation", "s", "start states are picked and prompts rendered"
+    SAMPLING = (
+        *("sampling", "Sampling", "s"),
+        "from the first prompt to the last reply; judging goes on beside it",
+    )
+    ROLLOUTS = "rollouts", "Sampling and judging", "s", "from the first prompt to the last verdict"
+    LEARN = "learn", "Learning", "s", "the metrics and one step of the learner"
+    ADMIT = "admit", "Admission", "s", "the archive takes in what is new"
+    CHECKPOINT = "checkpoint", "Checkpoint", "s", "the policy is written to disk"
 
     @property
     def key(self) -> str:
         """Its name among a step's metrics."""
         return f"{SECONDS}{self.value}"
+
+
+class StepTotal(Described):
+    """Totals of a step that trackers get beside its metrics; ``run.db`` has them in the table ``steps``."""
+
+    ROLLOUTS = "rollouts", "Rollouts", "rollouts", "how many the step had"
+    VALID = "valid", "Valid rollouts", "rollouts", "how many of them were ok"
+    REWARD_BEST = "reward_best", "Best reward", "reward", "of the step"
+    SCORE_BEST = "score_best", "Best of the step", "score", "score of the rollout with the best reward"
+    STEP_SECONDS = "step_seconds", "Time of the step", "s", "wall time, storage included"

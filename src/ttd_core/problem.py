@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import attrs
@@ -65,12 +66,13 @@ class Examples:
 UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 
 
-def _unreadable(error: Exception) -> str:
+def _reading_error(error: Exception) -> str:
+    """What ``construct`` raised, in a line; a plain ``ValueError`` speaks for itself."""
     return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
 
 
 class Problem(abc.ABC):
-    """One hard problem: how it is told, how an answer is read, run, checked and rewarded.
+    """One hard problem: how it is put to a model, how an answer is read, run, checked and rewarded.
 
     :param options: an instance of ``options_type``; defaults when omitted.
     """
@@ -83,7 +85,7 @@ class Problem(abc.ABC):
     metric: ClassVar[str]
     #: Whether a smaller or a larger score is better.
     direction: ClassVar[Direction]
-    #: Published results, best last or first, any order.
+    #: Published results, in any order.
     baselines: ClassVar[tuple[Baseline, ...]] = ()
     #: Attrs class of this problem's options.
     options_type: ClassVar[type[Options]] = Options
@@ -141,7 +143,7 @@ class Problem(abc.ABC):
         return {"seed": 0, "budget_s": self.options.budget}
 
     def require_machine(self) -> None:
-        """Asked once, before a run: whether this machine has what its rewards need (a GPU, say).
+        """Called once before a run: does this machine have what the rewards need (a GPU, say)?
 
         :raises EnvironmentLacksError: when it has not; one line that says what to do.
         """
@@ -150,7 +152,8 @@ class Problem(abc.ABC):
     def seed_states(self, rng: np.random.Generator, count: int) -> Sequence[State]:
         """Where a run starts: ``count`` states. Unscored ones have reward 0.
 
-        :raises UsageError: when the ``start`` option asks for what there is not.
+        :param rng: the only source of random numbers, so that a run can be repeated.
+        :raises UsageError: when the ``start`` option asks for a program and the problem has none.
         """
         if self.options.start == "empty":
             return [State() for _ in range(count)]
@@ -215,7 +218,8 @@ class Problem(abc.ABC):
             data = self.construct(result.value)
             return State(code=whole.code, data=data, output=result.output)
         except UNREADABLE as error:
-            return Verdict.failed(Status.INVALID, _unreadable(error), code=whole.code, output=result.output)
+            reason = _reading_error(error)
+            return Verdict.failed(Status.INVALID, reason, code=whole.code, output=result.output)
 
     def read_construction(self, path: pathlib.Path) -> State:
         """Read a construction from a file for ``ttd eval``: JSON (as ``construct`` takes it) or ``.npy``.
@@ -226,7 +230,7 @@ class Problem(abc.ABC):
         try:
             return State(data=self.construct(value))
         except UNREADABLE as error:
-            raise UsageError(f"{path}: not a construction of {self.name}: {_unreadable(error)}") from error
+            raise UsageError(f"{path}: not a construction of {self.name}: {_reading_error(error)}") from error
 
     def certificate(self, state: State) -> Certificate:
         """The score of a valid state in exact arithmetic, for ``ttd certify``.
@@ -248,13 +252,13 @@ class Problem(abc.ABC):
     # -- shared by all ------------------------------------------------------------------------------
 
     @classmethod
-    def better(cls, first: float, second: float) -> bool:
-        """Whether score ``first`` is strictly better than ``second``."""
+    def better(cls, first: float | Fraction, second: float | Fraction) -> bool:
+        """Whether score ``first`` is strictly better than ``second``; rationals are compared exactly."""
         return scores.better(cls.direction, first, second)
 
     @classmethod
     def best_of(cls, several: Iterable[float]) -> float:
-        """The best of some scores.
+        """The best of some scores, none of which is NaN.
 
         :raises ValueError: when there are none.
         """
@@ -262,16 +266,18 @@ class Problem(abc.ABC):
 
     @classmethod
     def gain(cls, before: float, after: float) -> float:
-        """How much better score ``after`` is than ``before``; negative when it is worse."""
+        """How much better score ``after`` is than score ``before``; negative when it is worse."""
         return scores.gain(cls.direction, before, after)
 
     @classmethod
+    def ranked_baselines(cls) -> list[Baseline]:
+        """The published results, the best first."""
+        return scores.best_first(cls.direction, cls.baselines, lambda baseline: baseline.score)
+
+    @classmethod
     def best_baseline(cls) -> Baseline | None:
-        """The best published result, or ``None``."""
-        if not cls.baselines:
-            return None
-        best = cls.best_of(baseline.score for baseline in cls.baselines)
-        return next(baseline for baseline in cls.baselines if baseline.score == best)
+        """The best published result, the first named of equals; ``None`` when nothing is published."""
+        return next(iter(cls.ranked_baselines()), None)
 
     @property
     def target(self) -> float | None:

@@ -1,7 +1,13 @@
-"""The values that flow through a step: states, actions, completions, verdicts, rollouts, groups.
+"""The values that flow through a step.
 
-All are frozen, and so is the data inside (:mod:`ttd_core.frozen`): what survives a check cannot change
-afterwards. Every type that is stored knows its JSON form.
+A :class:`State` is a solution, or a place to start from. A :class:`Group` of rollouts starts from one state
+with one prompt of :class:`Message` s. Each :class:`Rollout` is a :class:`Completion`, what the model replied,
+with the :class:`Verdict` on it: the program in the reply is an :class:`Action`, running it leads to a new
+state, and a state that passes the problem's check gets a :class:`Reward`. What did not work out has a
+:class:`Status` that says why.
+
+All are frozen, and so is a state's data (:mod:`ttd_core.frozen`): what survives a check cannot change
+afterwards.
 """
 
 from __future__ import annotations
@@ -91,7 +97,12 @@ def array_digest(array: npt.NDArray[Any]) -> str:
 
 
 def pack(value: Any, arrays: dict[str, npt.NDArray[Any]]) -> Any:
-    """Replace each array in ``value`` by ``{"$array": digest}`` and collect it in ``arrays``."""
+    """Replace each array in ``value`` by ``{"$array": digest}`` and collect it in ``arrays``.
+
+    :param value: JSON values and arrays, nested in lists and dictionaries.
+    :param arrays: by digest (:func:`array_digest`); added to.
+    :return: the same as plain JSON.
+    """
     if isinstance(value, np.ndarray):
         digest = array_digest(value)
         arrays[digest] = value
@@ -106,6 +117,7 @@ def pack(value: Any, arrays: dict[str, npt.NDArray[Any]]) -> Any:
 def unpack(value: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> Any:
     """Inverse of :func:`pack`.
 
+    :param arrays: by digest.
     :raises KeyError: when an array is missing.
     """
     if isinstance(value, dict):
@@ -134,7 +146,7 @@ class Failure:
 
     @classmethod
     def of(cls, message: str, output: str) -> Failure:
-        """Of a verdict's message and output."""
+        """From a verdict's message and output; a long output loses its middle (:data:`FAILURE_CHARS`)."""
         if len(output) > FAILURE_CHARS:
             half = FAILURE_CHARS // 2
             output = f"{output[:half]}\n...\n{output[-half:]}"
@@ -192,6 +204,8 @@ def _finite(_instance: Any, attribute: attrs.Attribute[float], value: float) -> 
 class Reward:
     """What a valid state is worth.
 
+    Of two valid states of one problem, the one with the better score has the larger value.
+
     :param value: what the learner maximises, finite.
     :param score: the problem's own metric (a bound, a sum of radii, microseconds), finite.
     :param metrics: further numbers worth keeping, JSON.
@@ -204,7 +218,7 @@ class Reward:
 
 @attrs.frozen
 class ScoredState:
-    """A state with its reward; what a prompt's history is made of."""
+    """A state with its reward: one entry of the history that a prompt shows."""
 
     state: State
     reward: Reward
@@ -303,7 +317,7 @@ class Completion:
 
 @attrs.frozen(eq=False)
 class Rollout:
-    """A completion with its verdict."""
+    """What the model replied, and what came of it."""
 
     completion: Completion
     verdict: Verdict

@@ -1,4 +1,4 @@
-"""What progress says: the tally's arithmetic, the lines, and the live view drawn for real."""
+"""What progress says: the arithmetic of its counts, the lines, and the live view drawn for real."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import io
 
 import pytest
 
-from ttd_core.cli.progress import Progress
-from ttd_core.cli.tally import Tally, compare_with_published, duration, step_line
+from ttd_core.cli.progress import ProgressView
+from ttd_core.cli.run_progress import RunProgress
+from ttd_core.cli.wording import compare_with_published, duration, step_line
 from ttd_core.problem import Baseline, Problem
 from ttd_core.run import events
 from ttd_core.types import Reward
@@ -77,48 +78,48 @@ def finished(step: int = 1, seconds: float = 20.0, **metrics: float) -> dict:
     )
 
 
-def test_tally_counts_and_estimates() -> None:
+def test_counts_and_estimates() -> None:
     clock = Clock()
-    tally = Tally(Bound(), clock)
-    assert (tally.seconds_left, tally.tokens_per_second) == (None, None)
-    assert tally.standing() == "no valid bound yet"
-    tally.feed(started())
-    tally.feed(events.step_started(step=1, starts=[0, 1]))
+    progress = RunProgress(Bound(), clock)
+    assert (progress.seconds_left, progress.tokens_per_second) == (None, None)
+    assert progress.best_in_words() == "no valid bound yet"
+    progress.update(started())
+    progress.update(events.step_started(step=1, starts=[0, 1]))
     clock.now += 10
-    tally.feed(sampled())
-    tally.feed(sampled())
-    tally.feed(judged(0.5))
-    tally.feed(judged(None))
-    assert (tally.sampled, tally.evaluated, tally.valid, tally.per_step) == (2, 2, 1, 8)
-    assert tally.tokens_per_second == 10.0
-    assert tally.best == 0.5
-    assert tally.seconds_left == 10 * 8 / 2 * 10 - 10  # two of eight in 10 s, ten steps to go
-    tally.feed(finished(step=1, seconds=20.0))
-    assert (tally.done, tally.best, tally.seconds_left) == (1, 0.4, 180.0)
-    tally.feed(events.step_started(step=2, starts=[0, 1]))
+    progress.update(sampled())
+    progress.update(sampled())
+    progress.update(judged(0.5))
+    progress.update(judged(None))
+    assert (progress.sampled, progress.evaluated, progress.valid, progress.per_step) == (2, 2, 1, 8)
+    assert progress.tokens_per_second == 10.0
+    assert progress.best == 0.5
+    assert progress.seconds_left == 10 * 8 / 2 * 10 - 10  # two of eight in 10 s, ten steps to go
+    progress.update(finished(step=1, seconds=20.0))
+    assert (progress.steps_done, progress.best, progress.seconds_left) == (1, 0.4, 180.0)
+    progress.update(events.step_started(step=2, starts=[0, 1]))
     clock.now += 5
-    assert tally.seconds_left == 175.0
-    assert (tally.sampled, tally.evaluated, tally.valid, tally.tokens) == (0, 0, 0, 0)
+    assert progress.seconds_left == 175.0
+    assert (progress.sampled, progress.evaluated, progress.valid, progress.tokens) == (0, 0, 0, 0)
 
 
 def test_phases() -> None:
-    tally = Tally(Bound())
-    tally.feed(started())
-    assert tally.phase == "starting"
-    tally.feed(events.step_started(step=1, starts=[0]))
-    assert tally.phase == "sampling and evaluating"
+    progress = RunProgress(Bound())
+    progress.update(started())
+    assert progress.phase == "starting"
+    progress.update(events.step_started(step=1, starts=[0]))
+    assert progress.phase == "sampling and evaluating"
     for _ in range(8):
-        tally.feed(judged(0.5))
-    assert tally.phase == "learning"
-    tally.feed(finished(step=10))
-    assert tally.phase == "done"
+        progress.update(judged(0.5))
+    assert progress.phase == "learning"
+    progress.update(finished(step=10))
+    assert progress.phase == "done"
 
 
-def test_tally_takes_the_runs_best_after_a_resume() -> None:
-    tally = Tally(Bound())
-    tally.feed(started(step=3))
-    tally.feed(finished(step=4, run_score_best=0.39))
-    assert tally.best == 0.39
+def test_the_runs_best_is_taken_after_a_resume() -> None:
+    progress = RunProgress(Bound())
+    progress.update(started(step=3))
+    progress.update(finished(step=4, run_score_best=0.39))
+    assert progress.best == 0.39
 
 
 @pytest.mark.parametrize(
@@ -166,8 +167,8 @@ def test_duration(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
 
 
-def play(progress: Progress) -> None:
-    with progress:
+def play(view: ProgressView) -> None:
+    with view:
         for event in (
             started(),
             events.step_started(step=1, starts=[0]),
@@ -176,12 +177,12 @@ def play(progress: Progress) -> None:
             finished(),
             events.run_finished(step=1, best_value=2.5, best_score=0.4, seconds=1.0),
         ):
-            progress.ttd_event(event)
+            view.ttd_event(event)
 
 
 def test_plain_lines() -> None:
     stream = io.StringIO()
-    play(Progress(Bound(), stream))
+    play(ProgressView(Bound(), stream))
     assert stream.getvalue().splitlines() == [
         "runs/x: bound with a model, 10 steps of 8 rollouts",
         "step 1/10  valid 5/8 (62%)  reward mean 1.25 best 2.5  score 0.4  20.0 s",
@@ -190,10 +191,10 @@ def test_plain_lines() -> None:
 
 def test_quiet() -> None:
     stream = io.StringIO()
-    progress = Progress(Bound(), stream, quiet=True)
-    play(progress)
+    view = ProgressView(Bound(), stream, quiet=True)
+    play(view)
     assert stream.getvalue() == ""
-    assert progress.tally.best == 0.4
+    assert view.progress.best == 0.4
 
 
 class Terminal(io.StringIO):
@@ -205,7 +206,7 @@ def test_the_live_view_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     stream = Terminal()
-    play(Progress(Bound(), stream))
+    play(ProgressView(Bound(), stream))
     text = stream.getvalue()
     for piece in ("sampled", "evaluated", "1/8", "time left", "tokens/s"):
         assert piece in text

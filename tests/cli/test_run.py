@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+from ttd_core.plugin.hooks import Hooks
+
 TTD = [sys.executable, "-m", "ttd_core.cli"]
 
 
@@ -45,6 +47,21 @@ def test_run_then_best_then_resume(ttd, summing, scripted) -> None:
     summary = json.loads(resumed.stdout)
     assert (summary["steps"], summary["best_score"], summary["interrupted"]) == (3, 2.25, False)
     assert "continuing after step 2" in resumed.stderr
+
+
+def test_a_command_builds_the_hooks_once(ttd, summing, scripted, monkeypatch) -> None:
+    built = []
+    build = Hooks.__init__
+
+    def counting(self, problem=None, *arguments, **named) -> None:
+        built.append(problem)
+        build(self, problem, *arguments, **named)
+
+    monkeypatch.setattr(Hooks, "__init__", counting)
+    assert ttd(*scripted, "--steps", 1, "--name", "once").exit_code == 0
+    assert [problem.name for problem in built] == ["sum"]
+    assert ttd("resume", "once", "--steps", 2).exit_code == 0
+    assert [problem.name for problem in built] == ["sum", "sum"]
 
 
 def test_json_is_alone_on_standard_output_and_quiet_is_quiet(ttd, summing, scripted) -> None:

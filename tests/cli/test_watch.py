@@ -14,7 +14,7 @@ import time
 import pytest
 
 from ttd_core.cli.watch import EventClock
-from ttd_core.run.files import WriterLock, writer_of
+from ttd_core.run.files import WriterLock, writing_process
 
 TTD = [sys.executable, "-m", "ttd_core.cli"]
 SLOW = """```python
@@ -152,15 +152,15 @@ sys.stdin.read()
 
 
 def test_the_writer_is_found_without_taking_its_lock(tmp_path) -> None:
-    assert writer_of(tmp_path) is None
+    assert writing_process(tmp_path) is None
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout is not None
     holder.stdout.readline()
-    assert writer_of(tmp_path) == holder.pid
+    assert writing_process(tmp_path) == holder.pid
     holder.communicate("")
-    assert writer_of(tmp_path) is None
+    assert writing_process(tmp_path) is None
     lock = WriterLock(tmp_path)
     lock.release()
 

@@ -21,6 +21,7 @@ from ttd_core.learn import learner
 from ttd_core.learn.objective import GroupAdvantages, group_advantages
 from ttd_core.run.loop import start_run
 from ttd_core.run.reading import RunReader
+from ttd_core.run.setup import RunSetup
 
 #: The reply becomes a program that prints it; reward is the share of what it prints that is the letter a.
 PROBLEM = """
@@ -107,7 +108,7 @@ def problem(tmp_path: pathlib.Path) -> pathlib.Path:
 def test_a_reward_is_learned_to_within_a_tenth_of_its_maximum(
     problem: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    result = start_run(config(problem), tmp_path / "run")
+    result = start_run(RunSetup.from_config(config(problem)), tmp_path / "run")
     found = shares(tmp_path / "run")
     assert len(found) == STEPS
     assert found[0] < 0.3 * MAXIMUM
@@ -131,7 +132,7 @@ def test_a_shuffled_advantage_teaches_nothing(
         return attrs.evolve(found, values=rng.permutation(found.values))
 
     monkeypatch.setattr(learner, "group_advantages", shuffled)
-    result = start_run(config(problem), tmp_path / "run")
+    result = start_run(RunSetup.from_config(config(problem)), tmp_path / "run")
     found = shares(tmp_path / "run")
     assert result.adapter[0] != result.adapter[1]
     assert np.mean(found[-5:]) < 0.5 * MAXIMUM

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ttd_core.config import LearnConfig
 from ttd_core.learn import learner
-from ttd_core.learn.learner import shape_with_kl, weigh
+from ttd_core.learn.learner import compute_advantages, shape_with_kl
 from ttd_core.policy.base import Sequences
 from ttd_core.types import Completion, Group, Reward, Rollout, State, Status, Verdict
 
@@ -48,7 +48,9 @@ class RecordingTrainer:
 def learn(
     trainer: RecordingTrainer, groups: Sequence[Group], config: LearnConfig, temperature: float
 ) -> dict[str, float]:
-    return learner.learn(trainer, [weigh(group, config) for group in groups], config, temperature)
+    return learner.learn(
+        trainer, [compute_advantages(group, config) for group in groups], config, temperature
+    )
 
 
 def reply(length: int, forced: int = 0) -> Completion:
@@ -117,8 +119,8 @@ def test_infrastructure_failures_do_not_count() -> None:
     ]
     lost = Group(0, [], np.arange(4), rollouts)
     # Counted as a zero it would make the others winners.
-    assert np.isnan(weigh(lost, CONFIG).values[1])
-    assert (weigh(lost, CONFIG).values[[0, 2]] == 0).all()
+    assert np.isnan(compute_advantages(lost, CONFIG).by_rollout[1])
+    assert (compute_advantages(lost, CONFIG).by_rollout[[0, 2]] == 0).all()
 
 
 @given(

@@ -504,6 +504,37 @@ def test_events_reach_every_observer_and_their_faults_are_theirs() -> None:
         build(Failing()).event({"kind": "x"})
 
 
+def test_observers_that_join_later_are_asked_first() -> None:
+    """As a run's progress and trackers join hooks that were built before them."""
+    asked = []
+
+    def observer(name: str) -> Any:
+        class Observer:
+            @hookimpl
+            def ttd_event(self, event: Any) -> None:
+                asked.append(name)
+
+            @hookimpl
+            def ttd_render_prompt(self) -> Any:
+                asked.append(name)
+                return [{"role": "user", "content": name}] if name == "second" else None
+
+        return Observer()
+
+    hooks = build(observer("first"))
+    hooks.observe([observer("second"), observer("third")])
+    hooks.event({"kind": "x"})
+    assert asked == ["third", "second", "first"]
+    asked.clear()
+    assert CALLS["render_prompt"](hooks) == [{"role": "user", "content": "second"}]
+    assert asked == ["third", "second"]
+    assert [name.partition(" (")[0] for name in hooks.plugin_names[1:]] == [
+        "observer 1",
+        "observer 2",
+        "observer 3",
+    ]
+
+
 def test_domain_hooks_need_a_problem() -> None:
     with pytest.raises(TypeError, match="without a problem"):
         Hooks(plugins=[]).check(STATE)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttd_core.report.charts import Line, Rule, line_chart, reward_map, ridges, stacked_bars
+from ttd_core.report.charts import Line, ReferenceLine, line_chart, reward_heatmap, ridge_plot, stacked_bars
 
 SVG = "{http://www.w3.org/2000/svg}"
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
@@ -49,7 +49,9 @@ def test_a_line_chart_holds_all_it_is_given(values: list[float], rules: list[flo
         Line("b", steps, values, 2, "stairs"),
         Line("c", steps, values, 3, "dots"),
     ]
-    svg = line_chart((400, 200), lines, ("step", "y"), "a chart", rules=[Rule("r", v) for v in rules])
+    svg = line_chart(
+        (400, 200), lines, ("step", "y"), "a chart", references=[ReferenceLine("r", v) for v in rules]
+    )
     root = parsed(svg)
     for path in of_class(root, "line"):
         for x, y in coordinates(path.get("d", "")):
@@ -63,9 +65,9 @@ def test_a_line_chart_holds_all_it_is_given(values: list[float], rules: list[flo
 
 def test_lines_that_coincide_share_a_label() -> None:
     def labels(*values: float) -> list[str]:
-        rules = [Rule(f"r{place}", value) for place, value in enumerate(values)]
+        rules = [ReferenceLine(f"r{place}", value) for place, value in enumerate(values)]
         line = Line("a", [0, 1], [0.0, 100.0])
-        root = parsed(line_chart((400, 200), [line], ("step", ""), "s", rules=rules))
+        root = parsed(line_chart((400, 200), [line], ("step", ""), "s", references=rules))
         return [each.text or "" for each in of_class(root, "rule-label")]
 
     assert labels(50, 20) == ["r0", "r1"]
@@ -102,7 +104,7 @@ def test_words_are_escaped_and_the_drawing_has_a_name() -> None:
         [Line("a", [1, 2], [1.0, 2.0])],
         ("step", "<metric> & co"),
         'a "summary" <b>',
-        rules=[Rule("<i>who</i>", 1.5)],
+        references=[ReferenceLine("<i>who</i>", 1.5)],
         tips={1: "<script>"},
     )
     root = parsed(svg)
@@ -131,7 +133,7 @@ def test_stacked_bars_add_up() -> None:
 
 def test_the_map_counts_every_reward_once() -> None:
     rewards = {1: np.array([0.1, 0.1, 0.9, -5.0]), 2: np.zeros(0), 3: np.array([0.5])}
-    root = parsed(reward_map((400, 200), rewards, (0.0, 1.0), "s"))
+    root = parsed(reward_heatmap((400, 200), rewards, (0.0, 1.0), "s"))
     told = [re.match(r"step (\d+): (\d+) of (\d+)", each.text or "") for each in root.iter(f"{SVG}title")]
     counts: dict[str, int] = {}
     for match in told:
@@ -142,7 +144,7 @@ def test_the_map_counts_every_reward_once() -> None:
 
 def test_ridges_show_each_row_with_its_median() -> None:
     rows = [("early", np.array([0.1, 0.2, 0.3])), ("none", np.zeros(0)), ("late", np.array([0.8, 0.9]))]
-    root = parsed(ridges((400, 300), rows, (0.0, 1.0), "s"))
+    root = parsed(ridge_plot((400, 300), rows, (0.0, 1.0), "s"))
     assert len(of_class(root, "ridge")) == 2
     assert [each.text for each in root.iter(f"{SVG}title")] == ["median 0.2", "median 0.85"]
     assert {"early", "none", "late"} <= {each.text for each in root.iter(f"{SVG}text")}
@@ -152,7 +154,7 @@ def test_charts_of_nothing_are_drawn_too() -> None:
     for svg in (
         line_chart((400, 200), [], ("step", ""), "s"),
         stacked_bars((400, 200), [], {}, ("step", ""), "s", classes={}),
-        reward_map((400, 200), {}, (0.0, 1.0), "s"),
-        ridges((400, 200), [], (0.0, 1.0), "s"),
+        reward_heatmap((400, 200), {}, (0.0, 1.0), "s"),
+        ridge_plot((400, 200), [], (0.0, 1.0), "s"),
     ):
         parsed(svg)

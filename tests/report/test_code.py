@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttd_core.report.code import LONGEST, counted, diff, highlight_lines
+from ttd_core.report.code import LONGEST, count_changes, diff, highlight_lines
 
 OLD = "import os\n\n\ndef run(seed):\n    x = 1\n    return x\n" + "".join(f"# {n}\n" for n in range(30))
 
@@ -57,7 +57,7 @@ def test_a_diff_shows_the_change_and_what_is_around() -> None:
         *("same", "same", "same", "del", "add", "same", "same", "same", "gap"),
         *("same", "same", "same", "del", "add", "same"),
     ]
-    assert counted(lines) == "2 lines added, 2 removed"
+    assert count_changes(lines) == "2 lines added, 2 removed"
     assert [line.sign for line in lines][3:5] == ["−", "+"]
     assert '<span class="k-mi">2</span>' in lines[4].html
 

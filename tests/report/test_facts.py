@@ -7,9 +7,9 @@ import math
 import attrs
 import pytest
 
-from ttd_core.report.facts import read_facts, standing
-from ttd_core.report.figures import windows
-from ttd_core.report.pooling import arms, by_problem
+from ttd_core.report.facts import against_published, read_facts
+from ttd_core.report.figures import step_ranges
+from ttd_core.report.pooling import by_problem, pool_seeds
 from ttd_core.run.reading import RunReader
 from ttd_core.types import Status
 
@@ -46,14 +46,14 @@ def test_the_path_leads_from_a_seed_to_the_best(first) -> None:
 
 def test_standing_names_the_best_published(first) -> None:
     problem = first.problem
-    assert standing(problem, 2.75) == "better than the published 2.5 of somebody <i> by 0.25"
-    assert standing(problem, 2.25) == "worse than the published 2.5 of somebody <i> by 0.25"
-    assert standing(problem, 2.5) == "equal to the published 2.5 of somebody <i>"
+    assert against_published(problem, 2.75) == "better than the published 2.5 of somebody <i> by 0.25"
+    assert against_published(problem, 2.25) == "worse than the published 2.5 of somebody <i> by 0.25"
+    assert against_published(problem, 2.5) == "equal to the published 2.5 of somebody <i>"
 
 
 def test_seeds_are_pooled_and_arms_named_by_what_differs(runs) -> None:
     facts = [read_facts(folder) for folder in (runs.first, runs.other, runs.second)]
-    pooled, other = arms(facts)
+    pooled, other = pool_seeds(facts)
     assert [run.name for run in pooled.runs] == ["first", "second"]
     assert (pooled.label, other.label) == ("variant = full", "variant = no-reuse")
     assert (pooled.differs, other.differs) == ({"variant": "full"}, {"variant": "no-reuse"})
@@ -73,14 +73,14 @@ def test_seeds_are_pooled_and_arms_named_by_what_differs(runs) -> None:
 
 
 def test_one_run_alone_is_named_after_its_folder(first) -> None:
-    assert [arm.label for arm in arms([first])] == ["first"]
+    assert [arm.label for arm in pool_seeds([first])] == ["first"]
 
 
 def test_arms_that_differ_in_much_are_named_after_their_runs(runs, first) -> None:
     second = read_facts(runs.second)
     options = {**first.config.options, "timeout_s": 7.0, "output_chars": 9, "memory_mb": 99}
     changed = attrs.evolve(first, name="changed", config=attrs.evolve(first.config, options=options))
-    pooled, alone = arms([first, second, changed])
+    pooled, alone = pool_seeds([first, second, changed])
     assert (pooled.label, alone.label) == ("first and 1 more", "changed")
     assert alone.differs == {
         f"options.{key}": options[key] for key in ("memory_mb", "output_chars", "timeout_s")
@@ -97,7 +97,7 @@ def test_arms_that_differ_in_much_are_named_after_their_runs(runs, first) -> Non
     ],
 )
 def test_windows_of_steps(steps: int, rollouts: int, found: list[tuple[int, int]]) -> None:
-    assert windows(steps, rollouts) == found
+    assert step_ranges(steps, rollouts) == found
 
 
 def test_a_run_without_a_step(runs) -> None:

@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from ttd_core.report.facts import read_facts
-from ttd_core.report.page import clock, compare_page, path_to_best, picture, report_page
+from ttd_core.report.page import compare_page, duration, path_to_best, picture, report_page
 
 VOID = {"meta", "link", "img", "br", "hr"}
 
@@ -194,5 +194,5 @@ def test_several_runs_are_compared_first(pages) -> None:
     ("seconds", "text"),
     [(4.52, "4.5 s"), (123.4, "2 min 03 s"), (3720, "1 h 02 min"), (59.99, "60.0 s"), (0, "0.0 s")],
 )
-def test_clock(seconds, text) -> None:
-    assert clock(seconds) == text
+def test_duration(seconds, text) -> None:
+    assert duration(seconds) == text

@@ -15,7 +15,7 @@ from ttd_core.cli import main
 from ttd_core.config import RunConfig
 from ttd_core.errors import EnvironmentLacksError, UsageError
 from ttd_core.report import trackers
-from ttd_core.report.trackers import Hosted, open_trackers
+from ttd_core.report.trackers import HostedSink, open_trackers
 from ttd_core.run import events
 from ttd_core.run.reading import RunReader
 
@@ -70,7 +70,7 @@ def tracked(monkeypatch, tmp_path):
 
     def make(package: Package):
         monkeypatch.setitem(
-            trackers.TRACKERS, "json", lambda folder, config, step: Hosted(package, folder, config)
+            trackers.TRACKERS, "json", lambda folder, config, step: HostedSink(package, folder, config)
         )
         warnings: list[str] = []
         (tracker,) = open_trackers(["json", "json"], tmp_path / "run", CONFIG, warnings.append)

@@ -9,7 +9,7 @@ import sqlite3
 import pytest
 
 from ttd_core.errors import ResumeError, StorageError
-from ttd_core.run.files import WriterLock, storage_errors, write_aside
+from ttd_core.run.files import WriterLock, storage_errors, write_atomically
 
 
 def sqlite_error(name):
@@ -60,18 +60,18 @@ def test_other_errors_pass():
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "best.json"
-    write_aside(path, b"old")
+    write_atomically(path, b"old")
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        write_aside(path, b"new")
+        write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["best.json"]
     monkeypatch.undo()
-    write_aside(path, b"new")
+    write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
 
 

@@ -22,11 +22,12 @@ from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
 from ttd_core.run.evaluate import evaluate_completion
 from ttd_core.run.loop import start_run
-from ttd_core.run.measure import Measure
 from ttd_core.run.reading import RunReader
 from ttd_core.run.recheck import recheck
 from ttd_core.run.rollout import RolloutCollector
 from ttd_core.run.seeds import score_seeds
+from ttd_core.run.setup import RunSetup
+from ttd_core.run.step_metrics import StepMetrics
 from ttd_core.run.summary import summarise
 from ttd_core.run.totals import StepTotals
 from ttd_core.sandbox.base import Executor
@@ -196,7 +197,7 @@ def test_metrics_of_a_step(reference: str) -> None:
             Rollout(Completion("x"), Verdict.failed(Status.CRASH, "no", code=program("boom"))),
         ],
     )
-    found = Measure(problem, [starting]).step([group], StepTotals.of([group]), archive)
+    found = StepMetrics(problem, [starting]).compute([group], StepTotals.of([group]), archive)
     assert found["valid_share"] == 0.75
     assert found["reward_mean"] == pytest.approx((1.5 + 2 + 0.3) / 4)
     assert found["score_start"] == 1.5
@@ -220,6 +221,24 @@ def test_best_is_switched_whole(reference: str, tmp_path: pathlib.Path) -> None:
         assert json.loads((best / "construction.json").read_text())["numbers"] == node.state.data["numbers"]
         assert np.load(best / "h.npy").tolist() == node.state.data["h"].tolist()
     assert [path.name for path in (tmp_path / ".best").iterdir()] == ["node-000001"]
+
+
+def test_best_holds_nested_arrays_and_its_files_stay_inside(reference: str, tmp_path: pathlib.Path) -> None:
+    """Names in a state's data may be a candidate's choice."""
+    hooks = hooks_of(reference)
+    names = ["h", "../../outside", "..", "a/b", ".hidden", "x" * 5000]
+    data = {"numbers": [0.5] * 3, "deep": [{"mask": np.arange(2)}], **dict.fromkeys(names, np.ones(2))}
+    state = State("pass\n", data)
+    (node,) = Archive(configs.SearchConfig()).add_seeds([(state, hooks.reward(state))])
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    assert hooks.problem is not None
+    best = write_best(folder, hooks.problem, node)
+    construction = json.loads((best / "construction.json").read_text())
+    assert construction["deep"] == [{"mask": [0, 1]}]
+    assert construction["../../outside"] == [1, 1]
+    files = {path.name for path in tmp_path.rglob("*") if path.is_file()} - {"sum_problem.py"}
+    assert files == {"best.json", "construction.json", "h.npy", "program.py"}
 
 
 class _Trainer:
@@ -278,7 +297,7 @@ def test_recheck_ranks_by_the_mean(tmp_path: pathlib.Path, problem_source: str) 
             "options": {"timeout_s": 10.0},
         },
     )
-    result = start_run(config, tmp_path / "run")
+    result = start_run(RunSetup.from_config(config), tmp_path / "run")
     assert result.summary.valid == 8
     assert result.summary.novel_score == result.best_score
     ranked = recheck(tmp_path / "run", 4, 5)
@@ -304,7 +323,7 @@ def test_nothing_is_left_running(reference: str, tmp_path: pathlib.Path) -> None
             "group_size": 2,
         },
     )
-    start_run(config, tmp_path / "run")
+    start_run(RunSetup.from_config(config), tmp_path / "run")
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)

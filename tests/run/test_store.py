@@ -69,6 +69,16 @@ def test_the_archive_comes_back_exactly_at_any_step(store):
     assert places == {"held", "lineage", "dropped"}, "the replayed search must exercise all three"
 
 
+def test_failures_come_back_in_the_order_in_which_they_happened(store):
+    archive = begun(store, 12)
+    loaded = store.load_archive(replay.CONFIG)
+    several = 0
+    for node in archive.nodes.values():
+        assert list(loaded[node.id].failures.items()) == list(node.failures.items())
+        several += len(node.failures) > 1
+    assert several > 1, "the replayed search must have states from which programs failed in several ways"
+
+
 def test_a_resumed_run_goes_on_as_if_never_stopped(store):
     begun(store, 4)
     store.close()

@@ -12,7 +12,7 @@ import pytest
 
 from ttd_core.plugin import registry
 from ttd_core.testing.checkup import CHECKS, Subject, run_checks
-from ttd_core.testing.subject import prepared
+from ttd_core.testing.subject import with_short_budget
 
 CHECK = (
     '        return [] if np.all((points >= 0) & (points <= 1)) else ["a point is not in the unit square"]\n'
@@ -268,7 +268,7 @@ def broken_source(minimal_source: str, broken: Broken) -> str:
 def faults(source: str, path: pathlib.Path, executor) -> dict[str, list[str]]:
     """Sentences by check."""
     path.write_text(source)
-    problem = prepared(registry.load(f"{path}:MyProblem"), {})
+    problem = with_short_budget(registry.load(f"{path}:MyProblem"), {})
     outcomes = run_checks(Subject(problem, executor.run))
     return {check.name: [str(each) for each in outcome.findings] for check, outcome in outcomes}
 

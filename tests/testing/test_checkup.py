@@ -14,7 +14,7 @@ from ttd_core.sandbox.inside import frames
 from ttd_core.testing import hostile
 from ttd_core.testing.checkup import CHECKS, Subject
 from ttd_core.testing.leaves import leaves, replaced
-from ttd_core.testing.subject import prepared, shorten
+from ttd_core.testing.subject import shorten, with_short_budget
 from ttd_core.types import Reward, State, Status
 
 BY_NAME = {check.name: check for check in CHECKS}
@@ -145,12 +145,12 @@ def test_examples_given_beside_the_problem() -> None:
 
 
 def test_options_are_made_quick_unless_a_person_set_them() -> None:
-    quick = prepared(Number(), {}).options
+    quick = with_short_budget(Number(), {}).options
     assert (quick.timeout_s, quick.budget_s) == (60.0, 2.0)
     options = Number.options_type(timeout_s=300.0)
-    slow = prepared(Number(options), {"timeout_s": 300.0}).options
+    slow = with_short_budget(Number(options), {"timeout_s": 300.0}).options
     assert (slow.timeout_s, slow.budget_s) == (300.0, 2.0)
-    short = prepared(Number(Number.options_type(timeout_s=1.0)), {"timeout_s": 1.0}).options
+    short = with_short_budget(Number(Number.options_type(timeout_s=1.0)), {"timeout_s": 1.0}).options
     assert short.budget_s == 0.9
 
 

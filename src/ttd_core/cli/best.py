@@ -60,16 +60,18 @@ def best(
     stored = stored_config(folder)
     problem = registry.load(stored.problem, stored.options)
     if recheck is None:
-        found = _kept(folder, count)
+        states = _best_states(folder, count)
         header = ["rank", "node", "step", problem.metric]
-        rows = [[row["rank"], row["node"], row["step"], problem.format_score(row["score"])] for row in found]
+        rows = [
+            [each["rank"], each["node"], each["step"], problem.format_score(each["score"])] for each in states
+        ]
     else:
         rechecked = recheck_states(folder, *recheck)
-        found = [attrs.asdict(each) for each in rechecked]
+        states = [attrs.asdict(each) for each in rechecked]
         header = ["rank", "node", "step", f"mean {problem.metric}", "spread", "valid", "first", "failures"]
         rows = [_row(problem, each) for each in rechecked]
     if as_json:
-        print_json(found)
+        print_json(states)
     else:
         click.echo(table(header, rows) if rows else "no valid state yet")
 
@@ -82,7 +84,7 @@ def _row(problem: Problem, each: Rechecked) -> list[Any]:
     return [each.rank, each.node, each.step, mean, spread, valid, problem.format_score(each.first), failures]
 
 
-def _kept(folder: pathlib.Path, count: int) -> list[dict[str, Any]]:
+def _best_states(folder: pathlib.Path, count: int) -> list[dict[str, Any]]:
     """The best states as the run scored them."""
     with RunReader.open(folder) as run:
         return [

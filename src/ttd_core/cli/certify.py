@@ -40,26 +40,30 @@ def certify(
       ttd certify --check best.cert.json
     """
     if check:
-        path = pathlib.Path(_only(names, 1, "--check takes one certificate FILE")[0])
+        path = pathlib.Path(_require_count(names, 1, "--check takes one certificate FILE")[0])
         stated, _ = certificate.read(path)
         problem = registry.load(str(stated.get("problem")), problem_options(options))
-        _tell(certifying.check(problem, path), {"checked": str(path)}, as_json)
+        _print(certifying.check(problem, path), {"checked": str(path)}, as_json)
         return
-    name, file = _only(names, 2, "give a PROBLEM and a FILE, or --check FILE")
+    name, file = _require_count(names, 2, "give a PROBLEM and a FILE, or --check FILE")
     problem = registry.load(name, problem_options(options))
     proof = certifying.certify(problem, problem.read_construction(pathlib.Path(file)))
     target = output or pathlib.Path(f"{pathlib.Path(file).stem}.cert.json")
     written = certificate.write(proof, target)
-    _tell(proof, {"written": [str(path) for path in written]}, as_json)
+    _print(proof, {"written": [str(path) for path in written]}, as_json)
 
 
-def _only(names: tuple[str, ...], count: int, message: str) -> tuple[str, ...]:
+def _require_count(names: tuple[str, ...], count: int, message: str) -> tuple[str, ...]:
     if len(names) != count:
         raise UsageError(f"{message}, not {len(names)} argument{'s' if len(names) != 1 else ''}")
     return names
 
 
-def _tell(proof: Certificate, done: dict[str, Any], as_json: bool) -> None:
+def _print(proof: Certificate, done: dict[str, Any], as_json: bool) -> None:
+    """Print a certificate.
+
+    :param done: what was done with it: ``checked``, its file, or ``written``, all files.
+    """
     statement = proof.statement()
     if as_json:
         print_json(statement | done)

@@ -13,8 +13,8 @@ from ttd_core.cli.parameters import option_option, problem_options, sandbox_opti
 from ttd_core.plugin import registry
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.run.backends import open_executor
-from ttd_core.testing.checkup import Check, Outcome, Subject, run_checks
-from ttd_core.testing.subject import prepared
+from ttd_core.testing.checkup import Check, CheckResult, Subject, run_checks
+from ttd_core.testing.subject import with_short_budget
 
 
 @click.command("check-problem", cls=ProblemCommand)
@@ -35,47 +35,47 @@ def check_problem(problem_name: str, options: tuple[str, ...], sandbox: str | No
       ttd check-problem erdos -o budget_s=10 --json
     """
     given = problem_options(options)
-    problem = prepared(registry.load(problem_name, given), given)
+    problem = with_short_budget(registry.load(problem_name, given), given)
     config = configs.load(problem_name, overrides={"sandbox.level": sandbox} if sandbox else {})
     with open_executor(Hooks(problem), config) as executor:
-        outcomes = list(run_checks(Subject(problem, executor.run)))
+        results = list(run_checks(Subject(problem, executor.run)))
     if as_json:
         print_json(
             {
                 "problem": problem.name,
-                "ok": not any(outcome.findings for _, outcome in outcomes),
-                "checks": [_facts(check, outcome) for check, outcome in outcomes],
+                "ok": not any(result.findings for _, result in results),
+                "checks": [_facts(check, result) for check, result in results],
             }
         )
     else:
-        click.echo(_text(problem.name, outcomes))
-    return 1 if any(outcome.findings for _, outcome in outcomes) else 0
+        click.echo(_text(problem.name, results))
+    return 1 if any(result.findings for _, result in results) else 0
 
 
-def _word(outcome: Outcome) -> str:
-    if outcome.findings:
+def _outcome(result: CheckResult) -> str:
+    if result.findings:
         return "FAILS"
-    return "skipped" if outcome.skipped else "ok"
+    return "skipped" if result.skipped else "ok"
 
 
-def _facts(check: Check, outcome: Outcome) -> dict[str, Any]:
+def _facts(check: Check, result: CheckResult) -> dict[str, Any]:
     return {
         "check": check.name,
         "title": check.title,
-        "outcome": _word(outcome).lower(),
-        "findings": [{"what": each.what, "fix": each.fix} for each in outcome.findings],
-        "skipped": outcome.skipped,
+        "outcome": _outcome(result).lower(),
+        "findings": [{"what": each.what, "fix": each.fix} for each in result.findings],
+        "skipped": result.skipped,
     }
 
 
-def _text(name: str, outcomes: list[tuple[Check, Outcome]]) -> str:
-    rows = [(check.name, _word(outcome), outcome.skipped or check.title) for check, outcome in outcomes]
+def _text(name: str, results: list[tuple[Check, CheckResult]]) -> str:
+    rows = [(check.name, _outcome(result), result.skipped or check.title) for check, result in results]
     lines = [table(["check", "outcome", "what it holds"], rows), ""]
-    faults = [(check, finding) for check, outcome in outcomes for finding in outcome.findings]
+    faults = [(check, finding) for check, result in results for finding in result.findings]
     lines += [f"{check.name}: {finding}" for check, finding in faults]
-    failed = sum(bool(outcome.findings) for _, outcome in outcomes)
-    skipped = sum(bool(outcome.skipped) for _, outcome in outcomes)
-    kept = len(outcomes) - failed - skipped
-    total = f"{name}: {kept} of {len(outcomes)} checks pass"
+    failed = sum(bool(result.findings) for _, result in results)
+    skipped = sum(bool(result.skipped) for _, result in results)
+    kept = len(results) - failed - skipped
+    total = f"{name}: {kept} of {len(results)} checks pass"
     lines.append(total + (f", {skipped} could not be made here" if skipped else ""))
     return "\n".join(lines)

@@ -10,10 +10,10 @@ import click
 from ttd_core.cli.folders import runs_dir_option
 from ttd_core.cli.output import json_option, print_json, table
 from ttd_core.cli.report import load_pages, output_option, read_runs, write_page
-from ttd_core.cli.tally import duration
+from ttd_core.cli.wording import duration
 from ttd_core.problem import Problem
-from ttd_core.report.pooling import arms, by_problem
-from ttd_core.scores import wish
+from ttd_core.report.pooling import by_problem, pool_seeds
+from ttd_core.scores import which_is_better
 
 
 @click.command("compare")
@@ -35,29 +35,27 @@ def compare(
     """
     pages = load_pages() if output is not None else None
     runs = read_runs(run_names, runs_dir)
-    pools = by_problem(arms(runs))
+    arms = by_problem(pool_seeds(runs))
     if pages is not None and output is not None:
         write_page(output, pages.compare_page(runs))
     if as_json:
-        rows = [arm.row() for group in pools.values() for arm in group]
+        rows = [arm.row() for of_problem in arms.values() for arm in of_problem]
         print_json({"page": str(output) if output is not None else None, "arms": rows})
         return
-    for number, group in enumerate(pools.values()):
-        problem = group[0].runs[0].problem
+    for number, of_problem in enumerate(arms.values()):
         if number:
             click.echo()
-        click.echo(as_text(problem, [arm.row() for arm in group]))
+        click.echo(as_text(of_problem[0].runs[0].problem, [arm.row() for arm in of_problem]))
     if output is not None:
         click.echo(f"\ncurves in {output}")
 
 
 def as_text(problem: Problem, rows: list[dict[str, Any]]) -> str:
     """One problem's arms as a table."""
-    aim = wish(problem.direction)
+    title = f"{problem.name}: {problem.metric}, {which_is_better(problem.direction)}"
     published = problem.best_baseline()
-    known = ""
     if published is not None:
-        known = f", published {problem.format_score(published.score)} by {published.label}"
+        title += f", published {problem.format_score(published.score)} by {published.label}"
     header = ["runs", "seeds", "steps", "rollouts", "valid", "repeats", "best", "mean best", "spread"]
     cells = [
         [
@@ -75,7 +73,6 @@ def as_text(problem: Problem, rows: list[dict[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    title = f"{problem.name}: {problem.metric}, {aim} is better{known}"
     return f"{title}\n\n{table([*header, 'tokens', 'time'], cells)}"
 
 

@@ -39,11 +39,11 @@ DISK_WANTED = 5 * 10**9
 
 
 @attrs.frozen
-class Finding:
-    """One line of the report.
+class Diagnosis:
+    """What was found out about one thing that runs need or can use: one line of the printed report.
 
-    :param area: what it is about: machine, package, extra, sandbox, problem, plugin, storage.
-    :param name: of what.
+    :param area: machine, package, extra, sandbox, problem, plugin or storage.
+    :param name: of the thing, in its area.
     :param status: ``ok``, ``absent`` (optional and not here), ``warning``, or ``failed``.
     :param detail: version, path, level, or what is wrong and what to do.
     """
@@ -67,31 +67,33 @@ def doctor(as_json: bool) -> int:
       ttd doctor
       ttd doctor --json
     """
-    findings = [*machine(), *packages(), *extras(), *sandbox(), *plugins(), *storage()]
+    diagnoses = [*machine(), *packages(), *extras(), *sandbox(), *plugins(), *storage()]
     if as_json:
-        print_json([attrs.asdict(finding) for finding in findings])
+        print_json([attrs.asdict(diagnosis) for diagnosis in diagnoses])
     else:
         area = ""
-        width = max(len(finding.name) for finding in findings)
-        for finding in findings:
-            if finding.area != area:
-                area = finding.area
+        width = max(len(diagnosis.name) for diagnosis in diagnoses)
+        for diagnosis in diagnoses:
+            if diagnosis.area != area:
+                area = diagnosis.area
                 click.echo(f"{area}:")
-            click.echo(f"  {finding.name:{width}}  {finding.status:7}  {finding.detail}".rstrip())
-    lacking = [each for each in findings if each.status == "failed" and each.area in ("package", "sandbox")]
+            click.echo(f"  {diagnosis.name:{width}}  {diagnosis.status:7}  {diagnosis.detail}".rstrip())
+    lacking = [each for each in diagnoses if each.status == "failed" and each.area in ("package", "sandbox")]
     return EnvironmentLacksError.exit_code if lacking else 0
 
 
-def machine() -> Iterator[Finding]:
+def machine() -> Iterator[Diagnosis]:
     """Python, the system, processors and memory."""
-    yield Finding("machine", "python", "ok", f"{platform.python_version()} at {sys.executable}")
-    yield Finding("machine", "system", "ok", f"{platform.system()} {platform.release()} {platform.machine()}")
+    yield Diagnosis("machine", "python", "ok", f"{platform.python_version()} at {sys.executable}")
+    yield Diagnosis(
+        "machine", "system", "ok", f"{platform.system()} {platform.release()} {platform.machine()}"
+    )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     usable = len(os.sched_getaffinity(0))
-    yield Finding("machine", "resources", "ok", f"{usable} processors, {memory:.1f} GiB of memory")
+    yield Diagnosis("machine", "resources", "ok", f"{usable} processors, {memory:.1f} GiB of memory")
 
 
-def packages() -> Iterator[Finding]:
+def packages() -> Iterator[Diagnosis]:
     """torch with its device, transformers, peft, and ttd itself."""
     yield _installed("package", "ttd-core", "failed", "pip install ttd-core")
     yield _torch()
@@ -99,92 +101,97 @@ def packages() -> Iterator[Finding]:
     yield _installed("package", "peft", "failed", "pip install peft")
 
 
-def extras() -> Iterator[Finding]:
+def extras() -> Iterator[Diagnosis]:
     """Optional extras, each by the packages it needs."""
     for extra, needed in EXTRAS.items():
         versions = {name: _version(name) for name in needed}
         missing = [name for name, version in versions.items() if version is None]
         if missing:
             hint = f"pip install 'ttd-core[{extra}]' (lacks {', '.join(missing)})"
-            yield Finding("extra", extra, "absent", hint)
+            yield Diagnosis("extra", extra, "absent", hint)
         else:
-            yield Finding("extra", extra, "ok", ", ".join(f"{name} {versions[name]}" for name in needed))
+            yield Diagnosis("extra", extra, "ok", ", ".join(f"{name} {versions[name]}" for name in needed))
 
 
-def plugins() -> Iterator[Finding]:
+def plugins() -> Iterator[Diagnosis]:
     """Every problem and plugin, imported; and names claimed twice."""
     for group, area in ((PROBLEMS, "problem"), (PLUGINS, "plugin")):
         for loaded in load_all(group):
             if loaded.error is None:
-                yield Finding(area, loaded.entry.name, "ok", loaded.entry.origin)
+                yield Diagnosis(area, loaded.entry.name, "ok", loaded.entry.origin)
             else:
-                yield Finding(area, loaded.entry.name, "failed", str(loaded.error))
+                yield Diagnosis(area, loaded.entry.name, "failed", str(loaded.error))
         for clash in clashes(entries(group)):
-            yield Finding(area, "clash", "failed", str(clash))
+            yield Diagnosis(area, "clash", "failed", str(clash))
 
 
-def storage() -> Iterator[Finding]:
+def storage() -> Iterator[Diagnosis]:
     """The model cache and the working folder, with the space left."""
     from ttd_core.fetching import cache_folder  # noqa: PLC0415 - brings the hub's client
 
     for name, folder in (("model cache", cache_folder()), ("working folder", pathlib.Path.cwd())):
         existing = next(each for each in (folder, *folder.parents) if each.exists())
         free = shutil.disk_usage(existing).free
-        status, told = "ok", f"{folder}, {free / 1e9:.1f} GB free"
+        status, detail = "ok", f"{folder}, {free / 1e9:.1f} GB free"
         if not os.access(existing, os.W_OK):
-            status, told = "failed", f"{folder} cannot be written"
+            status, detail = "failed", f"{folder} cannot be written"
         elif free < DISK_WANTED:
-            status, told = "warning", f"{told}; a small model and its run want {DISK_WANTED / 1e9:.0f} GB"
-        yield Finding("storage", name, status, told)
+            status, detail = "warning", f"{detail}; a small model and its run want {DISK_WANTED / 1e9:.0f} GB"
+        yield Diagnosis("storage", name, status, detail)
 
 
-def sandbox() -> Iterator[Finding]:
+def sandbox() -> Iterator[Diagnosis]:
     """The level this machine forms, each layer it is made of, and a job that really ran in it."""
     try:
         report = probe()
     except TtdError as error:
-        yield Finding("sandbox", "level", "failed", str(error))
+        yield Diagnosis("sandbox", "level", "failed", str(error))
         return
     formed = report.level is not Level.REFUSED
-    told = f"{report.level}, {report.how}; jobs end by {report.kill} and run as {report.user}"
-    refused = "no level can be formed; what is absent below says what to do"
-    yield Finding("sandbox", "level", "ok" if formed else "failed", told if formed else refused)
+    if formed:
+        detail = f"{report.level}, {report.how}; jobs end by {report.kill} and run as {report.user}"
+        yield Diagnosis("sandbox", "level", "ok", detail)
+    else:
+        refusal = "no level can be formed; what is absent below says what to do"
+        yield Diagnosis("sandbox", "level", "failed", refusal)
     for layer in report.layers:
         remedy = f"; to have it: {layer.remedy}" if layer.remedy and not layer.present else ""
-        yield Finding("sandbox", layer.name, "ok" if layer.present else "absent", f"{layer.detail}{remedy}")
+        yield Diagnosis("sandbox", layer.name, "ok" if layer.present else "absent", f"{layer.detail}{remedy}")
     if formed:
         yield _trial_job()
 
 
-def _trial_job() -> Finding:
+def _trial_job() -> Diagnosis:
     try:
         with open_executor(Hooks(), RunConfig()) as executor:
             result = executor.run(PythonJob(source="def run():\n    return 1\n", entry="run"))
     except TtdError as error:
-        return Finding("sandbox", "trial job", "failed", str(error))
+        return Diagnosis("sandbox", "trial job", "failed", str(error))
     if result.ok and result.value == 1:
-        return Finding("sandbox", "trial job", "ok", f"{result.level}, ran in {1000 * result.wall_s:.1f} ms")
-    return Finding("sandbox", "trial job", "failed", f"{result.status}: {result.message}")
+        return Diagnosis(
+            "sandbox", "trial job", "ok", f"{result.level}, ran in {1000 * result.wall_s:.1f} ms"
+        )
+    return Diagnosis("sandbox", "trial job", "failed", f"{result.status}: {result.message}")
 
 
-def _torch() -> Finding:
+def _torch() -> Diagnosis:
     try:
         import torch  # noqa: PLC0415 - takes seconds to load
     except ImportError as error:
-        return Finding("package", "torch", "failed", f"pip install torch ({one_line(error)})")
+        return Diagnosis("package", "torch", "failed", f"pip install torch ({one_line(error)})")
     if not torch.cuda.is_available():
-        return Finding(
+        return Diagnosis(
             "package", "torch", "ok", f"{torch.__version__}, no CUDA device: models run on the CPU"
         )
     names = {torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())}
-    return Finding(
+    return Diagnosis(
         "package", "torch", "ok", f"{torch.__version__}, CUDA {torch.version.cuda}: {', '.join(names)}"
     )
 
 
-def _installed(area: str, name: str, missing: str, hint: str) -> Finding:
+def _installed(area: str, name: str, missing: str, hint: str) -> Diagnosis:
     version = _version(name)
-    return Finding(area, name, "ok", version) if version else Finding(area, name, missing, hint)
+    return Diagnosis(area, name, "ok", version) if version else Diagnosis(area, name, missing, hint)
 
 
 def _version(name: str) -> str | None:

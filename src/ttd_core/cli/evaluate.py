@@ -12,7 +12,7 @@ from ttd_core import config as configs
 from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.output import json_option, print_json
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option
-from ttd_core.cli.tally import compare_with_published
+from ttd_core.cli.wording import compare_with_published
 from ttd_core.errors import EnvironmentLacksError, UsageError
 from ttd_core.plugin import registry
 from ttd_core.plugin.hooks import Hooks
@@ -59,14 +59,16 @@ def evaluate(
       ttd eval cp26 packing.py -o timeout_s=60 --picture packing.svg
     """
     problem = registry.load(problem_name, problem_options(options))
-    verdict = judge(problem_name, problem, file, sandbox)
+    verdict = evaluate_file(problem_name, problem, file, sandbox)
     print_json(as_facts(problem, verdict)) if as_json else click.echo(as_text(problem, verdict))
     if picture is not None and verdict.state is not None:
         draw(problem, verdict.state, picture)
     return EnvironmentLacksError.exit_code if verdict.status is Status.INFRASTRUCTURE else 1 - verdict.ok
 
 
-def judge(reference: str, problem: Problem, file: pathlib.Path, sandbox: str | None = None) -> Verdict:
+def evaluate_file(
+    reference: str, problem: Problem, file: pathlib.Path, sandbox: str | None = None
+) -> Verdict:
     """The verdict on a file: a construction, or a program that runs from the first start state.
 
     :param reference: how the problem was named, for its config.
@@ -130,6 +132,6 @@ def as_facts(problem: Problem, verdict: Verdict) -> dict[str, Any]:
 def as_text(problem: Problem, verdict: Verdict) -> str:
     """A verdict for people: the score beside the best published one, or why it was refused."""
     if verdict.reward is None:
-        told = f"{problem.name}: {verdict.status}: {verdict.message or verdict.status.sentence}"
-        return f"{told}\n{verdict.output}".rstrip() if verdict.output else told
+        refusal = f"{problem.name}: {verdict.status}: {verdict.message or verdict.status.sentence}"
+        return f"{refusal}\n{verdict.output}".rstrip() if verdict.output else refusal
     return f"{problem.name}: valid; {problem.metric} {compare_with_published(problem, verdict.reward.score)}"

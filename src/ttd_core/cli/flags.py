@@ -12,7 +12,7 @@ from ttd_core.plugin import entries, registry
 
 
 class ProblemCommand(click.Command):
-    """A command whose PROBLEM brings flags of its own; those of the command come first."""
+    """A command whose PROBLEM brings flags of its own; where both have one, it is the command's."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does, after the problem's flags have become ``-o NAME=VALUE``.
@@ -27,7 +27,7 @@ class ProblemCommand(click.Command):
             named = (word for word in words if word in installed or entries.is_file_reference(word))
             problem = next(named, None)
             if problem is not None:
-                args = _translated(ctx, args, foreign, problem)
+                args = _translate(ctx, args, foreign, problem)
         return super().parse_args(ctx, args)
 
 
@@ -35,14 +35,15 @@ def _name(flag: str) -> str:
     return flag.partition("=")[0]
 
 
-def _translated(ctx: click.Context, args: Sequence[str], foreign: list[str], problem: str) -> list[str]:
+def _translate(ctx: click.Context, args: Sequence[str], foreign: list[str], problem: str) -> list[str]:
+    """The arguments with each flag in ``foreign`` as ``-o NAME=VALUE`` of the problem."""
     kinds = field_types(registry.load_class(entries.find(problem)).options_type)
     known = {"--" + name.replace("_", "-"): name for name in kinds}
-    made: list[str] = []
+    translated: list[str] = []
     rest = iter(args)
     for arg in rest:
         if arg not in foreign:
-            made.append(arg)
+            translated.append(arg)
             continue
         flag, equals, value = arg.partition("=")
         if flag not in known:
@@ -52,5 +53,5 @@ def _translated(ctx: click.Context, args: Sequence[str], foreign: list[str], pro
             value = "true" if kinds[known[flag]] is bool else next(rest, "")
             if not value:
                 raise click.UsageError(f"{flag} needs a value", ctx)
-        made += ["-o", f"{known[flag]}={value}"]
-    return made
+        translated += ["-o", f"{known[flag]}={value}"]
+    return translated

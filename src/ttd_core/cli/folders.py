@@ -12,6 +12,7 @@ import click
 
 from ttd_core import config as configs
 from ttd_core.errors import ResumeError, UsageError
+from ttd_core.run.setup import CONFIG_FILE
 
 #: ``--runs-dir DIR``: where run folders are made and looked up.
 runs_dir_option: Callable[[Any], Any] = click.option(
@@ -47,11 +48,11 @@ def existing_folder(run: str, runs: pathlib.Path) -> pathlib.Path:
 
     :raises ResumeError: when there is no run.
     """
-    tried = [pathlib.Path(run), runs / run]
-    for folder in tried:
-        if (folder / "config.toml").is_file():
+    candidates = [pathlib.Path(run), runs / run]
+    for folder in candidates:
+        if (folder / CONFIG_FILE).is_file():
             return folder
-    raise ResumeError(f"no run at {' or '.join(str(folder) for folder in dict.fromkeys(tried))}")
+    raise ResumeError(f"no run at {' or '.join(str(folder) for folder in dict.fromkeys(candidates))}")
 
 
 def stored_config(folder: pathlib.Path) -> configs.RunConfig:
@@ -60,7 +61,7 @@ def stored_config(folder: pathlib.Path) -> configs.RunConfig:
     :raises ResumeError: when it cannot be read.
     :raises ConfigError: when a key in it is wrong.
     """
-    path = folder / "config.toml"
+    path = folder / CONFIG_FILE
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

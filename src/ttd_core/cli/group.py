@@ -125,7 +125,7 @@ class TtdGroup(click.Group):
         raise click.UsageError(f"there is no command '{name}'.{hint}", ctx)
 
     def _ask_plugins(self) -> None:
-        """Let plugins add their commands, once; what fails is told and stops nothing else."""
+        """Let plugins add their commands, once; what fails is reported and stops nothing else."""
         if self._plugins_asked:
             return
         self._plugins_asked = True

@@ -33,10 +33,10 @@ def list_problems(load: bool, as_json: bool) -> int:
     for row in rows:
         if "error" in row and not as_json:
             complain(row["error"])
-    found = clashes(entries())
-    for clash in found:
+    clashing = clashes(entries())
+    for clash in clashing:
         complain(str(clash))
-    return found[0].exit_code if found else 0
+    return clashing[0].exit_code if clashing else 0
 
 
 def _row(entry: Any) -> dict[str, Any]:

@@ -60,12 +60,12 @@ def new_problem(name: str, minimal: bool, parent: pathlib.Path, as_json: bool) -
         root = parent / words["distribution"]
         commands = [f"cd {root}", "pip install -e '.[test]'", "pytest", f"ttd check-problem {name}"]
     write_new(root, files)
-    made = [str(root / path) for path in files]
+    paths = [str(root / path) for path in files]
     if as_json:
-        print_json({"name": name, "files": made, "commands": commands})
+        print_json({"name": name, "files": paths, "commands": commands})
     else:
         click.echo(
-            "\n".join(["made:", *(f"  {path}" for path in made), "next:", *(f"  {c}" for c in commands)])
+            "\n".join(["made:", *(f"  {path}" for path in paths), "next:", *(f"  {c}" for c in commands)])
         )
 
 

@@ -1,4 +1,4 @@
-"""Progress of a run: a live view on a terminal, else one line a finished step."""
+"""Showing how a run goes: a live view on a terminal, else one line a finished step."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from ttd_core.cli.tally import Tally, step_line
+from ttd_core.cli.run_progress import RunProgress
+from ttd_core.cli.wording import step_line
 from ttd_core.plugin.guard import mark_as_hosts_own
 from ttd_core.plugin.spec import hookimpl
 from ttd_core.problem import Problem
 
 
-class Progress:
-    """An observer that tells a person how a run goes. Use it as a context manager.
+class ProgressView:
+    """An observer that shows a person how a run goes. Use it as a context manager.
 
     :param problem: the run's problem.
-    :param stream: where to; a terminal gets the live view.
-    :param quiet: tell nothing.
+    :param stream: where to, standard output by default; a terminal gets the live view.
+    :param quiet: show nothing, but count.
     :param clock: seconds; any steady clock.
     """
 
@@ -35,7 +36,7 @@ class Progress:
         quiet: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.tally = Tally(problem, clock)
+        self.progress = RunProgress(problem, clock)
         self._quiet = quiet
         self._stream = stream or sys.stdout
         self._live: Live | None = None
@@ -56,7 +57,7 @@ class Progress:
 
         :raises BrokenPipeError: when nobody reads any more, which ends the run.
         """
-        self.tally.feed(event)
+        self.progress.update(event)
         if self._quiet:
             return
         kind = event["kind"]
@@ -72,21 +73,21 @@ class Progress:
 
     def step(self, event: Mapping[str, Any]) -> None:
         """Say what a finished step came to."""
-        self._say(step_line(self.tally.problem, event, self.tally.steps))
+        self._say(step_line(self.progress.problem, event, self.progress.steps))
 
     def title(self) -> str:
         """What runs, in a line."""
-        tally = self.tally
-        already = f", continuing after step {tally.began}" if tally.began else ""
-        size = f"{tally.steps} steps of {tally.per_step} rollouts"
-        if tally.sandbox:
-            size += f", sandbox {tally.sandbox}"
-        return f"{tally.run}: {tally.problem.name} with {tally.policy}, {size}{already}"
+        run = self.progress
+        already = f", continuing after step {run.steps_before}" if run.steps_before else ""
+        size = f"{run.steps} steps of {run.per_step} rollouts"
+        if run.sandbox:
+            size += f", sandbox {run.sandbox}"
+        return f"{run.run}: {run.problem.name} with {run.policy}, {size}{already}"
 
     def _go_live(self) -> None:
         if self._stream.isatty() and self._live is None:
             console = Console(file=self._stream)
-            self._live = Live(_View(self.tally), console=console, refresh_per_second=4, transient=True)
+            self._live = Live(_Drawing(self.progress), console=console, refresh_per_second=4, transient=True)
             self._live.start()
 
     def _say(self, line: str) -> None:
@@ -100,23 +101,21 @@ class Progress:
             raise
 
 
-class _View:
-    """Draws a tally; rich asks for it anew at every refresh."""
+class _Drawing:
+    """Bars and facts; rich asks for them anew at every refresh."""
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, progress: RunProgress) -> None:
+        self._progress = progress
 
     def __rich__(self) -> Group:
-        tally = self._tally
+        run = self._progress
         bars = Table.grid(padding=(0, 2))
         bars.add_row(
-            "steps", ProgressBar(tally.steps or 1, tally.done, width=40), f"{tally.done}/{tally.steps}"
+            "steps", ProgressBar(run.steps or 1, run.steps_done, width=40), f"{run.steps_done}/{run.steps}"
         )
-        for label, count in (("sampled", tally.sampled), ("evaluated", tally.evaluated)):
-            bars.add_row(
-                label, ProgressBar(tally.per_step or 1, count, width=40), f"{count}/{tally.per_step}"
-            )
+        for label, count in (("sampled", run.sampled), ("evaluated", run.evaluated)):
+            bars.add_row(label, ProgressBar(run.per_step or 1, count, width=40), f"{count}/{run.per_step}")
         facts = Table.grid(padding=(0, 2))
-        for name, value in tally.facts():
+        for name, value in run.facts():
             facts.add_row(name, value)
         return Group(bars, facts)

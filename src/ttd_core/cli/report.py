@@ -13,7 +13,7 @@ from ttd_core.cli.folders import existing_folder, runs_dir_option
 from ttd_core.cli.output import json_option, print_json
 from ttd_core.errors import EnvironmentLacksError
 from ttd_core.report.facts import RunFacts, read_facts
-from ttd_core.report.pooling import arms
+from ttd_core.report.pooling import pool_seeds
 from ttd_core.run.files import storage_errors
 
 #: ``-w FILE``: where a page is written.
@@ -49,7 +49,7 @@ def report(
     path = output if output is not None else folder / "report.html"
     size = write_page(path, pages.report_page(runs))
     if as_json:
-        print_json({"page": str(path), "bytes": size, "runs": [arm.row() for arm in arms(runs)]})
+        print_json({"page": str(path), "bytes": size, "runs": [arm.row() for arm in pool_seeds(runs)]})
     else:
         click.echo(f"{path} ({size / 1e3:.0f} kB)")
 

@@ -1,4 +1,4 @@
-"""``ttd run`` and ``ttd resume``."""
+"""``ttd run`` and ``ttd resume``: begin a run in a new folder, or continue one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ttd_core.cli.folders import existing_folder, new_folder, runs_dir_option
 from ttd_core.cli.group import INTERRUPTED
 from ttd_core.cli.output import complain, json_option, print_json, table
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option, set_option
-from ttd_core.cli.progress import Progress
-from ttd_core.cli.tally import compare_with_published
+from ttd_core.cli.progress import ProgressView
+from ttd_core.cli.wording import compare_with_published
 from ttd_core.problem import Problem
 from ttd_core.report.trackers import open_trackers
 from ttd_core.run.loop import RunResult, resume_run, start_run
-from ttd_core.run.setup import RunSetup
+from ttd_core.run.setup import CONFIG_FILE, RunSetup
 
 #: Flags that are a config key under a shorter name.
 FLAGS = {
@@ -106,7 +106,7 @@ def run(
     if options:
         overrides["options"] = problem_options(options)
     config = configs.load(problem or "", file=file, sets=sets, variant=variant, overrides=overrides)
-    setup = RunSetup.of(config)
+    setup = RunSetup.from_config(config)
     folder = new_folder(runs_dir, name, setup.problem.name)
     return _follow(setup, folder, quiet, as_json, trackers, start_run)
 
@@ -140,15 +140,8 @@ def resume(
     """
     folder = existing_folder(run_name, runs_dir)
     overrides = configs.parse_sets(sets) | ({} if steps is None else {"steps": steps})
-    setup = RunSetup.of_run(folder, overrides)
-    return _follow(
-        setup,
-        folder,
-        quiet,
-        as_json,
-        trackers,
-        lambda setup, folder, observers: resume_run(folder, setup, observers),
-    )
+    setup = RunSetup.from_folder(folder, overrides)
+    return _follow(setup, folder, quiet, as_json, trackers, resume_run)
 
 
 def _warn(message: str) -> None:
@@ -163,7 +156,10 @@ def _follow(
     tracker_names: Sequence[str],
     go: Callable[[RunSetup, pathlib.Path, list[Any]], RunResult],
 ) -> int:
-    """Run with progress, then say what came of it; the exit code."""
+    """Start or resume a run with its progress shown, then print what came of it; returns the exit code.
+
+    :param go: starts or resumes it.
+    """
     problem = setup.problem
     trackers = open_trackers(tracker_names, folder, setup.config, _warn)
     for failure in setup.hooks.failures:
@@ -172,14 +168,14 @@ def _follow(
         with contextlib.ExitStack() as closing:
             for tracker in trackers:
                 closing.callback(tracker.close)
-            progress = closing.enter_context(Progress(problem, sys.stderr if as_json else sys.stdout, quiet))
-            result = go(setup, folder, [progress, *trackers])
+            view = closing.enter_context(ProgressView(problem, sys.stderr if as_json else sys.stdout, quiet))
+            result = go(setup, folder, [view, *trackers])
     except KeyboardInterrupt:
-        hint = f"; continue with: ttd resume {folder}" if (folder / "config.toml").exists() else ""
+        hint = f"; continue with: ttd resume {folder}" if (folder / CONFIG_FILE).exists() else ""
         complain(f"interrupted{hint}")
         return INTERRUPTED
     if as_json:
-        print_json(summary(problem, result))
+        print_json(result_as_json(problem, result))
     else:
         for line in closing_lines(problem, result):
             click.echo(line)
@@ -191,31 +187,31 @@ def _follow(
 
 def closing_lines(problem: Problem, result: RunResult) -> Iterator[str]:
     """A run's outcome for people."""
-    found = result.summary
+    summary = result.summary
     yield (
-        f"{found.valid} of {found.rollouts} rollouts valid ({found.valid_share:.0%}); "
-        f"{found.repeats:.0%} of the programs repeat the one they started from"
+        f"{summary.valid} of {summary.rollouts} rollouts valid ({summary.valid_share:.0%}); "
+        f"{summary.repeats:.0%} of the programs repeat the one they started from"
     )
-    if found.novel_score is not None:
-        line = f"best new program: {problem.metric} {problem.format_score(found.novel_score)}"
-        if found.novel_gain is not None and found.start_score is not None:
-            start = problem.format_score(found.start_score)
-            judged = "better" if found.novel_gain > 0 else "no better"
-            line += f", {judged} than the start's {start} (gain {found.novel_gain:+.3g})"
+    if summary.novel_score is not None:
+        line = f"best new program: {problem.metric} {problem.format_score(summary.novel_score)}"
+        if summary.novel_gain is not None and summary.start_score is not None:
+            start = problem.format_score(summary.start_score)
+            comparison = "better" if summary.novel_gain > 0 else "no better"
+            line += f", {comparison} than the start's {start} (gain {summary.novel_gain:+.3g})"
         yield line
     before, after = result.adapter
     if before != after:
         # A server that trains may not tell how far.
-        far = f" by {found.update_norm:.3g}" if found.update_norm else ""
+        far = f" by {summary.update_norm:.3g}" if summary.update_norm else ""
         yield f"adapter moved{far}: {before[:12]} -> {after[:12]}"
     elif before:
         yield f"adapter unchanged: {before[:12]}"
-    if found.best_score is not None:
-        yield f"best {problem.metric} {compare_with_published(problem, found.best_score)}"
+    if summary.best_score is not None:
+        yield f"best {problem.metric} {compare_with_published(problem, summary.best_score)}"
         yield f"kept in {result.folder / 'best'}"
 
 
-def summary(problem: Problem, result: RunResult) -> dict[str, Any]:
+def result_as_json(problem: Problem, result: RunResult) -> dict[str, Any]:
     """A run's outcome as JSON."""
     published = problem.best_baseline()
     before, after = result.adapter

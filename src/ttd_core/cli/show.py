@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from ttd_core import config as configs
-from ttd_core.cli.evaluate import as_facts, as_text, draw, judge
+from ttd_core.cli.evaluate import as_facts, as_text, draw, evaluate_file
 from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.output import json_option, print_json, table
 from ttd_core.cli.parameters import option_option, problem_options
@@ -20,7 +20,7 @@ from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Problem
 from ttd_core.run.backends import open_executor
 from ttd_core.run.seeds import first_start
-from ttd_core.scores import wish
+from ttd_core.scores import which_is_better
 from ttd_core.types import Message, ScoredState, Status, Verdict
 
 
@@ -84,7 +84,7 @@ def show_state(
     :return: 0 when the state is valid, else 1.
     """
     if file is not None:
-        verdict = judge(reference, problem, file)
+        verdict = evaluate_file(reference, problem, file)
     else:
         hooks = Hooks(problem)
         with open_executor(hooks, configs.load(reference)) as executor:
@@ -94,20 +94,22 @@ def show_state(
                 f"runs of {problem.name} start from nothing: name a file with a state, or set --start program"
             )
         verdict = Verdict(Status.OK, state=start, reward=reward)
-    held = {name: _summary(value) for name, value in (verdict.state.data if verdict.state else {}).items()}
+    contents = {
+        name: _in_one_line(value) for name, value in (verdict.state.data if verdict.state else {}).items()
+    }
     if as_json:
-        print_json(as_facts(problem, verdict) | {"holds": held})
+        print_json(as_facts(problem, verdict) | {"holds": contents})
     else:
         click.echo(
-            "\n".join([as_text(problem, verdict), *(f"  {name}: {text}" for name, text in held.items())])
+            "\n".join([as_text(problem, verdict), *(f"  {name}: {text}" for name, text in contents.items())])
         )
     if output is not None and verdict.state is not None:
         draw(problem, verdict.state, output)
     return 0 if verdict.ok else 1
 
 
-def _summary(value: Any) -> str:
-    """One line about a part of a state."""
+def _in_one_line(value: Any) -> str:
+    """A part of a state: an array's dtype, shape and range, a list's length, any other value shortened."""
     if isinstance(value, np.ndarray):
         ends = f", {value.min():.6g} to {value.max():.6g}" if value.size and value.dtype.kind in "iuf" else ""
         return f"{value.dtype} {list(value.shape)}{ends}"
@@ -138,7 +140,7 @@ def describe(problem: Problem, reference: str) -> dict[str, Any]:
         "target": problem.target,
         "baselines": [
             {"label": baseline.label, "score": baseline.score, "source": baseline.source}
-            for baseline in ranked_baselines(problem)
+            for baseline in problem.ranked_baselines()
         ],
         "language": problem.language,
         "signature": problem.signature,
@@ -149,25 +151,19 @@ def describe(problem: Problem, reference: str) -> dict[str, Any]:
     }
 
 
-def ranked_baselines(problem: Problem) -> list[Any]:
-    """Published results, the best first."""
-    return sorted(problem.baselines, key=lambda each: each.score, reverse=problem.direction == "max")
-
-
 def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _as_text(problem: Problem, facts: dict[str, Any]) -> str:
-    aim = f"{wish(problem.direction)} is better"
     lines = [f"{problem.name}: {problem.title}", f"from {facts['distribution']}", ""]
-    lines.append(f"metric     {problem.metric}, {aim}")
+    lines.append(f"metric     {problem.metric}, {which_is_better(problem.direction)}")
     if problem.target is not None:
         lines.append(f"target     {problem.format_score(problem.target)}")
     lines.append(f"candidate  {problem.language}: {problem.signature}")
     if problem.baselines:
         rows = [
-            (problem.format_score(each.score), each.label, each.source) for each in ranked_baselines(problem)
+            (problem.format_score(each.score), each.label, each.source) for each in problem.ranked_baselines()
         ]
         lines += ["", "Published results, the best first:", "", table(["score", "by", "source"], rows)]
     options = [

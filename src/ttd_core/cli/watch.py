@@ -10,7 +10,7 @@ import collections
 import pathlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -19,17 +19,18 @@ import click
 from ttd_core.cli.folders import existing_folder, runs_dir_option, stored_config
 from ttd_core.cli.group import INTERRUPTED
 from ttd_core.cli.output import json_option, print_json
-from ttd_core.cli.progress import Progress
-from ttd_core.cli.tally import Tally, step_line
+from ttd_core.cli.progress import ProgressView
+from ttd_core.cli.run_progress import RunProgress
+from ttd_core.cli.wording import step_line
 from ttd_core.plugin import registry
 from ttd_core.problem import Problem
 from ttd_core.run.events import Event, read_log
-from ttd_core.run.files import writer_of
+from ttd_core.run.files import writing_process
 from ttd_core.run.reading import LOG
 
 #: Seconds between looks at the log.
 INTERVAL = 0.25
-#: Finished steps told at first.
+#: Finished steps shown at first.
 RECENT = 3
 
 
@@ -51,20 +52,20 @@ def watch(run_name: str, once: bool, runs_dir: pathlib.Path, as_json: bool) -> i
     folder = existing_folder(run_name, runs_dir)
     stored = stored_config(folder)
     problem = registry.load(stored.problem, stored.options)
-    watched = Watched(folder, problem, quiet=as_json or once)
+    watcher = RunWatcher(folder, problem, quiet=as_json or once)
     try:
-        watched.catch_up()
+        watcher.catch_up()
         if not once:
-            watched.follow()
+            watcher.follow()
     except KeyboardInterrupt:
         return INTERRUPTED
     if as_json:
-        print_json(watched.state())
+        print_json(watcher.state())
     elif once:
-        for line in watched.lines():
+        for line in watcher.lines():
             click.echo(line)
     else:
-        click.echo(watched.closing())
+        click.echo(watcher.closing())
     return 0
 
 
@@ -79,118 +80,127 @@ class EventClock:
 
 
 @attrs.frozen
-class Ending:
-    """How a run stopped: in a word, and what to say."""
+class RunEnding:
+    """How a run stopped.
+
+    :param kind: ``finished``, ``interrupted``, or ``stopped`` when its process is gone without a word.
+    :param sentence: for people.
+    """
 
     kind: str
     sentence: str
 
 
-class Watched:
-    """A run under watch.
+class RunWatcher:
+    """Follows a run by its log, and shows what happens.
 
     :param folder: the run's.
+    :param problem: the run's.
     :param quiet: show nothing while it goes on.
     """
 
     def __init__(self, folder: pathlib.Path, problem: Problem, quiet: bool = False) -> None:
         self._folder = folder
         self._clock = EventClock()
-        self._progress = Progress(problem, sys.stdout, quiet, self._clock)
+        self._view = ProgressView(problem, sys.stdout, quiet, self._clock)
         self._quiet = quiet
         self._offset = 0
-        self._last: Event = {}
+        self._last_event: Event = {}
         self._recent: collections.deque[Event] = collections.deque(maxlen=RECENT)
 
     @property
-    def tally(self) -> Tally:
+    def progress(self) -> RunProgress:
         """The run's counts so far."""
-        return self._progress.tally
+        return self._view.progress
 
     def catch_up(self) -> None:
-        """Take in what was logged before, without telling each step again."""
+        """Count what was logged before, without showing each step again."""
         for event in self._new_events():
-            self._read(event, self.tally.feed)
+            self._read(event, self.progress.update)
 
     def follow(self) -> None:
         """Show the run until it ends."""
-        with self._progress as progress:
+        with self._view as view:
             if not self._quiet:
-                progress.begin()
+                view.begin()
                 for event in self._recent:
-                    progress.step(event)
+                    view.step(event)
             while self.ending() is None:
                 time.sleep(INTERVAL)
                 self._show(self._new_events())
             # What was logged between the last look and the end.
             self._show(self._new_events())
 
-    def ending(self) -> Ending | None:
+    def ending(self) -> RunEnding | None:
         """How the run stopped; ``None`` while it goes on."""
-        kind = self._last.get("kind")
-        if writer_of(self._folder) is not None:
+        kind = self._last_event.get("kind")
+        if writing_process(self._folder) is not None:
             return None
-        done, again = self.tally.done, f"continue with: ttd resume {self._folder}"
+        done = self.progress.steps_done
+        go_on = f"continue with: ttd resume {self._folder}"
         if kind == "run_finished":
-            return Ending("finished", f"finished after step {done}")
+            return RunEnding("finished", f"finished after step {done}")
         if kind == "run_interrupted":
-            return Ending("interrupted", f"interrupted after step {done}; {again}")
-        # Its last words may have come between our look at the log and at the lock.
+            return RunEnding("interrupted", f"interrupted after step {done}; {go_on}")
+        # Its last events may have come between our look at the log and at the lock.
         if self._offset < self._size():
             return None
-        return Ending("stopped", f"no process writes this run any more, stopped after step {done}; {again}")
+        return RunEnding(
+            "stopped", f"no process writes this run any more, stopped after step {done}; {go_on}"
+        )
 
     def state(self) -> dict[str, Any]:
         """The present state, JSON."""
-        tally, ending = self.tally, self.ending()
-        published = tally.problem.best_baseline()
+        run, ending = self.progress, self.ending()
+        published = run.problem.best_baseline()
         return {
             "run": str(self._folder),
-            "problem": tally.problem.name,
-            "policy": tally.policy,
+            "problem": run.problem.name,
+            "policy": run.policy,
             "state": ending.kind if ending is not None else "running",
-            "process": writer_of(self._folder),
-            "phase": tally.phase if ending is None else None,
-            "steps": tally.steps,
-            "done": tally.done,
-            "rollouts_per_step": tally.per_step,
-            "sampled": tally.sampled,
-            "evaluated": tally.evaluated,
-            "valid": tally.valid,
-            "tokens_per_second": tally.tokens_per_second if ending is None else None,
-            "seconds_left": tally.seconds_left if ending is None else None,
-            "best_score": tally.best,
+            "process": writing_process(self._folder),
+            "phase": run.phase if ending is None else None,
+            "steps": run.steps,
+            "done": run.steps_done,
+            "rollouts_per_step": run.per_step,
+            "sampled": run.sampled,
+            "evaluated": run.evaluated,
+            "valid": run.valid,
+            "tokens_per_second": run.tokens_per_second if ending is None else None,
+            "seconds_left": run.seconds_left if ending is None else None,
+            "best_score": run.best,
             "best_published": published.score if published else None,
         }
 
     def lines(self) -> list[str]:
         """The present state for people."""
         ending = self.ending()
-        lines = [self._progress.title(), *(self._line(event) for event in self._recent)]
+        lines = [self._view.title(), *(self._line(event) for event in self._recent)]
         if ending is not None:
             return [*lines, self.closing()]
-        tally = self.tally
-        under_way = f"{tally.sampled} sampled, {tally.evaluated} judged of {tally.per_step}"
-        facts = [("steps", f"{tally.done}/{tally.steps}"), (f"step {tally.step}", under_way), *tally.facts()]
+        run = self.progress
+        under_way = f"{run.sampled} sampled, {run.evaluated} judged of {run.per_step}"
+        facts = [("steps", f"{run.steps_done}/{run.steps}"), (f"step {run.step}", under_way), *run.facts()]
         return [*lines, *(f"{name:<10} {value}" for name, value in facts)]
 
     def closing(self) -> str:
         """How it ended, with the best score beside the published."""
         ending = self.ending()
         sentence = ending.sentence if ending is not None else "still going on"
-        return f"{sentence}\nbest {self.tally.problem.metric} {self.tally.standing()}"
+        return f"{sentence}\nbest {self.progress.problem.metric} {self.progress.best_in_words()}"
 
     def _show(self, events: Sequence[Event]) -> None:
         for event in events:
-            self._read(event, self._progress.ttd_event)
+            self._read(event, self._view.ttd_event)
 
-    def _read(self, event: Event, take: Any) -> None:
+    def _read(self, event: Event, receive: Callable[..., None]) -> None:
+        """Hand an event to ``receive`` with the clock at the event's time."""
         self._clock.moment = event["time"]
         try:
-            take(event=event)
+            receive(event=event)
         finally:
             self._clock.moment = None
-        self._last = event
+        self._last_event = event
         if event["kind"] == "step_finished":
             self._recent.append(event)
 
@@ -203,4 +213,4 @@ class Watched:
         return path.stat().st_size if path.exists() else 0
 
     def _line(self, event: Mapping[str, Any]) -> str:
-        return step_line(self.tally.problem, event, self.tally.steps)
+        return step_line(self.progress.problem, event, self.progress.steps)

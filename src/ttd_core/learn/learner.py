@@ -1,9 +1,11 @@
 """From the groups of a step to one optimiser step.
 
-Advantages per group (:mod:`~ttd_core.learn.objective`), spread over the tokens that were sampled; KL
-shaping against the model without its adapter; then one call of the trainer. Groups whose rewards are all
-equal carry no gradient: they enter neither the loss nor the KL mean. A rollout lost to our own
-infrastructure is left out of its group.
+:func:`compute_advantages` takes a group's rewards to advantages (:mod:`~ttd_core.learn.objective`).
+:func:`learn` gives each sampled token the advantage of its reply, shapes it by the KL against the model
+without its adapter, and calls the trainer once.
+
+A group whose rewards are all equal carries no gradient: it enters neither the loss nor the KL mean. A rollout
+that was lost to our own infrastructure is left out of its group.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ from ttd_core.types import Completion, Group, Status
 
 
 @attrs.frozen(eq=False)
-class WeightedGroup:
-    """A group with what the objective says of it.
+class GroupWithAdvantages:
+    """A group and the advantages of its rollouts.
 
     :param group: the group, whole.
-    :param counted: bool [rollouts], False where a rollout does not count: lost to our own infrastructure.
-    :param advantages: of the rollouts that count, in the group's order.
+    :param counted: bool [rollouts], False for a rollout that was lost to our own infrastructure.
+    :param advantages: of the counted rollouts, in the group's order.
     """
 
     group: Group
@@ -36,26 +38,26 @@ class WeightedGroup:
     advantages: GroupAdvantages
 
     @property
-    def completions(self) -> list[Completion]:
-        """The replies that count."""
+    def counted_completions(self) -> list[Completion]:
+        """The replies of the counted rollouts, in the group's order."""
         return [
             rollout.completion for rollout, counts in zip(self.group, self.counted, strict=True) if counts
         ]
 
     @property
-    def values(self) -> npt.NDArray[np.float64]:
-        """float64 [rollouts]: the advantage of each rollout, NaN where it does not count."""
+    def by_rollout(self) -> npt.NDArray[np.float64]:
+        """float64 [rollouts]: the advantage of each rollout, NaN where it is not counted."""
         values = np.full(len(self.counted), np.nan)
         values[self.counted] = self.advantages.values
         return values
 
 
-def weigh(group: Group, config: LearnConfig) -> WeightedGroup:
-    """Compute a group's advantages."""
+def compute_advantages(group: Group, config: LearnConfig) -> GroupWithAdvantages:
+    """The advantages of a group's rollouts, by the objective that the config names."""
     counted = np.array(
         [rollout.verdict.status is not Status.INFRASTRUCTURE for rollout in group], dtype=np.bool_
     )
-    return WeightedGroup(group, counted, group_advantages(group.rewards[counted], config))
+    return GroupWithAdvantages(group, counted, group_advantages(group.rewards[counted], config))
 
 
 def shape_with_kl(
@@ -82,59 +84,75 @@ def shape_with_kl(
 
 
 def learn(
-    trainer: Trainer, groups: Sequence[WeightedGroup], config: LearnConfig, temperature: float
+    trainer: Trainer, groups: Sequence[GroupWithAdvantages], config: LearnConfig, temperature: float
 ) -> dict[str, float]:
     """One gradient step on the whole batch.
 
-    :param groups: of the step, from :func:`weigh`.
+    :param trainer: the policy, which takes the step.
+    :param groups: of the step, from :func:`compute_advantages`.
+    :param temperature: at which the replies were sampled.
     :return: metrics (:class:`~ttd_core.metrics.Metric`): of the objective, and the trainer's own.
         ``tokens_trained`` is 0 and nothing moves when no group carries gradient.
     """
-    useful = [item for item in groups if item.advantages.informative]
-    spread = np.concatenate([item.advantages.values for item in useful]) if useful else np.zeros(0)
+    informative = [item for item in groups if item.advantages.informative]
     metrics: dict[str, float] = {
-        Metric.GROUPS_USED: float(len(useful)),
+        Metric.GROUPS_USED: float(len(informative)),
         Metric.TOKENS_TRAINED: 0.0,
-        Metric.ADVANTAGE_STD: float(spread.std()) if spread.size else 0.0,
+        Metric.ADVANTAGE_STD: 0.0,
     }
-    if not useful:
+    if not informative:
         return metrics
-    betas = [item.advantages.beta for item in useful if np.isfinite(item.advantages.beta)]
+    metrics[Metric.ADVANTAGE_STD] = float(_all_advantages(informative).std())
+    betas = [item.advantages.beta for item in informative if np.isfinite(item.advantages.beta)]
     if betas:
         metrics[Metric.BETA_MEAN] = float(np.mean(betas))
     started = time.monotonic()
-    completions = [item.completions for item in useful]
-    base = [
-        trainer.base_logprobs(item.group.prompt_tokens, replies, temperature)
-        for item, replies in zip(useful, completions, strict=True)
+    base_logprobs = [
+        trainer.base_logprobs(item.group.prompt_tokens, item.counted_completions, temperature)
+        for item in informative
     ]
     metrics[Metric.SECONDS_BASE] = time.monotonic() - started
-    batch, metrics[Metric.KL] = _batch(useful, completions, base, config)
-    metrics[Metric.TOKENS_TRAINED] = float(sum(int(c.trained.sum()) for s in batch for c in s.completions))
+    batch, metrics[Metric.KL] = _batch(informative, base_logprobs, config)
+    metrics[Metric.TOKENS_TRAINED] = float(
+        sum(int(completion.trained.sum()) for sequences in batch for completion in sequences.completions)
+    )
     started = time.monotonic()
     metrics.update(trainer.train_step(batch, temperature))
     metrics[Metric.SECONDS_TRAIN] = time.monotonic() - started
     return metrics
 
 
+def _all_advantages(groups: Sequence[GroupWithAdvantages]) -> npt.NDArray[np.float64]:
+    """Those of all counted rollouts, group after group."""
+    return np.concatenate([item.advantages.values for item in groups])
+
+
 def _batch(
-    useful: Sequence[WeightedGroup],
-    completions: Sequence[Sequence[Completion]],
-    base: Sequence[Sequence[npt.NDArray[np.float32]]],
+    groups: Sequence[GroupWithAdvantages],
+    base_logprobs: Sequence[Sequence[npt.NDArray[np.float32]]],
     config: LearnConfig,
 ) -> tuple[list[Sequences], float]:
-    """Spread advantages over tokens and shape them with the KL, over the whole batch at once."""
-    replies = [reply for group in completions for reply in group]
-    values = np.concatenate([item.advantages.values for item in useful])
-    tokens = [np.full(len(reply.tokens), value) for reply, value in zip(replies, values, strict=True)]
-    flat_base = [logprobs for group in base for logprobs in group]
+    """Give each token its reply's advantage and shape them with the KL, over the whole batch at once.
+
+    :param base_logprobs: per group and counted reply float32 [reply length].
+    :return: one :class:`~ttd_core.policy.base.Sequences` per group, and the batch's KL estimate.
+    """
+    replies = [reply for item in groups for reply in item.counted_completions]
+    token_advantages = [
+        np.full(len(reply.tokens), value)
+        for reply, value in zip(replies, _all_advantages(groups), strict=True)
+    ]
+    flat_base = [logprobs for of_group in base_logprobs for logprobs in of_group]
     divergences = [
         reply.logprobs.astype(np.float64) - logprobs.astype(np.float64)
         for reply, logprobs in zip(replies, flat_base, strict=True)
     ]
-    shaped, mean = shape_with_kl(tokens, divergences, [reply.trained for reply in replies], config)
-    batch, position = [], 0
-    for item, group in zip(useful, completions, strict=True):
-        batch.append(Sequences(item.group.prompt_tokens, group, shaped[position : position + len(group)]))
-        position += len(group)
-    return batch, mean
+    masks = [reply.trained for reply in replies]
+    shaped, mean_divergence = shape_with_kl(token_advantages, divergences, masks, config)
+    remaining = iter(shaped)
+    batch = []
+    for item in groups:
+        completions = item.counted_completions
+        advantages = [next(remaining) for _ in completions]
+        batch.append(Sequences(item.group.prompt_tokens, completions, advantages))
+    return batch, mean_divergence

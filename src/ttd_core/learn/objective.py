@@ -27,7 +27,7 @@ _KL_TOLERANCE = 1e-13
 
 @attrs.frozen(eq=False)
 class GroupAdvantages:
-    """What the objective says of one group.
+    """The advantages of one group, and how they came about.
 
     :param values: float64 [rollouts]; all zero when the group carries no gradient.
     :param beta: the inverse temperature used, per unit of raw reward; ``nan`` for the mean objective.
@@ -42,7 +42,11 @@ class GroupAdvantages:
 
 
 def tilted_kl(scaled: Array, beta: float) -> float:
-    """KL(q_beta || uniform) in nats, ``q_beta = softmax(beta * scaled)``; ``scaled`` has maximum 0."""
+    """KL(q_beta || uniform) in nats, where ``q_beta = softmax(beta * scaled)`` (paper A.1).
+
+    :param scaled: float64 [rollouts], maximum 0.
+    :param beta: inverse temperature, not negative; the KL grows with it.
+    """
     logits = beta * scaled
     weights = np.exp(logits)
     total = float(weights.sum())
@@ -65,7 +69,7 @@ def solve_beta(scaled: Array, budget: float, cap: float) -> float:
 
 
 def _bisect(scaled: Array, budget: float, low: float, high: float) -> float:
-    """Halve the bracket until the budget is met to rounding."""
+    """The beta between ``low``, below the budget, and ``high``, above it, that meets it to rounding."""
     for _ in range(200):
         middle = 0.5 * (low + high)
         excess = tilted_kl(scaled, middle) - budget
@@ -89,7 +93,7 @@ def leave_one_out(scaled: Array, beta: float) -> Array:
 
 
 def group_advantages(rewards: npt.ArrayLike, config: LearnConfig) -> GroupAdvantages:
-    """Advantages of one group.
+    """Advantages of one group, by the objective ``learn.advantage`` of the config.
 
     :param rewards: [rollouts], finite.
     :raises ValueError: if a reward is not finite.
@@ -98,18 +102,18 @@ def group_advantages(rewards: npt.ArrayLike, config: LearnConfig) -> GroupAdvant
     if not np.isfinite(values).all():
         raise ValueError("rewards must be finite")
     size = len(values)
-    top = values.max() if size else 0.0
-    spread = float(top - values.min()) if size else 0.0
-    if size < 2 or spread == 0.0:
+    largest = values.max() if size else 0.0
+    reward_range = float(largest - values.min()) if size else 0.0
+    if size < 2 or reward_range == 0.0:
         return GroupAdvantages(np.zeros(size), math.nan, 0.0, informative=False)
     if config.advantage == "mean":
         return GroupAdvantages(values - values.mean(), math.nan, 0.0, informative=True)
-    scaled = (values - top) / spread
+    scaled = (values - largest) / reward_range
     if config.advantage == "entropic":
-        beta = config.beta * spread
+        beta = config.beta * reward_range
     else:
-        cap = config.beta_cap if config.beta_cap_on == "scaled" else config.beta_cap * spread
+        cap = config.beta_cap if config.beta_cap_on == "scaled" else config.beta_cap * reward_range
         beta = solve_beta(scaled, config.kl_budget, cap)
     return GroupAdvantages(
-        leave_one_out(scaled, beta), beta / spread, tilted_kl(scaled, beta), informative=True
+        leave_one_out(scaled, beta), beta / reward_range, tilted_kl(scaled, beta), informative=True
     )

@@ -1,4 +1,4 @@
-"""The hooks of one run: the problem, the plugins found and the run's observers behind a typed front.
+"""The hooks of one run: one typed method for each, which asks the problem, the plugins and the observers.
 
 One pluggy ``PluginManager`` per run. The problem's adapter is registered first, so pluggy asks it last:
 another plugin may answer before it, or wrap it with ``@hookimpl(wrapper=True)``.
@@ -94,7 +94,7 @@ class Hooks:
         if problem is not None:
             self._origin = origin if origin is not None else provenance(problem)
             self._register(ProblemAdapter(), self._origin, answers=True)
-        for entry in self._found(plugins):
+        for entry in self._entries(plugins):
             try:
                 self._register(import_entry(entry), entry.label)
             except PluginError as error:
@@ -103,7 +103,7 @@ class Hooks:
         self.observe(observers)
 
     def observe(self, observers: Iterable[Any]) -> None:
-        """Register further observers; each is asked before those registered earlier."""
+        """Register further observers; each is asked before all that was registered earlier."""
         for observer in observers:
             self._observers += 1
             self._register(observer, f"observer {self._observers} ({type(observer).__name__})")
@@ -125,7 +125,7 @@ class Hooks:
     def transition(self, state: State, action: Action, execute: Execute) -> State | Verdict:
         """The state an action leads to, or a failed verdict; what ``execute`` raises passes through."""
         call = self._manager.hook.ttd_transition
-        return self._call(call, state=state, action=action, execute=_marked(execute))  # type: ignore[no-any-return]
+        return self._call(call, state=state, action=action, execute=_marking_errors(execute))  # type: ignore[no-any-return]
 
     def check(self, state: State) -> list[str]:
         """Violations found by every implementation; empty when the state is valid."""
@@ -141,15 +141,15 @@ class Hooks:
         states = list(self._call(self._manager.hook.ttd_seed_states, rng=rng, count=count))
         if len(states) != count:
             raise PluginError(
-                self._blamed("ttd_seed_states"),
+                self._suspects("ttd_seed_states"),
                 "ttd_seed_states",
                 f"returned {len(states)} states, but {count} were asked for",
             )
         return states
 
     def event(self, event: Mapping[str, Any]) -> None:
-        """Tell every observer."""
-        self._shielded(self._manager.hook.ttd_event, event=event)
+        """Give an event to every observer and plugin."""
+        self._guarded(self._manager.hook.ttd_event, event=event)
 
     def policies(self) -> dict[str, Factory]:
         """Policy backends by name.
@@ -167,13 +167,17 @@ class Hooks:
 
     def commands(self, cli: Any) -> None:
         """Let every plugin add its commands to the ``ttd`` group."""
-        self._shielded(self._manager.hook.ttd_commands, cli=cli)
+        self._guarded(self._manager.hook.ttd_commands, cli=cli)
 
-    def _found(self, plugins: Sequence[Entry] | None) -> Sequence[Entry]:
-        found = entries(PLUGINS) if plugins is None else plugins
-        for clash in clashes(found):
+    def _entries(self, plugins: Sequence[Entry] | None) -> Sequence[Entry]:
+        """The entries given, or else every installed one.
+
+        :raises RegistryClashError: when two distributions register a plugin under one name.
+        """
+        installed = entries(PLUGINS) if plugins is None else plugins
+        for clash in clashes(installed):
             raise clash
-        return found
+        return installed
 
     def _register(self, plugin: Any, label: str, *, answers: bool = False) -> None:
         try:
@@ -184,11 +188,13 @@ class Hooks:
             raise PluginError(label, "registration", "".join(reason[1:]) or str(reason[0])) from error
 
     def _call(self, hook: pluggy.HookCaller, **arguments: Any) -> Any:
+        """Call a hook of the problem."""
         if self.problem is None:
             raise TypeError("these hooks were built without a problem")
-        return self._shielded(hook, problem=self.problem, **arguments)
+        return self._guarded(hook, problem=self.problem, **arguments)
 
-    def _shielded(self, hook: pluggy.HookCaller, **arguments: Any) -> Any:
+    def _guarded(self, hook: pluggy.HookCaller, **arguments: Any) -> Any:
+        """Call a hook; what goes wrong names its plugin, but for errors meant for a person and our own."""
         try:
             return hook(**arguments)
         except TtdError:
@@ -197,18 +203,19 @@ class Hooks:
             if is_hosts_own(error):
                 raise
             # The guards name the culprit of all they see; what is left is pluggy's own complaint.
-            raise PluginError(self._blamed(hook.name), hook.name, one_line(error)) from error
+            raise PluginError(self._suspects(hook.name), hook.name, one_line(error)) from error
 
-    def _blamed(self, hook: str) -> str:
-        """Who may have changed a hook's result: the plugins around the problem, else the problem."""
+    def _suspects(self, hook: str) -> str:
+        """Who may be to blame for a hook's result: the plugins around the problem, and the problem."""
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
         others = [each.plugin_name for each in implementations if each.plugin_name != self._origin]
         return " or ".join([*others, self._origin]) if self._origin else " or ".join(others)
 
     def _backends(self, hook: pluggy.HookCaller, what: str) -> dict[str, Factory]:
+        """The backends of all plugins, by name."""
         merged: dict[str, Factory] = {}
-        for brought in self._shielded(hook):
-            for name, factory in brought.items():
+        for of_one_plugin in self._guarded(hook):
+            for name, factory in of_one_plugin.items():
                 if name in merged:
                     raise RegistryClashError(
                         f"{what} '{name}' is brought by {' and '.join(self._owners(hook, name))}; "
@@ -218,22 +225,23 @@ class Hooks:
         return merged
 
     def _owners(self, hook: pluggy.HookCaller, name: str) -> list[str]:
+        """The plugins that bring a backend of this name."""
         owners = []
         for implementation in hook.get_hookimpls():
-            brought: Any = {} if implementation.wrapper else implementation.function()
-            if name in brought:
+            backends: Any = {} if implementation.wrapper else implementation.function()
+            if name in backends:
                 owners.append(implementation.plugin_name)
         return sorted(owners)
 
 
-def _marked(execute: Execute) -> Execute:
-    """``execute``, with what it raises marked as the host's own."""
+def _marking_errors(execute: Execute) -> Execute:
+    """``execute``, with what it raises marked as the host's own: no plugin is to blame for it."""
 
-    def marked(job: Job) -> JobResult:
+    def marking(job: Job) -> JobResult:
         try:
             return execute(job)
         except Exception as error:
             mark_as_hosts_own(error)
             raise
 
-    return marked
+    return marking

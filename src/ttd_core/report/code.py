@@ -1,4 +1,4 @@
-"""Programs on a page: highlighted, and as changes to their parent."""
+"""Programs on a page: highlighted, and as the changes from one to the next."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _lines(kind: str, html: Sequence[Markup], start: int, end: int) -> Iterator[
     return (DiffLine(kind, line) for line in html[start:end])
 
 
-def counted(lines: Sequence[DiffLine]) -> str:
+def count_changes(lines: Sequence[DiffLine]) -> str:
     """``"3 lines added, 1 removed"``."""
     added = sum(line.kind == "add" for line in lines)
     removed = sum(line.kind == "del" for line in lines)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.plugin import registry
-from ttd_core.problem import Baseline, Problem
+from ttd_core.problem import Problem
 from ttd_core.run.events import Event
 from ttd_core.run.reading import RunReader
 from ttd_core.run.records import StateRecord, StepRecord
@@ -22,8 +22,8 @@ from ttd_core.types import State, Status
 
 
 @attrs.frozen
-class Failure:
-    """One kind of failed rollout.
+class FailureKind:
+    """The failed rollouts of one status.
 
     :param count: how many there were.
     :param example: the message of the first that has one.
@@ -41,12 +41,12 @@ class RunFacts:
     :param name: the folder's name.
     :param problem: built as the run built it.
     :param steps: the committed ones, in order.
-    :param metrics: numbers by step, then name.
+    :param metrics: numbers by step, then name; timings among them (:mod:`ttd_core.metrics`).
     :param rewards: by step, float64 [valid rollouts].
     :param statuses: by step, how many rollouts ended how.
-    :param failures: kinds of failed rollouts, the most frequent first.
+    :param failures: failed rollouts by status, the most frequent first.
     :param tokens: by step, sampled tokens, forced ones included.
-    :param program_seconds: by step, seconds that candidates' programs ran, added up.
+    :param program_seconds: by step, wall seconds that candidates' programs ran, added up.
     :param states: all that entered the archive, oldest first.
     :param best: the best of them; ``None`` when none is scored.
     :param best_state: that one with its construction.
@@ -61,7 +61,7 @@ class RunFacts:
     metrics: Mapping[int, Mapping[str, float]]
     rewards: Mapping[int, npt.NDArray[np.float64]]
     statuses: Mapping[int, Mapping[Status, int]]
-    failures: Sequence[Failure]
+    failures: Sequence[FailureKind]
     tokens: Mapping[int, int]
     program_seconds: Mapping[int, float]
     states: Sequence[StateRecord]
@@ -78,18 +78,18 @@ class RunFacts:
     @property
     def policy(self) -> str:
         """Name of the policy, for people."""
-        named = [str(event["policy"]) for event in self.events if event["kind"] == "run_started"]
-        return named[-1] if named else self.config.policy.backend
+        names = [str(event["policy"]) for event in self.events if event["kind"] == "run_started"]
+        return names[-1] if names else self.config.policy.backend
 
     @property
     def sandbox(self) -> str:
         """The level candidates ran at; empty when nothing says so."""
-        named = [str(event.get("sandbox", "")) for event in self.events if event["kind"] == "run_started"]
-        return named[-1] if named else ""
+        levels = [str(event.get("sandbox", "")) for event in self.events if event["kind"] == "run_started"]
+        return levels[-1] if levels else ""
 
     @property
     def seconds(self) -> float:
-        """Wall seconds of all committed steps."""
+        """Wall seconds of all finished steps."""
         return float(sum(event["seconds"] for event in self.events if event["kind"] == "step_finished"))
 
     def best_by_step(self) -> tuple[list[int], list[float]]:
@@ -99,14 +99,17 @@ class RunFacts:
         steps, scores = [0], [best]
         for record in self.steps:
             if record.best_score is not None:
-                known = [record.best_score] if np.isnan(best) else [best, record.best_score]
-                best = self.problem.best_of(known)
+                so_far = [] if np.isnan(best) else [best]
+                best = self.problem.best_of([*so_far, record.best_score])
             steps.append(record.step)
             scores.append(best)
         return steps, scores
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
-        """The steps that have a metric, and its values."""
+        """The steps that have a metric, and its values.
+
+        :param name: a :class:`~ttd_core.metrics.Metric`, or a name that a policy brings.
+        """
         steps = [step for step, values in sorted(self.metrics.items()) if name in values]
         return steps, [self.metrics[step][name] for step in steps]
 
@@ -116,29 +119,24 @@ class RunFacts:
 
     def path_to_best(self) -> list[StateRecord]:
         """The lineage of the best state, oldest first; empty when nothing is scored."""
-        known = {state.id: state for state in self.states}
-        path, node = [], self.best
-        while node is not None:
-            path.append(node)
-            node = known.get(node.parent) if node.parent is not None else None
+        by_id = {state.id: state for state in self.states}
+        path, state = [], self.best
+        while state is not None:
+            path.append(state)
+            state = by_id.get(state.parent) if state.parent is not None else None
         return path[::-1]
 
 
-def standing(problem: Problem, score: float) -> str:
-    """A score beside the best published one, in words."""
+def against_published(problem: Problem, score: float) -> str:
+    """How a score compares with the best published one, in words that may follow it."""
     published = problem.best_baseline()
     if published is None:
         return "nothing published to compare with"
     known = f"{problem.format_score(published.score)} of {published.label}"
     if score == published.score:
         return f"equal to the published {known}"
-    judged = "better" if problem.better(score, published.score) else "worse"
-    return f"{judged} than the published {known} by {abs(score - published.score):.3g}"
-
-
-def ranked_baselines(problem: Problem) -> list[Baseline]:
-    """Published results, the best first."""
-    return sorted(problem.baselines, key=lambda each: each.score, reverse=problem.direction == "max")
+    comparison = "better" if problem.better(score, published.score) else "worse"
+    return f"{comparison} than the published {known} by {abs(score - published.score):.3g}"
 
 
 def read_facts(folder: pathlib.Path) -> RunFacts:
@@ -174,7 +172,7 @@ def read_facts(folder: pathlib.Path) -> RunFacts:
             rewards={step: np.array(values, dtype=np.float64) for step, values in rewards.items()},
             statuses=statuses,
             failures=[
-                Failure(status, count, examples.get(status, ""))
+                FailureKind(status, count, examples.get(status, ""))
                 for status, count in total.most_common()
                 if status is not Status.OK
             ],

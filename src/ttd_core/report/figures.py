@@ -13,12 +13,13 @@ import attrs
 import numpy as np
 from markupsafe import Markup
 
-from ttd_core.metrics import Metric
-from ttd_core.report.charts import Line, Rule, line_chart, reward_map, ridges, stacked_bars
-from ttd_core.report.facts import RunFacts, ranked_baselines, standing
+from ttd_core.metrics import Metric, Timing
+from ttd_core.problem import Problem
+from ttd_core.report.charts import Line, ReferenceLine, line_chart, reward_heatmap, ridge_plot, stacked_bars
+from ttd_core.report.facts import RunFacts, against_published
+from ttd_core.report.lineage import lineage_tree
 from ttd_core.report.scales import domain
-from ttd_core.report.tree import lineage_tree
-from ttd_core.scores import wish
+from ttd_core.scores import which_is_better
 from ttd_core.types import Status
 
 Size = tuple[float, float]
@@ -77,48 +78,57 @@ def figure(
     return Figure(title, Markup(wide), Markup(narrow), caption, tuple(legend))
 
 
+def published_lines(problem: Problem) -> list[ReferenceLine]:
+    """The published scores as lines to compare with, the best first."""
+    return [
+        ReferenceLine(f"{each.label} {problem.format_score(each.score)}", each.score)
+        for each in problem.ranked_baselines()
+    ]
+
+
 def score_figures(facts: RunFacts) -> list[Figure]:
-    """Best score by step against the published lines; a close-up where the beginning hides the rest."""
+    """Best score by step against the published ones; a close-up where the beginning hides the rest."""
     problem = facts.problem
     steps, best = facts.best_by_step()
-    found = [(record.step, record.best_score) for record in facts.steps if record.best_score is not None]
-    rules = [
-        Rule(f"{each.label} {problem.format_score(each.score)}", each.score)
-        for each in ranked_baselines(problem)
-    ]
+    references = published_lines(problem)
+    scored = [(record.step, record.best_score) for record in facts.steps if record.best_score is not None]
     lines = [
-        Line("of the step", [step for step, _ in found], [score for _, score in found], 2, "dots"),
+        Line("of the step", [step for step, _ in scored], [score for _, score in scored], 2, "dots"),
         Line("so far", steps, best, 1, "stairs"),
     ]
     tips = {
-        record.step: f"step {record.step}: best {_shown(facts, record.best_score)}, so far "
-        f"{_shown(facts, best[place + 1])}, {record.valid} of {record.rollouts} valid"
-        for place, record in enumerate(facts.steps)
+        record.step: f"step {record.step}: best {_score(facts, record.best_score)}, so far "
+        f"{_score(facts, best[index + 1])}, {record.valid} of {record.rollouts} valid"
+        for index, record in enumerate(facts.steps)
     }
     known = [score for score in best if math.isfinite(score)]
     if not known:
         return []
-    said = f"{problem.metric} from {_shown(facts, known[0])} to {_shown(facts, known[-1])}, "
-    summary = f"Best score by step: {said}{standing(problem, known[-1])}."
+    change = f"{problem.metric} from {_score(facts, known[0])} to {_score(facts, known[-1])}"
+    summary = f"Best score by step: {change}, {against_published(problem, known[-1])}."
     legend = [("c1", "best so far"), ("c2", "best of the step"), ("rule-key", "published")]
-    aim = wish(problem.direction).capitalize()
     labels = ("step", problem.metric)
 
-    def drawn(ends: tuple[float, float], title: str, caption: str) -> Figure:
+    def score_figure(ends: tuple[float, float], title: str, caption: str) -> Figure:
         return figure(
             title,
-            lambda size: line_chart(size, lines, labels, summary, rules=rules, ends=ends, tips=tips),
+            lambda size: line_chart(
+                size, lines, labels, summary, references=references, ends=ends, tips=tips
+            ),
             caption,
-            legend if rules else legend[:2],
+            legend if references else legend[:2],
         )
 
-    ends = domain([*known, *(rule.value for rule in rules)], 0.08)
-    caption = f"{aim} is better. Arrows at the edge: beyond the axis."
-    figures = [drawn(ends, "Best score by step", caption)]
+    ends = domain([*known, *(line.value for line in references)], 0.08)
+    aim = which_is_better(problem.direction).capitalize()
+    caption = f"{aim}. Arrows at the edge: beyond the axis."
+    figures = [score_figure(ends, "Best score by step", caption)]
     late = known[len(known) // 4 :]
-    close = domain([*late, *(rule.value for rule in rules[:1])], 0.1)
+    close = domain([*late, *(line.value for line in references[:1])], 0.1)
     if len(late) > 4 and close[1] - close[0] < 0.2 * (ends[1] - ends[0]):
-        figures.append(drawn(close, "Close-up", f"The last {len(late)} steps and the best published result."))
+        figures.append(
+            score_figure(close, "Close-up", f"The last {len(late)} steps and the best published result.")
+        )
     return figures
 
 
@@ -131,13 +141,13 @@ def reward_figures(facts: RunFacts) -> list[Figure]:
     # The worst few would leave no room for the rest.
     ends = domain([float(np.quantile(values, 0.02)), float(values.max())], 0.04)
     rows = []
-    for first, last in windows(len(facts.steps), facts.steps[0].rollouts):
+    for first, last in step_ranges(len(facts.steps), facts.steps[0].rollouts):
         records = facts.steps[first:last]
         chosen = [facts.rewards[record.step] for record in records]
-        named = f"{records[0].step}–{records[-1].step}" if len(records) > 1 else f"{records[0].step}"
+        span = f"{records[0].step}–{records[-1].step}" if len(records) > 1 else f"{records[0].step}"
         share = sum(record.valid for record in records) / max(1, sum(record.rollouts for record in records))
         rows.append(
-            (f"step{'s' if len(records) > 1 else ''} {named}, {share:.0%} valid", np.concatenate(chosen))
+            (f"step{'s' if len(records) > 1 else ''} {span}, {share:.0%} valid", np.concatenate(chosen))
         )
     medians = ", ".join(f"{name.partition(',')[0]} {np.median(v):.6g}" for name, v in rows if v.size)
     below = int((values < ends[0]).sum())
@@ -146,24 +156,26 @@ def reward_figures(facts: RunFacts) -> list[Figure]:
     return [
         figure(
             "Reward distribution",
-            lambda size: ridges(size, rows, ends, summary),
+            lambda size: ridge_plot(size, rows, ends, summary),
             f"Valid rollouts only; the tick is the median.{edge}",
             heights=(64.0 + 74.0 * len(rows), 64.0 + 64.0 * len(rows)),
         ),
         figure(
             "Rewards of every step",
-            lambda size: reward_map(size, facts.rewards, ends, summary),
+            lambda size: reward_heatmap(size, facts.rewards, ends, summary),
             "Each column is one step; the stronger its colour, the larger a share of its valid rollouts.",
             heights=(260.0, 230.0),
         ),
     ]
 
 
-def windows(steps: int, rollouts: int, count: int = 4) -> list[tuple[int, int]]:
-    """Up to ``count`` stretches of steps, each [first, last), the first at the start and the last at the end.
+def step_ranges(steps: int, rollouts: int, count: int = 4) -> list[tuple[int, int]]:
+    """Up to ``count`` ranges of steps, each [first, last) by index, from the run's start to its end.
 
-    Between them the early steps are shown closer, as in the paper (0, 9, 24 and 49 of 50).
+    Between the first and the last the early steps are closer, as in the paper (0, 9, 24 and 49 of 50). A
+    range has more than one step where a single one has too few rollouts to show a distribution.
 
+    :param steps: of the run.
     :param rollouts: in one step.
     """
     length = max(1, min(math.ceil(ENOUGH / max(1, rollouts)), steps // count))
@@ -224,66 +236,65 @@ def metric_figures(facts: RunFacts) -> list[Figure]:
     """Small charts of the learner's and the search's numbers, those that say something."""
     figures = []
     for metric in CHARTED:
-        title, tells = metric.label, f"{metric.unit}; {metric.meaning}"
+        title, explanation = metric.label, f"{metric.unit}; {metric.meaning}"
         steps, values = facts.series(metric)
         known = [value for value in values if math.isfinite(value)]
         if not known or (metric in EMPTY_AT_ZERO and not any(known)):
             continue
-        summary = f"{title}, {tells}: {known[0]:.3g} at first, {known[-1]:.3g} at last."
+        summary = f"{title}, {explanation}: {known[0]:.3g} at first, {known[-1]:.3g} at last."
         tips = {step: f"step {step}: {value:.4g}" for step, value in zip(steps, values, strict=True)}
-        ends = (0.0, 1.0) if metric.endswith("_share") else None
+        ends = (0.0, 1.0) if metric.unit.startswith("share") else None
         drawn = line_chart(SMALL, [Line(title, steps, values)], ("step", ""), summary, ends=ends, tips=tips)
-        figures.append(Figure(title, Markup(drawn), Markup(drawn), tells))
+        figures.append(Figure(title, Markup(drawn), Markup(drawn), explanation))
     return figures
 
 
-#: Parts of a step's time: name, style class, what it adds up.
-TIMES: tuple[tuple[str, str, Callable[[Mapping[str, float]], float]], ...] = (
-    ("sampling", "c1", lambda seconds: seconds.get("sampling", 0.0)),
-    ("judging", "c3", lambda seconds: max(0.0, seconds.get("rollouts", 0.0) - seconds.get("sampling", 0.0))),
-    ("learning", "c2", lambda seconds: seconds.get("learn", 0.0)),
-    (
-        "search and storage",
-        "c6",
-        lambda seconds: sum(seconds.get(name, 0.0) for name in ("prepare", "admit", "checkpoint")),
-    ),
-)
+#: Parts of a step's time as the page shows them, with the style class of each.
+TIME_CLASSES = {"sampling": "c1", "judging": "c3", "learning": "c2", "search and storage": "c6"}
 
 
-def times(facts: RunFacts) -> dict[str, list[float]]:
-    """Seconds of each step by part. Judging is what goes on after the last completion is whole."""
-    by_step = [
-        {
-            name.removeprefix("seconds/"): value
-            for name, value in facts.metrics.get(record.step, {}).items()
-            if name.startswith("seconds/") and math.isfinite(value)
-        }
-        for record in facts.steps
-    ]
-    return {name: [part(seconds) for seconds in by_step] for name, _, part in TIMES}
+def time_parts(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of one step by part; one that was not measured counts as 0.
+
+    :param metrics: the step's, timings among them.
+    """
+    measured = {timing: metrics.get(timing.key, math.nan) for timing in Timing}
+    seconds = {timing: value if math.isfinite(value) else 0.0 for timing, value in measured.items()}
+    return {
+        "sampling": seconds[Timing.SAMPLING],
+        # What goes on after the last reply is whole; before that, it is beside sampling.
+        "judging": max(0.0, seconds[Timing.ROLLOUTS] - seconds[Timing.SAMPLING]),
+        "learning": seconds[Timing.LEARN],
+        "search and storage": seconds[Timing.PREPARE] + seconds[Timing.ADMIT] + seconds[Timing.CHECKPOINT],
+    }
+
+
+def time_by_part(facts: RunFacts) -> dict[str, list[float]]:
+    """Seconds of each step, by part."""
+    by_step = [time_parts(facts.metrics.get(record.step, {})) for record in facts.steps]
+    return {part: [seconds[part] for seconds in by_step] for part in TIME_CLASSES}
 
 
 def time_figure(facts: RunFacts) -> Figure:
     """Where each step's time went."""
-    parts = times(facts)
-    classes = {name: class_ for name, class_, _ in TIMES}
+    parts = time_by_part(facts)
     steps = [record.step for record in facts.steps]
     tips = {
-        step: f"step {step}: " + ", ".join(f"{name} {values[place]:.3g} s" for name, values in parts.items())
-        for place, step in enumerate(steps)
+        step: f"step {step}: " + ", ".join(f"{name} {values[index]:.3g} s" for name, values in parts.items())
+        for index, step in enumerate(steps)
     }
     total = sum(sum(values) for values in parts.values()) or 1.0
     summary = "Time by part: " + ", ".join(f"{n} {sum(v) / total:.0%}" for n, v in parts.items()) + "."
     return figure(
         "Where the time went",
         lambda size: stacked_bars(
-            size, steps, parts, ("step", "seconds"), summary, classes=classes, tips=tips
+            size, steps, parts, ("step", "seconds"), summary, classes=TIME_CLASSES, tips=tips
         ),
         "Judging counts from the last whole reply on; before that it goes on beside sampling.",
-        [(classes[name], name) for name in parts],
+        [(TIME_CLASSES[name], name) for name in parts],
         heights=(240.0, 220.0),
     )
 
 
-def _shown(facts: RunFacts, score: float | None) -> str:
+def _score(facts: RunFacts, score: float | None) -> str:
     return "none" if score is None or not math.isfinite(score) else facts.problem.format_score(score)

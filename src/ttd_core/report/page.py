@@ -23,12 +23,12 @@ from ttd_core.errors import one_line
 from ttd_core.metrics import Metric
 from ttd_core.problem import Problem
 from ttd_core.report import figures
-from ttd_core.report.code import DiffLine, counted, diff, highlight_lines
-from ttd_core.report.contrast import contrast_figures
-from ttd_core.report.facts import RunFacts, ranked_baselines, standing
-from ttd_core.report.pooling import arms, by_problem
+from ttd_core.report.code import DiffLine, count_changes, diff, highlight_lines
+from ttd_core.report.comparison import comparison_figures
+from ttd_core.report.facts import RunFacts, against_published
+from ttd_core.report.pooling import by_problem, pool_seeds
 from ttd_core.run.records import StateRecord
-from ttd_core.scores import wish
+from ttd_core.scores import which_is_better
 
 #: A larger picture of a problem is left out, saying so, bytes.
 LARGEST_PICTURE = 1_000_000
@@ -55,13 +55,13 @@ class Milestone:
 def report_page(runs: Sequence[RunFacts]) -> str:
     """The page of one run, or of several with a comparison first."""
     title = runs[0].problem.title if len(runs) == 1 else f"{len(runs)} runs"
-    return _render("report.html", title=title, runs=[_view(run) for run in runs], **_contrast(runs))
+    return _render("report.html", title=title, runs=[_run_values(run) for run in runs], **_comparisons(runs))
 
 
 def compare_page(runs: Sequence[RunFacts]) -> str:
     """The page of a comparison alone."""
     names = ", ".join(dict.fromkeys(run.problem.name for run in runs))
-    return _render("compare.html", title=f"{names}: {len(runs)} runs compared", **_contrast(runs))
+    return _render("compare.html", title=f"{names}: {len(runs)} runs compared", **_comparisons(runs))
 
 
 def path_to_best(facts: RunFacts) -> list[Milestone]:
@@ -79,7 +79,7 @@ def path_to_best(facts: RunFacts) -> list[Milestone]:
             if state.code != parent.code:
                 change = diff(parent.code, state.code, facts.problem.language)
                 room -= len(change)
-                note = counted(change)
+                note = count_changes(change)
                 if room < 0:
                     change, note = [], f"{note}; left out to keep the page small"
         score = "no score" if state.reward is None else facts.problem.format_score(state.reward.score)
@@ -93,10 +93,15 @@ def _last_change(milestones: Sequence[Milestone], language: str) -> dict[str, An
     if len(milestones) < 2:
         return None
     best = milestones[-1].state
-    for place, each in enumerate(reversed(milestones[:-1])):
+    for distance, each in enumerate(reversed(milestones[:-1])):
         if each.state.code != best.code:
             lines = diff(each.state.code, best.code, language)
-            return {"node": each.state.id, "parent": place == 0, "lines": lines, "note": counted(lines)}
+            return {
+                "node": each.state.id,
+                "parent": distance == 0,
+                "lines": lines,
+                "note": count_changes(lines),
+            }
     return None
 
 
@@ -119,13 +124,13 @@ def picture(facts: RunFacts) -> tuple[Markup | None, str]:
     return Markup("data:image/svg+xml;base64," + base64.b64encode(content).decode()), ""
 
 
-def _view(facts: RunFacts) -> dict[str, Any]:
-    """What the template shows of one run."""
+def _run_values(facts: RunFacts) -> dict[str, Any]:
+    """The values that ``run.html`` shows of one run."""
     address, complaint = picture(facts)
     best = facts.best
     language = facts.problem.language
     milestones = path_to_best(facts)
-    times = figures.times(facts) if facts.steps else {}
+    times = figures.time_by_part(facts) if facts.steps else {}
     total = sum(sum(values) for values in times.values()) or 1.0
     return {
         "facts": facts,
@@ -143,9 +148,10 @@ def _view(facts: RunFacts) -> dict[str, Any]:
         "time": figures.time_figure(facts) if facts.steps else None,
         "times": [(name, sum(values), sum(values) / total) for name, values in times.items()],
         "tokens": {"all": sum(facts.tokens.values()), "forced": facts.total(Metric.TOKENS_FORCED)},
+        "learned": any(Metric.KL in values for values in facts.metrics.values()),
         "changed": _changed(facts.config),
         "config": configs.to_toml(facts.config),
-        "rows": _rows(facts),
+        "rows": _step_rows(facts),
     }
 
 
@@ -157,7 +163,7 @@ def _overview(facts: RunFacts) -> list[tuple[str, str, str]]:
         (
             f"Best {problem.metric}",
             "none yet" if score is None else problem.format_score(score),
-            "" if score is None else standing(problem, score),
+            "" if score is None else against_published(problem, score),
         )
     ]
     if summary.start_score is not None:
@@ -166,7 +172,7 @@ def _overview(facts: RunFacts) -> list[tuple[str, str, str]]:
     valid = f"{summary.valid:,} valid, {summary.valid_share:.0%}"
     entries.append(("Rollouts", f"{summary.rollouts:,}", valid))
     entries.append(("Steps", f"{len(facts.steps)} of {facts.config.steps}", _ending(facts)))
-    entries.append(("Wall time", clock(facts.seconds), f"sandbox: {facts.sandbox or 'not said'}"))
+    entries.append(("Wall time", duration(facts.seconds), f"sandbox: {facts.sandbox or 'not said'}"))
     entries.append(("Repeats", f"{summary.repeats:.0%}", "of the programs repeat what they started from"))
     return entries
 
@@ -180,7 +186,7 @@ def _ending(facts: RunFacts) -> str:
     return "not finished"
 
 
-def clock(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """``1 h 02 min``, ``2 min 03 s`` or ``4.5 s``."""
     if seconds < 60:
         return f"{seconds:.1f} s"
@@ -199,29 +205,29 @@ def _changed(config: configs.RunConfig) -> list[tuple[str, str, str]]:
     ]
 
 
-def _rows(facts: RunFacts) -> list[dict[str, Any]]:
+def _step_rows(facts: RunFacts) -> list[dict[str, Any]]:
     """Each step in numbers."""
     _, best = facts.best_by_step()
-    times = figures.times(facts)
+    times = figures.time_by_part(facts)
     return [
         {
             "record": record,
-            "best": best[place + 1],
+            "best": best[index + 1],
             "metrics": facts.metrics.get(record.step, {}),
             "tokens": facts.tokens.get(record.step, 0),
             "programs": facts.program_seconds.get(record.step, 0.0),
-            "seconds": sum(values[place] for values in times.values()),
+            "seconds": sum(values[index] for values in times.values()),
         }
-        for place, record in enumerate(facts.steps)
+        for index, record in enumerate(facts.steps)
     ]
 
 
-def _contrast(runs: Sequence[RunFacts]) -> dict[str, Any]:
-    found = by_problem(arms(runs)) if len(runs) > 1 else {}
+def _comparisons(runs: Sequence[RunFacts]) -> dict[str, Any]:
+    arms = by_problem(pool_seeds(runs)) if len(runs) > 1 else {}
     return {
-        "contrasts": [
-            (group[0].runs[0].problem, [arm.row() for arm in group], contrast_figures(group))
-            for group in found.values()
+        "comparisons": [
+            (of_problem[0].runs[0].problem, [arm.row() for arm in of_problem], comparison_figures(of_problem))
+            for of_problem in arms.values()
         ]
     }
 
@@ -241,9 +247,9 @@ def _render(template: str, **values: Any) -> str:
     )
     environment.globals |= {
         "score": _score,
-        "clock": clock,
-        "wish": wish,
-        "ranked_baselines": ranked_baselines,
+        "duration": duration,
+        "which_is_better": which_is_better,
+        "Metric": Metric,
         # The project's own file, not a reader's.
         "style": Markup((folder / "style.css").read_text(encoding="utf-8")),
         "version": importlib.metadata.version("ttd-core"),

@@ -1,4 +1,4 @@
-"""Runs side by side: those that differ in nothing but their seed are pooled into one arm."""
+"""Runs side by side, as the arms of an experiment: runs that differ only in their seed form one arm."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST_LABEL = 48
 
 @attrs.frozen(eq=False)
 class Arm:
-    """Runs that differ in their seed only.
+    """One arm of a comparison: runs that differ in their seed only.
 
     :param label: what sets it apart from the other arms, in short.
     :param runs: at least one.
@@ -33,21 +33,22 @@ class Arm:
     def pooled(
         self, series: Callable[[RunFacts], tuple[Sequence[int], Sequence[float]]]
     ) -> tuple[list[int], list[float], list[float], list[float]]:
-        """Steps, and the mean, least and largest value over the runs that have each step.
+        """A quantity pooled over the runs, step by step.
 
-        :param series: steps and values of one run.
+        :param series: gives the steps and values of one run; values that are not finite are left out.
+        :return: the steps, and the mean, least and largest value over the runs that have each step.
         """
-        found: dict[int, list[float]] = {}
+        values: dict[int, list[float]] = {}
         for run in self.runs:
             for step, value in zip(*series(run), strict=True):
                 if math.isfinite(value):
-                    found.setdefault(step, []).append(value)
-        steps = sorted(found)
+                    values.setdefault(step, []).append(value)
+        steps = sorted(values)
         return (
             steps,
-            [float(np.mean(found[step])) for step in steps],
-            [min(found[step]) for step in steps],
-            [max(found[step]) for step in steps],
+            [float(np.mean(values[step])) for step in steps],
+            [min(values[step]) for step in steps],
+            [max(values[step]) for step in steps],
         )
 
     def row(self) -> dict[str, Any]:
@@ -80,23 +81,23 @@ class Arm:
         }
 
 
-def arms(runs: Sequence[RunFacts]) -> list[Arm]:
-    """Pool runs by everything in their config but the seed, in the order given."""
+def pool_seeds(runs: Sequence[RunFacts]) -> list[Arm]:
+    """Pool runs that agree in everything in their config but the seed, in the order given."""
     pools: dict[str, list[RunFacts]] = {}
     for run in runs:
         pools.setdefault(configs.digest(_without_seed(run)), []).append(run)
     groups = list(pools.values())
-    found = []
+    arms = []
     for group in groups:
         differs = _differences(group, groups)
-        found.append(Arm(_label(group, differs), group, differs))
-    return found
+        arms.append(Arm(_label(group, differs), group, differs))
+    return arms
 
 
-def by_problem(found: Sequence[Arm]) -> dict[str, list[Arm]]:
-    """Arms by problem: scores of two problems share no axis."""
+def by_problem(arms: Sequence[Arm]) -> dict[str, list[Arm]]:
+    """Arms by their problem's name: scores of two problems share no axis."""
     result: dict[str, list[Arm]] = {}
-    for arm in found:
+    for arm in arms:
         result.setdefault(arm.runs[0].problem.name, []).append(arm)
     return result
 
@@ -113,10 +114,10 @@ def _differences(group: Sequence[RunFacts], groups: Sequence[Sequence[RunFacts]]
     for other in others:
         for difference in configs.diff(_without_seed(group[0]), _without_seed(other)):
             keys[difference.key] = absent_as_word(difference.first)
-    # A variant says in a word what its keys spell out.
+    # The variant's name stands for the keys that it sets.
     if "variant" in keys:
-        spelled = {key for changes in configs.VARIANTS.values() for key in changes}
-        keys = {key: value for key, value in keys.items() if key not in spelled}
+        set_by_variants = {key for changes in configs.VARIANTS.values() for key in changes}
+        keys = {key: value for key, value in keys.items() if key not in set_by_variants}
     return dict(sorted(keys.items()))
 
 

@@ -76,13 +76,14 @@ def tick_labels(values: Sequence[float]) -> list[str]:
     return [f"{value:.{decimals}f}" for value in values]
 
 
-def spread_apart(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """The places moved as little as keeps them ``gap`` apart within [low, high], in the same order of size.
+def spread_apart(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Positions moved so that they are ``gap`` apart within [low, high], in the same order of size.
 
-    :param places: pixels, in any order.
+    :param positions: pixels, in any order.
+    :return: pixels, in the order given.
     """
-    order = sorted(range(len(places)), key=lambda index: places[index])
-    moved = list(places)
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
+    moved = list(positions)
     floor = low
     for index in order:
         moved[index] = max(moved[index], floor)

@@ -20,11 +20,12 @@ import attrs
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.errors import EnvironmentLacksError, UsageError, did_you_mean, one_line
+from ttd_core.metrics import StepTotal
 from ttd_core.plugin.spec import hookimpl
 
 
 class Sink(Protocol):
-    """Where numbers go."""
+    """Where a tracker writes numbers to."""
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Take a step's numbers."""
@@ -33,7 +34,7 @@ class Sink(Protocol):
         """Write out what is left."""
 
 
-class TensorBoard:
+class TensorBoardSink:
     """Event files in the run's folder; ``tensorboard --logdir runs`` shows every run there.
 
     :param step: the last committed one; whatever was written of later steps is hidden.
@@ -57,7 +58,7 @@ class TensorBoard:
         self._writer.close()
 
 
-class Hosted:
+class HostedSink:
     """W&B, or trackio, which has the same calls: project ``ttd-PROBLEM``, a run named after the folder.
 
     Where the numbers go (a server, or offline) is theirs to say, by login and environment: ``WANDB_MODE``,
@@ -82,18 +83,18 @@ class Hosted:
 
 
 def _open_trackio(folder: pathlib.Path, config: RunConfig, _step: int) -> Sink:
-    return Hosted(importlib.import_module("trackio"), folder, config, resume="allow")
+    return HostedSink(importlib.import_module("trackio"), folder, config, resume="allow")
 
 
 def _open_wandb(folder: pathlib.Path, config: RunConfig, _step: int) -> Sink:
     # A resumed run is a second W&B run of the same group: W&B takes no step twice.
     wandb = importlib.import_module("wandb")
-    return Hosted(wandb, folder, config, dir=str(folder), group=folder.resolve().name)
+    return HostedSink(wandb, folder, config, dir=str(folder), group=folder.resolve().name)
 
 
 #: Known trackers; each is also the name of the package it needs.
 TRACKERS: dict[str, Callable[[pathlib.Path, RunConfig, int], Sink]] = {
-    "tensorboard": TensorBoard,
+    "tensorboard": TensorBoardSink,
     "trackio": _open_trackio,
     "wandb": _open_wandb,
 }
@@ -122,7 +123,7 @@ class Tracker:
             self._try(lambda: self._open(event["step"]))
         elif event["kind"] == "step_finished" and self._sink is not None:
             sink = self._sink
-            self._try(lambda: sink.log(event["step"], numbers(event)))
+            self._try(lambda: sink.log(event["step"], numbers_of(event)))
 
     def close(self) -> None:
         """Write out what is left."""
@@ -138,7 +139,7 @@ class Tracker:
             # Trackers chat on standard output, which belongs to the command's result.
             with contextlib.redirect_stdout(sys.stderr):
                 action()
-        except Exception as error:  # noqa: BLE001 - told, and the run matters more than its tracker
+        except Exception as error:  # noqa: BLE001 - the run matters more than its tracker
             self._sink = None
             self.warn(f"tracker {self.name} is left out from here on: {one_line(error)}")
 
@@ -160,14 +161,15 @@ def open_trackers(
     return [Tracker(name, folder, config, warn) for name in dict.fromkeys(names)]
 
 
-def numbers(event: Mapping[str, Any]) -> dict[str, float]:
+def numbers_of(event: Mapping[str, Any]) -> dict[str, float]:
     """The finite numbers of a ``step_finished`` event by name."""
-    found = {
+    numbers = {
         **event["metrics"],
-        "rollouts": event["rollouts"],
-        "valid": event["valid"],
-        "reward_best": event["best_value"],
-        "score_best": event["best_score"],
-        "step_seconds": event["seconds"],
+        StepTotal.ROLLOUTS: event["rollouts"],
+        StepTotal.VALID: event["valid"],
+        StepTotal.REWARD_BEST: event["best_value"],
+        StepTotal.SCORE_BEST: event["best_score"],
+        StepTotal.STEP_SECONDS: event["seconds"],
     }
-    return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
+    known = {name: value for name, value in numbers.items() if value is not None}
+    return {str(name): float(value) for name, value in known.items() if math.isfinite(value)}

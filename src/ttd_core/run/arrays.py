@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ttd_core.errors import StorageError
-from ttd_core.run.files import storage_errors, sync_folder, write_aside
+from ttd_core.run.files import storage_errors, sync_folder, write_atomically
 from ttd_core.types import array_digest
 
 #: Files written at once: what takes the time is the disk's answer to each sync.
@@ -54,7 +54,7 @@ class ArrayFiles:
     def _save_one(self, digest: str, array: npt.NDArray[Any]) -> None:
         content = io.BytesIO()
         np.save(content, array, allow_pickle=False)
-        write_aside(self.path(digest), content.getvalue())
+        write_atomically(self.path(digest), content.getvalue())
 
     def load(self, digest: str) -> npt.NDArray[Any]:
         """Read one array.
@@ -74,7 +74,10 @@ class ArrayFiles:
 
 
 class LazyArrays(dict[str, npt.NDArray[Any]]):
-    """A mapping that reads an array when it is first asked for."""
+    """Arrays by digest, each read from its file when it is first asked for.
+
+    :raises StorageError: on access, when the file is missing or damaged.
+    """
 
     def __init__(self, files: ArrayFiles) -> None:
         super().__init__()

@@ -17,7 +17,8 @@ def open_policy(hooks: Hooks, config: RunConfig) -> Policy:
 
     :raises ConfigError: when no plugin brings it.
     """
-    return cast(Policy, _factory("policy.backend", config.policy.backend, hooks.policies())(config))
+    factory = _named("policy.backend", config.policy.backend, hooks.policies())
+    return cast(Policy, factory(config))
 
 
 def open_executor(hooks: Hooks, config: RunConfig) -> Executor:
@@ -25,10 +26,15 @@ def open_executor(hooks: Hooks, config: RunConfig) -> Executor:
 
     :raises ConfigError: when no plugin brings it.
     """
-    return cast(Executor, _factory("sandbox.executor", config.sandbox.executor, hooks.executors())(config))
+    factory = _named("sandbox.executor", config.sandbox.executor, hooks.executors())
+    return cast(Executor, factory(config))
 
 
-def _factory(key: str, name: str, known: Mapping[str, Any]) -> Any:
+def _named(key: str, name: str, known: Mapping[str, Any]) -> Any:
+    """The factory of that name.
+
+    :param key: of the config, for the message.
+    """
     if name not in known:
         raise ConfigError(
             f"{key} = '{name}': no plugin brings it; known are {', '.join(sorted(known))}."

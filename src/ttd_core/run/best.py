@@ -9,23 +9,26 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import shutil
 
 import numpy as np
-import numpy.typing as npt
 
 from ttd_core.problem import Problem
 from ttd_core.run.files import storage_errors
 from ttd_core.search.archive import Node
 
 _SUFFIX = {"python": ".py", "c++": ".cpp"}
+#: Names of arrays that get a file of their own. A candidate may have chosen another that leads elsewhere.
+_FILE_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 
 
 def write_best(folder: pathlib.Path, problem: Problem, node: Node) -> pathlib.Path:
-    """Make ``best/`` show ``node``: program, ``construction.json`` and ``.npy`` arrays, ``best.json``.
+    """Make ``best/`` show ``node``: program, ``construction.json``, arrays as ``.npy``, ``best.json``.
 
     :param folder: the run's folder.
     :param node: a scored node.
+    :return: the link ``best``.
     :raises StorageError: when the disk is full or read-only; the former best stays.
     """
     assert node.reward is not None
@@ -37,10 +40,10 @@ def write_best(folder: pathlib.Path, problem: Problem, node: Node) -> pathlib.Pa
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)
         _write_state(target, problem, node)
-        switch = folder / ".best" / "link"
-        switch.unlink(missing_ok=True)
-        switch.symlink_to(target.relative_to(folder))
-        os.replace(switch, link)
+        new_link = folder / ".best" / "link"
+        new_link.unlink(missing_ok=True)
+        new_link.symlink_to(target.relative_to(folder))
+        os.replace(new_link, link)
         for other in (folder / ".best").iterdir():
             if other.is_dir() and other != target:
                 shutil.rmtree(other, ignore_errors=True)
@@ -53,11 +56,10 @@ def _write_state(target: pathlib.Path, problem: Problem, node: Node) -> None:
     if state.code:
         (target / f"program{_SUFFIX.get(problem.language, '.txt')}").write_text(state.code, encoding="utf-8")
     if state.data:
-        values = {key: _plain(value) for key, value in state.data.items()}
-        text = json.dumps({"problem": problem.name, **values})
+        text = json.dumps({"problem": problem.name, **state.data}, default=np.ndarray.tolist)
         (target / "construction.json").write_text(text, encoding="utf-8")
         for key, value in state.data.items():
-            if isinstance(value, np.ndarray):
+            if isinstance(value, np.ndarray) and _FILE_NAME.fullmatch(key):
                 np.save(target / f"{key}.npy", value, allow_pickle=False)
     facts = {
         "problem": problem.name,
@@ -70,10 +72,3 @@ def _write_state(target: pathlib.Path, problem: Problem, node: Node) -> None:
         "digest": node.digest,
     }
     (target / "best.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, np.ndarray):
-        array: npt.NDArray[np.generic] = value
-        return array.tolist()
-    return value

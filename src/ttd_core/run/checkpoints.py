@@ -34,8 +34,8 @@ class Checkpoints:
         """Steps that have a whole checkpoint, in order."""
         if not self.folder.is_dir():
             return []
-        found = (_NAME.match(path.name) for path in self.folder.iterdir())
-        return sorted(int(match[1]) for match in found if match)
+        matches = (_NAME.match(path.name) for path in self.folder.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
 
     def latest(self, at_most: int) -> int:
         """The newest step up to ``at_most`` with a checkpoint; 0 when there is none."""
@@ -65,10 +65,14 @@ class Checkpoints:
         return final
 
     def prune(self, kept: int, committed: int) -> None:
-        """Delete all but the newest ``kept`` checkpoints up to the last committed step, and any newer one."""
+        """Delete old checkpoints, and those of steps that were never committed.
+
+        :param kept: how many of the newest stay.
+        :param committed: the last committed step.
+        """
         steps = self.steps()
-        whole = [step for step in steps if step <= committed]
-        for step in set(steps) - set(whole[-kept:]):
+        of_committed_steps = [step for step in steps if step <= committed]
+        for step in set(steps) - set(of_committed_steps[-kept:]):
             shutil.rmtree(self.path(step), ignore_errors=True)
 
 

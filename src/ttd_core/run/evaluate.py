@@ -19,8 +19,12 @@ from ttd_core.types import Action, Completion, State, Status, Verdict
 _QUOTED = 3
 
 
-class Meter:
-    """An ``execute`` that remembers what its jobs used; a plugin may call it from several threads."""
+class UsageRecorder:
+    """Runs jobs through ``execute`` and adds up what they used; a plugin may call it from several threads.
+
+    ``seconds`` is the jobs' wall time added up, ``peak_memory`` the largest of theirs in bytes (0 where it
+    was not measured), ``level`` the sandbox level of the last one, empty before the first.
+    """
 
     def __init__(self, execute: Execute) -> None:
         self._execute = execute
@@ -55,14 +59,18 @@ def evaluate_action(hooks: Hooks, start: State, action: Action, execute: Execute
 
     :raises PluginError: when a hook fails; names the plugin.
     """
-    meter = Meter(execute)
-    outcome = hooks.transition(start, action, meter)
-    verdict = outcome if isinstance(outcome, Verdict) else evaluate_state(hooks, outcome)
+    recorder = UsageRecorder(execute)
+    reached = hooks.transition(start, action, recorder)
+    verdict = reached if isinstance(reached, Verdict) else evaluate_state(hooks, reached)
     metrics = dict(verdict.metrics)
-    if meter.peak_memory:
-        metrics["peak_memory"] = meter.peak_memory
+    if recorder.peak_memory:
+        metrics["peak_memory"] = recorder.peak_memory
     return attrs.evolve(
-        verdict, code=verdict.code or action.code, seconds=meter.seconds, level=meter.level, metrics=metrics
+        verdict,
+        code=verdict.code or action.code,
+        seconds=recorder.seconds,
+        level=recorder.level,
+        metrics=metrics,
     )
 
 

@@ -51,8 +51,17 @@ def run_started(
     :param group_size: rollouts a group.
     :param sandbox: the level candidate code runs at.
     """
-    fields = {"run": run, "problem": problem, "policy": policy, "step": step, "steps": steps}
-    return _event("run_started", **fields, groups=groups, group_size=group_size, sandbox=sandbox)
+    return _event(
+        "run_started",
+        run=run,
+        problem=problem,
+        policy=policy,
+        step=step,
+        steps=steps,
+        groups=groups,
+        group_size=group_size,
+        sandbox=sandbox,
+    )
 
 
 def step_started(*, step: int, starts: Sequence[int]) -> Event:
@@ -98,9 +107,17 @@ def rollout_evaluated(
     :param score: in the problem's metric; ``None`` when it failed.
     :param seconds: wall seconds its program ran.
     """
-    place = {"step": step, "group": group, "index": index}
-    judged = {"status": status, "message": message, "value": value, "score": score}
-    return _event("rollout_evaluated", **place, **judged, seconds=seconds)
+    return _event(
+        "rollout_evaluated",
+        step=step,
+        group=group,
+        index=index,
+        status=status,
+        message=message,
+        value=value,
+        score=score,
+        seconds=seconds,
+    )
 
 
 def step_finished(
@@ -122,12 +139,20 @@ def step_finished(
     :param mean_value: mean reward, failed rollouts as 0.
     :param best_value: its best reward; ``None`` when nothing succeeded.
     :param best_score: the score of that; ``None`` when nothing succeeded.
-    :param metrics: the learner's and the search's numbers.
+    :param metrics: the step's numbers by name (:class:`~ttd_core.metrics.Metric`), timings left out.
     :param seconds: wall seconds the step took.
     """
-    counts = {"step": step, "rollouts": rollouts, "valid": valid}
-    values = {"mean_value": mean_value, "best_value": best_value, "best_score": best_score}
-    return _event("step_finished", **counts, **values, metrics=dict(metrics), seconds=seconds)
+    return _event(
+        "step_finished",
+        step=step,
+        rollouts=rollouts,
+        valid=valid,
+        mean_value=mean_value,
+        best_value=best_value,
+        best_score=best_score,
+        metrics=dict(metrics),
+        seconds=seconds,
+    )
 
 
 def checkpoint_written(*, step: int, path: str) -> Event:

@@ -1,4 +1,4 @@
-"""Durable files, and storage failures told in one line: what the run folder is written with."""
+"""Writing a run folder safely: whole files, names that last, one writer, and storage errors in one line."""
 
 from __future__ import annotations
 
@@ -52,26 +52,26 @@ def _reason(error: OSError | sqlite3.Error, path: pathlib.Path) -> str:
 
 def _free(path: pathlib.Path) -> int:
     """Bytes free for this user on the disk where a path is, or would be."""
-    there = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    return shutil.disk_usage(there).free
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    return shutil.disk_usage(existing).free
 
 
-def write_aside(path: pathlib.Path, content: bytes) -> None:
-    """Write a whole file or nothing: aside, synced, then renamed over ``path``.
+def write_atomically(path: pathlib.Path, content: bytes) -> None:
+    """Write a whole file or nothing: to another name, synced, then renamed over ``path``.
 
     The name itself is durable after :func:`sync_folder`.
 
     :raises OSError: as the system reports it; nothing is left behind.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(aside, "wb") as file:
+        with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        os.replace(temporary, path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -117,8 +117,8 @@ class WriterLock:
 _FLOCK = "hhqqi4x"
 
 
-def writer_of(folder: pathlib.Path) -> int | None:
-    """Number of the process that writes a run; ``None`` when none does. Asks without taking the lock."""
+def writing_process(folder: pathlib.Path) -> int | None:
+    """Id of the process that writes a run; ``None`` when none does. Asks without taking the lock."""
     try:
         file = open(folder / "lock", "rb")  # noqa: SIM115 - closed below, whatever happens
     except FileNotFoundError:

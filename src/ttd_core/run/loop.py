@@ -1,4 +1,4 @@
-"""The loop: pick, sample and judge, learn, admit, commit; step after step, until done or interrupted.
+"""A whole run: started or resumed, then step after step, each committed, until done or interrupted.
 
 Whatever happens, the run folder holds whole steps: a step's checkpoint is written first, then its database
 transaction is committed, then ``best/`` is switched. A run killed between these resumes from the last commit.
@@ -11,7 +11,7 @@ import pathlib
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -19,14 +19,12 @@ import attrs
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.metrics import Metric, Timing
-from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Policy, Trainer
-from ttd_core.problem import Problem
 from ttd_core.run import events
 from ttd_core.run.backends import open_executor, open_policy
 from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
-from ttd_core.run.files import storage_errors, write_aside
+from ttd_core.run.files import storage_errors, write_atomically
 from ttd_core.run.seeds import score_seeds, starting_codes
 from ttd_core.run.setup import CONFIG_FILE, RunSetup
 from ttd_core.run.step import StepRunner, step_rng
@@ -34,6 +32,7 @@ from ttd_core.run.store import RunStore
 from ttd_core.run.summary import RunSummary, summarise
 from ttd_core.sandbox.base import Executor
 from ttd_core.search.archive import Archive
+from ttd_core.types import Reward
 
 
 @attrs.frozen
@@ -61,57 +60,61 @@ class RunResult:
         return self.summary.best_score
 
 
-def start_run(wanted: RunConfig | RunSetup, folder: pathlib.Path, observers: Sequence[Any] = ()) -> RunResult:
+def start_run(setup: RunSetup, folder: pathlib.Path, observers: Sequence[Any] = ()) -> RunResult:
     """Begin a run in a folder that holds none.
 
     Everything that can be refused is refused before the folder is made.
 
-    :param wanted: the run's config, or what :class:`RunSetup` made of it.
+    :param setup: from :meth:`RunSetup.from_config`.
+    :param folder: made when missing.
     :param observers: objects implementing ``ttd_event``.
     :raises TtdError: for anything a person can mend; one line, with the exit code.
     """
-    setup = wanted if isinstance(wanted, RunSetup) else RunSetup.of(wanted)
-    problem, config, hooks = setup.problem, setup.config, setup.hooks
-    problem.require_machine()
-    hooks.observe(observers)
-    with _backends(hooks, config) as (executor, policy):
-        text = configs.to_toml(config)
+    setup.problem.require_machine()
+    setup.hooks.observe(observers)
+    with _open_backends(setup) as (executor, policy):
+        text = configs.to_toml(setup.config)
         with contextlib.closing(RunStore.create(folder, text)) as store:
-            with storage_errors(folder):
-                write_aside(folder / CONFIG_FILE, text.encode())
-            archive = Archive(config.search)
-            archive.add_seeds(score_seeds(hooks, step_rng(config, 0), config.groups, executor.run))
-            store.commit_seeds(archive)
-            return _Run(config, problem, hooks, executor, policy, store, archive).go()
+            _write_config(folder, text)
+            archive = Archive(setup.config.search)
+            _add_seeds(setup, executor, store, archive)
+            return _Run(setup, executor, policy, store, archive).go()
 
 
-def resume_run(
-    folder: pathlib.Path, overrides: Mapping[str, Any] | RunSetup, observers: Sequence[Any] = ()
-) -> RunResult:
+def resume_run(setup: RunSetup, folder: pathlib.Path, observers: Sequence[Any] = ()) -> RunResult:
     """Continue a run from its last committed step.
 
-    :param overrides: dotted keys; only those in ``RESUMABLE_KEYS`` may differ from the stored config. Or
-        what :meth:`RunSetup.of_run` made of them.
-    :raises ResumeError: when there is no run, another process is writing it, or a key that shapes steps
-        differs; names every such key.
+    :param setup: from :meth:`RunSetup.from_folder`.
+    :param folder: the run's.
+    :param observers: objects implementing ``ttd_event``.
+    :raises ResumeError: when there is no run, or another process is writing it.
+    :raises TtdError: for anything else a person can mend; one line, with the exit code.
     """
     with contextlib.closing(RunStore.open(folder)) as store:
-        setup = overrides if isinstance(overrides, RunSetup) else RunSetup.of_run(folder, overrides)
-        problem, config, hooks = setup.problem, setup.config, setup.hooks
-        problem.require_machine()
-        hooks.observe(observers)
-        with _backends(hooks, config) as (executor, policy):
-            text = configs.to_toml(config)
+        setup.problem.require_machine()
+        setup.hooks.observe(observers)
+        with _open_backends(setup) as (executor, policy):
+            text = configs.to_toml(setup.config)
             if text != store.config():
                 store.set_config(text)
-                with storage_errors(folder):
-                    write_aside(folder / CONFIG_FILE, text.encode())
-            _rewind_to_checkpoint(folder, store, policy, config)
-            archive = store.load_archive(config.search)
+                _write_config(folder, text)
+            _rewind_to_checkpoint(folder, store, policy, setup.config)
+            archive = store.load_archive(setup.config.search)
             if not archive.nodes:
-                archive.add_seeds(score_seeds(hooks, step_rng(config, 0), config.groups, executor.run))
-                store.commit_seeds(archive)
-            return _Run(config, problem, hooks, executor, policy, store, archive).go()
+                _add_seeds(setup, executor, store, archive)
+            return _Run(setup, executor, policy, store, archive).go()
+
+
+def _write_config(folder: pathlib.Path, text: str) -> None:
+    with storage_errors(folder):
+        write_atomically(folder / CONFIG_FILE, text.encode())
+
+
+def _add_seeds(setup: RunSetup, executor: Executor, store: RunStore, archive: Archive) -> None:
+    """Score the states a run starts from, and commit them."""
+    config = setup.config
+    archive.add_seeds(score_seeds(setup.hooks, step_rng(config, 0), config.groups, executor.run))
+    store.commit_seeds(archive)
 
 
 def _rewind_to_checkpoint(folder: pathlib.Path, store: RunStore, policy: Policy, config: RunConfig) -> None:
@@ -128,10 +131,10 @@ def _rewind_to_checkpoint(folder: pathlib.Path, store: RunStore, policy: Policy,
 
 
 @contextlib.contextmanager
-def _backends(hooks: Hooks, config: RunConfig) -> Iterator[tuple[Executor, Policy]]:
+def _open_backends(setup: RunSetup) -> Iterator[tuple[Executor, Policy]]:
     """Executor first: it fails fast and forks before a model fills the memory."""
-    with open_executor(hooks, config) as executor:
-        policy = open_policy(hooks, config)
+    with open_executor(setup.hooks, setup.config) as executor:
+        policy = open_policy(setup.hooks, setup.config)
         try:
             yield executor, policy
         finally:
@@ -159,25 +162,20 @@ class _Run:
     """A run under way."""
 
     def __init__(
-        self,
-        config: RunConfig,
-        problem: Problem,
-        hooks: Hooks,
-        executor: Executor,
-        policy: Policy,
-        store: RunStore,
-        archive: Archive,
+        self, setup: RunSetup, executor: Executor, policy: Policy, store: RunStore, archive: Archive
     ) -> None:
-        self._config = config
-        self._problem = problem
-        self._hooks = hooks
+        self._config = setup.config
+        self._problem = setup.problem
+        self._hooks = setup.hooks
         self._policy = policy
         self._store = store
         self._archive = archive
         self._checkpoints = Checkpoints(store.folder)
-        self._trains = config.learn.train and isinstance(policy, Trainer)
+        self._trains = setup.config.learn.train and isinstance(policy, Trainer)
         seeds = [(node.state, node.reward) for node in archive.seeds()]
-        self._step = StepRunner(config, hooks, policy, executor, archive, starting_codes(seeds), self._emit)
+        self._steps = StepRunner(
+            setup.config, setup.hooks, policy, executor, archive, starting_codes(seeds), self._emit
+        )
         self._level = str(executor.level)
         self._adapter_before = self._adapter()
 
@@ -201,52 +199,59 @@ class _Run:
                 sandbox=self._level,
             )
         )
-        self._show_best()
+        self._update_best()
         try:
             with terminate_as_interrupt():
                 for step in range(self._store.last_step() + 1, config.steps + 1):
-                    self._one(step)
+                    self._run_step(step)
         except KeyboardInterrupt:
             return self._interrupted(started)
-        best = self._archive.best()
-        seconds = time.monotonic() - started
-        value, score = (None, None) if best is None or best.reward is None else _pair(best.reward)
+        best = self._best_reward()
         self._emit(
             events.run_finished(
-                step=self._store.last_step(), best_value=value, best_score=score, seconds=seconds
+                step=self._store.last_step(),
+                best_value=None if best is None else best.value,
+                best_score=None if best is None else best.score,
+                seconds=time.monotonic() - started,
             )
         )
         return self._result(started, interrupted=False)
 
-    def _one(self, step: int) -> None:
+    def _run_step(self, step: int) -> None:
         """One step, committed."""
         started = time.monotonic()
-        outcome = self._step.run(step)
-        clock = time.monotonic()
+        result = self._steps.run(step)
+        checkpoint_started = time.monotonic()
         if self._trains and (step % self._config.checkpoint_every == 0 or step == self._config.steps):
             assert isinstance(self._policy, Trainer)
             path = self._checkpoints.save(step, self._policy)
             self._emit(events.checkpoint_written(step=step, path=str(path.relative_to(self._store.folder))))
-        timings = {**outcome.timings, Timing.CHECKPOINT: time.monotonic() - clock}
-        metrics = dict(outcome.metrics)
-        best = self._archive.best()
-        if best is not None and best.reward is not None:
-            metrics[Metric.RUN_SCORE_BEST] = best.reward.score
+        timings = {**result.timings, Timing.CHECKPOINT: time.monotonic() - checkpoint_started}
+        metrics = dict(result.metrics)
+        best = self._best_reward()
+        if best is not None:
+            metrics[Metric.RUN_SCORE_BEST] = best.score
         self._store.commit_step(
             step,
-            outcome.groups,
+            result.groups,
             self._archive,
             metrics,
             timings,
-            advantages=outcome.advantages,
-            totals=outcome.totals,
+            advantages=result.advantages,
+            totals=result.totals,
         )
         if self._trains:
             self._checkpoints.prune(self._config.checkpoints_kept, committed=step)
-        self._show_best()
-        self._emit(outcome.finished(step, metrics, time.monotonic() - started))
+        self._update_best()
+        self._emit(result.finished(step, metrics, time.monotonic() - started))
 
-    def _show_best(self) -> None:
+    def _best_reward(self) -> Reward | None:
+        """Of the best state so far; ``None`` when nothing is scored."""
+        best = self._archive.best()
+        return None if best is None else best.reward
+
+    def _update_best(self) -> None:
+        """Make ``best/`` show the best state so far."""
         best = self._archive.best()
         if best is not None:
             write_best(self._store.folder, self._problem, best)
@@ -269,8 +274,5 @@ class _Run:
         )
 
     def _adapter(self) -> str:
+        """Digest of the adapter; empty for a policy without one."""
         return self._policy.adapter_digest() if isinstance(self._policy, Trainer) else ""
-
-
-def _pair(reward: Any) -> tuple[float, float]:
-    return reward.value, reward.score

@@ -1,4 +1,4 @@
-"""When two programs are the same: equal but for comments, blank lines, quotes and docstrings."""
+"""Which programs merely repeat another: equal but for comments, blank lines, quotes and docstrings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import functools
 
 @functools.lru_cache(maxsize=4096)
 def fingerprint(code: str) -> str:
-    """A text equal for programs that differ only in layout; the stripped source if it is not Python."""
+    """A text that is equal for programs that differ only in layout.
+
+    The dump of the syntax tree without docstrings; for what is not Python, the lines stripped of their
+    surrounding white space, empty ones left out.
+    """
     try:
         tree = ast.parse(code)
         for node in ast.walk(tree):
@@ -30,5 +34,5 @@ def _drop_docstring(node: ast.Module | ast.FunctionDef | ast.ClassDef | ast.Asyn
 
 
 def same_program(first: str, second: str) -> bool:
-    """Whether two programs do the same for the same reason: one merely repeats the other."""
+    """Whether one program merely repeats the other."""
     return fingerprint(first) == fingerprint(second)

@@ -26,14 +26,17 @@ from ttd_core.run.records import (
     StateRecord,
     StepRecord,
     columns,
-    read_reward,
-    read_row,
+    decode_reward,
+    decode_row,
 )
 from ttd_core.run.tables import check_version, connect_reader
 from ttd_core.search.archive import Archive, Node
 from ttd_core.types import Failure, State, Status
 
 Record = TypeVar("Record", bound=attrs.AttrsInstance)
+
+#: Columns of ``rollouts`` but the completions' texts, by far the widest.
+_WITHOUT_TEXT = ", ".join(field.name for field in attrs.fields(RolloutRecord) if field.name != "text")
 
 DATABASE = "run.db"
 ARRAYS = "arrays"
@@ -47,13 +50,19 @@ _NODES_AT = """
     WHERE node_stats.step <= ?
     GROUP BY node_stats.node
 """
-# The last rollout of each start and status; the order is that in which the archive counts them.
-_FAILURES_AT = """
-    SELECT start, status, message, output,
-           max((rollouts.step * 1000000 + rollouts.group_index) * 1000000 + rollout_index)
-    FROM rollouts JOIN groups USING (step, group_index)
-    WHERE rollouts.step <= ? AND status NOT IN ('ok', 'infrastructure')
-    GROUP BY start, status
+# The last failed rollout of each start and status, in the order in which the archive took them in. Which ones
+# they are is found from narrow columns alone; only then are their outputs read.
+_FAILURES_AT = f"""
+    WITH last AS (
+        SELECT start, status, max((step * 1000000 + group_index) * 1000000 + rollout_index) AS number
+        FROM rollouts JOIN groups USING (step, group_index)
+        WHERE step <= ? AND status NOT IN ('{Status.OK}', '{Status.INFRASTRUCTURE}')
+        GROUP BY start, status
+    )
+    SELECT start, last.status, message, output
+    FROM last JOIN rollouts ON step = number / 1000000000000
+        AND group_index = number / 1000000 % 1000000 AND rollout_index = number % 1000000
+    ORDER BY number
 """
 
 
@@ -122,18 +131,19 @@ class RunReader:
     def rollouts(self, step: int | None = None, *, text: bool = True) -> Iterator[RolloutRecord]:
         """Rollouts of one step, or of all, in order; read step by step.
 
-        :param text: whether to read the completions' texts, by far the largest column.
+        :param text: whether to read the completions' texts, by far the widest column.
         """
-        for number in [record.step for record in self.steps()] if step is None else [step]:
-            source = (
-                "rollouts" if text else "(SELECT *, '' AS text FROM (SELECT " + _NARROW + " FROM rollouts))"
-            )
+        source = "rollouts" if text else f"(SELECT {_WITHOUT_TEXT}, '' AS text FROM rollouts)"
+        for each in [record.step for record in self.steps()] if step is None else [step]:
             yield from self._records(
-                RolloutRecord, f"FROM {source} WHERE step = ? ORDER BY group_index, rollout_index", (number,)
+                RolloutRecord, f"FROM {source} WHERE step = ? ORDER BY group_index, rollout_index", (each,)
             )
 
     def metrics(self) -> dict[int, dict[str, float]]:
-        """Each step's metrics by name; timings are in seconds and named ``seconds/...``."""
+        """Each step's metrics by name (:class:`~ttd_core.metrics.Metric`), NaN where one is stored as null.
+
+        Among them are the timings, in seconds, named ``seconds/...`` (:class:`~ttd_core.metrics.Timing`).
+        """
         result: dict[int, dict[str, float]] = {}
         for step, name, value in self._rows("SELECT step, name, value FROM metrics ORDER BY step, name"):
             result.setdefault(step, {})[name] = float("nan") if value is None else value
@@ -168,7 +178,7 @@ class RunReader:
         rows = self._rows("SELECT code, output, data FROM states WHERE id = ?", (node,))
         if not rows:
             raise KeyError(node)
-        return self._state(*read_row(rows[0]))
+        return self._state(*decode_row(rows[0]))
 
     def load_archive(self, config: SearchConfig, step: int | None = None) -> Archive:
         """The archive exactly as it was when a step was committed.
@@ -179,20 +189,21 @@ class RunReader:
         """
         with self._snapshot():
             step = self.last_step() if step is None else step
-            rows = [read_row(row) for row in self._rows(_NODES_AT, (step,))]
-            known = self._rows("SELECT expansions, next_node FROM steps WHERE step = ?", (step,))
-            failed = [read_row(row) for row in self._rows(_FAILURES_AT, (step,))]
+            rows = [decode_row(row) for row in self._rows(_NODES_AT, (step,))]
+            counts = self._rows("SELECT expansions, next_node FROM steps WHERE step = ?", (step,))
+            failures = [decode_row(row) for row in self._rows(_FAILURES_AT, (step,))]
         arrays = LazyArrays(self.arrays)
         nodes = {row[0]: self._node(row, arrays) for row in rows if row[13] != "dropped"}
-        for start, status, message, output, _ in failed:
+        for start, status, message, output in failures:
             if start in nodes:
                 nodes[start].failures[Status(status)] = Failure.of(message, output)
-        expansions, next_node = known[0] if known else (0, len(rows))
+        # Before the first step there are the seeds alone.
+        expansions, next_node = counts[0] if counts else (0, len(rows))
         return Archive.from_nodes(config, nodes.values(), expansions, next_node)
 
     def _node(self, row: Sequence[Any], arrays: LazyArrays) -> Node:
         (
-            key,
+            node_id,
             parent,
             step,
             seed,
@@ -202,24 +213,24 @@ class RunReader:
             output,
             data,
             visits,
-            best,
+            best_child,
             attempts,
-            again,
+            duplicates,
             place,
             _,
         ) = row
         return Node(
-            id=key,
+            id=node_id,
             state=self._state(code, output, data, arrays),
-            reward=read_reward(reward),
+            reward=decode_reward(reward),
             parent=parent,
             step=step,
             seed=bool(seed),
             digest=digest,
             visits=visits,
-            best_child=best,
+            best_child=best_child,
             attempts=attempts,
-            duplicates=again,
+            duplicates=duplicates,
             held=place == "held",
         )
 
@@ -245,7 +256,4 @@ class RunReader:
 
     def _records(self, record: type[Record], source: str, values: Sequence[Any] = ()) -> list[Record]:
         rows = self._rows(f"SELECT {columns(record)} {source}", values)
-        return [record(*read_row(row)) for row in rows]
-
-
-_NARROW = ", ".join(field.name for field in attrs.fields(RolloutRecord) if field.name != "text")
+        return [record(*decode_row(row)) for row in rows]

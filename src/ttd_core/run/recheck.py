@@ -1,4 +1,4 @@
-"""Final selection: evaluate the best states again and rank them by their mean (paper C.1, D).
+"""Final selection: evaluate the best states again and rank them by their mean score (paper C.1, D).
 
 Scores that were measured (times, stochastic programs) profit from luck; the best of many is the luckiest.
 """
@@ -29,7 +29,7 @@ class Rechecked:
     :param rank: 1 for the best mean; states that failed every time come last.
     :param node: its node.
     :param step: the step that found it.
-    :param first: the score the run gave it.
+    :param first: the score that the run gave it.
     :param mean: mean score of the valid repetitions; ``None`` when none was.
     :param spread: standard deviation of those scores.
     :param valid: how many repetitions were valid.
@@ -55,6 +55,7 @@ def recheck(folder: pathlib.Path, count: int, times: int) -> list[Rechecked]:
 
     A state with a program runs it; one that is only a construction is verified again.
 
+    :return: by rank.
     :raises ResumeError: when the folder holds no run.
     """
     with RunReader.open(folder) as run:
@@ -62,13 +63,13 @@ def recheck(folder: pathlib.Path, count: int, times: int) -> list[Rechecked]:
         hooks = Hooks(problem)
         records = run.best(count)
         with open_executor(hooks, config) as executor:
-            results = [_again(run, hooks, record, times, executor.run) for record in records]
-    # the gain over 0 grows as scores get better, whichever way that is
-    results.sort(key=lambda item: math.inf if item.mean is None else -problem.gain(0.0, item.mean))
-    return [attrs.evolve(item, rank=rank) for rank, item in enumerate(results, start=1)]
+            results = [_reevaluate(run, hooks, record, times, executor.run) for record in records]
+    # The gain over 0 grows as scores get better, whichever way that is.
+    results.sort(key=lambda result: math.inf if result.mean is None else -problem.gain(0.0, result.mean))
+    return [attrs.evolve(result, rank=rank) for rank, result in enumerate(results, start=1)]
 
 
-def _again(run: RunReader, hooks: Hooks, record: StateRecord, times: int, execute: Execute) -> Rechecked:
+def _reevaluate(run: RunReader, hooks: Hooks, record: StateRecord, times: int, execute: Execute) -> Rechecked:
     assert record.reward is not None
     assert hooks.problem is not None
     verdicts: list[Verdict] = []

@@ -1,4 +1,4 @@
-"""What is read back from ``run.db``: one frozen record a row."""
+"""What is read back from ``run.db``: one frozen record a row (:mod:`ttd_core.run.row_encoding` wrote it)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ttd_core.search.archive import Fate
 from ttd_core.types import Message, Reward, Status, StopReason
 
 
-def read_reward(text: str | None) -> Reward | None:
+def decode_reward(text: str | None) -> Reward | None:
     """A reward from its column; ``None`` for an unscored seed."""
     return None if text is None else Reward(**json.loads(text))
 
@@ -27,7 +27,7 @@ class StepRecord:
     :param mean_value: mean reward, failed rollouts as 0.
     :param best_value: best reward of the step; ``None`` when nothing succeeded.
     :param best_score: the score of that rollout; ``None`` when nothing succeeded.
-    :param expansions: T after the step.
+    :param expansions: T of PUCT after the step: how many expansions there have been.
     """
 
     step: int
@@ -45,7 +45,7 @@ class GroupRecord:
     """One group: the rollouts that share a start and a prompt.
 
     :param step: its step.
-    :param group_index: its place in the step.
+    :param group_index: its index in the step, from 0.
     :param start: node of the start state.
     :param prompt_tokens: length of the prompt as tokenised; 0 if the policy does not say.
     :param prompt: the chat messages.
@@ -63,14 +63,14 @@ class RolloutRecord:
     """One rollout.
 
     :param step: its step.
-    :param group_index: its group's place in the step.
-    :param rollout_index: its place in the group.
+    :param group_index: its group's index in the step, from 0.
+    :param rollout_index: its index in the group, from 0.
     :param status: how it ended.
     :param fate: what the archive did with it.
     :param node: the node it became or repeats; ``None`` otherwise.
     :param value: its reward; ``None`` when it failed.
     :param score: in the problem's metric; ``None`` when it failed.
-    :param advantage: what the learner gave it; ``None`` when not recorded.
+    :param advantage: by the objective, before KL shaping; ``None`` when not recorded or not counted.
     :param tokens: length of the completion, forced tokens included.
     :param trained_tokens: how many of them the model chose itself.
     :param stop: why sampling ended.
@@ -118,8 +118,8 @@ class StateRecord:
     :param reward: what it is worth; ``None`` for an unscored seed.
     :param code: its program.
     :param output: tail of what the program printed.
-    :param visits: n.
-    :param best_child: m; ``None`` until a child succeeds.
+    :param visits: n of PUCT: how often it or a descendant was expanded.
+    :param best_child: m of PUCT: best reward of a direct child; ``None`` until one succeeds.
     :param attempts: rollouts that started here.
     :param duplicates: rollouts that arrived here again.
     :param place: ``held`` in the archive, kept for its ``lineage`` only, or ``dropped``.
@@ -130,7 +130,7 @@ class StateRecord:
     step: int
     seed: bool = attrs.field(converter=bool)
     digest: str
-    reward: Reward | None = attrs.field(converter=read_reward)
+    reward: Reward | None = attrs.field(converter=decode_reward)
     code: str
     output: str
     visits: int
@@ -141,10 +141,10 @@ class StateRecord:
 
 
 def columns(record: type[attrs.AttrsInstance]) -> str:
-    """Names of a record's columns, for a SELECT."""
+    """Names of a record's columns, in the record's order, for a SELECT or an INSERT."""
     return ", ".join(field.name for field in attrs.fields(record))
 
 
-def read_row(row: tuple[Any, ...]) -> list[Any]:
+def decode_row(row: tuple[Any, ...]) -> list[Any]:
     """A row as Python values: texts that UTF-8 cannot hold come back from their bytes."""
     return [value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value for value in row]

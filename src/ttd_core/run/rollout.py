@@ -15,9 +15,11 @@ from ttd_core.run.evaluate import evaluate_completion
 from ttd_core.search.archive import Node
 from ttd_core.types import Completion, Group, Message, Rollout, Verdict
 
-#: Told of each reply when it is sampled: group, index, completion.
+#: Index of a group in the step, and of a rollout in that group.
+RolloutIndex = tuple[int, int]
+#: Called for each reply when it is sampled: group, index, completion.
 OnSampled = Callable[[int, int, Completion], None]
-#: Told of each verdict: group, index, verdict.
+#: Called for each verdict: group, index, verdict.
 OnEvaluated = Callable[[int, int, Verdict], None]
 
 
@@ -45,34 +47,39 @@ class RolloutCollector:
         on_sampled: OnSampled,
         on_evaluated: OnEvaluated,
     ) -> list[Group]:
-        """``count`` rollouts from each start state. Callbacks are made from this thread only.
+        """Sample and judge ``count`` rollouts from each start state.
 
+        :param starts: one a group.
+        :param prompts: the chat messages of each group.
+        :param count: rollouts a group.
+        :param params: how replies are sampled.
+        :param on_sampled: called from this thread only, as is :param on_evaluated:.
+        :return: one group a start, in that order.
         :raises PluginError: when a hook fails; what was under way is dropped.
         """
-        samples: dict[tuple[int, int], Sample] = {}
-        verdicts: dict[tuple[int, int], Verdict] = {}
+        samples: dict[RolloutIndex, Sample] = {}
+        verdicts: dict[RolloutIndex, Verdict] = {}
         pool = concurrent.futures.ThreadPoolExecutor(self.workers, thread_name_prefix="evaluate")
-        pending: dict[concurrent.futures.Future[Verdict], tuple[int, int]] = {}
+        pending: dict[concurrent.futures.Future[Verdict], RolloutIndex] = {}
 
-        def settle(done: set[concurrent.futures.Future[Verdict]]) -> None:
+        def take_verdicts(done: set[concurrent.futures.Future[Verdict]]) -> None:
             for future in done:
-                place = pending.pop(future)
-                verdicts[place] = future.result()
-                on_evaluated(*place, verdicts[place])
+                rollout = pending.pop(future)
+                verdicts[rollout] = future.result()
+                on_evaluated(*rollout, verdicts[rollout])
 
         try:
             for sample in self.policy.sample(prompts, count, params):
-                place = (sample.prompt, sample.index)
-                samples[place] = sample
-                on_sampled(*place, sample.completion)
+                rollout = (sample.prompt, sample.index)
+                samples[rollout] = sample
+                on_sampled(*rollout, sample.completion)
                 start = starts[sample.prompt].state
-                pending[
-                    pool.submit(evaluate_completion, self.hooks, start, sample.completion, self.execute)
-                ] = place
-                settle({future for future in pending if future.done()})
+                verdict = pool.submit(evaluate_completion, self.hooks, start, sample.completion, self.execute)
+                pending[verdict] = rollout
+                take_verdicts({future for future in pending if future.done()})
             while pending:
                 done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
-                settle(done)
+                take_verdicts(done)
         finally:
             # On an interrupt nothing new starts; the executor's close ends what runs.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -85,10 +92,10 @@ def _group(
     index: int,
     start: Node,
     prompt: Sequence[Message],
-    samples: dict[tuple[int, int], Sample],
-    verdicts: dict[tuple[int, int], Verdict],
+    samples: dict[RolloutIndex, Sample],
+    verdicts: dict[RolloutIndex, Verdict],
 ) -> Group:
-    places = sorted(place for place in samples if place[0] == index)
-    tokens = samples[places[0]].prompt_tokens if places else np.zeros(0, np.int64)
-    rollouts = [Rollout(samples[place].completion, verdicts[place]) for place in places]
-    return Group(start.id, prompt, tokens, rollouts)
+    own = sorted(rollout for rollout in samples if rollout[0] == index)
+    prompt_tokens = samples[own[0]].prompt_tokens if own else np.zeros(0, np.int64)
+    rollouts = [Rollout(samples[rollout].completion, verdicts[rollout]) for rollout in own]
+    return Group(start.id, prompt, prompt_tokens, rollouts)

@@ -16,7 +16,7 @@ from ttd_core.types import Action, Reward, State, Verdict
 def score_seeds(
     hooks: Hooks, rng: np.random.Generator, count: int, execute: Execute
 ) -> list[tuple[State, Reward | None]]:
-    """``count`` seed states with their rewards; an empty one has none.
+    """``count`` seed states with their rewards; a state without program and data has none.
 
     A seed that is only a program is run once, in the sandbox and under the limits of any candidate, and
     becomes the state that it produces. Equal seeds are judged once.
@@ -25,12 +25,12 @@ def score_seeds(
     """
     problem = hooks.problem
     assert problem is not None
-    known: dict[str, tuple[State, Reward | None]] = {}
+    scored: dict[str, tuple[State, Reward | None]] = {}
     seeds = []
     for number, state in enumerate(hooks.seed_states(rng, count), start=1):
-        if state.digest not in known:
-            known[state.digest] = _scored(hooks, state, number, problem.language, execute)
-        seeds.append(known[state.digest])
+        if state.digest not in scored:
+            scored[state.digest] = _score_seed(hooks, state, number, problem.language, execute)
+        seeds.append(scored[state.digest])
     return seeds
 
 
@@ -42,7 +42,7 @@ def first_start(hooks: Hooks, execute: Execute) -> tuple[State, Reward | None]:
     return score_seeds(hooks, np.random.default_rng(0), 1, execute)[0]
 
 
-def _scored(
+def _score_seed(
     hooks: Hooks, state: State, number: int, language: str, execute: Execute
 ) -> tuple[State, Reward | None]:
     if not state.code and not state.data:
@@ -52,11 +52,11 @@ def _scored(
     else:
         verdict = evaluate_action(hooks, State(), Action(state.code, language), execute)
     if verdict.state is None:
-        raise UsageError(_complaint(number, verdict))
+        raise UsageError(_refusal(number, verdict))
     return verdict.state, verdict.reward
 
 
-def _complaint(number: int, verdict: Verdict) -> str:
+def _refusal(number: int, verdict: Verdict) -> str:
     return (
         f"seed state {number} is not valid ({verdict.status}: {verdict.message or verdict.status.sentence}); "
         "raise its limits (-o timeout_s=..., -o memory_mb=...) or start from another (-o start=...)"

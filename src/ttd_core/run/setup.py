@@ -34,8 +34,8 @@ class RunSetup:
     hooks: Hooks
 
     @classmethod
-    def of(cls, config: RunConfig) -> RunSetup:
-        """Of a config as it was given.
+    def from_config(cls, config: RunConfig) -> RunSetup:
+        """A new run, from its config as a person gave it.
 
         :raises TtdError: when there is no such problem, an option does not fit, or the archive has no room.
         """
@@ -44,15 +44,15 @@ class RunSetup:
         return cls(problem, config, Hooks(problem))
 
     @classmethod
-    def of_run(cls, folder: pathlib.Path, overrides: Mapping[str, Any]) -> RunSetup:
-        """Of a run that is to go on.
+    def from_folder(cls, folder: pathlib.Path, overrides: Mapping[str, Any]) -> RunSetup:
+        """A run that is to go on, from its folder.
 
         :param overrides: dotted keys; only those in ``RESUMABLE_KEYS`` may differ from the stored config.
         :raises ResumeError: when there is no run, or a key that shapes steps differs; names every such key.
         """
         with RunReader.open(folder) as run:
             stored = configs.from_toml(run.config(), where=f"{folder}/run.db")
-        return cls.of(_wanted(folder, stored, overrides))
+        return cls.from_config(_resumable(folder, stored, overrides))
 
 
 def _require_room(config: RunConfig) -> None:
@@ -64,8 +64,11 @@ def _require_room(config: RunConfig) -> None:
         )
 
 
-def _wanted(folder: pathlib.Path, stored: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
-    """The config to resume under; refuses changes that would make it another run."""
+def _resumable(folder: pathlib.Path, stored: RunConfig, overrides: Mapping[str, Any]) -> RunConfig:
+    """The config to resume under.
+
+    :raises ResumeError: for changes, in ``config.toml`` or by ``overrides``, that would make it another run.
+    """
     path = folder / CONFIG_FILE
     if path.is_file():
         edited = configs.from_toml(path.read_text(encoding="utf-8"), where=str(path))

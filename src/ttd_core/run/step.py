@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ttd_core.config import RunConfig
-from ttd_core.learn.learner import WeightedGroup, learn, weigh
+from ttd_core.learn.learner import GroupWithAdvantages, compute_advantages, learn
 from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Metered, Policy, SamplingParams, Trainer
 from ttd_core.run import events
-from ttd_core.run.measure import Measure
 from ttd_core.run.rollout import RolloutCollector
+from ttd_core.run.step_metrics import StepMetrics
 from ttd_core.run.totals import StepTotals
 from ttd_core.sandbox.base import Executor
 from ttd_core.search.archive import Archive
@@ -30,10 +30,11 @@ def step_rng(config: RunConfig, step: int) -> np.random.Generator:
 
 
 @attrs.frozen(eq=False)
-class StepOutcome:
+class StepResult:
     """What a step came to, before it is committed.
 
-    :param totals: those of its rollouts.
+    :param groups: with their rollouts judged.
+    :param totals: of the groups.
     :param advantages: per group float64 [rollouts], NaN where a rollout does not count.
     :param metrics: numbers by name (:class:`~ttd_core.metrics.Metric`).
     :param timings: seconds by name (:class:`~ttd_core.metrics.Timing`).
@@ -63,7 +64,7 @@ class StepRunner:
     """Makes the steps of one run.
 
     :param starting_codes: programs the run started from, for the repeat share.
-    :param emit: takes events.
+    :param emit: called with each event.
     """
 
     def __init__(
@@ -83,17 +84,17 @@ class StepRunner:
         self._archive = archive
         self._emit = emit
         self._reuse = reuse_from_config(config.search)
-        self._measure = Measure(hooks.problem, starting_codes)
+        self._metrics = StepMetrics(hooks.problem, starting_codes)
         self._collector = RolloutCollector(hooks, policy, executor.run, executor.workers)
 
-    def run(self, step: int) -> StepOutcome:
-        """Make step ``step``; the archive and the policy have moved when it returns."""
-        clock = _Clock()
+    def run(self, step: int) -> StepResult:
+        """Make step ``step``: the policy has learned and the archive has grown when it returns."""
+        stopwatch = _Stopwatch()
         rng = step_rng(self._config, step)
         starts = self._reuse.pick(self._archive, self._config.groups, rng)
         self._emit(events.step_started(step=step, starts=[node.id for node in starts]))
         prompts = [self._hooks.render_prompt(node.start, self._archive.history(node.id)) for node in starts]
-        clock.lap(Timing.PREPARE)
+        stopwatch.lap(Timing.PREPARE)
         last_sampled = time.monotonic()
 
         def sampled(group: int, index: int, completion: Completion) -> None:
@@ -112,24 +113,24 @@ class StepRunner:
         groups = self._collector.collect(
             starts, prompts, self._config.group_size, self._params(rng), sampled, self._on_evaluated(step)
         )
-        sampling = clock.split(last_sampled)
-        clock.lap(Timing.ROLLOUTS)
+        sampling = stopwatch.seconds_to(last_sampled)
+        stopwatch.lap(Timing.ROLLOUTS)
         totals = StepTotals.of(groups)
-        metrics = self._measure.step(groups, totals, self._archive)
+        metrics = self._metrics.compute(groups, totals, self._archive)
         if isinstance(self._policy, Metered):
             metrics.update(self._policy.take_metrics())
         metrics[Metric.TOKENS_PER_S] = metrics[Metric.TOKENS] / sampling if sampling > 0 else 0.0
-        weighted = [weigh(group, self._config.learn) for group in groups]
-        metrics.update(self._learn(weighted))
-        clock.lap(Timing.LEARN)
+        with_advantages = [compute_advantages(group, self._config.learn) for group in groups]
+        metrics.update(self._learn(with_advantages))
+        stopwatch.lap(Timing.LEARN)
         self._archive.admit(step, groups)
-        clock.lap(Timing.ADMIT)
-        return StepOutcome(
+        stopwatch.lap(Timing.ADMIT)
+        return StepResult(
             groups,
             totals,
-            [group.values for group in weighted],
+            [item.by_rollout for item in with_advantages],
             metrics,
-            {**clock.laps, Timing.SAMPLING: sampling},
+            {**stopwatch.laps, Timing.SAMPLING: sampling},
         )
 
     def _params(self, rng: np.random.Generator) -> SamplingParams:
@@ -161,25 +162,25 @@ class StepRunner:
 
         return evaluated
 
-    def _learn(self, groups: Sequence[WeightedGroup]) -> dict[str, float]:
+    def _learn(self, groups: Sequence[GroupWithAdvantages]) -> dict[str, float]:
         if not self._config.learn.train or not isinstance(self._policy, Trainer):
             return {}
         return learn(self._policy, groups, self._config.learn, self._config.policy.temperature)
 
 
-class _Clock:
-    """Seconds between laps."""
+class _Stopwatch:
+    """Measures parts of a step, one after the other; ``laps`` has their seconds by name."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
         self._last = time.monotonic()
 
     def lap(self, name: str) -> None:
-        """Name the time since the last lap."""
+        """End a part and name it: the time since the last one ended."""
         now = time.monotonic()
         self.laps[name] = now - self._last
         self._last = now
 
-    def split(self, moment: float) -> float:
-        """Seconds from the last lap to ``moment``."""
+    def seconds_to(self, moment: float) -> float:
+        """Seconds from the end of the last part to ``moment``, a time of :func:`time.monotonic`."""
         return max(0.0, moment - self._last)

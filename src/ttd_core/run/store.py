@@ -19,24 +19,26 @@ import numpy as np
 import numpy.typing as npt
 
 from ttd_core.errors import ResumeError
+from ttd_core.metrics import SECONDS
 from ttd_core.run.events import DURABLE_KINDS, ROLLOUT_KINDS, Event, EventLog, to_line
 from ttd_core.run.files import WriterLock, storage_errors, sync_folder
-from ttd_core.run.inserts import (
+from ttd_core.run.reading import ARRAYS, DATABASE, LOG, RunReader
+from ttd_core.run.row_encoding import (
+    INSERT_NODE_STATISTICS,
     INSERT_ROLLOUT,
     INSERT_STATE,
-    INSERT_STATISTICS,
-    Statistics,
-    rollout_row,
+    NodeStatistics,
+    encode_number,
+    node_statistics,
+    rollout_columns,
     state_row,
-    statistics,
-    write_number,
 )
-from ttd_core.run.reading import ARRAYS, DATABASE, LOG, RunReader
 from ttd_core.run.tables import SCHEMA_VERSION, TABLES, check_version, connect_writer
 from ttd_core.run.totals import StepTotals
 from ttd_core.search.archive import Admission, Archive, Node
 from ttd_core.types import Group
 
+#: For each group float64 [rollouts], NaN where a rollout is not counted.
 Advantages = Sequence[npt.NDArray[np.float64]]
 
 
@@ -50,7 +52,9 @@ class RunStore(RunReader):
         super().__init__(folder, connection)
         self._writer = lock
         self._log = EventLog(folder / LOG)
-        self._waiting: list[Event] = []
+        #: Events that are in the log but not yet in the database: they wait for their step's commit.
+        self._pending_events: list[Event] = []
+        #: The newest statistics of each node in the database.
         self._written = self._read_statistics()
 
     @classmethod
@@ -114,8 +118,8 @@ class RunStore(RunReader):
         """
         self._save_arrays(archive)
         with self._transaction():
-            self._write_nodes(0, archive)
-        self._written = statistics(archive, self._written)
+            written = self._write_nodes(0, archive)
+        self._written = written
 
     def commit_step(
         self,
@@ -135,26 +139,26 @@ class RunStore(RunReader):
         :param archive: as that left it.
         :param metrics: the step's numbers by name.
         :param timings: seconds by name; kept among the metrics as ``seconds/NAME``.
-        :param advantages: for each group float64 [rollouts], if they are to be kept.
-        :param totals: those of the groups, where the caller has them already.
+        :param advantages: kept with the rollouts, where given.
+        :param totals: of the groups, where the caller has added them up already.
         :raises StorageError: when the disk is full or read-only. Nothing has changed then, and the same
             call may be made again once there is room.
         :raises ValueError: when the step is not the next, or its groups are not those last admitted.
         """
         admission = self._admission(step, groups, archive)
-        numbers = {**metrics, **{f"seconds/{name}": value for name, value in timings.items()}}
+        numbers = {**metrics, **{f"{SECONDS}{name}": value for name, value in timings.items()}}
         self._save_arrays(archive)
         with self._transaction():
             self._write_step(step, totals or StepTotals.of(groups), archive)
-            self._write_nodes(step, archive)
+            written = self._write_nodes(step, archive)
             self._write_groups(step, groups, admission, advantages)
             self._connection.executemany(
                 "INSERT INTO metrics (step, name, value) VALUES (?, ?, ?)",
-                [(step, name, write_number(value)) for name, value in numbers.items()],
+                [(step, name, encode_number(value)) for name, value in numbers.items()],
             )
-            flushed = self._write_events()
-        del self._waiting[:flushed]
-        self._written = statistics(archive, self._written)
+            events_written = self._write_events()
+        del self._pending_events[:events_written]
+        self._written = written
 
     def record(self, event: Event) -> None:
         """Keep an event: in ``log.jsonl`` at once, in the database with its step (see ``events.py``).
@@ -165,12 +169,12 @@ class RunStore(RunReader):
             self._log.append(event)
             if event["kind"] in ROLLOUT_KINDS:
                 return
-            self._waiting.append(event)
+            self._pending_events.append(event)
             if event["kind"] not in DURABLE_KINDS:
                 return
             with self._transaction():
-                flushed = self._write_events()
-            del self._waiting[:flushed]
+                events_written = self._write_events()
+            del self._pending_events[:events_written]
 
     def set_config(self, config: str) -> None:
         """Replace the config's text, on a resume that changes what may change.
@@ -224,11 +228,12 @@ class RunStore(RunReader):
 
     def _save_arrays(self, archive: Archive) -> None:
         arrays: dict[str, npt.NDArray[Any]] = {}
-        for node in self._fresh(archive):
+        for node in self._new_nodes(archive):
             node.state.to_json(arrays)
         self.arrays.save(arrays)
 
-    def _fresh(self, archive: Archive) -> list[Node]:
+    def _new_nodes(self, archive: Archive) -> list[Node]:
+        """Nodes that are not in the database yet."""
         return [node for node in archive.nodes.values() if node.id not in self._written]
 
     def _write_step(self, step: int, totals: StepTotals, archive: Archive) -> None:
@@ -248,42 +253,49 @@ class RunStore(RunReader):
             ),
         )
 
-    def _write_nodes(self, step: int, archive: Archive) -> None:
-        """The new states, and the statistics of every node whose statistics moved."""
-        self._connection.executemany(INSERT_STATE, [state_row(node) for node in self._fresh(archive)])
-        now = statistics(archive, self._written)
+    def _write_nodes(self, step: int, archive: Archive) -> dict[int, NodeStatistics]:
+        """The new states, and the statistics that changed; returns what the database has of them then."""
+        self._connection.executemany(INSERT_STATE, [state_row(node) for node in self._new_nodes(archive)])
+        present = node_statistics(archive, self._written)
+        changed = {node: row for node, row in present.items() if self._written.get(node) != row}
         self._connection.executemany(
-            INSERT_STATISTICS,
-            [(node, step, *row) for node, row in now.items() if self._written.get(node) != row],
+            INSERT_NODE_STATISTICS, [(node, step, *row) for node, row in changed.items()]
         )
+        return present
 
     def _write_groups(
         self, step: int, groups: Sequence[Group], admission: Admission, advantages: Advantages | None
     ) -> None:
-        for index, group in enumerate(groups):
+        for group_index, group in enumerate(groups):
             self._connection.execute(
                 "INSERT INTO groups (step, group_index, start, prompt_tokens, prompt) VALUES (?, ?, ?, ?, ?)",
-                (step, index, group.start, len(group.prompt_tokens), json.dumps(list(group.prompt))),
+                (step, group_index, group.start, len(group.prompt_tokens), json.dumps(list(group.prompt))),
             )
-            given = [None] * len(group.rollouts) if advantages is None else advantages[index].tolist()
-            rows = zip(group.rollouts, admission.outcomes[index], given, strict=True)
+            of_group = (
+                [None] * len(group.rollouts) if advantages is None else advantages[group_index].tolist()
+            )
+            rollouts = zip(group.rollouts, admission.outcomes[group_index], of_group, strict=True)
             self._connection.executemany(
-                INSERT_ROLLOUT, [(step, index, place, *rollout_row(*row)) for place, row in enumerate(rows)]
+                INSERT_ROLLOUT,
+                [(step, group_index, index, *rollout_columns(*each)) for index, each in enumerate(rollouts)],
             )
 
     def _write_events(self) -> int:
-        """Write the waiting events; return how many, to be forgotten once they are committed."""
-        rows = [(event["time"], event["kind"], event.get("step"), to_line(event)) for event in self._waiting]
+        """Write the pending events; return how many, to be forgotten once they are committed."""
+        rows = [
+            (event["time"], event["kind"], event.get("step"), to_line(event))
+            for event in self._pending_events
+        ]
         self._connection.executemany("INSERT INTO events (time, kind, step, body) VALUES (?, ?, ?, ?)", rows)
         return len(rows)
 
-    def _read_statistics(self) -> dict[int, Statistics]:
+    def _read_statistics(self) -> dict[int, NodeStatistics]:
         rows = self._rows("SELECT id, visits, best_child, attempts, duplicates, place FROM nodes")
         return {row[0]: tuple(row[1:]) for row in rows}
 
 
 def _make_tables(connection: sqlite3.Connection, folder: pathlib.Path, config: str) -> None:
-    """All tables and the run's identity in one transaction: a run exists whole or not at all."""
+    """All tables and the run's ``meta`` entries in one transaction: a run exists whole or not at all."""
     connection.execute("BEGIN IMMEDIATE")
     for statement in TABLES.split(";\n"):
         connection.execute(statement)

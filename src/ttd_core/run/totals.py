@@ -1,4 +1,4 @@
-"""What one step's rollouts came to, added up once for the database, the events and the metrics."""
+"""Counts and rewards of one step's rollouts, added up once for the database, the events and the metrics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StepTotals:
 
     @classmethod
     def of(cls, groups: Sequence[Group]) -> StepTotals:
-        """Those of a step's groups."""
+        """The totals of a step's groups."""
         verdicts = [rollout.verdict for group in groups for rollout in group]
         rewards = [verdict.reward for verdict in verdicts if verdict.reward is not None]
         return cls(

@@ -1,5 +1,5 @@
-"""The archive of states and where the next groups start (paper, appendix A.2); arithmetic only, no model.
+"""The search over start states: which were found, and where the next groups start (paper, appendix A.2).
 
-:mod:`.archive` keeps states with their lineage and statistics, :mod:`.puct` scores them, and :mod:`.reuse`
-picks the start states of a step by those scores or by an ablation of them.
+:mod:`.archive` holds the states with their lineage and statistics, :mod:`.puct` ranks them,
+:mod:`.reuse` picks the starts of a step. Nothing here knows of models, programs or problems.
 """

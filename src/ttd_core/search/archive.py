@@ -233,6 +233,8 @@ class Archive:
         for rollout in group:
             verdict = rollout.verdict
             if not verdict.ok and verdict.status is not Status.INFRASTRUCTURE:
+                # The newest comes last, in a run that was resumed too: it reads them back in this order.
+                start.failures.pop(verdict.status, None)
                 start.failures[verdict.status] = Failure.of(verdict.message, verdict.output)
         values = [rollout.verdict.value for rollout in group if rollout.verdict.ok]
         if values:

@@ -81,7 +81,7 @@ def find_in_program(subject: Subject) -> Iterator[Finding]:
                 f"it must compile and define {problem.entry}",
             )
             return
-    verdict = subject.program
+    verdict = subject.program_verdict
     assert verdict is not None
     if verdict.status is Status.INFRASTRUCTURE:
         raise EnvironmentLacksError(f"the starting program cannot be judged here: {verdict.message}")
@@ -103,18 +103,18 @@ def find_in_prompts(subject: Subject) -> Iterator[Finding]:
     """Prompts are repeatable, change nothing, and show the program, its score and what to define."""
     problem, hooks = subject.problem, subject.hooks
     if problem.language == "python":
-        text = _text(subject, State(), [])
+        text = _prompt(subject, State(), [])
         if problem.entry not in text:
             yield Finding(
                 f"the prompt never names {problem.entry}, which a reply must define",
                 "show self.signature in render_prompt",
             )
-    for judged in subject.valid[:2]:
-        state = attrs.evolve(judged.state, code=judged.state.code or _stub(subject))
-        history = [ScoredState(state, judged.reward)]
+    for answer in subject.valid_answers[:2]:
+        state = attrs.evolve(answer.state, code=answer.state.code or _stub(subject))
+        history = [ScoredState(state, answer.reward)]
         before = state.digest
-        text = _text(subject, state, history)
-        if text != _text(subject, state, history):
+        text = _prompt(subject, state, history)
+        if text != _prompt(subject, state, history):
             yield Finding(
                 "the same state gives two different prompts", "render_prompt must not draw or count"
             )
@@ -122,7 +122,7 @@ def find_in_prompts(subject: Subject) -> Iterator[Finding]:
             yield Finding("render_prompt changes the state", "copy what you want to change")
         if state.code.strip() not in text:
             yield Finding("the prompt does not show the last program", "put state.code into it")
-        if problem.format_score(judged.reward.score) not in text:
+        if problem.format_score(answer.reward.score) not in text:
             yield Finding("the prompt does not show the last score", "put format_score(score) into it")
         hooks.render_prompt(state, history * 2)
 
@@ -131,22 +131,23 @@ def find_in_parsing(subject: Subject) -> Iterator[Finding]:
     """A program in a fence is found; replies without one fail as verdicts."""
     program = subject.problem.starting_program() or _stub(subject)
     label = {"c++": "cpp"}.get(subject.problem.language, subject.problem.language)
-    found = subject.hooks.parse_action(Completion(f"I would try this.\n\n{fenced(program, label)}\nDone."))
-    if not isinstance(found, Action):
+    plain_reply = Completion(f"I would try this.\n\n{fenced(program, label)}\nDone.")
+    parsed = subject.hooks.parse_action(plain_reply)
+    if not isinstance(parsed, Action):
         yield Finding(
-            f"parse_action does not find the program in a plain reply: {found.message}",
+            f"parse_action does not find the program in a plain reply: {parsed.message}",
             f"take what stands in the last ```{label} block",
         )
     for reply in hostile.broken_replies(program):
         try:
-            read = subject.hooks.parse_action(Completion(reply))
+            parsed = subject.hooks.parse_action(Completion(reply))
         except PluginError as error:
             yield Finding(
                 f"parse_action fails on the reply {shorten(reply, 40)}: {error.reason}",
                 "return a failed Verdict for a reply without a program",
             )
             return
-        if isinstance(read, Action) and not read.code.strip():
+        if isinstance(parsed, Action) and not parsed.code.strip():
             yield Finding(
                 f"parse_action finds an empty program in {shorten(reply, 40)}",
                 "return a failed Verdict for a reply without a program",
@@ -160,44 +161,48 @@ def find_in_transition(subject: Subject) -> Iterator[Finding]:
     for status in Status:
         if status is Status.OK:
             continue
-        outcome = subject.hooks.transition(State(), action, _always(JobResult(status, f"({status})")))
-        if not isinstance(outcome, Verdict):
+        reached = subject.hooks.transition(State(), action, _always(JobResult(status, f"({status})")))
+        if not isinstance(reached, Verdict):
             yield Finding(
                 f"transition makes a state of a job that ended with {status}",
                 "return Verdict.failed(result.status, result.message) when result.ok is false",
             )
             return
-        if status is Status.INFRASTRUCTURE and outcome.status is not status:
+        if status is Status.INFRASTRUCTURE and reached.status is not status:
             yield Finding(
-                f"transition turns a failure of the sandbox itself into {outcome.status}",
+                f"transition turns a failure of the sandbox itself into {reached.status}",
                 "keep result.status, so that the policy is not blamed for it",
             )
     for value in hostile.values():
         result = JobResult(Status.OK, value=value, stdout=b"\xff0", artifact=Artifact("0" * 64))
         try:
-            outcome = subject.hooks.transition(State(), action, _always(result))
+            reached = subject.hooks.transition(State(), action, _always(result))
         except PluginError as error:
             yield Finding(
                 f"transition fails on a program that returns {shorten(value)}: {error.reason}",
                 "raise ValueError in construct for what cannot be read",
             )
             return
-        if isinstance(outcome, State):
-            evaluate_state(subject.hooks, outcome)
+        if isinstance(reached, State):
+            evaluate_state(subject.hooks, reached)
 
 
 def _always(result: JobResult) -> Execute:
+    """A sandbox that gives this result to every job."""
+
     def execute(_job: Job) -> JobResult:
         return result
 
     return execute
 
 
-def _text(subject: Subject, state: State, history: list[ScoredState]) -> str:
+def _prompt(subject: Subject, state: State, history: list[ScoredState]) -> str:
+    """The prompt's messages as one text."""
     return "\n".join(message["content"] for message in subject.hooks.render_prompt(state, history))
 
 
 def _stub(subject: Subject) -> str:
+    """A program that defines what it must and does nothing."""
     if subject.problem.language == "python":
         return f"def {subject.problem.entry}(*args, **kwargs):\n    return None\n"
     return "int main() { return 0; }\n"

@@ -21,7 +21,7 @@ from ttd_core.problem import Examples, Problem
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.testing.checkup import CHECKS, Check
 from ttd_core.testing.strategies import wire_values
-from ttd_core.testing.subject import Subject, prepared, quiet
+from ttd_core.testing.subject import Subject, with_short_budget, without_warnings
 
 __all__ = ["ProblemContract"]
 
@@ -46,7 +46,7 @@ class ProblemContract:
     def setup_class(cls) -> None:
         """Build the problem once for all checks, with a sandbox."""
         options = fill(cls.problem.options_type, cls.options)
-        problem = prepared(cls.problem(options), cls.options)
+        problem = with_short_budget(cls.problem(options), cls.options)
         cls._executor = LocalExecutor(workers=1)
         cls._subject = Subject(problem, cls._executor.run, cls.examples)
 
@@ -58,10 +58,10 @@ class ProblemContract:
     @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
     def test_contract(self, check: Check) -> None:
         """One clause of the contract."""
-        outcome = check.run(self._subject)
-        if outcome.skipped:
-            pytest.skip(outcome.skipped)
-        assert not outcome.findings, "\n".join(map(str, outcome.findings))
+        result = check.run(self._subject)
+        if result.skipped:
+            pytest.skip(result.skipped)
+        assert not result.findings, "\n".join(map(str, result.findings))
 
     def test_no_returned_value_crashes_the_verifier(self) -> None:
         """Random values, as they can come out of the sandbox."""
@@ -70,7 +70,7 @@ class ProblemContract:
         @given(value=wire_values())
         @settings(deadline=None, max_examples=50, database=None, report_multiple_bugs=False)
         def judge(value: Any) -> None:
-            with quiet():
-                self._subject.judge(value)
+            with without_warnings():
+                self._subject.evaluate(value)
 
         judge()

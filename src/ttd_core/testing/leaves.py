@@ -1,4 +1,4 @@
-"""Finding the numbers in an answer, and putting others in their place."""
+"""The leaves of an answer, a tree of lists and dictionaries: finding its numbers, and replacing them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Leaf:
         return np.asarray(self.value)
 
     def like(self, array: Any) -> Any:
-        """An array in the leaf's own kind: a list where the leaf is one."""
+        """The array as the leaf's kind of value: a list where the leaf is one."""
         return array if isinstance(self.value, np.ndarray) else array.tolist()
 
     def where(self, name: str) -> str:

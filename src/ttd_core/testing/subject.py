@@ -1,4 +1,4 @@
-"""What the contract's checks look at: one problem, its known answers, and a sandbox to run programs in."""
+"""What a check of the contract is, and what it looks at: one problem, its known answers, and a sandbox."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Finding:
 
 
 @attrs.frozen
-class Outcome:
-    """What one check came to.
+class CheckResult:
+    """What one check found.
 
     :param findings: the faults; empty when the check passed or was skipped.
     :param skipped: why it could not be made here; empty when it was.
@@ -47,8 +47,8 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No warnings: those of a verifier on absurd input are its affair, only its verdict counts."""
+def without_warnings() -> Iterator[None]:
+    """Ignore warnings inside: on absurd input a verifier may give some, only its verdict counts."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         yield
@@ -59,25 +59,25 @@ class Check:
     """One clause of the contract.
 
     :param name: one word.
-    :param title: what it holds, in words.
-    :param find: yields the faults.
+    :param title: the clause, in words.
+    :param find: yields the faults of a problem; nothing when it keeps the clause.
     """
 
     name: str
     title: str
     find: Callable[[Subject], Iterator[Finding]]
 
-    def run(self, subject: Subject) -> Outcome:
-        """Make the check; whatever the problem raises is a finding, what the machine lacks skips it."""
-        with quiet():
+    def run(self, subject: Subject) -> CheckResult:
+        """Check a problem. What it raises is a finding too; what this machine lacks skips the check."""
+        with without_warnings():
             try:
-                return Outcome(tuple(self.find(subject)))
+                return CheckResult(tuple(self.find(subject)))
             except PluginError as error:
-                return Outcome((Finding(f"{error.hook} fails: {error.reason}", _advice(error.hook)),))
+                return CheckResult((Finding(f"{error.hook} fails: {error.reason}", _advice(error.hook)),))
             except EnvironmentLacksError as error:
-                return Outcome(skipped=str(error))
+                return CheckResult(skipped=str(error))
             except TtdError as error:
-                return Outcome((Finding(str(error), "the contract needs an answer here"),))
+                return CheckResult((Finding(str(error), "the contract needs an answer here"),))
 
 
 def _advice(hook: str) -> str:
@@ -89,8 +89,11 @@ def _advice(hook: str) -> str:
 
 
 @attrs.frozen
-class Judged:
-    """A known answer that was found valid."""
+class ValidAnswer:
+    """A known answer whose verdict is ok.
+
+    :param label: where it comes from, for sentences.
+    """
 
     label: str
     state: State
@@ -98,7 +101,7 @@ class Judged:
 
 
 class Subject:
-    """A problem under check.
+    """The problem under test, and what several checks ask of it, each computed once.
 
     :param problem: as a run would build it.
     :param execute: runs jobs in the sandbox.
@@ -128,8 +131,8 @@ class Subject:
             )
         return examples
 
-    def again(self) -> Subject:
-        """The same problem built anew: it has seen nothing yet."""
+    def rebuilt(self) -> Subject:
+        """The same with the problem built anew: whatever it kept in memory is gone."""
         fresh = type(self.problem)(self.problem.options)
         return Subject(fresh, self.execute, self._examples)
 
@@ -146,7 +149,7 @@ class Subject:
             reason = f"on {shorten(value)} it raises {one_line(error)}"
             raise PluginError(provenance(self.problem), "construct", reason) from error
 
-    def judge(self, answer: Any) -> Verdict:
+    def evaluate(self, answer: Any) -> Verdict:
         """The verdict on a returned value, a program or a state.
 
         :raises PluginError: when the problem fails on it.
@@ -158,45 +161,49 @@ class Subject:
 
     @functools.cached_property
     def seeds(self) -> list[tuple[State, Reward | None]]:
-        """Three seed states, scored as a run scores them."""
+        """Three seed states, scored as a run scores them.
+
+        :raises UsageError: when one is not valid.
+        """
         return score_seeds(self.hooks, np.random.default_rng(0), 3, self.execute)
 
     @functools.cached_property
-    def program(self) -> Verdict | None:
+    def program_verdict(self) -> Verdict | None:
         """The verdict on the starting program; ``None`` where there is none."""
         source = self.problem.starting_program()
-        return None if source is None else self.judge(Action(source, self.problem.language))
+        return None if source is None else self.evaluate(Action(source, self.problem.language))
 
     @functools.cached_property
-    def good(self) -> list[Verdict]:
+    def good_verdicts(self) -> list[Verdict]:
         """The verdicts on the answers said to be good, in their order."""
-        return [self.judge(answer) for answer in self.examples.good]
+        return [self.evaluate(answer) for answer in self.examples.good]
 
     @functools.cached_property
-    def valid(self) -> list[Judged]:
+    def valid_answers(self) -> list[ValidAnswer]:
         """Every known answer that is valid: the good examples, scored seeds, the starting program's."""
-        found: list[Judged] = []
-        for number, verdict in enumerate(self._trying(lambda: self.good), start=1):
-            found += _judged(f"good example {number}", verdict.state, verdict.reward)
-        for state, reward in self._trying(lambda: self.seeds):
-            found += _judged("a seed state", state, reward)
-        for ran in self._trying(lambda: [self.program]):
+        answers: list[ValidAnswer] = []
+        for number, verdict in enumerate(self._or_nothing(lambda: self.good_verdicts), start=1):
+            answers += _if_valid(f"good example {number}", verdict.state, verdict.reward)
+        for state, reward in self._or_nothing(lambda: self.seeds):
+            answers += _if_valid("a seed state", state, reward)
+        for ran in self._or_nothing(lambda: [self.program_verdict]):
             if ran is not None:
-                found += _judged("the starting program's answer", ran.state, ran.reward)
-        return list({judged.state.digest: judged for judged in reversed(found)}.values())[::-1]
+                answers += _if_valid("the starting program's answer", ran.state, ran.reward)
+        # Of equal states the first stays.
+        return list({answer.state.digest: answer for answer in reversed(answers)}.values())[::-1]
 
-    def _trying(self, get: Callable[[], Sequence[Any]]) -> Sequence[Any]:
-        # Each source has a check of its own that tells what is wrong with it.
+    def _or_nothing(self, get: Callable[[], Sequence[Any]]) -> Sequence[Any]:
+        # Each source has a check of its own that says what is wrong with it.
         try:
             return get()
         except TtdError:
             return ()
 
 
-def prepared(problem: Problem, given: Mapping[str, Any]) -> Problem:
-    """The problem with a short time budget, so that its check takes seconds.
+def with_short_budget(problem: Problem, given: Mapping[str, Any]) -> Problem:
+    """The problem with a short time budget, so that checking it takes seconds.
 
-    :param given: options set by a person, which stay as they are.
+    :param given: options set by a person, by name; these stay as they are.
     """
     options = problem.options
     changes: dict[str, Any] = {}
@@ -220,5 +227,5 @@ def shorten(value: Any, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
-def _judged(label: str, state: State | None, reward: Reward | None) -> list[Judged]:
-    return [] if state is None or reward is None else [Judged(label, state, reward)]
+def _if_valid(label: str, state: State | None, reward: Reward | None) -> list[ValidAnswer]:
+    return [] if state is None or reward is None else [ValidAnswer(label, state, reward)]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ttd_core.problem import Problem
-from ttd_core.report.tree import LEAF, TALLEST, lineage_tree
+from ttd_core.report.lineage import LEAF, TALLEST, lineage_tree
 from ttd_core.run.records import StateRecord
 
 

@@ -1,4 +1,4 @@
-"""The numbers of one step, for progress, the database and reports."""
+"""What the rollouts of one step came to, as metrics for progress, the database and reports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ttd_core.search.archive import Archive
 from ttd_core.types import Group, Status, StopReason, Verdict
 
 
-class Measure:
+class StepMetrics:
     """Computes a step's metrics.
 
     :param problem: says which score is better.
@@ -25,7 +25,7 @@ class Measure:
         self._problem = problem
         self._starting = {fingerprint(code) for code in starting_codes}
 
-    def step(self, groups: Sequence[Group], totals: StepTotals, archive: Archive) -> dict[str, float]:
+    def compute(self, groups: Sequence[Group], totals: StepTotals, archive: Archive) -> dict[str, float]:
         """Metrics of a step's groups, with the archive before it admits them.
 
         :param totals: those of the groups.
@@ -33,58 +33,65 @@ class Measure:
         """
         rollouts = [rollout for group in groups for rollout in group]
         completions = [rollout.completion for rollout in rollouts]
+        truncated = [completion.stop is StopReason.LENGTH for completion in completions]
         lost = sum(rollout.verdict.status is Status.INFRASTRUCTURE for rollout in rollouts)
         metrics: dict[str, float] = {
             Metric.VALID_SHARE: totals.valid_share,
             Metric.REWARD_MEAN: totals.mean_value,
-            Metric.TRUNCATED_SHARE: float(np.mean([c.stop is StopReason.LENGTH for c in completions])),
+            Metric.TRUNCATED_SHARE: float(np.mean(truncated)),
             Metric.TOKENS: float(sum(len(completion.tokens) for completion in completions)),
             Metric.TOKENS_FORCED: float(sum(int((~completion.trained).sum()) for completion in completions)),
             Metric.INFRASTRUCTURE: float(lost),
         }
-        metrics.update(self._against_starts(groups, archive))
-        return metrics
+        return metrics | self._repeats_and_gains(groups, archive)
 
-    def _against_starts(self, groups: Sequence[Group], archive: Archive) -> dict[str, float]:
-        metrics: dict[str, float] = {}
-        repeats = programs = 0
+    def _repeats_and_gains(self, groups: Sequence[Group], archive: Archive) -> dict[str, float]:
+        """How the programs compare with what they started from: which repeat it, and what others gained."""
+        programs = repeats = 0
+        start_scores: list[float] = []
         gains: list[float] = []
-        novel: list[tuple[float, float | None]] = []
+        novel: list[tuple[float, float | None]] = []  # score and gain of programs that repeat nothing
         for group in groups:
             start = archive[group.start]
-            own = fingerprint(start.state.code) if start.state.code else None
+            start_code = fingerprint(start.state.code) if start.state.code else None
             start_score = start.reward.score if start.reward is not None else None
+            start_scores += [] if start_score is None else [start_score]
             for rollout in group:
                 verdict = rollout.verdict
                 if not verdict.code:
                     continue
                 programs += 1
-                mark = fingerprint(verdict.code)
-                repeated = mark == own or mark in self._starting
+                code = fingerprint(verdict.code)
+                repeated = code == start_code or code in self._starting
                 repeats += repeated
                 gain = self._gain(verdict, start_score)
-                if gain is not None:
-                    gains.append(gain)
+                gains += [] if gain is None else [gain]
                 if verdict.reward is not None and not repeated:
                     novel.append((verdict.reward.score, gain))
-        metrics[Metric.PROGRAMS] = float(programs)
-        metrics[Metric.REPEATS] = float(repeats)
-        metrics[Metric.REPEAT_SHARE] = repeats / programs if programs else 0.0
-        starts = [node.reward.score for g in groups if (node := archive[g.start]).reward is not None]
-        if starts:
-            metrics[Metric.SCORE_START] = self._problem.best_of(starts)
+        metrics: dict[str, float] = {
+            Metric.PROGRAMS: float(programs),
+            Metric.REPEATS: float(repeats),
+            Metric.REPEAT_SHARE: repeats / programs if programs else 0.0,
+        }
+        if start_scores:
+            metrics[Metric.SCORE_START] = self._problem.best_of(start_scores)
         if gains:
             metrics[Metric.SCORE_GAIN] = max(gains)
-        if novel:
-            best = self._problem.best_of([score for score, _ in novel])
-            metrics[Metric.SCORE_NOVEL] = best
-            gained = [gain for score, gain in novel if score == best and gain is not None]
-            if gained:
-                metrics[Metric.GAIN_NOVEL] = max(gained)
+        return metrics | self._best_novel(novel)
+
+    def _best_novel(self, novel: Sequence[tuple[float, float | None]]) -> dict[str, float]:
+        """The best score among programs that repeat nothing, and what it gained over its start."""
+        if not novel:
+            return {}
+        best = self._problem.best_of(score for score, _ in novel)
+        metrics: dict[str, float] = {Metric.SCORE_NOVEL: best}
+        gains = [gain for score, gain in novel if score == best and gain is not None]
+        if gains:
+            metrics[Metric.GAIN_NOVEL] = max(gains)
         return metrics
 
     def _gain(self, verdict: Verdict, start: float | None) -> float | None:
-        """How much better than its start a rollout scored; positive is better."""
+        """How much better than its start a rollout scored; ``None`` where either has no score."""
         if verdict.reward is None or start is None:
             return None
         return self._problem.gain(start, verdict.reward.score)

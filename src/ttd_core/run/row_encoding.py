@@ -1,4 +1,8 @@
-"""How a step becomes rows of ``run.db``: the writing counterpart of :mod:`ttd_core.run.records`."""
+"""How a step becomes rows of ``run.db``; :mod:`ttd_core.run.records` reads them back.
+
+The statements name a table's columns, each ``encode_...`` function says how one kind of value is put into a
+column. The tables are in :mod:`ttd_core.run.tables`.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ INSERT_STATE = """
     INSERT INTO states (id, parent, step, seed, value, score, digest, reward, code, output, data)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-INSERT_STATISTICS = """
+INSERT_NODE_STATISTICS = """
     INSERT INTO node_stats (node, step, visits, best_child, attempts, duplicates, place)
     VALUES (?, ?, ?, ?, ?, ?, ?)
 """
@@ -29,30 +33,47 @@ INSERT_ROLLOUT = f"""
 """
 
 #: Visits, best child, attempts, duplicates, place: the part of a node that changes.
-Statistics = tuple[Any, ...]
+NodeStatistics = tuple[Any, ...]
 
 
-def statistics(archive: Archive, written: Mapping[int, Statistics]) -> dict[int, Statistics]:
-    """Every node's statistics; one that the archive no longer knows was dropped."""
-    now = {node: (*row[:4], "dropped") for node, row in written.items()}
+def node_statistics(archive: Archive, written: Mapping[int, NodeStatistics]) -> dict[int, NodeStatistics]:
+    """The present statistics of every node of the run, by id.
+
+    :param written: what the database has so far; a node in it that the archive no longer knows was dropped.
+    """
+    present = {node: (*statistics[:4], "dropped") for node, statistics in written.items()}
     for node in archive.nodes.values():
+        best_child = None if node.best_child is None else float(node.best_child)
         place = "held" if node.held else "lineage"
-        best = None if node.best_child is None else float(node.best_child)
-        now[node.id] = (node.visits, best, node.attempts, node.duplicates, place)
-    return now
+        present[node.id] = (node.visits, best_child, node.attempts, node.duplicates, place)
+    return present
 
 
 def state_row(node: Node) -> tuple[Any, ...]:
-    """A node's unchanging part, for :data:`INSERT_STATE`."""
+    """The part of a node that never changes, for :data:`INSERT_STATE`."""
     state, reward = node.state, node.reward
     value, score = (None, None) if reward is None else (float(reward.value), float(reward.score))
-    place = (node.id, node.parent, node.step, node.seed, value, score, node.digest, write_reward(reward))
-    data = json.dumps(state.to_json({})["data"])
-    return (*place, write_text(state.code), write_text(state.output), data)
+    return (
+        node.id,
+        node.parent,
+        node.step,
+        node.seed,
+        value,
+        score,
+        node.digest,
+        encode_reward(reward),
+        encode_text(state.code),
+        encode_text(state.output),
+        json.dumps(state.to_json({})["data"]),
+    )
 
 
-def rollout_row(rollout: Rollout, outcome: Outcome, advantage: float | None) -> tuple[Any, ...]:
-    """What follows a rollout's place in :data:`INSERT_ROLLOUT`."""
+def rollout_columns(rollout: Rollout, outcome: Outcome, advantage: float | None) -> tuple[Any, ...]:
+    """A rollout for :data:`INSERT_ROLLOUT`, without the step and the two indices that come first.
+
+    :param outcome: what the archive did with it.
+    :param advantage: NaN where the rollout was not counted, ``None`` where advantages are not recorded.
+    """
     completion, verdict, reward = rollout.completion, rollout.verdict, rollout.verdict.reward
     value, score = (None, None) if reward is None else (float(reward.value), float(reward.score))
     code = verdict.code or (verdict.state.code if verdict.state is not None else "")
@@ -62,23 +83,23 @@ def rollout_row(rollout: Rollout, outcome: Outcome, advantage: float | None) -> 
         outcome.node,
         value,
         score,
-        write_number(advantage),
+        encode_number(advantage),
         len(completion.tokens),
         int(completion.trained.sum()),
         completion.stop.value,
         verdict.seconds,
         verdict.level,
         outcome.digest,
-        write_text(verdict.message),
-        write_json(verdict.metrics),
-        write_text(code),
-        write_text(verdict.output),
-        write_text(completion.text),
+        encode_text(verdict.message),
+        encode_json(verdict.metrics),
+        encode_text(code),
+        encode_text(verdict.output),
+        encode_text(completion.text),
     )
 
 
-def write_text(text: str) -> str | sqlite3.Binary:
-    """A text as a column holds it: plain, or as bytes where it has lone surrogates."""
+def encode_text(text: str) -> str | sqlite3.Binary:
+    """A text as a column holds it: plain, or as bytes where it has lone surrogates, which UTF-8 has not."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -86,17 +107,17 @@ def write_text(text: str) -> str | sqlite3.Binary:
     return text
 
 
-def write_number(value: float | None) -> float | None:
+def encode_number(value: float | None) -> float | None:
     """A number as a REAL column holds it; NaN becomes NULL."""
     return None if value is None or math.isnan(value) else float(value)
 
 
-def write_json(value: Any) -> str:
-    """Strict JSON for a column that SQL may look into."""
+def encode_json(value: Any) -> str:
+    """Strict JSON for a column that SQL may look into; NaN and the infinities become ``null``."""
     return json.dumps(plain(value), allow_nan=False)
 
 
-def write_reward(reward: Reward | None) -> str | None:
+def encode_reward(reward: Reward | None) -> str | None:
     """A reward, exact: Python's JSON, whose numbers include NaN and the infinities."""
     if reward is None:
         return None

@@ -25,7 +25,7 @@ def lineage_tree(
     :param path: nodes from a seed to the best state, drawn on top.
     :param summary: the picture in a sentence.
     """
-    rows, leaves = _rows(states, path)
+    rows, leaves = _node_rows(states, path)
     gap = min(LEAF, TALLEST / max(1, leaves))
     drawing = Drawing(width, max(60.0, leaves * gap) + 50.0, summary)
     last = max((state.step for state in states), default=1)
@@ -37,12 +37,12 @@ def lineage_tree(
         drawing.add("path", d=f"M{x(step):.1f},14V{bottom:.1f}", class_="grid")
         drawing.text(x(step), bottom + 16, text, "middle", "tick")
     drawing.text(width - 4, drawing.height - 1, "step", "end", "label")
-    places = {state.id: (x(state.step), y[state.id]) for state in states}
+    positions = {state.id: (x(state.step), y[state.id]) for state in states}
     for class_, drawn in (
         ("edge", [state for state in states if state.id not in path]),
         ("edge on-path", [state for state in states if state.id in path]),
     ):
-        edges = [_edge(places[s.parent], places[s.id]) for s in drawn if s.parent is not None]
+        edges = [_edge(positions[s.parent], positions[s.id]) for s in drawn if s.parent is not None]
         if edges:
             drawing.add("path", d="".join(edges), class_=class_)
     shades = _shades(states)
@@ -65,7 +65,7 @@ def _edge(parent: tuple[float, float], child: tuple[float, float]) -> str:
     return f"M{x1:.1f},{y1:.1f}C{middle:.1f},{y1:.1f} {middle:.1f},{y2:.1f} {x2:.1f},{y2:.1f}"
 
 
-def _rows(states: Sequence[StateRecord], path: Collection[int]) -> tuple[dict[int, float], int]:
+def _node_rows(states: Sequence[StateRecord], path: Collection[int]) -> tuple[dict[int, float], int]:
     """The row of each node, leaves in whole numbers from the top, and how many leaves there are.
 
     The path runs straight through the middle: its nodes share one row, with their other children half above
@@ -75,7 +75,7 @@ def _rows(states: Sequence[StateRecord], path: Collection[int]) -> tuple[dict[in
     for state in states:
         children.setdefault(state.parent, []).append(state.id)
     ordered = {
-        parent: _path_amid(below, path, place % 2) for place, (parent, below) in enumerate(children.items())
+        parent: _path_amid(below, path, number % 2) for number, (parent, below) in enumerate(children.items())
     }
     rows: dict[int, float] = {}
     leaves = 0
@@ -110,7 +110,7 @@ def _shades(states: Sequence[StateRecord]) -> dict[int, int]:
         key=lambda state: state.reward.value if state.reward is not None else 0.0,
     )
     shades = {state.id: 0 for state in states}
-    shades |= {state.id: 1 + place * SHADES // len(scored) for place, state in enumerate(scored)}
+    shades |= {state.id: 1 + rank * SHADES // len(scored) for rank, state in enumerate(scored)}
     return shades
 
 

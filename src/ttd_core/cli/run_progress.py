@@ -1,0 +1,123 @@
+"""How far a run has come, counted from its events.
+
+Knows nothing of terminals, so that a live view, plain lines and a reader of the log share it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ttd_core.cli.wording import compare_with_published, duration
+from ttd_core.metrics import Metric
+from ttd_core.problem import Problem
+
+
+class RunProgress:
+    """Counts of the run and of the step under way.
+
+    :param problem: names the metric, the published results and which score is better.
+    :param clock: seconds; any steady clock.
+    """
+
+    def __init__(self, problem: Problem, clock: Callable[[], float] = time.monotonic) -> None:
+        self.problem = problem
+        #: The run's folder, its policy's name and the sandbox level, as the run says them.
+        self.run = ""
+        self.policy = ""
+        self.sandbox = ""
+        #: Steps done before the process that goes on now, done by now, and in all in the end.
+        self.steps_before = 0
+        self.steps_done = 0
+        self.steps = 0
+        #: Rollouts a step.
+        self.per_step = 0
+        #: The step under way, and its counts: replies, verdicts, valid ones, tokens.
+        self.step = 0
+        self.sampled = 0
+        self.evaluated = 0
+        self.valid = 0
+        self.tokens = 0
+        #: The best score so far.
+        self.best: float | None = None
+        self._clock = clock
+        self._step_started: float | None = None
+        self._step_seconds: list[float] = []
+
+    def update(self, event: Mapping[str, Any]) -> None:
+        """Count an event; kinds that say nothing about progress are passed over."""
+        kind = event["kind"]
+        if kind == "run_started":
+            self.run, self.policy = event["run"], event["policy"]
+            self.sandbox = event.get("sandbox", "")
+            self.steps_before = self.steps_done = event["step"]
+            self.steps = event["steps"]
+            self.per_step = event["groups"] * event["group_size"]
+        elif kind == "step_started":
+            self.step = event["step"]
+            self.sampled = self.evaluated = self.valid = self.tokens = 0
+            self._step_started = self._clock()
+        elif kind == "rollout_sampled":
+            self.sampled += 1
+            self.tokens += event["tokens"]
+        elif kind == "rollout_evaluated":
+            self.evaluated += 1
+            self.valid += event["status"] == "ok"
+            self._update_best(event["score"])
+        elif kind == "step_finished":
+            self.steps_done = event["step"]
+            self._step_started = None
+            self._step_seconds.append(event["seconds"])
+            self._update_best(event["best_score"])
+            self._update_best(event["metrics"].get(Metric.RUN_SCORE_BEST))
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Sampled tokens a second in the step under way; ``None`` before there are any."""
+        elapsed = self._elapsed()
+        return self.tokens / elapsed if elapsed > 0 and self.tokens else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated seconds to the end of the run; ``None`` before there is anything to judge by."""
+        steps_left = self.steps - self.steps_done
+        if self._step_seconds:
+            mean = sum(self._step_seconds) / len(self._step_seconds)
+            return max(0.0, mean * steps_left - self._elapsed())
+        if not self.evaluated or not self.per_step:
+            return None
+        return max(0.0, self._elapsed() * self.per_step / self.evaluated * steps_left - self._elapsed())
+
+    @property
+    def phase(self) -> str:
+        """What the run is busy with, in words."""
+        if self._step_started is None:
+            return "starting" if self.steps_done < self.steps else "done"
+        return "learning" if self.evaluated >= self.per_step else "sampling and evaluating"
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What a view shows beside the bars: name and value, in words."""
+        share = f"{self.valid / self.evaluated:.0%}" if self.evaluated else "-"
+        speed = self.tokens_per_second
+        return [
+            ("now", self.phase),
+            ("valid", share),
+            ("best", self.best_in_words()),
+            ("tokens/s", f"{speed:.0f}" if speed else "-"),
+            ("time left", duration(self.seconds_left)),
+        ]
+
+    def best_in_words(self) -> str:
+        """The best score beside the best published one."""
+        if self.best is None:
+            return f"no valid {self.problem.metric} yet"
+        return compare_with_published(self.problem, self.best)
+
+    def _elapsed(self) -> float:
+        """Seconds since the step under way started; 0 between steps."""
+        return 0.0 if self._step_started is None else self._clock() - self._step_started
+
+    def _update_best(self, score: float | None) -> None:
+        if score is not None and (self.best is None or self.problem.better(score, self.best)):
+            self.best = score

@@ -1,0 +1,86 @@
+"""How scores, finished steps and durations are written for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ttd_core.metrics import Metric
+from ttd_core.problem import Problem
+
+
+def compare_with_published(problem: Problem, score: float) -> str:
+    """A score beside the best published one.
+
+    ``"0.4 (above the published 0.380876 of TTT-Discover by 0.0191: worse)"``; the score alone when nothing is
+    published.
+    """
+    shown = problem.format_score(score)
+    published = problem.best_baseline()
+    if published is None:
+        return shown
+    known = problem.format_score(published.score)
+    if score == published.score:
+        return f"{shown} (equal to the published {known} of {published.label})"
+    side = "below" if score < published.score else "above"
+    comparison = "better" if problem.better(score, published.score) else "worse"
+    gap = abs(score - published.score)
+    return f"{shown} ({side} the published {known} of {published.label} by {gap:.3g}: {comparison})"
+
+
+def step_line(problem: Problem, event: Mapping[str, Any], steps: int) -> str:
+    """One finished step in one line: shares in percent, rewards, scores, KL, advantage spread, speed.
+
+    :param event: a ``step_finished`` event.
+    :param steps: how many the run shall have.
+    """
+    metrics: Mapping[str, Any] = event["metrics"]
+    rollouts, valid = event["rollouts"], event["valid"]
+    parts = [f"step {event['step']}/{steps}", f"valid {valid}/{rollouts} ({_percent(valid, rollouts)})"]
+    parts.append(f"reward mean {event['mean_value']:.6g}")
+    if event["best_value"] is not None:
+        parts[-1] += f" best {event['best_value']:.6g}"
+    parts += _scores(problem, event["best_score"], metrics)
+    for key, label, form in (
+        (Metric.KL, "KL", ".3g"),
+        (Metric.ADVANTAGE_STD, "advantage std", ".3g"),
+        (Metric.REPEAT_SHARE, "repeats", ".0%"),
+        (Metric.TOKENS_PER_S, "tokens/s", ".0f"),
+    ):
+        if metrics.get(key) is not None:
+            parts.append(f"{label} {metrics[key]:{form}}")
+    return "  ".join([*parts, f"{event['seconds']:.1f} s"])
+
+
+def duration(seconds: float | None) -> str:
+    """``1:02:03``, ``2:03``, or a dash for ``None``."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _scores(problem: Problem, best: float | None, metrics: Mapping[str, Any]) -> list[str]:
+    """The step's best score beside its start's, and the best of a program that repeats nothing."""
+    parts = []
+    start = metrics.get(Metric.SCORE_START)
+    if best is not None:
+        notes = [] if start is None else [f"start {problem.format_score(start)}"]
+        notes += _gain(metrics.get(Metric.SCORE_GAIN))
+        parts.append(f"score {problem.format_score(best)}" + (f" ({', '.join(notes)})" if notes else ""))
+    novel = metrics.get(Metric.SCORE_NOVEL)
+    if novel is not None and novel != best:
+        notes = _gain(metrics.get(Metric.GAIN_NOVEL))
+        parts.append(
+            f"new program {problem.format_score(novel)}" + (f" ({', '.join(notes)})" if notes else "")
+        )
+    return parts
+
+
+def _gain(gain: float | None) -> list[str]:
+    return [] if gain is None else [f"gain {gain:+.3g}"]
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "-"

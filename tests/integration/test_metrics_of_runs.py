@@ -1,0 +1,91 @@
+"""Every number that a real run stores, or hands to observers and trackers, is in the list of metrics."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+
+from ttd_core import config as configs
+from ttd_core.metrics import Metric, StepTotal, Timing
+from ttd_core.plugin.spec import hookimpl
+from ttd_core.report.trackers import numbers_of
+from ttd_core.run.loop import start_run
+from ttd_core.run.reading import RunReader
+from ttd_core.run.setup import RunSetup
+
+TIMINGS = {timing.key for timing in Timing}
+#: What only a policy that asks a server counts.
+OF_SERVERS = {Metric.REQUESTS, Metric.RETRIES, Metric.TOKENS_PROMPT, Metric.COST}
+#: What only a policy that learns measures.
+OF_LEARNING = {
+    *(Metric.GROUPS_USED, Metric.TOKENS_TRAINED, Metric.ADVANTAGE_STD, Metric.BETA_MEAN, Metric.KL),
+    *(Metric.LOSS, Metric.GRAD_NORM, Metric.UPDATE_NORM, Metric.LOGPROB_GAP, Metric.LOGPROB_GAP_MAX),
+    *(Metric.RATIO_MAX, Metric.PACKS, Metric.SECONDS_BASE, Metric.SECONDS_TRAIN),
+}
+
+
+class Listener:
+    """Keeps the finished steps."""
+
+    def __init__(self) -> None:
+        self.finished: list[Mapping[str, Any]] = []
+
+    @hookimpl
+    def ttd_event(self, event: Mapping[str, Any]) -> None:
+        if event["kind"] == "step_finished":
+            self.finished.append(event)
+
+
+def names_of_run(folder: pathlib.Path, problem: pathlib.Path, **settings: Any) -> set[str]:
+    """Run two steps; the names of the metrics in its database, all of which must be known.
+
+    Those that its events and trackers get must be known as well.
+    """
+    overrides = {"steps": 2, "groups": 2, "group_size": 4, **settings}
+    listener = Listener()
+    config = configs.load(f"{problem}:Letters", overrides=overrides)
+    start_run(RunSetup.from_config(config), folder, [listener])
+    with RunReader.open(folder) as run:
+        stored = {name for metrics in run.metrics().values() for name in metrics}
+    sent = {name for event in listener.finished for name in event["metrics"]}
+    tracked = {name for event in listener.finished for name in numbers_of(event)}
+    assert len(listener.finished) == 2
+    assert stored - TIMINGS == sent <= set(Metric)
+    assert tracked == sent | set(StepTotal)
+    return stored
+
+
+def test_metrics_of_a_scripted_run(tmp_path: pathlib.Path, problem_file: pathlib.Path) -> None:
+    stored = names_of_run(
+        tmp_path / "run",
+        problem_file,
+        **{"policy.backend": "scripted", "policy.options": {"replies": ["abc", "abcd", "", "a1"]}},
+    )
+    assert stored == {*Metric, *TIMINGS} - OF_SERVERS - OF_LEARNING
+
+
+@pytest.mark.timeout(300)
+def test_metrics_of_a_run_that_learns(
+    tmp_path: pathlib.Path, problem_file: pathlib.Path, model_folder: pathlib.Path
+) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        stored = names_of_run(
+            tmp_path / "run",
+            problem_file,
+            **{
+                "policy.model": str(model_folder),
+                "policy.device": "cpu",
+                "policy.dtype": "float32",
+                "policy.lora_rank": 4,
+                "policy.max_new_tokens": 16,
+            },
+        )
+    finally:
+        torch.set_num_threads(threads)
+    assert stored == {*Metric, *TIMINGS} - OF_SERVERS
