@@ -1,0 +1,1 @@
+"""What the project needs to describe itself; no part of any distribution."""
