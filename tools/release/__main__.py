@@ -14,7 +14,7 @@ from tools.distributions import ROOT
 from tools.release import environments, metadata
 from tools.release.address import write_address
 from tools.release.build import build, check_with_twine
-from tools.release.outcome import Check, Outcome, carry_out
+from tools.release.check import Check, CheckResult, carry_out
 
 #: Checks that read files alone.
 METADATA: dict[str, Callable[[pathlib.Path], str]] = {
@@ -42,34 +42,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_address(ROOT, options.address)
         except ValueError as error:
             parser.error(str(error))
-    outcomes = [_carry_out(Check(name, partial(check, ROOT))) for name, check in METADATA.items()]
+    results = [_carry_out(Check(name, partial(check, ROOT))) for name, check in METADATA.items()]
     if not options.quick:
-        outcomes += _check_wheels(ROOT / "dist")
-    failed = [outcome for outcome in outcomes if outcome.failed]
-    skipped = sum(outcome.word == "skip" for outcome in outcomes)
-    hold = len(outcomes) - len(failed) - skipped
+        results += _check_wheels(ROOT / "dist")
+    failed = [result for result in results if result.failed]
+    skipped = sum(result.word == "skip" for result in results)
+    hold = len(results) - len(failed) - skipped
     verdict = f"not ready: {', '.join(each.name for each in failed)}" if failed else "ready to be tagged"
     seconds = time.monotonic() - started
     print(f"{verdict} ({hold} checks hold, {skipped} skipped, {len(failed)} failed, {seconds:.0f} s)")
     return 1 if failed else 0
 
 
-def _check_wheels(wheels: pathlib.Path) -> list[Outcome]:
-    outcomes = [_carry_out(Check("build", partial(build, ROOT, wheels)))]
-    if outcomes[0].failed:
-        return outcomes
-    outcomes.append(_carry_out(Check("twine", partial(check_with_twine, wheels))))
+def _check_wheels(wheels: pathlib.Path) -> list[CheckResult]:
+    results = [_carry_out(Check("build", partial(build, ROOT, wheels)))]
+    if results[0].failed:
+        return results
+    results.append(_carry_out(Check("twine", partial(check_with_twine, wheels))))
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        for outcome in pool.map(carry_out, environments.checks(ROOT, wheels)):
-            print(outcome, flush=True)
-            outcomes.append(outcome)
-    return outcomes
+        for result in pool.map(carry_out, environments.checks(ROOT, wheels)):
+            print(result, flush=True)
+            results.append(result)
+    return results
 
 
-def _carry_out(check: Check) -> Outcome:
-    outcome = carry_out(check)
-    print(outcome, flush=True)
-    return outcome
+def _carry_out(check: Check) -> CheckResult:
+    result = carry_out(check)
+    print(result, flush=True)
+    return result
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 import tarfile
 
 from tools.distributions import ROOT, Distribution, distributions
-from tools.release.outcome import CheckFailed, run_program
+from tools.release.check import CheckFailed, run_program
 
 #: What an sdist may hold in its top folder besides the sources of its own package.
 SDIST_PARTS = {

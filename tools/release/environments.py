@@ -21,8 +21,8 @@ import attrs
 from tools.distributions import Distribution, distributions
 from tools.lock import HELD, read_pins
 from tools.release.build import wheel
+from tools.release.check import Check, CheckFailed, run_program
 from tools.release.interpreters import find_interpreter
-from tools.release.outcome import Check, CheckFailed, run_program
 
 #: A reply for the problem that ``ttd new-problem`` writes: ten points on a diagonal.
 REPLY = "```python\ndef run(seed, budget_s, **kwargs):\n    return [[i / 9, i / 9] for i in range(10)]\n```"
@@ -80,8 +80,9 @@ def try_wheel(root: pathlib.Path, wheels: pathlib.Path, setting: Setting) -> str
     :raises CheckFailed: it does not install, import or run.
     """
     interpreter = find_interpreter(setting.python)
-    # Beside the wheels: a system's temporary folder may lie in memory, which CUDA's libraries would fill.
-    with tempfile.TemporaryDirectory(dir=wheels.parent, prefix="release-") as name:
+    # Not in the system's temporary folder: where it lies in memory, CUDA's libraries would fill it.
+    (root / "build").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root / "build", prefix="release-") as name:
         folder = pathlib.Path(name)
         environment = folder / "venv"
         run_program([*_uv("venv"), "--python", interpreter, environment])

@@ -7,7 +7,7 @@ import pathlib
 import subprocess
 from collections.abc import Iterator
 
-from tools.release.outcome import CheckSkipped
+from tools.release.check import CheckSkipped
 
 
 def find_interpreter(version: str) -> pathlib.Path:

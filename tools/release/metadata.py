@@ -11,7 +11,7 @@ from packaging.version import InvalidVersion, Version
 from tools.distributions import distributions, requirements
 from tools.installed import installed_versions
 from tools.lock import pinned_version, read_pins, unpinned
-from tools.release.outcome import CheckFailed, CheckSkipped
+from tools.release.check import CheckFailed, CheckSkipped
 
 #: The label under ``[project.urls]`` that names the public repository.
 ADDRESS = "Repository"

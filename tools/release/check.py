@@ -30,7 +30,7 @@ class Check:
 
 
 @attrs.frozen
-class Outcome:
+class CheckResult:
     """How a check went.
 
     :param word: ``ok``, ``skip`` or ``FAIL``.
@@ -49,14 +49,14 @@ class Outcome:
         return f"{self.word:4}  {self.name:22}  {self.sentence}"
 
 
-def carry_out(check: Check) -> Outcome:
+def carry_out(check: Check) -> CheckResult:
     """Run one check."""
     try:
-        return Outcome(check.name, "ok", check.run())
+        return CheckResult(check.name, "ok", check.run())
     except CheckSkipped as reason:
-        return Outcome(check.name, "skip", str(reason))
+        return CheckResult(check.name, "skip", str(reason))
     except CheckFailed as reason:
-        return Outcome(check.name, "FAIL", str(reason))
+        return CheckResult(check.name, "FAIL", str(reason))
 
 
 def run_program(
