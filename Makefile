@@ -8,11 +8,21 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 MANIFESTS := pyproject.toml constraints.txt $(foreach p,$(PLUGINS),plugins/ttd_$(p)/pyproject.toml)
 SYSTEM := bwrap
 RUN ?= erdos-$(shell date +%Y%m%d-%H%M%S)
+# Which tests belong to which half: those of `make test`, and those of `make test-all`.
+FAST := not slow and not peer and not ray
+REST := slow or peer or ray
+# What `make coverage` runs: folders or files (all, when empty) and a choice of markers.
+TESTS ?=
+MARKERS ?= $(FAST)
+# `make lock UPGRADE=1` moves the pins to the newest versions.
+UPGRADE ?=
+# `make release-check ADDRESS=https://...` writes the repository's public address first.
+ADDRESS ?=
 
-.PHONY: help setup run test test-all check lint types docs wheels clean system browser
+.PHONY: help setup run test test-all coverage check lint types docs lock wheels release-check clean system browser
 
 help:  ## say what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 15
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -48,7 +58,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 test: system $(VENV)/.dev check  ## the tests that take seconds, after ruff and mypy
-	$(BIN)/pytest -m "not slow and not peer and not ray"
+	$(BIN)/pytest -m "$(FAST)"
 
 # The report is opened in a real browser; its tests skip, saying so, where there is none.
 browser:
@@ -58,16 +68,26 @@ browser:
 	  || echo "note: chromium is not installed; the browser tests will skip"
 
 test-all: system browser $(VENV)/.dev  ## the rest: slow tests, Ray, and comparisons with other packages
-	$(BIN)/pytest -m "slow or peer or ray"
+	$(BIN)/pytest -m "$(REST)"
+
+# Measured code is slower, so a test may take three times as long.
+coverage: system $(VENV)/.dev  ## measure what the tests cover: all fast ones, or TESTS=tests/search MARKERS=slow
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -o timeout=180 -m "$(MARKERS)" $(TESTS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 docs: $(VENV)/.dev  ## build the site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-wheels: $(VENV)/.dev  ## build the five wheels into dist/
-	rm -rf dist
-	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
-	for p in $(PLUGINS); do $(BIN)/python -m build --wheel --outdir dist plugins/ttd_$$p >/dev/null || exit 1; done
-	ls dist
+lock: $(VENV)/.dev  ## pin every dependency in constraints.txt; UPGRADE=1 moves them to the newest
+	$(BIN)/python -m tools.lock $(if $(UPGRADE),--upgrade)
+
+wheels: $(VENV)/.dev  ## build the five sdists and wheels into dist/
+	$(BIN)/python -m tools.release.build
+
+release-check: $(VENV)/.dev  ## all that must hold before a release; publishes nothing (see RELEASING.md)
+	$(BIN)/python -m tools.release $(if $(ADDRESS),--address '$(ADDRESS)')
 
 clean:  ## remove what the build made
-	rm -rf $(VENV) dist site .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist site htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache
