@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import attrs
@@ -248,8 +249,8 @@ class Problem(abc.ABC):
     # -- shared by all ------------------------------------------------------------------------------
 
     @classmethod
-    def better(cls, first: float, second: float) -> bool:
-        """Whether score ``first`` is strictly better than ``second``."""
+    def better(cls, first: float | Fraction, second: float | Fraction) -> bool:
+        """Whether score ``first`` is strictly better than ``second``; rationals are compared exactly."""
         return scores.better(cls.direction, first, second)
 
     @classmethod

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from fractions import Fraction
 from typing import Literal
 
 #: Whether a smaller or a larger score is better.
 Direction = Literal["min", "max"]
 
 
-def better(direction: Direction, first: float, second: float) -> bool:
-    """Whether score ``first`` is strictly better than ``second``."""
+def better(direction: Direction, first: float | Fraction, second: float | Fraction) -> bool:
+    """Whether score ``first`` is strictly better than ``second``; rationals are compared exactly."""
     return first < second if direction == "min" else first > second
 
 
