@@ -22,11 +22,12 @@ import numpy as np
 
 from ttd_ahc.ahc039 import Fishing, check_polygon
 from ttd_ahc.ahc058 import Apples
-from ttd_ahc.contest import Contest, text_of
+from ttd_ahc.contest import Contest
+from ttd_ahc.fish import POINTS, SIDE
 from ttd_ahc.normal import normal
-from ttd_ahc.shoals import POINTS, SIDE
 from ttd_ahc.stream import Stream, round_half_away, weight_scale
 from ttd_core.cli.output import table
+from ttd_core.package_files import package_text
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.run.evaluate import evaluate_action
 from ttd_core.sandbox.local import LocalExecutor
@@ -44,7 +45,7 @@ def per_second(work: Callable[[int], object], count: int) -> float:
 
 def direct_points(seed: int) -> list[tuple[int, int]]:
     """The points of ahc039 with every draw made on its own."""
-    stream, taken, found = Stream(seed), set(), []
+    stream, taken, points = Stream(seed), set(), []
     for kind in (1, 2):
         count = stream.integer(10, 25)
         weights = [stream.uniform() for _ in range(count)]
@@ -52,16 +53,16 @@ def direct_points(seed: int) -> list[tuple[int, int]]:
         sigmas = [stream.integer(1000, 5000) for _ in range(count)]
         sums = np.cumsum(weights).tolist()
         scale = weight_scale(sums[-1])
-        while len(found) < POINTS * kind:
+        while len(points) < POINTS * kind:
             value = stream.unit() * scale
             index = sum(each <= value for each in sums[:-1])
-            place = tuple(
+            point = tuple(
                 round_half_away(center + sigmas[index] * normal(stream)) for center in centers[index]
             )
-            if min(place) >= 0 and max(place) <= SIDE and place not in taken:
-                taken.add(place)
-                found.append(place)
-    return found
+            if min(point) >= 0 and max(point) <= SIDE and point not in taken:
+                taken.add(point)
+                points.append(point)
+    return points
 
 
 def direct_score(corners: np.ndarray, points: np.ndarray) -> int:
@@ -102,11 +103,11 @@ def rates() -> str:
     for teeth in (25, 249):
         corners = comb(teeth)
         answer = corners.astype(np.int32)
-        score = direct_score(corners, case.facts)
+        score = direct_score(corners, case.input)
         assert fishing.score_answer(case, answer) == score
         assert check_polygon(corners)
         ours = per_second(lambda _, a=answer: fishing.score_answer(case, a), 50)
-        direct = per_second(lambda _, c=corners: direct_score(c, case.facts), 5)
+        direct = per_second(lambda _, c=corners: direct_score(c, case.input), 5)
         name = f"ahc039 scores, {len(corners)} vertices"
         rows.append((name, f"{ours:.0f}/s", f"{direct:.1f}/s", f"{ours / direct:.1f}"))
     ours = per_second(lambda _: apples.score_answer(apples.case(0), plan), 200)
@@ -130,7 +131,7 @@ def steadiness(cases: int) -> str:
     rows = []
     for kind in (Fishing, Apples):
         problem = kind(kind.options_type(cases=cases, cores=1))
-        source = text_of("programs", f"{kind.name}.cpp")
+        source = package_text("ttd_ahc", "programs", f"{kind.name}.cpp")
         with LocalExecutor(workers=2) as executor, concurrent.futures.ThreadPoolExecutor(2) as pool:
             alone = [case_scores(problem, source, executor.run) for _ in range(2)]
             both = [pool.submit(case_scores, problem, source, executor.run) for _ in range(2)]

@@ -3,9 +3,9 @@
     python benchmarks/denoising.py [--dataset pancreas] [--programs magic,best] [--pictures DIR]
 
 Each program runs in the sandbox, as a rollout does. Magic runs in both orders of normalisation and with both
-solvers. "no denoising" and "perfect" are the two ends of the scale; their Poisson losses say which results
-are valid: normalised 0.97 to 1. With ``--pictures`` the UMAP of the cells before and after our best program
-is written there.
+solvers. "no denoising" and "perfect denoising" are the control methods between which scores are normalised; a
+result is valid when its normalised Poisson loss lies in 0.97 to 1. With ``--pictures`` the UMAP of the cells
+before and after our best program is written there.
 
 Exits with 1 when our best program does not beat the best MAGIC-like one by 0.05, with 3 when the data cannot
 be had.
@@ -22,14 +22,16 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ttd_bio.denoising import Denoising, DenoisingOptions, program_text
+from ttd_bio.denoising import Denoising, DenoisingOptions
 from ttd_bio.metrics import Losses, losses
 from ttd_bio.pictures import umaps
 from ttd_core.errors import EnvironmentLacksError
+from ttd_core.package_files import package_text
 from ttd_core.sandbox.base import MIB, JobResult
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.types import Action, State
 
+#: By how much the score of our best program must exceed that of the best MAGIC-like one.
 BAR = 0.05
 
 
@@ -38,11 +40,12 @@ def variants(names: list[str]) -> dict[str, str]:
     sources = {}
     for name in names:
         if name != "magic":
-            sources[name] = program_text(name)
+            sources[name] = package_text("ttd_bio", "programs", f"{name}.py")
             continue
         for first in (True, False):
             for approximate in (True, False):
-                text = program_text("magic").replace("SQRT_FIRST = True", f"SQRT_FIRST = {first}")
+                text = package_text("ttd_bio", "programs", "magic.py")
+                text = text.replace("SQRT_FIRST = True", f"SQRT_FIRST = {first}")
                 text = text.replace("APPROXIMATE = True", f"APPROXIMATE = {approximate}")
                 order = "square root first" if first else "library first"
                 sources[f"magic, {order}, {'approximate' if approximate else 'exact'}"] = text
@@ -59,17 +62,21 @@ def run(problem: Denoising, executor: LocalExecutor, source: str) -> tuple[JobRe
 
     problem.transition(State(), Action(source), execute)
     value = seen[-1].value
-    found = losses(value, problem.split.train, problem.split.test) if seen[-1].ok else None
-    return seen[-1], found
+    measured = losses(value, problem.split.train, problem.split.test) if seen[-1].ok else None
+    return seen[-1], measured
 
 
-def row(problem: Denoising, label: str, found: Losses, seconds: float, memory: int) -> list[str]:
-    """One line of the table."""
-    ends = problem.ends
-    shares = [ends.normalised("mse", found.mse), ends.normalised("poisson", found.poisson)]
+def row(problem: Denoising, label: str, measured: Losses, seconds: float, memory: int) -> list[str]:
+    """One line of the table.
+
+    :param seconds: wall time.
+    :param memory: largest resident memory, in bytes.
+    """
+    controls = problem.controls
+    shares = [controls.normalised("mse", measured.mse), controls.normalised("poisson", measured.poisson)]
     valid = "yes" if 0.97 <= shares[1] <= 1 + 1e-12 else "no"
-    numbers = [f"{found.mse:.4f}", f"{found.poisson:.4f}", f"{found.poisson_textbook:.4f}"]
-    numbers += [f"{share:.4f}" for share in shares] + [f"{ends.score(found):.4f}", valid]
+    numbers = [f"{measured.mse:.4f}", f"{measured.poisson:.4f}", f"{measured.poisson_textbook:.4f}"]
+    numbers += [f"{share:.4f}" for share in shares] + [f"{controls.score(measured):.4f}", valid]
     return [label, *numbers, f"{seconds:.1f}", f"{memory / MIB:.0f}"]
 
 
@@ -83,7 +90,7 @@ def main() -> int:
     given = parser.parse_args()
     problem = Denoising(DenoisingOptions(dataset=given.dataset))
     try:
-        ends = problem.ends
+        controls = problem.controls
     except EnvironmentLacksError as error:
         print(error, file=sys.stderr)
         return 3
@@ -101,16 +108,16 @@ def main() -> int:
         "MiB",
     ):
         table.add_column(name, justify="left" if name == "program" else "right")
-    table.add_row(*row(problem, "perfect (prediction = test)", ends.perfect, 0, 0))
+    table.add_row(*row(problem, "perfect denoising (test itself)", controls.perfect_denoising, 0, 0))
     scores: dict[str, float] = {}
     with LocalExecutor(1, given.sandbox) as executor:
         for label, source in variants(given.programs.split(",")).items():
-            result, found = run(problem, executor, source)
-            if found is None:
+            result, measured = run(problem, executor, source)
+            if measured is None:
                 table.add_row(label, result.message)
                 continue
-            scores[label] = ends.score(found)
-            table.add_row(*row(problem, label, found, result.wall_s, result.peak_memory))
+            scores[label] = controls.score(measured)
+            table.add_row(*row(problem, label, measured, result.wall_s, result.peak_memory))
             if given.pictures and label == "best":
                 given.pictures.mkdir(parents=True, exist_ok=True)
                 svg = umaps(problem.split, np.asarray(result.value, np.float32))

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttd_ahc.apples import KINDS, LEVELS, TURNS, InvalidPlan, Orchard, draw_orchard, grow, read_plan, score_of
+from ttd_ahc.apples import KINDS, LEVELS, TURNS, Game, InvalidPlan, draw_game, play, read_plan, score_of
 
 IDLE = ["-1"] * TURNS
 
 
-def direct_apples(orchard: Orchard, actions) -> int | None:
+def direct_apples(game: Game, actions) -> int | None:
     """Apples after the last turn by the rules as they are told; ``None`` for a purchase that cannot be."""
     apples = 1
     count = [[1] * KINDS for _ in range(LEVELS)]
@@ -22,25 +22,25 @@ def direct_apples(orchard: Orchard, actions) -> int | None:
     for action in actions:
         if action >= 0:
             level, kind = divmod(action, KINDS)
-            price = orchard.cost[action] * (power[level][kind] + 1)
+            price = game.cost[action] * (power[level][kind] + 1)
             if price > apples:
                 return None
             apples -= price
             power[level][kind] += 1
         for kind in range(KINDS):
-            apples += orchard.capacity[kind] * count[0][kind] * power[0][kind]
+            apples += game.capacity[kind] * count[0][kind] * power[0][kind]
         for level in range(1, LEVELS):
             for kind in range(KINDS):
                 count[level - 1][kind] += count[level][kind] * power[level][kind]
     return apples
 
 
-def affordable(orchard: Orchard, wishes) -> list[int]:
+def affordable(game: Game, wishes) -> list[int]:
     """A plan that makes each wish come true as soon as it can be paid, one after the other."""
     plan: list[int] = []
     for wish in wishes:
         while len(plan) < TURNS:
-            if direct_apples(orchard, [*plan, wish]) is not None:
+            if direct_apples(game, [*plan, wish]) is not None:
                 plan.append(wish)
                 break
             plan.append(-1)
@@ -54,34 +54,34 @@ def affordable(orchard: Orchard, wishes) -> list[int]:
     wishes=st.lists(st.integers(0, LEVELS * KINDS - 1), min_size=1, max_size=8),
 )
 def test_plans_that_can_be_paid_grow_as_the_rules_say(seed, wishes) -> None:
-    orchard = draw_orchard(seed)
-    plan = affordable(orchard, [0, *wishes])
-    expected = direct_apples(orchard, plan)
-    growth = grow(orchard, plan)
-    assert growth.apples[-1] == expected
-    assert len(growth.apples) == TURNS
-    assert sum(growth.power) == sum(action >= 0 for action in plan)
+    game = draw_game(seed)
+    plan = affordable(game, [0, *wishes])
+    expected = direct_apples(game, plan)
+    playout = play(game, plan)
+    assert playout.apples[-1] == expected
+    assert len(playout.apples) == TURNS
+    assert sum(playout.power) == sum(action >= 0 for action in plan)
 
 
 @given(seed=st.integers(0, 50), plan=st.lists(st.integers(-1, 45), min_size=TURNS, max_size=TURNS))
 def test_random_plans_are_refused_where_the_rules_refuse_them(seed, plan) -> None:
-    orchard = draw_orchard(seed)
+    game = draw_game(seed)
     legal = all(action < LEVELS * KINDS for action in plan)
-    expected = direct_apples(orchard, plan) if legal else None
+    expected = direct_apples(game, plan) if legal else None
     if expected is None:
         with pytest.raises(InvalidPlan, match=r"^turn \d+: (level|there is no machine)"):
-            grow(orchard, plan)
+            play(game, plan)
     else:
-        assert grow(orchard, plan).apples[-1] == expected
+        assert play(game, plan).apples[-1] == expected
 
 
-def test_an_orchard_has_what_the_generator_promises() -> None:
+def test_a_game_has_what_the_generator_promises() -> None:
     for seed in range(30):
-        orchard = draw_orchard(seed)
-        assert orchard.capacity[0] == orchard.cost[0] == 1
-        assert list(orchard.capacity) == sorted(orchard.capacity)
-        for machine, cost in enumerate(orchard.cost[1:], start=1):
-            least = orchard.capacity[machine % KINDS] * 500 ** (machine // KINDS)
+        game = draw_game(seed)
+        assert game.capacity[0] == game.cost[0] == 1
+        assert list(game.capacity) == sorted(game.capacity)
+        for machine, cost in enumerate(game.cost[1:], start=1):
+            least = game.capacity[machine % KINDS] * 500 ** (machine // KINDS)
             assert least <= cost <= 100 * least
 
 
@@ -109,11 +109,11 @@ def test_every_line_that_is_no_action_has_its_own_message(lines, message) -> Non
 
 
 def test_a_purchase_that_cannot_be_paid_is_told_with_its_price() -> None:
-    orchard = draw_orchard(0)
+    game = draw_game(0)
     plan = [-1] * TURNS
     plan[3] = 39
-    with pytest.raises(InvalidPlan, match=rf"turn 3: level 3 kind 9 costs {orchard.cost[39]} apples, and"):
-        grow(orchard, plan)
+    with pytest.raises(InvalidPlan, match=rf"turn 3: level 3 kind 9 costs {game.cost[39]} apples, and"):
+        play(game, plan)
 
 
 def test_comments_blank_lines_and_lines_after_the_last_turn_do_not_count() -> None:

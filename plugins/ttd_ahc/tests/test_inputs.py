@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from ttd_ahc.ahc039 import Fishing
 from ttd_ahc.ahc058 import Apples
+from ttd_ahc.fish import POINTS, SIDE, draw_points
 from ttd_ahc.normal import fast_normals, normal
-from ttd_ahc.shoals import POINTS, SIDE, draw_points
-from ttd_ahc.stream import Stream, blocks, key_words, round_half_away, weight_scale
+from ttd_ahc.stream import Stream, chacha20_blocks, key_words, round_half_away, weight_scale
 
 #: SHA-256 over the SHA-256 of the inputs of seeds 0-49, then five seeds that use all 64 bits.
 PINNED = {
@@ -26,16 +26,16 @@ WIDE_SEEDS = (2**64 - 1, 2**63, 2**32, 0x9E3779B97F4A7C15, 12345678901234567890)
 
 def test_the_block_function_gives_the_vectors_of_rfc_8439_with_a_zero_key() -> None:
     # RFC 8439, appendix A.1, test vectors 1 and 2: zero key, zero nonce, counters 0 and 1.
-    words = blocks([0] * 8, 0, 2).astype("<u4").tobytes().hex()
+    words = chacha20_blocks([0] * 8, 0, 2).astype("<u4").tobytes().hex()
     assert words.startswith("76b8e0ada0f13d90405d6ae55386bd28bdd219b8a08ded1aa836efcc8b770dc7")
     assert words[128:].startswith("9f07e7be5551387a98ba977c732d080dcb0f29a048e3656912c6533e32ee7aed")
 
 
 def test_the_counter_carries_into_its_second_word() -> None:
-    low, high = blocks([1] * 8, 2**32 - 1, 2).reshape(2, 16)
-    assert low.tolist() == blocks([1] * 8, 2**32 - 1, 1).tolist()
-    assert high.tolist() == blocks([1] * 8, 2**32, 1).tolist()
-    assert high.tolist() != blocks([1] * 8, 0, 1).tolist()
+    low, high = chacha20_blocks([1] * 8, 2**32 - 1, 2).reshape(2, 16)
+    assert low.tolist() == chacha20_blocks([1] * 8, 2**32 - 1, 1).tolist()
+    assert high.tolist() == chacha20_blocks([1] * 8, 2**32, 1).tolist()
+    assert high.tolist() != chacha20_blocks([1] * 8, 0, 1).tolist()
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])

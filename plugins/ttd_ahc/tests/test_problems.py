@@ -47,7 +47,7 @@ class Guess(Contest):
     def score_answer(self, case: Case, answer) -> int:
         if len(answer) != 1:
             raise InvalidAnswer("one number is needed")
-        return max(0, 100 - abs(int(answer[0, 0]) - case.facts))
+        return max(0, 100 - abs(int(answer[0, 0]) - case.input))
 
     def examples(self) -> Examples:
         right = [self.case(seed).text for seed in self.seeds()]
@@ -172,19 +172,19 @@ class _Scripted:
 
 
 def test_no_case_is_started_after_one_has_failed() -> None:
-    class Bench:
+    class Hundred:
         def seeds(self):
             return list(range(100))
 
         def stdin(self, seed):
             return str(seed).encode()
 
-        def judge(self, seed, output):
+        def judge_output(self, seed, output):
             raise ValueError("wrong")
 
     execute = _Scripted(lambda job: JobResult(Status.OK, stdout=b"1"))
     limits = judging.case_limits(Guess().options)
-    verdict = judging.run_cases(execute, None, Bench(), limits, cores=1)
+    verdict = judging.run_cases(execute, None, Hundred(), limits, cores=1)
     assert isinstance(verdict, Verdict)
     assert verdict.message == "seed 0: wrong"
     assert len(execute.started) == 1
@@ -202,15 +202,15 @@ def test_processor_time_decides_however_the_job_ended() -> None:
 
 def test_how_long_it_takes_is_said_once_where_it_takes_long(monkeypatch, caplog) -> None:
     monkeypatch.setattr(judging, "available_cores", lambda cores=0: 2)
-    judging._told.cache_clear()
+    judging._warn_once.cache_clear()
     options = Guess.options_type()
-    judging.tell_duration("guess", options)
-    judging.tell_duration("guess", options)
-    judging.tell_duration("guess", Guess.options_type(cases=4))
+    judging.announce_duration("guess", options)
+    judging.announce_duration("guess", options)
+    judging.announce_duration("guess", Guess.options_type(cases=4))
     assert [record.getMessage() for record in caplog.records] == [
         "guess: 150 cases of 2 s on 2 cores: judging one program takes about 150 s"
     ]
-    judging._told.cache_clear()
+    judging._warn_once.cache_clear()
 
 
 def test_a_third_contest_needs_nothing_but_itself(executor) -> None:

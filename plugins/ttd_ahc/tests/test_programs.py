@@ -6,7 +6,7 @@ import pytest
 
 from ttd_ahc.ahc039 import Fishing
 from ttd_ahc.ahc058 import Apples
-from ttd_ahc.contest import text_of
+from ttd_core.package_files import package_text
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.run.evaluate import evaluate_action
 from ttd_core.sandbox.local import LocalExecutor
@@ -18,7 +18,7 @@ FLOORS = {"ahc039": (900, 3200), "ahc058": (3_000_000, 5_400_000)}
 
 def _mean(kind, suffix: str) -> float:
     problem = kind(kind.options_type(cases=4))
-    source = text_of("programs", f"{kind.name}{suffix}.cpp")
+    source = package_text("ttd_ahc", "programs", f"{kind.name}{suffix}.cpp")
     with LocalExecutor() as executor:
         verdict = evaluate_action(Hooks(problem), State(), Action(source, "c++"), executor.run)
     assert verdict.reward is not None, verdict.message

@@ -125,8 +125,8 @@ def test_points_inside_are_those_the_direct_form_finds(corners, data) -> None:
         lines, lines.map(lambda v: v + 1), lines.map(lambda v: v - 1), st.integers(0, 90_000)
     )
     points = data.draw(st.lists(st.tuples(coordinate, coordinate), min_size=1, max_size=60))
-    found = check_polygon(array).holds(np.array(points))
-    assert found.tolist() == [direct_inside(corners, point) for point in points]
+    inside = check_polygon(array).contains(np.array(points))
+    assert inside.tolist() == [direct_inside(corners, point) for point in points]
 
 
 @given(corners=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=12))
@@ -219,7 +219,7 @@ def test_what_the_contest_takes_is_taken(output) -> None:
 def test_the_grid_says_nothing_of_a_polygon_that_touches_nowhere() -> None:
     corners = np.array([(0, 0), (5, 0), (5, 5), (0, 5)])
     check_edges(corners)
-    assert Grid(corners).touching() is None
+    assert Grid(corners).touching_point() is None
 
 
 def test_a_polygon_of_a_thousand_vertices_is_scored_in_milliseconds() -> None:

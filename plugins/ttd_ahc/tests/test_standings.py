@@ -15,11 +15,11 @@ from ttd_core.types import State
 
 def test_a_sum_takes_the_place_it_would_have_taken() -> None:
     standings = final_standings()
-    assert standings.place(10**9) == (1, 3390)
-    assert standings.place(566_997) == (1, 3390)
-    assert standings.place(566_996.9) == (2, 3140)
-    assert standings.place(500_000) == (23, standings.performances[22])
-    assert standings.place(0) == (683, 265)
+    assert standings.rank_and_performance(10**9) == (1, 3390)
+    assert standings.rank_and_performance(566_997) == (1, 3390)
+    assert standings.rank_and_performance(566_996.9) == (2, 3140)
+    assert standings.rank_and_performance(500_000) == (23, standings.performances[22])
+    assert standings.rank_and_performance(0) == (683, 265)
 
 
 def test_places_are_in_order() -> None:
@@ -28,7 +28,7 @@ def test_places_are_in_order() -> None:
     assert list(standings.sums) == sorted(set(standings.sums), reverse=True)
     assert list(standings.performances) == sorted(standings.performances, reverse=True)
     for rank, total, performance in zip(standings.ranks, standings.sums, standings.performances, strict=True):
-        assert standings.place(total) == (rank, performance)
+        assert standings.rank_and_performance(total) == (rank, performance)
 
 
 def test_the_record_is_the_official_one(official) -> None:
@@ -51,7 +51,9 @@ def test_both_forms_of_the_reward_come_from_the_same_sum() -> None:
     one, other = paper.reward(state), mean.reward(state)
     assert one.score == other.score == sum(paper.scores(state)) / 4
     assert other.value == pytest.approx(one.score / 1500)
-    assert one.value == one.metrics["performance"] == final_standings().place(one.score * 150)[1]
+    assert (
+        one.value == one.metrics["performance"] == final_standings().rank_and_performance(one.score * 150)[1]
+    )
     assert one.metrics["sum"] == sum(paper.scores(state))
 
 

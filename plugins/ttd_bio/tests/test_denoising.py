@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from ttd_bio.denoising import Denoising, DenoisingOptions, program_text
+from ttd_bio.denoising import Denoising, DenoisingOptions
 from ttd_bio.metrics import losses
+from ttd_core.package_files import package_text
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.run.evaluate import evaluate_action, evaluate_state
 from ttd_core.sandbox.local import LocalExecutor
@@ -35,19 +36,19 @@ def judge(problem: Denoising, executor: LocalExecutor, source: str) -> Verdict:
 
 @pytest.mark.parametrize("name", ["magic", "best"])
 def test_our_programs_are_valid_and_scored_by_the_definition(problem, executor, name) -> None:
-    verdict = judge(problem, executor, program_text(name))
+    verdict = judge(problem, executor, package_text("ttd_bio", "programs", f"{name}.py"))
     assert verdict.ok, verdict.message
     space: dict = {}
-    exec(compile(program_text(name), name, "exec"), space)
+    exec(compile(package_text("ttd_bio", "programs", f"{name}.py"), name, "exec"), space)
     split = problem.split
-    found = losses(space["magic_denoise"](split.train.toarray().astype(float)), split.train, split.test)
-    assert verdict.reward.score == pytest.approx(problem.ends.score(found), abs=1e-6)
-    assert verdict.reward.value == pytest.approx(1 / found.mse, rel=1e-6)
+    measured = losses(space["magic_denoise"](split.train.toarray().astype(float)), split.train, split.test)
+    assert verdict.reward.score == pytest.approx(problem.controls.score(measured), abs=1e-6)
+    assert verdict.reward.value == pytest.approx(1 / measured.mse, rel=1e-6)
     assert "<svg" in problem.plot(verdict.state)
 
 
 def test_no_denoising_is_refused_by_the_poisson_rule(problem, executor) -> None:
-    verdict = judge(problem, executor, program_text("no_denoising"))
+    verdict = judge(problem, executor, package_text("ttd_bio", "programs", "no_denoising.py"))
     assert verdict.status is Status.INVALID
     assert verdict.message == "normalised Poisson 0.0000 is outside [0.97, 1]"
 
@@ -55,12 +56,12 @@ def test_no_denoising_is_refused_by_the_poisson_rule(problem, executor) -> None:
 @pytest.mark.parametrize("name", ["knn", "alra"])
 def test_other_baselines_return_counts_of_the_right_kind(problem, name) -> None:
     space: dict = {}
-    exec(compile(program_text(name), name, "exec"), space)
+    exec(compile(package_text("ttd_bio", "programs", f"{name}.py"), name, "exec"), space)
     train = problem.split.train
     result = space["magic_denoise"](train.toarray().astype(float))
-    found = losses(result, train, problem.split.test)
+    measured = losses(result, train, problem.split.test)
     if name == "knn":
-        assert found.poisson_textbook < problem.ends.none.poisson_textbook
+        assert measured.poisson_textbook < problem.controls.no_denoising.poisson_textbook
         assert np.allclose(result.sum(axis=1), np.asarray(train.sum(axis=1)).ravel())
 
 
@@ -110,7 +111,7 @@ def test_the_test_counts_are_nowhere_in_the_sandbox(problem, executor) -> None:
 
 
 def test_a_state_of_another_split_or_with_forged_losses_is_refused(problem, simulated, executor) -> None:
-    state = judge(problem, executor, program_text("magic")).state
+    state = judge(problem, executor, package_text("ttd_bio", "programs", "magic.py")).state
     other = Denoising(DenoisingOptions(dataset=str(simulated), split_seed=7))
     assert other.check(state) == ["the state's losses belong to another split"]
     for change in (

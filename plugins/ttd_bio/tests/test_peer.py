@@ -9,8 +9,8 @@ import venv
 import numpy as np
 import pytest
 
-from ttd_bio.denoising import program_text
 from ttd_bio.testing import simulated_counts
+from ttd_core.package_files import package_text
 
 pytestmark = pytest.mark.peer
 
@@ -46,7 +46,8 @@ def peer_python(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def _ours(counts: np.ndarray, solver: str, root_first: bool) -> np.ndarray:
-    text = program_text("magic").replace("SQRT_FIRST = True", f"SQRT_FIRST = {root_first}")
+    text = package_text("ttd_bio", "programs", "magic.py")
+    text = text.replace("SQRT_FIRST = True", f"SQRT_FIRST = {root_first}")
     space: dict = {}
     exec(text.replace("APPROXIMATE = True", f"APPROXIMATE = {solver == 'approximate'}"), space)
     return space["magic_denoise"](counts)
@@ -69,6 +70,6 @@ def test_it_agrees_with_the_package(peer_python, tmp_path, solver, root_first) -
 def test_other_neighbours_would_not_agree() -> None:
     counts = simulated_counts().matrix.toarray().astype(np.float64)
     space: dict = {}
-    exec(program_text("magic").replace("KNN = 5\n", "KNN = 9\n"), space)
+    exec(package_text("ttd_bio", "programs", "magic.py").replace("KNN = 5\n", "KNN = 9\n"), space)
     ours = _ours(counts, "approximate", True)
     assert np.abs(space["magic_denoise"](counts) - ours).max() > 1e-4 * ours.max()

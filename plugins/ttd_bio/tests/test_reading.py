@@ -44,8 +44,8 @@ def test_a_10x_folder_is_genes_by_cells(tmp_path: pathlib.Path) -> None:
     scipy.io.mmwrite(tmp_path / "matrix.mtx", COUNTS.matrix.T)
     (tmp_path / "barcodes.tsv").write_text("".join(f"{cell}\n" for cell in COUNTS.cells))
     (tmp_path / "genes.tsv").write_text("".join(f"ENSG{i}\t{g}\n" for i, g in enumerate(COUNTS.genes)))
-    found = read_counts(tmp_path / "matrix.mtx")
-    assert (found.digest, found.genes, found.cells) == (COUNTS.digest, COUNTS.genes, COUNTS.cells)
+    counts = read_counts(tmp_path / "matrix.mtx")
+    assert (counts.digest, counts.genes, counts.cells) == (COUNTS.digest, COUNTS.genes, COUNTS.cells)
 
 
 def test_columns_of_text_before_the_counts_are_skipped(tmp_path: pathlib.Path) -> None:
@@ -53,8 +53,8 @@ def test_columns_of_text_before_the_counts_are_skipped(tmp_path: pathlib.Path) -
     dense = COUNTS.matrix.toarray()
     rows = [f"c{i},ACGT-{i},beta,{','.join(map(str, row))}" for i, row in enumerate(dense)]
     path.write_text("\n".join([",barcode,cluster," + ",".join(COUNTS.genes), *rows]))
-    found = read_counts(path)
-    assert (found.digest, found.genes) == (COUNTS.digest, COUNTS.genes)
+    counts = read_counts(path)
+    assert (counts.digest, counts.genes) == (COUNTS.digest, COUNTS.genes)
 
 
 @pytest.mark.parametrize(

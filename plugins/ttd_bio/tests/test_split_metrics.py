@@ -17,7 +17,7 @@ from scipy import sparse
 from sklearn.metrics import mean_squared_error
 
 from ttd_bio.counts import Counts, make_counts
-from ttd_bio.metrics import RefusedError, ends, losses
+from ttd_bio.metrics import InvalidResult, control_losses, losses
 from ttd_bio.split import split_molecules
 from ttd_bio.testing import simulated_counts
 from ttd_core.errors import UsageError
@@ -78,22 +78,22 @@ def test_losses_are_those_of_openproblems(counts: Counts, random, as_sparse: boo
     train, test = split.train.toarray(), split.test.toarray()
     prediction = rng.gamma(0.5, 2.0, train.shape) * (rng.random(train.shape) < 0.8)
     prediction[0] = 0.0
-    found = losses(sparse.csr_matrix(prediction) if as_sparse else prediction, split.train, split.test)
+    measured = losses(sparse.csr_matrix(prediction) if as_sparse else prediction, split.train, split.test)
     mse, poisson = defined_losses(prediction, train, test)
-    assert found.mse == pytest.approx(mse, rel=1e-9, abs=1e-12)
-    assert found.poisson == pytest.approx(poisson, rel=1e-9, abs=1e-12)
+    assert measured.mse == pytest.approx(mse, rel=1e-9, abs=1e-12)
+    assert measured.poisson == pytest.approx(poisson, rel=1e-9, abs=1e-12)
     p = prediction * test.sum() / train.sum()
-    assert found.poisson_textbook == pytest.approx((p - test * np.log(p + 1e-6)).mean(), rel=1e-9)
+    assert measured.poisson_textbook == pytest.approx((p - test * np.log(p + 1e-6)).mean(), rel=1e-9)
 
 
-def test_the_ends_are_train_and_test() -> None:
+def test_the_controls_are_train_and_test() -> None:
     split = split_molecules(simulated_counts())
-    found = ends(split.train, split.test)
-    assert found.perfect.mse == pytest.approx(0.0, abs=1e-15)
-    assert found.normalised("mse", found.none.mse) == 0.0
-    assert found.score(found.perfect) == pytest.approx(1.0)
+    controls = control_losses(split.train, split.test)
+    assert controls.perfect_denoising.mse == pytest.approx(0.0, abs=1e-15)
+    assert controls.normalised("mse", controls.no_denoising.mse) == 0.0
+    assert controls.score(controls.perfect_denoising) == pytest.approx(1.0)
     dense = losses(split.train.toarray(), split.train, split.test)
-    assert dense.mse == pytest.approx(found.none.mse, rel=1e-12)
+    assert dense.mse == pytest.approx(controls.no_denoising.mse, rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_the_ends_are_train_and_test() -> None:
 )
 def test_what_breaks_a_rule_is_named(spoil, message: str) -> None:
     split = split_molecules(simulated_counts())
-    with pytest.raises(RefusedError, match=message):
+    with pytest.raises(InvalidResult, match=message):
         losses(spoil(split.train.toarray().astype(float)), split.train, split.test)
 
 

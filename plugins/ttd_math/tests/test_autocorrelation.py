@@ -69,9 +69,9 @@ def test_the_exact_forms_are_the_definitions(f) -> None:
 @pytest.mark.parametrize(("fast", "interval", "true"), FORMS, ids=["ac1", "ac2"])
 @given(f=height_sequences(max_size=3 * DIRECT_UP_TO))
 def test_agrees_with_the_exact_value_within_its_bound(fast, interval, true, f) -> None:
-    value, found = true(f), interval(f)
-    assert Fraction(found.low) <= value
-    assert found.high == np.inf or value <= Fraction(found.high)
+    value, bounds = true(f), interval(f)
+    assert Fraction(bounds.low) <= value
+    assert bounds.high == np.inf or value <= Fraction(bounds.high)
     assert f"{fast(f):.10g}" == f"{float(value):.10g}" or abs(fast(f) - value) <= 1e-15 * value
 
 

@@ -31,14 +31,14 @@ def test_writes_and_checks(run, tmp_path) -> None:
 def test_json_and_output(run, tmp_path) -> None:
     result = run("erdos", "h.json", "-w", "other.json", "--json")
     assert result.exit_code == 0
-    told = json.loads(result.output)
-    assert told["bound"] == {
+    statement = json.loads(result.output)
+    assert statement["bound"] == {
         "decimal": "0.40625000000000000000",
         "rounded": "up",
         "numerator": "13",
         "denominator": "32",
     }
-    assert told["written"] == ["other.json", "other.h.npy"]
+    assert statement["written"] == ["other.json", "other.h.npy"]
     assert json.loads(run("--check", "other.json", "--json").output)["checked"] == "other.json"
 
 

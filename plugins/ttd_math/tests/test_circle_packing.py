@@ -52,8 +52,8 @@ def test_valid_packings_pass(packing) -> None:
 @pytest.mark.parametrize("given", [25, 27])
 def test_a_packing_of_another_number_of_circles_is_refused(given) -> None:
     centers, radii = grid(given)
-    told = violations(centers, radii, 26)
-    assert told == [f"centers ({given}, 2) and radii ({given},) should be (26, 2) and (26,)"]
+    broken_rules = violations(centers, radii, 26)
+    assert broken_rules == [f"centers ({given}, 2) and radii ({given},) should be (26, 2) and (26,)"]
     assert violations(*grid(26), 26) == []
 
 

@@ -79,9 +79,9 @@ def test_a_small_model_can_take_the_short_prompt(kind) -> None:
 @pytest.mark.parametrize("program", ["short", "strong"])
 def test_the_starting_program_is_what_a_reply_must_be(kind, program) -> None:
     source = kind(kind.options_type(program=program)).starting_program()
-    found = parse_program(f"```python\n{source}```", "python", kind.entry)
-    assert isinstance(found, Action)
-    assert found.code.strip() == source.strip()
+    action = parse_program(f"```python\n{source}```", "python", kind.entry)
+    assert isinstance(action, Action)
+    assert action.code.strip() == source.strip()
 
 
 def test_the_short_program_reaches_a_decent_score_in_the_sandbox(kind) -> None:

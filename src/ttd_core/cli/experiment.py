@@ -17,7 +17,7 @@ from ttd_core.cli.compare import as_text
 from ttd_core.cli.group import INTERRUPTED
 from ttd_core.cli.output import complain, json_option, print_json, table
 from ttd_core.cli.report import load_pages, write_page
-from ttd_core.cli.tally import duration
+from ttd_core.cli.wording import duration
 from ttd_core.experiment.plan import Plan, read_plan
 from ttd_core.experiment.progress import Folders, Stage, Standing, standings
 from ttd_core.experiment.runner import ExperimentRunner
@@ -25,7 +25,7 @@ from ttd_core.experiment.slots import make_slots
 from ttd_core.experiment.summary import cost_row, pairs
 from ttd_core.plugin.registry import resolve
 from ttd_core.report.facts import read_facts
-from ttd_core.report.pooling import arms, by_problem
+from ttd_core.report.pooling import by_problem, pool_seeds
 from ttd_core.run.loop import terminate_as_interrupt
 
 
@@ -166,7 +166,7 @@ def _summarise(plan: Plan, folders: Folders, as_json: bool) -> int:
     """Print what the runs came to and write their page; 1 when a run failed or is owed."""
     now = standings(plan, folders)
     runs = [read_facts(folders.run(run.name)) for run in plan.runs if now[run.name].step > 0]
-    groups = by_problem(arms(runs))
+    groups = by_problem(pool_seeds(runs))
     page = folders.root / "compare.html"
     if runs:
         write_page(page, load_pages().compare_page(runs))

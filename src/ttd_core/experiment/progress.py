@@ -12,7 +12,7 @@ from ttd_core.errors import ResumeError, TtdError
 from ttd_core.experiment.plan import Plan, PlannedRun
 from ttd_core.metrics import Metric
 from ttd_core.plugin.registry import resolve
-from ttd_core.run.files import writer_of
+from ttd_core.run.files import writing_process
 from ttd_core.run.reading import RunReader
 
 
@@ -111,7 +111,7 @@ def standings(plan: Plan, folders: Folders) -> dict[str, Standing]:
 
 
 def _stage(run: PlannedRun, folder: pathlib.Path, step: int, error: str) -> Stage:
-    if writer_of(folder) is not None:
+    if writing_process(folder) is not None:
         return Stage.RUNNING
     if step >= run.config.steps:
         return Stage.FINISHED

@@ -21,7 +21,7 @@ from ttd_core import config as configs
 from ttd_core.experiment.plan import Plan, PlannedRun
 from ttd_core.experiment.progress import Folders, Stage, standing_of
 from ttd_core.experiment.slots import Slot
-from ttd_core.run.files import storage_errors, write_aside, writer_of
+from ttd_core.run.files import storage_errors, write_atomically, writing_process
 
 #: Seconds between two looks at the processes.
 _PATIENCE_S = 0.2
@@ -98,7 +98,7 @@ class ExperimentRunner:
         """Whether another process still makes a run of the plan: one that outlived a killed experiment."""
         own = {item.run.name for item in self._running}
         return any(
-            writer_of(self._folders.run(run.name)) is not None
+            writing_process(self._folders.run(run.name)) is not None
             for run in self._plan.runs
             if run.name not in own and self._folders.run(run.name).exists()
         )
@@ -114,7 +114,7 @@ class ExperimentRunner:
             words = ["resume", str(folders.run(run.name)), "--steps", str(run.config.steps)]
         else:
             with storage_errors(folders.config(run.name)):
-                write_aside(folders.config(run.name), configs.to_toml(run.config).encode())
+                write_atomically(folders.config(run.name), configs.to_toml(run.config).encode())
             words = ["run", "--config", str(folders.config(run.name)), "--name", run.name]
             words += ["--runs-dir", str(folders.runs)]
         command = [sys.executable, "-m", "ttd_core.cli", *words, "--quiet", "--json"]
@@ -152,7 +152,7 @@ class ExperimentRunner:
         path = self._folders.error(item.run.name)
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_aside(path, f"{reason}\n".encode("utf-8", "replace"))
+            write_atomically(path, f"{reason}\n".encode("utf-8", "replace"))
         return reason
 
     def _end_all(self) -> None:

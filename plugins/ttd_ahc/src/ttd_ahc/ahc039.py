@@ -12,16 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from ttd_ahc import svg
-from ttd_ahc.contest import Answer, Case, Contest, ContestOptions, text_of
-from ttd_ahc.rectilinear import Grid, InvalidPolygon, check_edges, length_of
-from ttd_ahc.shoals import POINTS, SIDE, draw_points
+from ttd_ahc.contest import Answer, Case, Contest, ContestOptions
+from ttd_ahc.fish import POINTS, SIDE, draw_points
+from ttd_ahc.rectilinear import Grid, InvalidPolygon, check_edges, perimeter
 from ttd_ahc.standings import Standings
 from ttd_core.errors import UsageError
+from ttd_core.package_files import package_text
 from ttd_core.problem import Baseline, Examples, option
 
-LEAST_CORNERS, MOST_CORNERS = 4, 1000
-LONGEST = 4 * SIDE
-#: Cases the final standings count.
+#: Vertices that a polygon may have.
+MIN_VERTICES, MAX_VERTICES = 4, 1000
+#: Total length that its edges may have.
+MAX_PERIMETER = 4 * SIDE
+#: Cases in the final standings.
 FINAL_CASES = 150
 
 _ONLY_INTEGERS = re.compile(r"[0-9+\-\s]*", re.ASCII)
@@ -48,7 +51,7 @@ def final_standings() -> Standings:
 @functools.cache
 def official_seeds() -> tuple[int, ...]:
     """Seeds of the 150 cases that decided the contest."""
-    lines = text_of("facts", "ahc039_seeds.txt").splitlines()
+    lines = package_text("ttd_ahc", "facts", "ahc039_seeds.txt").splitlines()
     return tuple(int(line) for line in lines if line and not line.startswith("#"))
 
 
@@ -59,8 +62,8 @@ def read_polygon(text: str) -> Answer:
         are missing.
     """
     if not _ONLY_INTEGERS.fullmatch(text):
-        odd = next(word for word in text.split() if not re.fullmatch(r"[+-]?[0-9]+", word, re.ASCII))
-        raise InvalidPolygon(f"{odd[:20]!r} is not an integer")
+        wrong = next(word for word in text.split() if not re.fullmatch(r"[+-]?[0-9]+", word, re.ASCII))
+        raise InvalidPolygon(f"{wrong[:20]!r} is not an integer")
     try:
         numbers = [int(word) for word in text.split()]
     except ValueError:
@@ -70,12 +73,14 @@ def read_polygon(text: str) -> Answer:
     start = 0
     while True:
         count = numbers[start]
-        if not LEAST_CORNERS <= count <= MOST_CORNERS:
-            raise InvalidPolygon(f"{count} vertices; {LEAST_CORNERS} to {MOST_CORNERS} are allowed")
+        if not MIN_VERTICES <= count <= MAX_VERTICES:
+            raise InvalidPolygon(f"{count} vertices; {MIN_VERTICES} to {MAX_VERTICES} are allowed")
         end = start + 1 + 2 * count
         if end > len(numbers):
-            told = len(numbers) - start - 1
-            raise InvalidPolygon(f"{told} coordinates follow a count of {count} vertices; {2 * count} should")
+            given = len(numbers) - start - 1
+            raise InvalidPolygon(
+                f"{given} coordinates follow a count of {count} vertices; {2 * count} should"
+            )
         block = numbers[start + 1 : end]
         if min(block) < 0 or max(block) > SIDE:
             wrong = str(next(number for number in block if not 0 <= number <= SIDE))[:20]
@@ -85,27 +90,27 @@ def read_polygon(text: str) -> Answer:
         start = end
 
 
-def check_polygon(corners: npt.NDArray[np.int64]) -> Grid:
+def check_polygon(vertices: npt.NDArray[np.int64]) -> Grid:
     """Check the rules of the contest.
 
-    :param corners: int64 [m, 2].
-    :return: the polygon's grid, which tells the points it holds.
+    :param vertices: int64 [m, 2].
+    :return: the grid of the polygon's lines, which tells the points inside.
     :raises InvalidPolygon: naming the first rule that is broken.
     """
-    if not LEAST_CORNERS <= len(corners) <= MOST_CORNERS:
-        raise InvalidPolygon(f"{len(corners)} vertices; {LEAST_CORNERS} to {MOST_CORNERS} are allowed")
-    if corners.min() < 0 or corners.max() > SIDE:
+    if not MIN_VERTICES <= len(vertices) <= MAX_VERTICES:
+        raise InvalidPolygon(f"{len(vertices)} vertices; {MIN_VERTICES} to {MAX_VERTICES} are allowed")
+    if vertices.min() < 0 or vertices.max() > SIDE:
         raise InvalidPolygon(f"a coordinate is not in 0 to {SIDE}")
-    check_edges(corners)
-    length = length_of(corners)
-    if length > LONGEST:
-        raise InvalidPolygon(f"the edges are {length} long in all; {LONGEST} are allowed")
-    if len(np.unique(corners[:, 0] * (SIDE + 1) + corners[:, 1])) < len(corners):
+    check_edges(vertices)
+    length = perimeter(vertices)
+    if length > MAX_PERIMETER:
+        raise InvalidPolygon(f"the edges are {length} long in all; {MAX_PERIMETER} are allowed")
+    if len(np.unique(vertices[:, 0] * (SIDE + 1) + vertices[:, 1])) < len(vertices):
         raise InvalidPolygon("two vertices are at the same place")
-    grid = Grid(corners)
-    place = grid.touching()
-    if place is not None:
-        raise InvalidPolygon(f"edges that are not neighbours touch at {place}")
+    grid = Grid(vertices)
+    point = grid.touching_point()
+    if point is not None:
+        raise InvalidPolygon(f"edges that are not neighbours touch at {point}")
     return grid
 
 
@@ -118,16 +123,23 @@ class Fishing(Contest):
     unit = 1500.0
     options_type = FishingOptions
     options: FishingOptions
+    # All published, and none for seeds 0-149.
     baselines = (
-        Baseline("best human", 566_997 / FINAL_CASES, "final standings, sum 566,997 over the official cases"),
         Baseline(
-            "TTT-Discover", 567_062 / FINAL_CASES, "paper, Table 6, sum 567,062 over the official cases"
+            "best human",
+            566_997 / FINAL_CASES,
+            "published: the contest's final standings, sum 566,997 over the 150 official cases",
+        ),
+        Baseline(
+            "TTT-Discover",
+            567_062 / FINAL_CASES,
+            "published: its paper, Table 6, sum 567,062 over the 150 official cases",
         ),
     )
 
     @classmethod
     def make_case(cls, seed: int) -> Case:
-        """The case of a seed; its facts are the points, mackerels first: int64 [10000, 2]."""
+        """The case of a seed; its input is the points, mackerels first: int64 [10000, 2]."""
         points = draw_points(seed)
         points.setflags(write=False)
         lines = "\n".join(f"{x} {y}" for x, y in points.tolist())
@@ -154,23 +166,25 @@ class Fishing(Contest):
 
     def score_answer(self, case: Case, answer: Answer) -> int:
         """``max(0, a - b + 1)`` for ``a`` mackerels and ``b`` sardines inside or on the edge."""
-        held = check_polygon(answer.astype(np.int64)).holds(case.facts)
-        caught, spoiled = int(held[:POINTS].sum()), int(held[POINTS:].sum())
-        return max(0, caught - spoiled + 1)
+        inside = check_polygon(answer.astype(np.int64)).contains(case.input)
+        mackerels, sardines = int(inside[:POINTS].sum()), int(inside[POINTS:].sum())
+        return max(0, mackerels - sardines + 1)
 
     def reward_of(self, total: int, count: int) -> tuple[float, Mapping[str, Any]]:
-        """The performance, or the mean form; both are among the metrics."""
-        # Fewer cases count as if the others went as well.
-        rank, performance = final_standings().place(total * FINAL_CASES / count)
+        """The performance, or the mean form; both are among the metrics.
+
+        A sum over fewer cases than the standings count is scaled to theirs.
+        """
+        rank, performance = final_standings().rank_and_performance(total * FINAL_CASES / count)
         mean = total / count / self.unit
         value = float(performance) if self.options.reward == "performance" else mean
         return value, {"rank": rank, "performance": performance, "mean_form": mean}
 
     def picture(self, case: Case, answer: Answer) -> str | None:
         """The polygon over the fish."""
-        corners = answer.astype(np.int64)
-        title = f"seed {case.seed}: score {self.score_answer(case, answer)}, {len(corners)} vertices"
-        return svg.region(corners, case.facts[:POINTS], case.facts[POINTS:], SIDE, title)
+        vertices = answer.astype(np.int64)
+        title = f"seed {case.seed}: score {self.score_answer(case, answer)}, {len(vertices)} vertices"
+        return svg.polygon_over_points(vertices, case.input[:POINTS], case.input[POINTS:], SIDE, title)
 
     def examples(self) -> Examples:
         """Halves of the sea, a corner of it, and polygons that break a rule each."""
@@ -179,7 +193,7 @@ class Fishing(Contest):
         rest = [corner] * (len(cases) - 1)
         return Examples(
             good=[[self._best_half(case) for case in cases], [corner, *rest]],
-            bad=[[], *([broken, *rest] for broken in _BROKEN)],
+            bad=[[], *([invalid, *rest] for invalid in _INVALID_POLYGONS)],
         )
 
     def _best_half(self, case: Case) -> str:
@@ -195,7 +209,7 @@ def _rectangle(left: int, low: int, right: int, high: int) -> str:
     return f"4\n{left} {low}\n{right} {low}\n{right} {high}\n{left} {high}\n"
 
 
-_BROKEN = (
+_INVALID_POLYGONS = (
     "",
     "4\n0 0\n1 0\n1 1\n",
     "4\n0 0\n1 0\n1 1\n0 1\n7\n",

@@ -1,4 +1,4 @@
-"""The rules of ahc058: inputs, action plans, and the growth of apples they lead to. All in integers."""
+"""The rules of ahc058: inputs, plans of actions, and the apples they lead to. All in integers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import numpy.typing as npt
 
 from ttd_ahc.stream import Stream, round_half_away
 
+#: Kinds of machines at each level, levels, turns, apples before the first turn: the statement's N, L, T, K.
 KINDS, LEVELS, TURNS, FIRST_APPLES = 10, 4, 500, 1
+#: Machines in all; that of a level and a kind has the number ``level * KINDS + kind``.
 MACHINES = KINDS * LEVELS
-#: Number of the action that buys nothing.
+#: The action that buys nothing; every other action is the number of the machine to strengthen.
 NOTHING = -1
 
 
 @attrs.frozen
-class Orchard:
-    """One input.
+class Game:
+    """One input of the contest.
 
-    :param capacity: apples a machine of level 0 makes a turn, by kind, ascending.
-    :param cost: price of the first unit of power, by ``level * KINDS + kind``.
+    :param capacity: apples that a machine of level 0 makes in a turn, by kind, ascending (the statement's A).
+    :param cost: price of a machine's first unit of power, by number of the machine (the statement's C).
     """
 
     capacity: tuple[int, ...]
@@ -36,7 +38,7 @@ class Orchard:
         return head + "".join(" ".join(map(str, row)) + "\n" for row in rows)
 
 
-def draw_orchard(seed: int) -> Orchard:
+def draw_game(seed: int) -> Game:
     """The input of a seed.
 
     :param seed: unsigned 64-bit.
@@ -50,7 +52,7 @@ def draw_orchard(seed: int) -> Orchard:
         for kind in range(1 if level == 0 else 0, KINDS):
             factor = 10.0 ** stream.between(0.0, 2.0)
             cost.append(round_half_away(capacity[kind] * 500.0**level * factor))
-    return Orchard(tuple(capacity), tuple(cost))
+    return Game(tuple(capacity), tuple(cost))
 
 
 class InvalidPlan(ValueError):
@@ -96,12 +98,12 @@ def _integer(word: str, number: int) -> int:
 
 
 @attrs.frozen
-class Growth:
-    """How a plan went.
+class Playout:
+    """What a plan leads to.
 
     :param apples: apples after each turn.
-    :param power: final power of each machine.
-    :param count: final number of each machine.
+    :param power: power of each machine after the last turn (the statement's P).
+    :param count: how many there are of each machine after the last turn (the statement's B).
     """
 
     apples: tuple[int, ...]
@@ -109,11 +111,13 @@ class Growth:
     count: tuple[int, ...]
 
 
-def grow(orchard: Orchard, actions: Sequence[int]) -> Growth:
-    """Carry out a plan. Only machines that have power are looked at, and most plans power few of them.
+def play(game: Game, actions: Sequence[int]) -> Playout:
+    """Play a plan turn by turn.
+
+    Only machines that have power are looked at, and most plans give power to few of them.
 
     :param actions: TURNS numbers, each ``NOTHING`` or a machine.
-    :raises InvalidPlan: for the first purchase that cannot be made.
+    :raises InvalidPlan: for the first purchase that cannot be paid, or a machine that does not exist.
     """
     if len(actions) != TURNS:
         raise InvalidPlan(f"{len(actions)} actions; {TURNS} are needed")
@@ -122,23 +126,23 @@ def grow(orchard: Orchard, actions: Sequence[int]) -> Growth:
     history = []
     for turn, machine in enumerate(actions):
         if machine != NOTHING:
-            apples -= _price(orchard, power, machine, turn, apples)
+            apples -= _price(game, power, machine, turn, apples)
             power[machine] += 1
             if power[machine] == 1:
                 powered[machine // KINDS].append(machine)
         for kind in powered[0]:
-            apples += orchard.capacity[kind] * count[kind] * power[kind]
+            apples += game.capacity[kind] * count[kind] * power[kind]
         for machines in powered[1:]:
             for other in machines:
                 count[other - KINDS] += count[other] * power[other]
         history.append(apples)
-    return Growth(tuple(history), tuple(power), tuple(count))
+    return Playout(tuple(history), tuple(power), tuple(count))
 
 
-def _price(orchard: Orchard, power: Sequence[int], machine: int, turn: int, apples: int) -> int:
+def _price(game: Game, power: Sequence[int], machine: int, turn: int, apples: int) -> int:
     if not 0 <= machine < MACHINES:
         raise InvalidPlan(f"turn {turn}: there is no machine {machine}")
-    price = orchard.cost[machine] * (power[machine] + 1)
+    price = game.cost[machine] * (power[machine] + 1)
     if price > apples:
         level, kind = divmod(machine, KINDS)
         raise InvalidPlan(

@@ -14,7 +14,7 @@ from ttd_core.plugin import registry
 from ttd_core.plugin.spec import hookimpl
 
 #: Most inputs written by one command.
-_MOST_SEEDS = 1_000_000
+_MAX_SEEDS = 1_000_000
 
 
 @hookimpl
@@ -73,10 +73,10 @@ def parse_seeds(text: str) -> list[int]:
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,20})(?:-([0-9]{1,20}))?\s*", part)
         low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not low <= high < 1 << 64 or len(chosen) + high - low >= _MOST_SEEDS:
+        if not low <= high < 1 << 64 or len(chosen) + high - low >= _MAX_SEEDS:
             raise UsageError(
                 f"--seeds {text}: {part.strip()!r} is no seed and no range FIRST-LAST of them "
-                f"(64-bit numbers, at most {_MOST_SEEDS} in all)"
+                f"(64-bit numbers, at most {_MAX_SEEDS} in all)"
             )
         chosen += range(low, high + 1)
     return chosen

@@ -1,15 +1,14 @@
 """What contests share: seeds and cases, C++ programs judged case by case, answers kept and judged again.
 
 A contest is a subclass that says how a seed becomes a case, how a program's output is read, and what an
-answer scores; nothing else knows it. A state holds the answers to all cases, not the scores a run found, so
-that check and reward judge them anew.
+answer scores; nothing else here knows any contest. A state holds the answers to all cases, not the scores
+that a run gave them, so that check and reward judge them anew.
 """
 
 from __future__ import annotations
 
 import abc
 import functools
-import importlib.resources
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -19,58 +18,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ttd_ahc import judging
+from ttd_ahc.cases import Answer, Case, InvalidAnswer
+from ttd_ahc.options import ContestOptions
 from ttd_core.errors import UsageError
-from ttd_core.problem import Execute, Options, Problem, option
+from ttd_core.package_files import package_text
+from ttd_core.problem import Execute, Problem
 from ttd_core.types import Action, Message, Reward, ScoredState, State, Status, Verdict
 
-Answer = npt.NDArray[np.int32]
+__all__ = ["Answer", "Case", "Contest", "ContestOptions", "InvalidAnswer"]
 
 #: Text of a compiler shown in a later prompt, in characters.
 _COMPILER_CHARS = 1500
-
-
-@attrs.frozen
-class ContestOptions(Options):
-    """Options of every contest."""
-
-    timeout_s: float = option(2.0, "processor seconds a program may use for one case")
-    cpus: int = option(1, "processors a program may use", validator=attrs.validators.in_((1,)))
-    cases: int = option(150, "cases a program is judged on", validator=attrs.validators.ge(1))
-    first_seed: int = option(0, "seed of the first case", validator=attrs.validators.ge(0))
-    cores: int = option(
-        0, "cases run at once, each on a core of its own; 0 for all cores", validator=attrs.validators.ge(0)
-    )
-    program: str = option(
-        "short",
-        "the starting program: 'short' (a small model can retype it) or 'strong' (our best method)",
-        validator=attrs.validators.in_(("short", "strong")),
-    )
-    reply: str = option(
-        "program", "what a reply holds: 'program', all of it", validator=attrs.validators.in_(("program",))
-    )
-
-
-@attrs.frozen(eq=False)
-class Case:
-    """One input.
-
-    :param seed: unsigned 64-bit.
-    :param text: as a program reads it.
-    :param facts: the same for the scorer; whatever the contest likes.
-    """
-
-    seed: int
-    text: str
-    facts: Any
-
-
-class InvalidAnswer(ValueError):
-    """An answer breaks a rule of the contest; the message says which, and where."""
-
-
-def text_of(folder: str, name: str) -> str:
-    """A text file shipped with the plugin: ``prompts/ahc039.md``, ``programs/ahc039.cpp``."""
-    return importlib.resources.files("ttd_ahc").joinpath(folder, name).read_text(encoding="utf-8")
 
 
 class Contest(Problem):
@@ -87,7 +45,7 @@ class Contest(Problem):
     signature = "int main(), one input on standard input, one answer on standard output"
     options_type = ContestOptions
     options: ContestOptions
-    #: Integers in a row of an answer.
+    #: Integers in a row of an answer (2 where a row is a point, 1 where it is an action).
     width: ClassVar[int]
     #: What the mean case score is divided by to give the mean form of the reward.
     unit: ClassVar[float]
@@ -108,9 +66,10 @@ class Contest(Problem):
 
     @abc.abstractmethod
     def score_answer(self, case: Case, answer: Answer) -> int:
-        """The case's score, at least 0. Total on int32 arrays [rows, width].
+        """The case's score, at least 0.
 
-        :raises ValueError: when the answer breaks a rule.
+        :param answer: int32 [rows, width] of any content, read from an output or from a stored state.
+        :raises ValueError: when the answer breaks a rule; nothing else may be raised.
         """
 
     # -- what a contest may change ---------------------------------------------------------------------
@@ -120,21 +79,25 @@ class Contest(Problem):
         return list(range(self.options.first_seed, self.options.first_seed + self.options.cases))
 
     def reward_of(self, total: int, count: int) -> tuple[float, Mapping[str, Any]]:
-        """The reward for a sum of scores over ``count`` cases, and further metrics."""
+        """The reward for a sum of scores, and further metrics.
+
+        :param total: the sum of the case scores.
+        :param count: over how many cases.
+        """
         return total / count / self.unit, {}
 
     def picture(self, case: Case, answer: Answer) -> str | None:
-        """A drawing of one valid answer as one ``<svg>`` element."""
+        """A drawing of one valid answer as one ``<svg>`` element; ``None`` if there is none."""
         return None
 
     def task(self) -> str:
         """The statement, from ``prompts/``."""
-        return text_of("prompts", f"{self.name}.md")
+        return package_text("ttd_ahc", "prompts", f"{self.name}.md")
 
     def starting_program(self) -> str | None:
         """The program the ``program`` option names."""
         suffix = "_start" if self.options.program == "short" else ""
-        return text_of("programs", f"{self.name}{suffix}.cpp")
+        return package_text("ttd_ahc", "programs", f"{self.name}{suffix}.cpp")
 
     # -- prompts -----------------------------------------------------------------------------------------
 
@@ -156,15 +119,27 @@ class Contest(Problem):
         compiled = judging.compile_program(execute, action.code)
         if isinstance(compiled, Verdict):
             return compiled
-        judging.tell_duration(self.name, self.options)
-        outcome = judging.run_cases(
-            execute, compiled, _Bench(self), judging.case_limits(self.options), self.options.cores
-        )
-        if isinstance(outcome, Verdict):
-            return attrs.evolve(outcome, code=action.code)
-        answers = [outcome[seed].answer for seed in self.seeds()]
-        summary = judging.summary(self.seeds(), outcome, self.options)
+        judging.announce_duration(self.name, self.options)
+        limits = judging.case_limits(self.options)
+        runs = judging.run_cases(execute, compiled, self, limits, self.options.cores)
+        if isinstance(runs, Verdict):
+            return attrs.evolve(runs, code=action.code)
+        answers = [runs[seed].answer for seed in self.seeds()]
+        summary = judging.summary(self.seeds(), runs, self.options)
         return State(code=action.code, data=self._pack(answers), output=summary)
+
+    def stdin(self, seed: int) -> bytes:
+        """What a program reads from standard input in the case of a seed."""
+        return self.case(seed).text.encode()
+
+    def judge_output(self, seed: int, output: str) -> tuple[Answer, int]:
+        """The answer that a program printed for the case of a seed, and its score.
+
+        :raises ValueError: when it is no answer, or breaks a rule.
+        """
+        case = self.case(seed)
+        answer = self.read_answer(case, output)
+        return answer, self.score_answer(case, answer)
 
     def read_construction(self, path: pathlib.Path) -> State:
         """Answers from a file: what a program printed for a single case (``.txt``, ``.out``), else JSON.
@@ -231,13 +206,13 @@ class Contest(Problem):
 
         :raises ValueError: when a rule is broken, naming the seed.
         """
-        found = []
+        case_scores = []
         for seed, answer in zip(self.seeds(), self.answers(state), strict=True):
             try:
-                found.append(self.score_answer(self.case(seed), answer))
+                case_scores.append(self.score_answer(self.case(seed), answer))
             except ValueError as error:
                 raise InvalidAnswer(f"seed {seed}: {error}") from error
-        return found
+        return case_scores
 
     def answers(self, state: State) -> list[Answer]:
         """The answers a state holds, int32 [rows, width] each.
@@ -245,14 +220,14 @@ class Contest(Problem):
         :raises ValueError: when it does not hold one for each case.
         """
         seeds = self.seeds()
-        held = _plain(state.data.get("seeds"), "seeds", np.dtype(np.uint64), (len(seeds),))
-        if held.tolist() != seeds:
+        answered = _array(state.data.get("seeds"), "seeds", np.dtype(np.uint64), (len(seeds),))
+        if answered.tolist() != seeds:
             raise InvalidAnswer("the answers are to other seeds than those judged")
-        rows = _plain(state.data.get("rows"), "rows", np.dtype(np.int64), (len(seeds),))
+        rows = _array(state.data.get("rows"), "rows", np.dtype(np.int64), (len(seeds),))
         if (rows < 0).any():
             raise InvalidAnswer("rows has a negative entry")
         total = sum(rows.tolist())
-        packed: Answer = _plain(state.data.get("answers"), "answers", np.dtype(np.int32), (total, self.width))
+        packed: Answer = _array(state.data.get("answers"), "answers", np.dtype(np.int32), (total, self.width))
         return np.split(packed, np.cumsum(rows)[:-1])
 
     def _pack(self, answers: Sequence[Answer]) -> Mapping[str, Any]:
@@ -263,31 +238,17 @@ class Contest(Problem):
         }
 
 
-@attrs.frozen
-class _Bench:
-    """What the judge of programs needs of a contest."""
-
-    contest: Contest
-
-    def seeds(self) -> list[int]:
-        return self.contest.seeds()
-
-    def stdin(self, seed: int) -> bytes:
-        return self.contest.case(seed).text.encode()
-
-    def judge(self, seed: int, output: str) -> tuple[Answer, int]:
-        case = self.contest.case(seed)
-        answer = self.contest.read_answer(case, output)
-        return answer, self.contest.score_answer(case, answer)
-
-
 @functools.lru_cache(maxsize=1024)
 def _cached_case(contest: type[Contest], seed: int) -> Case:
     return contest.make_case(seed)
 
 
-def _plain(value: Any, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def _array(value: Any, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """The value, if it is an array of exactly this type and shape.
+
+    :raises InvalidAnswer: if it is not.
+    """
     if type(value) is not np.ndarray or value.dtype != dtype or value.shape != shape:
-        told = f"{value.dtype}{list(value.shape)}" if type(value) is np.ndarray else type(value).__name__
-        raise InvalidAnswer(f"{name} is {told}; it should be {dtype}{list(shape)}")
+        actual = f"{value.dtype}{list(value.shape)}" if type(value) is np.ndarray else type(value).__name__
+        raise InvalidAnswer(f"{name} is {actual}; it should be {dtype}{list(shape)}")
     return value

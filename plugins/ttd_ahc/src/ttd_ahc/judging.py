@@ -12,69 +12,73 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
 
 import attrs
-import numpy as np
-import numpy.typing as npt
 
+from ttd_ahc.cases import Answer
+from ttd_ahc.options import ContestOptions
 from ttd_core.errors import EnvironmentLacksError
 from ttd_core.problem import Execute
 from ttd_core.sandbox.base import MIB, Artifact, CompileJob, Limits, ProgramJob
 from ttd_core.types import Status, Verdict
 
-if TYPE_CHECKING:
-    from ttd_ahc.contest import ContestOptions
-
 #: Compiler and flags of the contests.
 COMMAND = ("g++", "-std=gnu++20", "-O2")
-#: Standard output read of one case, and error output at which it is stopped, in bytes.
+#: Bytes of standard output that are read of one case, and of error output at which it is stopped.
 OUTPUT_BYTES = 16 * MIB
-#: A busy machine stretches the wall clock; a program that computes is ended by its processor time.
-_PATIENCE = 5.0
-#: Evaluations expected to take longer than this many seconds are announced.
-_LONG_S = 30.0
-#: Lowest scores told in a summary.
-_LOWEST = 3
-_ERROR_CHARS = 300
+#: Wall seconds that a case has for each second of processor time: a busy machine stretches the wall clock,
+#: and a program that computes is ended by its processor time long before.
+_WALL_PER_CPU_SECOND = 5.0
+#: Judgements expected to take longer than this many seconds are announced.
+_ANNOUNCED_FROM_S = 30.0
+#: Of how many of the worst cases a summary gives the scores.
+_LOWEST_SHOWN = 3
+#: Characters kept of the end of a program's error output.
+_STDERR_CHARS = 300
 
 _log = logging.getLogger("ttd_ahc")
 
 
-class Bench(Protocol):
-    """The cases a program is run on, and their judge."""
+class CaseJudge(Protocol):
+    """What is asked of a contest while a program is judged: seeds, their inputs, what outputs score."""
 
     def seeds(self) -> list[int]:
-        """The seeds, in the order they are run."""
+        """The seeds of the cases, in the order in which they are run."""
         ...
 
     def stdin(self, seed: int) -> bytes:
-        """The input of a case."""
+        """What a program reads from standard input in the case of a seed."""
         ...
 
-    def judge(self, seed: int, output: str) -> tuple[npt.NDArray[np.int32], int]:
-        """The answer and the score of a case; raises ValueError when it is not valid."""
+    def judge_output(self, seed: int, output: str) -> tuple[Answer, int]:
+        """The answer that a program printed for the case of a seed, and its score.
+
+        :raises ValueError: when it is no answer, or breaks a rule; the message goes into the verdict.
+        """
         ...
 
 
 @attrs.frozen(eq=False)
 class CaseRun:
-    """One case that went well.
+    """One case whose answer is valid.
 
+    :param answer: int32 [rows, width].
+    :param score: at least 0.
     :param cpu_s: processor seconds used.
-    :param output: the tail of its standard error.
+    :param stderr_tail: the end of the program's error output.
     """
 
-    answer: npt.NDArray[np.int32]
+    answer: Answer
     score: int
     cpu_s: float
-    output: str
+    stderr_tail: str
 
 
 def case_limits(options: ContestOptions) -> Limits:
-    """The limits of one case."""
+    """The sandbox limits of one case."""
     return options.limits(
-        wall_s=_PATIENCE * options.timeout_s,
+        wall_s=_WALL_PER_CPU_SECOND * options.timeout_s,
         cpu_s=options.timeout_s,
         output=OUTPUT_BYTES,
         result=OUTPUT_BYTES,
@@ -83,36 +87,43 @@ def case_limits(options: ContestOptions) -> Limits:
 
 
 def available_cores(cores: int = 0) -> int:
-    """Cases run at once: as asked, never more than the cores this process may use."""
+    """How many cases run at once.
+
+    :param cores: as many as asked for, 0 for all; never more than this process may use.
+    """
     present = len(os.sched_getaffinity(0))
     return min(cores, present) if cores else present
 
 
 def expected_seconds(options: ContestOptions) -> float:
-    """How long judging one program takes that uses its whole time limit, in seconds."""
+    """Wall seconds that judging one program takes when every case uses its whole time limit."""
     rounds = -(-options.cases // available_cores(options.cores))
     return rounds * options.timeout_s
 
 
 @functools.lru_cache(maxsize=64)
-def _told(text: str) -> None:
+def _warn_once(text: str) -> None:
     _log.warning(text)
 
 
-def tell_duration(name: str, options: ContestOptions) -> None:
-    """Say once, on a machine where it takes long, how long one program's judgement takes."""
+def announce_duration(name: str, options: ContestOptions) -> None:
+    """Log once how long judging one program takes, on a machine where that is over half a minute.
+
+    :param name: the contest's.
+    """
     seconds = expected_seconds(options)
-    if seconds > _LONG_S:
+    if seconds > _ANNOUNCED_FROM_S:
         cores = available_cores(options.cores)
-        _told(
+        _warn_once(
             f"{name}: {options.cases} cases of {options.timeout_s:g} s on {cores} "
             f"core{'s' if cores > 1 else ''}: judging one program takes about {seconds:.0f} s"
         )
 
 
 def compile_program(execute: Execute, source: str) -> Artifact | Verdict:
-    """Compile a candidate, or find it compiled.
+    """Compile a candidate, or take the program compiled before from the same source.
 
+    :return: the program, or the verdict that it does not compile.
     :raises EnvironmentLacksError: when this machine has no compiler.
     """
     if shutil.which(COMMAND[0]) is None:
@@ -128,27 +139,29 @@ def compile_program(execute: Execute, source: str) -> Artifact | Verdict:
 
 
 def run_cases(
-    execute: Execute, program: Artifact, bench: Bench, limits: Limits, cores: int
+    execute: Execute, program: Artifact, judge: CaseJudge, limits: Limits, cores: int
 ) -> dict[int, CaseRun] | Verdict:
     """Run all cases, ``cores`` at once; after one fails no other is started.
 
+    :param limits: of each case.
+    :param cores: as in :func:`available_cores`.
     :return: the runs by seed, or the verdict on the earliest case that failed.
     """
-    runner = functools.partial(_run_case, execute, program, bench, limits)
+    run_case = functools.partial(_run_case, execute, program, judge, limits)
     runs: dict[int, CaseRun] = {}
     failures: dict[int, Verdict] = {}
-    waiting = iter(enumerate(bench.seeds()))
+    waiting = iter(enumerate(judge.seeds()))
     count = available_cores(cores)
     with concurrent.futures.ThreadPoolExecutor(count, "ahc-case") as pool:
-        going: dict[concurrent.futures.Future[CaseRun | Verdict], tuple[int, int]] = {}
+        running: dict[concurrent.futures.Future[CaseRun | Verdict], tuple[int, int]] = {}
         while True:
-            while not failures and len(going) < count and (each := next(waiting, None)) is not None:
-                going[pool.submit(runner, each[1])] = each
-            if not going:
+            while not failures and len(running) < count and (case := next(waiting, None)) is not None:
+                running[pool.submit(run_case, case[1])] = case
+            if not running:
                 break
-            done, _ = concurrent.futures.wait(going, return_when=concurrent.futures.FIRST_COMPLETED)
+            done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in done:
-                number, seed = going.pop(future)
+                number, seed = running.pop(future)
                 outcome = future.result()
                 if isinstance(outcome, Verdict):
                     failures[number] = outcome
@@ -158,27 +171,32 @@ def run_cases(
 
 
 def _run_case(
-    execute: Execute, program: Artifact, bench: Bench, limits: Limits, seed: int
+    execute: Execute, program: Artifact, judge: CaseJudge, limits: Limits, seed: int
 ) -> CaseRun | Verdict:
-    result = execute(ProgramJob(program, stdin=bench.stdin(seed), limits=limits))
-    tail = result.output[-_ERROR_CHARS:]
+    result = execute(ProgramJob(program, stdin=judge.stdin(seed), limits=limits))
+    stderr_tail = result.output[-_STDERR_CHARS:]
     if not result.ok:
-        return Verdict.failed(result.status, f"seed {seed}: {result.message}", output=tail)
+        return Verdict.failed(result.status, f"seed {seed}: {result.message}", output=stderr_tail)
     if limits.cpu_s is not None and result.cpu_s > limits.cpu_s:
         message = f"seed {seed}: used {result.cpu_s:.2f} s of processor time; {limits.cpu_s:g} s are allowed"
-        return Verdict.failed(Status.TIMEOUT, message, output=tail)
+        return Verdict.failed(Status.TIMEOUT, message, output=stderr_tail)
     try:
         # Bytes that are no text become a character that no answer may hold.
-        answer, score = bench.judge(seed, result.stdout.decode(errors="replace"))
+        answer, score = judge.judge_output(seed, result.stdout.decode(errors="replace"))
     except ValueError as error:
-        return Verdict.failed(Status.INVALID, f"seed {seed}: {error}", output=tail)
-    return CaseRun(answer, score, result.cpu_s, tail)
+        return Verdict.failed(Status.INVALID, f"seed {seed}: {error}", output=stderr_tail)
+    return CaseRun(answer, score, result.cpu_s, stderr_tail)
 
 
-def summary(seeds: list[int], runs: Mapping[int, CaseRun], options: Any) -> str:
-    """What a person, and the next prompt, is told of a run over all cases."""
+def summary(seeds: list[int], runs: Mapping[int, CaseRun], options: ContestOptions) -> str:
+    """The output of a program that passed all its cases, as a person and the next prompt see it.
+
+    Mean, best and worst scores, processor time, and the error output of the first case.
+
+    :param runs: by seed, one for each of ``seeds``.
+    """
     scores = {seed: runs[seed].score for seed in seeds}
-    lowest = sorted(seeds, key=lambda seed: scores[seed])[:_LOWEST]
+    lowest = sorted(seeds, key=lambda seed: scores[seed])[:_LOWEST_SHOWN]
     cpu = [runs[seed].cpu_s for seed in seeds]
     cores = available_cores(options.cores)
     lines = [
@@ -187,7 +205,7 @@ def summary(seeds: list[int], runs: Mapping[int, CaseRun], options: Any) -> str:
         + ", ".join(f"{scores[seed]} (seed {seed})" for seed in lowest),
         f"processor time: mean {sum(cpu) / len(cpu):.2f} s, max {max(cpu):.2f} s of {options.timeout_s:g} s",
     ]
-    tail = runs[seeds[0]].output.strip()
-    if tail:
-        lines.append(f"error output of seed {seeds[0]}:\n{tail}")
+    stderr_tail = runs[seeds[0]].stderr_tail.strip()
+    if stderr_tail:
+        lines.append(f"error output of seed {seeds[0]}:\n{stderr_tail}")
     return "\n".join(lines)

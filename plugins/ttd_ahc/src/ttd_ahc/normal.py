@@ -1,4 +1,8 @@
-"""Standard normal numbers by the 256-layer ziggurat of the contests' generators, one or many at once."""
+"""Standard normal numbers by the ziggurat of the contests' generators, one or many at once.
+
+The method is Marsaglia and Tsang's (2000); the 256 layers, their constants and the use of the random bits are
+those of Rust's ``rand_distr`` 0.4.3.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from ttd_ahc.stream import LongWords, Stream
 
 Floats = npt.NDArray[np.float64]
 
+#: Where the tail begins (R), and the area of a layer (V).
 _TAIL = 3.6541528853610088
 _AREA = 0.00492867323399
 _LAYERS = 256
@@ -34,10 +39,11 @@ _EDGE_ARRAY = np.array(_EDGES)
 
 
 def fast_normals(words: LongWords) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """What each 64-bit draw gives if a normal number starts there and its layer takes it at once.
+    """The normal number that each 64-bit draw gives by itself, and where a draw does not suffice.
 
     :param words: uint64 [n].
-    :return: float64 [n], and bool [n]: where the layer does not take it, so that more draws are needed.
+    :return: float64 [n], and bool [n]: where the number falls outside of what its layer takes at once, so
+        that more draws are needed and the number given does not count.
     """
     layer = (words & np.uint64(255)).astype(np.int64)
     # A float in [2, 4) with these mantissa bits is exactly 2 + bits / 2^51.
@@ -46,7 +52,7 @@ def fast_normals(words: LongWords) -> tuple[Floats, npt.NDArray[np.bool_]]:
 
 
 def normal(stream: Stream) -> float:
-    """One standard normal number."""
+    """One standard normal number, by as many draws as it takes."""
     while True:
         bits = stream.u64()
         layer = bits & 255

@@ -1,4 +1,4 @@
-"""Simple polygons with edges parallel to the axes: are they valid, and which points do they hold?
+"""Simple polygons with edges parallel to the axes: are they valid, and which points are inside?
 
 Both questions are answered on the grid of lines through the vertices, with at most one row and one column for
 every two vertices. Marking an edge on it is a difference in two cells; one running sum then gives, for every
@@ -22,12 +22,12 @@ class InvalidPolygon(ValueError):
 class Grid:
     """The lines through a polygon's vertices, its edges marked on them.
 
-    :param corners: int64 [m, 2], in order, each edge parallel to an axis and of positive length.
+    :param vertices: int64 [m, 2], in order, each edge parallel to an axis and of positive length.
     """
 
-    def __init__(self, corners: Integers) -> None:
-        self._xs, column = np.unique(corners[:, 0], return_inverse=True)
-        self._ys, row = np.unique(corners[:, 1], return_inverse=True)
+    def __init__(self, vertices: Integers) -> None:
+        self._xs, column = np.unique(vertices[:, 0], return_inverse=True)
+        self._ys, row = np.unique(vertices[:, 1], return_inverse=True)
         self._column, self._row = column.reshape(-1), row.reshape(-1)
         self._upright = self._column == np.roll(self._column, -1)
 
@@ -42,8 +42,8 @@ class Grid:
         np.add.at(marks, (np.maximum(one, other) + closed, across[chosen]), -1)
         return np.cumsum(marks, axis=0, dtype=np.int16)[:-1]
 
-    def touching(self) -> tuple[int, int] | None:
-        """A place where edges touch that should not; ``None`` if there is none.
+    def touching_point(self) -> tuple[int, int] | None:
+        """A point where edges touch that should not; ``None`` if there is none.
 
         On a vertex lie two edges, on any other crossing at most one.
         """
@@ -54,7 +54,7 @@ class Grid:
             return None
         return int(self._xs[column]), int(self._ys[row])
 
-    def holds(self, points: Integers) -> Bools:
+    def contains(self, points: Integers) -> Bools:
         """Which points lie inside or on the edge, for a polygon without touching edges.
 
         :param points: int64 [n, 2].
@@ -73,26 +73,26 @@ def _beside(lines: Integers, values: Integers) -> tuple[Integers, Integers]:
     return np.searchsorted(lines, values, "left") - 1, np.searchsorted(lines, values, "right") - 1
 
 
-def check_edges(corners: Integers) -> None:
+def check_edges(vertices: Integers) -> None:
     """Check edge by edge: positive lengths, directions, no folding back.
 
-    :param corners: int64 [m, 2].
+    :param vertices: int64 [m, 2].
     :raises InvalidPolygon: naming the first edge that breaks a rule.
     """
-    steps = np.roll(corners, -1, axis=0) - corners
+    steps = np.roll(vertices, -1, axis=0) - vertices
     moves = steps != 0
-    _refuse(~moves.any(axis=1), corners, "edge {} at ({}, {}) has no length")
-    _refuse(moves.all(axis=1), corners, "edge {} from ({}, {}) is not parallel to an axis")
+    _refuse(~moves.any(axis=1), vertices, "edge {} at ({}, {}) has no length")
+    _refuse(moves.all(axis=1), vertices, "edge {} from ({}, {}) is not parallel to an axis")
     forward = (np.sign(steps) * np.sign(np.roll(steps, 1, axis=0))).sum(axis=1)
-    _refuse(forward < 0, corners, "edge {} from ({}, {}) folds back on the one before it")
+    _refuse(forward < 0, vertices, "edge {} from ({}, {}) folds back on the one before it")
 
 
-def _refuse(wrong: Bools, corners: Integers, message: str) -> None:
+def _refuse(wrong: Bools, vertices: Integers, message: str) -> None:
     if wrong.any():
         index = int(wrong.argmax())
-        raise InvalidPolygon(message.format(index, *corners[index].tolist()))
+        raise InvalidPolygon(message.format(index, *vertices[index].tolist()))
 
 
-def length_of(corners: Integers) -> int:
+def perimeter(vertices: Integers) -> int:
     """Total length of the edges of a polygon with edges parallel to the axes."""
-    return int(np.abs(np.roll(corners, -1, axis=0) - corners).sum())
+    return int(np.abs(np.roll(vertices, -1, axis=0) - vertices).sum())

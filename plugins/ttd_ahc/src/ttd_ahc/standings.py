@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import attrs
 
-from ttd_ahc.contest import text_of
+from ttd_core.package_files import package_text
 
 
 @attrs.frozen
 class Standings:
     """A contest's final standings.
 
-    :param ranks: rank of each place, ascending; people who tied share one.
-    :param sums: the sum of scores of each, descending.
-    :param performances: the performance of each, descending.
+    One entry a rank; people who tied share one.
+
+    :param ranks: ascending.
+    :param sums: the sum of case scores at each rank, descending.
+    :param performances: AtCoder's performance at each rank (a rating of one contest), descending.
     """
 
     ranks: tuple[int, ...]
@@ -22,16 +24,16 @@ class Standings:
 
     @classmethod
     def read(cls, name: str) -> Standings:
-        """The standings shipped as ``facts/NAME.txt``: a line ``rank sum performance`` a place."""
-        lines = text_of("facts", f"{name}.txt").splitlines()
+        """The standings shipped as ``facts/NAME.txt``: lines of ``rank sum performance``."""
+        lines = package_text("ttd_ahc", "facts", f"{name}.txt").splitlines()
         rows = [tuple(map(int, line.split())) for line in lines if line and not line.startswith("#")]
         ranks, sums, performances = zip(*rows, strict=True)
         return cls(ranks, sums, performances)
 
-    def place(self, total: float) -> tuple[int, int]:
-        """Rank and performance of a sum: those of the best place with no larger sum.
+    def rank_and_performance(self, total: float) -> tuple[int, int]:
+        """What a sum would have earned: the best rank whose sum is no larger, and its performance.
 
-        :param total: sum over as many cases as the standings count.
+        :param total: sum over as many cases as the standings have; the last rank's if it is below all.
         """
         low, high = 0, len(self.sums) - 1
         while low < high:

@@ -1,8 +1,9 @@
 """The random stream of the contests' input generators: ChaCha with 20 rounds, and the draws made from it.
 
-The official generators are written with Rust's ``rand`` 0.8; every convention below (how a seed becomes a
-key, how words become numbers, which draws are thrown away) is that of it, so the same seed gives the same
-input to the last byte. Blocks are computed by numpy, many at once; draws are plain Python.
+The official generators are written with Rust's ``rand`` 0.8.5 and ``rand_chacha`` 0.3.1; every convention
+below (how a seed becomes a key, how words become numbers, which draws are thrown away) is theirs, so the same
+seed gives the same input to the last byte. The block function is that of RFC 8439, with a block counter of 64
+bits and no nonce. Blocks are computed by numpy, many at once; draws are plain Python.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ LARGEST_UNIT = 1.0 - 2.0**-52
 
 
 def key_words(seed: int) -> list[int]:
-    """The eight 32-bit words of the 256-bit key that a 64-bit seed stands for (a PCG stream).
+    """The eight 32-bit words of the 256-bit key that a 64-bit seed stands for: a PCG32 stream.
 
     :raises ValueError: when the seed is no unsigned 64-bit number.
     """
@@ -47,8 +48,14 @@ def _rotate(words: Words, bits: int) -> Words:
     return (words << np.uint32(bits)) | (words >> np.uint32(32 - bits))
 
 
-def blocks(key: list[int], first: int, count: int) -> Words:
-    """Output words of ``count`` blocks from block number ``first``: uint32 [count * 16]."""
+def chacha20_blocks(key: list[int], first: int, count: int) -> Words:
+    """The output of consecutive ChaCha20 blocks.
+
+    :param key: eight 32-bit words.
+    :param first: number of the first block.
+    :param count: how many blocks.
+    :return: uint32 [count * 16].
+    """
     counter = np.arange(first, first + count, dtype=np.uint64)
     start = np.zeros((_WORDS, count), np.uint32)
     start[:4] = np.array(_CONSTANTS, np.uint32)[:, None]
@@ -90,7 +97,7 @@ class Stream:
     def _reach(self, end: int) -> None:
         while len(self._words) < end:
             have = len(self._words) // _WORDS
-            more = blocks(self._key, have, max(self._block_count, have))
+            more = chacha20_blocks(self._key, have, max(self._block_count, have))
             self._words = np.concatenate([self._words, more])
             self._list += more.tolist()
 
@@ -113,15 +120,15 @@ class Stream:
         return low | self.u32() << 32
 
     def uniform(self) -> float:
-        """A float in [0, 1) of 53 random bits."""
+        """A float in [0, 1) of 53 random bits (``rand``'s ``Standard``)."""
         return (self.u64() >> 11) * 2.0**-53
 
     def unit(self) -> float:
-        """A float in [0, 1) of 52 random bits."""
+        """A float in [0, 1) of 52 random bits (``rand``'s ``UniformFloat`` before it is scaled)."""
         return (self.u64() >> 12) * 2.0**-52
 
     def integer(self, low: int, high: int) -> int:
-        """An integer in [low, high], both ends, by widening multiplication and rejection."""
+        """An integer in [low, high], both ends included, by widening multiplication and rejection."""
         span = high - low + 1
         zone = (span << (32 - span.bit_length())) - 1
         while True:
@@ -130,7 +137,7 @@ class Stream:
                 return low + (product >> 32)
 
     def between(self, low: float, high: float) -> float:
-        """A float in [low, high], both ends."""
+        """A float in [low, high], both ends included."""
         scale = (high - low) / LARGEST_UNIT
         while scale * LARGEST_UNIT + low > high:
             scale = math.nextafter(scale, -math.inf)

@@ -1,4 +1,4 @@
-"""Drawings as one ``<svg>`` element each, made by hand so that they need nothing and repeat byte for byte."""
+"""Drawings as one ``<svg>`` element each, without a plotting library: the same bytes for the same answer."""
 
 from __future__ import annotations
 
@@ -17,18 +17,28 @@ _COLORS = ("#1b6ca8", "#c1440e", "#2e8540", "#7a3e9d", "#b8860b", "#006d6f")
 
 
 def document(width: int, height: int, body: Sequence[str]) -> str:
-    """One ``<svg>`` element."""
+    """One ``<svg>`` element.
+
+    :param width: in pixels.
+    :param height: in pixels.
+    :param body: elements inside it.
+    """
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"'
     return f'{head} height="{height}">{"".join(body)}</svg>'
 
 
 def text(x: float, y: float, words: str, anchor: str = "start") -> str:
-    """A line of text."""
+    """A line of text as a ``<text>`` element.
+
+    :param x: in pixels, from the left.
+    :param y: of the text's base line, in pixels, from the top.
+    :param anchor: what ``x`` is of the text: ``start``, ``middle`` or ``end``.
+    """
     return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" {STYLE}>{html.escape(words)}</text>'
 
 
-def region(
-    corners: npt.NDArray[np.int64],
+def polygon_over_points(
+    vertices: npt.NDArray[np.int64],
     good: npt.NDArray[np.int64],
     bad: npt.NDArray[np.int64],
     side: int,
@@ -36,38 +46,44 @@ def region(
 ) -> str:
     """A polygon over two kinds of points.
 
-    :param corners: int64 [m, 2], of the polygon.
+    :param vertices: int64 [m, 2], of the polygon.
     :param good: int64 [n, 2], points to catch.
     :param bad: int64 [n, 2], points to avoid.
     :param side: coordinates reach from 0 to this.
     """
 
-    def placed(points: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def pixels(points: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         scaled = points * (_SIZE / side)
         return np.stack([scaled[:, 0], _HEAD + _SIZE - scaled[:, 1]], axis=1)
 
-    outline = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed(corners).tolist())
+    outline = " ".join(f"{x:.1f},{y:.1f}" for x, y in pixels(vertices).tolist())
     body = [
         f'<rect x="0" y="{_HEAD}" width="{_SIZE}" height="{_SIZE}" fill="#fff" stroke="#ccc"/>',
         f'<polygon points="{outline}" fill="#1b6ca8" fill-opacity="0.15" stroke="#1b6ca8"/>',
     ]
     for points, color in ((bad, _COLORS[1]), (good, _COLORS[0])):
         # Every point as a dot of one path: a line of no length with round ends.
-        dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in placed(points).tolist())
+        dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in pixels(points).tolist())
         body.append(f'<path d="{dots}" stroke="{color}" stroke-width="1.6" stroke-linecap="round"/>')
     return document(_SIZE, _HEAD + _SIZE, [text(4, 16, title), *body])
 
 
 @attrs.frozen
 class Curve:
-    """A named line: a value for each turn."""
+    """A named line.
+
+    :param values: one for each turn.
+    """
 
     name: str
     values: Sequence[float]
 
 
 def log_panels(title: str, panels: Sequence[tuple[str, Sequence[Curve]]]) -> str:
-    """Panels below each other, each with its curves on a logarithmic axis (powers of two)."""
+    """Panels below each other, each with its curves on a logarithmic axis (powers of two); one ``<svg>``.
+
+    :param panels: name and curves of each.
+    """
     body = [text(4, 16, title)]
     for number, (name, curves) in enumerate(panels):
         body += _panel(name, curves, _HEAD + number * (_HEIGHT + 16))

@@ -1,4 +1,4 @@
-"""Public data sets of raw counts: where each comes from, and the digest that decides."""
+"""Public data sets of raw counts: where each comes from, and the digest that says whether what came is it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Dataset:
     :param shape: cells and genes that have molecules.
     :param megabytes: size of the download from the registry.
     :param sha256: of the counts (:func:`ttd_bio.counts.matrix_digest`), whatever file they came in.
-    :param target: score of the best published program on the default split.
+    :param target: score of the best published program on the default split, measured by us. No publication
+        has a figure for this split, whose random numbers come from the counts (:mod:`ttd_bio.split`).
     """
 
     name: str

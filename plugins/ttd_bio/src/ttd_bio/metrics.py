@@ -1,8 +1,12 @@
-"""MSE and Poisson loss of a denoised matrix against held-out counts, as OpenProblems defines them.
+"""MSE and Poisson loss of denoised counts against held-out molecules, as OpenProblems defines them.
 
-Both are sums over all entries that fall apart into a part over the prediction alone and a part over the few
-entries where test has molecules. So test stays sparse, and the prediction is read once, in blocks of rows
-that stay in the processor's cache.
+OpenProblems' denoising task (Luecken et al., Nature Biotechnology 2025) scores a method by molecular
+cross-validation (Batson et al., bioRxiv 2019): what the method makes of the train molecules is compared with
+the test molecules of the same cells.
+
+Both losses are sums over all cells and genes that fall apart into a part over the denoised counts alone and a
+part over the few entries where test has molecules. So test stays sparse, and the denoised counts are read
+once, in blocks of cells that stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -14,26 +18,29 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-#: Counts that each cell is normalised to before the logarithm.
+#: Library size that each cell is normalised to before the logarithm.
 TARGET_SUM = 10_000.0
 #: Added inside the Poisson loss' logarithm.
 EPSILON = 1e-6
+#: Entries of the denoised counts that are looked at together.
 _BLOCK_ENTRIES = 1 << 18
 
 Floats = npt.NDArray[np.floating[Any]]
 
 
-class RefusedError(ValueError):
-    """A prediction that breaks a rule, in one sentence."""
+class InvalidResult(ValueError):
+    """Denoised counts break a rule: a wrong shape, or an entry that no loss can be taken of; one sentence."""
 
 
 @attrs.frozen
 class Losses:
-    """Losses of one prediction on one split; smaller is better.
+    """Losses of one matrix of denoised counts on one split; smaller is better.
 
-    :param mse: mean squared difference of log1p counts after scaling each cell to 10,000.
-    :param poisson: mean of ``test - p log(test + 1e-6)``, p the prediction scaled by sum(test)/sum(train).
-    :param poisson_textbook: mean of ``p - test log(p + 1e-6)``, for information.
+    :param mse: mean over cells and genes of the squared difference between denoised and test counts, after
+        each cell is scaled to a library size of 10,000 and log1p taken.
+    :param poisson: mean of ``test - p log(test + 1e-6)``, p the denoised counts times sum(test) / sum(train).
+        So OpenProblems computes it, with the two arguments of the Poisson log-likelihood swapped.
+    :param poisson_textbook: mean of ``p - test log(p + 1e-6)``, the usual way round; for information only.
     """
 
     mse: float
@@ -42,113 +49,135 @@ class Losses:
 
 
 @attrs.frozen
-class Ends:
-    """The losses between which scores are normalised.
+class ControlLosses:
+    """Losses of OpenProblems' two control methods, between which the losses of all others are normalised.
 
-    :param none: prediction = train ("no denoising"), normalised 0.
-    :param perfect: prediction = test, normalised 1.
+    :param no_denoising: of the train counts as they are (the negative control), normalised 0.
+    :param perfect_denoising: of the test counts themselves (the positive control), normalised 1.
     """
 
-    none: Losses
-    perfect: Losses
+    no_denoising: Losses
+    perfect_denoising: Losses
 
     def normalised(self, name: str, loss: float) -> float:
-        """A loss as 0 (no denoising) to 1 (perfect); may lie outside.
+        """A loss on the scale from 0 (no denoising) to 1 (perfect denoising); it may lie outside.
 
         :param name: ``mse`` or ``poisson``.
         """
-        low, high = getattr(self.none, name), getattr(self.perfect, name)
-        return float((low - loss) / (low - high))
+        worst, best = getattr(self.no_denoising, name), getattr(self.perfect_denoising, name)
+        return float((worst - loss) / (worst - best))
 
     def score(self, losses: Losses) -> float:
-        """OpenProblems' score: the mean of both normalised losses."""
+        """OpenProblems' score: the mean of the normalised MSE and the normalised Poisson loss."""
         return (self.normalised("mse", losses.mse) + self.normalised("poisson", losses.poisson)) / 2
 
 
-def losses(prediction: Any, train: Any, test: Any) -> Losses:
+def losses(denoised: Any, train: Any, test: Any) -> Losses:
     """Both losses, in float64.
 
-    :param prediction: dense [cells, genes] or sparse of the same shape, counts at train's depth.
+    :param denoised: dense [cells, genes] or sparse of the same shape, counts at the depth of train.
     :param train: CSR [cells, genes]; its total sets the scale of the Poisson loss.
     :param test: CSR [cells, genes].
-    :raises RefusedError: for a wrong shape, an entry that is negative, not finite, or above train's total.
+    :raises InvalidResult: for a wrong shape, an entry that is negative, not finite, or above train's total.
     """
-    _refuse_shape(prediction, test)
-    total = float(train.sum())
-    targets = _log_normalised(test)
-    squares = 0.0
-    volume = 0.0
-    at_test = np.empty(test.nnz)
-    for rows, block in _blocks(prediction):
-        sums = _checked_sums(block, rows.start, total)
-        volume += float(sums.sum())
-        part = slice(test.indptr[rows.start], test.indptr[rows.stop])
-        row_of = np.repeat(np.arange(len(block)), np.diff(test.indptr[rows.start : rows.stop + 1]))
-        at_test[part] = block[row_of, test.indices[part]]
-        # A cell that is predicted empty stays empty.
-        scale = TARGET_SUM / np.where(sums > 0, sums, 1.0)
+    _check_shape(denoised, test)
+    train_total = float(train.sum())
+    test_logs = _log_normalised(test)
+    squared_error = 0.0
+    denoised_total = 0.0
+    denoised_at_test = np.empty(test.nnz)
+    for cells, block in _blocks(denoised):
+        library_sizes = _checked_library_sizes(block, cells.start, train_total)
+        denoised_total += float(library_sizes.sum())
+        entries = slice(test.indptr[cells.start], test.indptr[cells.stop])
+        cell_of = np.repeat(np.arange(len(block)), np.diff(test.indptr[cells.start : cells.stop + 1]))
+        denoised_at_test[entries] = block[cell_of, test.indices[entries]]
+        # A cell that is denoised to nothing stays empty.
+        scale = TARGET_SUM / np.where(library_sizes > 0, library_sizes, 1.0)
         logs = np.log1p(np.multiply(block, scale[:, None], out=block), out=block)
-        goal = targets[part]
-        there = logs[row_of, test.indices[part]]
-        squares += float(np.einsum("ij,ij->", logs, logs) + (goal * (goal - 2.0 * there)).sum())
-    entries = test.shape[0] * test.shape[1]
+        # (a - b)^2 = a^2 + b (b - 2 a), and the second term is 0 where test has no molecule.
+        held_out = test_logs[entries]
+        at_test = logs[cell_of, test.indices[entries]]
+        squared_error += float(
+            np.einsum("ij,ij->", logs, logs) + (held_out * (held_out - 2.0 * at_test)).sum()
+        )
+    size = test.shape[0] * test.shape[1]
+    poisson = _poisson(denoised_at_test, denoised_total, test, train_total, size)
     # Equal matrices leave a rounding error of either sign.
-    return Losses(max(0.0, squares) / entries, *_poisson(at_test, volume, test, total, entries))
+    return Losses(max(0.0, squared_error) / size, *poisson)
 
 
-def ends(train: Any, test: Any) -> Ends:
-    """The losses of train and of test taken as predictions."""
-    return Ends(losses(train, train, test), losses(test, train, test))
+def control_losses(train: Any, test: Any) -> ControlLosses:
+    """The losses of the train counts and of the test counts, each taken as denoised counts.
+
+    :param train: CSR [cells, genes].
+    :param test: CSR [cells, genes].
+    """
+    return ControlLosses(losses(train, train, test), losses(test, train, test))
 
 
 def _poisson(
-    at_test: npt.NDArray[np.float64], volume: float, test: Any, total: float, entries: int
+    denoised_at_test: npt.NDArray[np.float64],
+    denoised_total: float,
+    test: Any,
+    train_total: float,
+    size: int,
 ) -> tuple[float, float]:
-    """Both forms of the loss from the prediction's volume and its entries where test has molecules."""
-    scale = float(test.sum()) / total
-    p = at_test * scale
-    volume *= scale
+    """OpenProblems' form of the loss and the textbook's, means over ``size`` entries.
+
+    :param denoised_at_test: denoised counts where test has molecules, in test's order.
+    """
+    scale = float(test.sum()) / train_total
+    p = denoised_at_test * scale
+    p_total = denoised_total * scale
     counts = test.data.astype(np.float64)
-    nothing = volume - float(p.sum())
-    swapped = counts.sum() - np.log(EPSILON) * nothing - float((p * np.log(counts + EPSILON)).sum())
-    textbook = volume - float((counts * np.log(p + EPSILON)).sum())
-    return float(swapped) / entries, textbook / entries
+    p_elsewhere = p_total - float(p.sum())
+    swapped = counts.sum() - np.log(EPSILON) * p_elsewhere - float((p * np.log(counts + EPSILON)).sum())
+    textbook = p_total - float((counts * np.log(p + EPSILON)).sum())
+    return float(swapped) / size, textbook / size
 
 
 def _log_normalised(test: Any) -> npt.NDArray[np.float64]:
-    sums = np.asarray(test.sum(axis=1), np.float64).ravel()
-    scale = TARGET_SUM / np.where(sums > 0, sums, 1.0)
+    """Normalised log1p counts of the entries where test has molecules, in its order."""
+    library_sizes = np.asarray(test.sum(axis=1), np.float64).ravel()
+    scale = TARGET_SUM / np.where(library_sizes > 0, library_sizes, 1.0)
     logs: npt.NDArray[np.float64] = np.log1p(test.data * np.repeat(scale, np.diff(test.indptr)))
     return logs
 
 
-def _refuse_shape(prediction: Any, test: Any) -> None:
-    if prediction.shape == test.shape:
+def _check_shape(denoised: Any, test: Any) -> None:
+    if denoised.shape == test.shape:
         return
-    turned = len(prediction.shape) == 2 and prediction.shape == test.shape[::-1]
-    hint = ": it is transposed" if turned else ""
-    raise RefusedError(f"the result has shape {tuple(prediction.shape)}, not {tuple(test.shape)}{hint}")
+    transposed = len(denoised.shape) == 2 and denoised.shape == test.shape[::-1]
+    hint = ": it is transposed" if transposed else ""
+    raise InvalidResult(f"the result has shape {tuple(denoised.shape)}, not {tuple(test.shape)}{hint}")
 
 
-def _blocks(prediction: Any) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
-    """Blocks of rows as float64 copies."""
-    rows, columns = prediction.shape
-    step = max(1, _BLOCK_ENTRIES // max(1, columns))
-    for start in range(0, rows, step):
-        stop = min(rows, start + step)
-        part = prediction[start:stop]
+def _blocks(denoised: Any) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
+    """Blocks of cells: which, and a float64 copy of their denoised counts."""
+    cells, genes = denoised.shape
+    step = max(1, _BLOCK_ENTRIES // max(1, genes))
+    for start in range(0, cells, step):
+        stop = min(cells, start + step)
+        part = denoised[start:stop]
         dense = part if isinstance(part, np.ndarray) else part.toarray()
         yield slice(start, stop), np.array(dense, np.float64, order="C")
 
 
-def _checked_sums(block: npt.NDArray[np.float64], first: int, total: float) -> npt.NDArray[np.float64]:
-    """The sums of the block's rows, once every entry is known to be allowed."""
+def _checked_library_sizes(
+    block: npt.NDArray[np.float64], first: int, train_total: float
+) -> npt.NDArray[np.float64]:
+    """The sums of the block's cells, once every entry is known to be allowed.
+
+    :param first: number of the block's first cell, for the message.
+    :raises InvalidResult: naming the first entry that is not.
+    """
     # Comparisons with NaN are false, so that NaN fails both tests.
-    if not (block.min() >= 0 and block.max() <= total):
-        row, column = np.argwhere(~((block >= 0) & (block <= total)))[0].tolist()
-        value = float(block[row, column])
+    if not (block.min() >= 0 and block.max() <= train_total):
+        cell, gene = np.argwhere(~((block >= 0) & (block <= train_total)))[0].tolist()
+        value = float(block[cell, gene])
         why = "not finite" if not np.isfinite(value) else "negative" if value < 0 else ""
-        why = why or f"above the sum of all train counts, {total:.0f}"
-        raise RefusedError(f"the entry at [{first + row}, {column}] is {value!r}: {why}")
+        why = why or f"above the sum of all train counts, {train_total:.0f}"
+        raise InvalidResult(f"the entry at [{first + cell}, {gene}] is {value!r}: {why}")
     sums: npt.NDArray[np.float64] = block.sum(axis=1)
     return sums

@@ -16,13 +16,13 @@ from scipy import sparse
 from ttd_bio.counts import Counts, make_counts
 from ttd_core.errors import UsageError
 
-#: Names of the files that lie beside a 10x matrix.
-_BESIDE = {"genes": ("features.tsv", "genes.tsv"), "cells": ("barcodes.tsv",)}
+#: Files that lie beside a 10x matrix and name its genes and cells.
+_NAME_FILES = {"genes": ("features.tsv", "genes.tsv"), "cells": ("barcodes.tsv",)}
 _FORMATS = ".h5ad, .mtx, .csv, the last two also with .gz"
 
 
 def read_counts(path: pathlib.Path, *, genes_by_cells: bool = False) -> Counts:
-    """Raw counts of one's own.
+    """Raw counts from a file.
 
     - ``.h5ad``: the layer ``counts`` if there is one, else ``X``; cells by genes.
     - ``.mtx``: genes by cells where 10x' ``barcodes.tsv`` lies beside it, else cells by genes.
@@ -48,8 +48,8 @@ def read_counts(path: pathlib.Path, *, genes_by_cells: bool = False) -> Counts:
     return make_counts(matrix, genes, cells, str(path))
 
 
-def read_prediction(path: pathlib.Path) -> Any:
-    """A denoised matrix from ``.h5ad``: the layer ``denoised`` if there is one, else ``X``; cells by genes.
+def read_denoised(path: pathlib.Path) -> Any:
+    """Denoised counts from ``.h5ad``: the layer ``denoised`` if there is one, else ``X``; cells by genes.
 
     :raises UsageError: when the file cannot be read.
     """
@@ -91,18 +91,18 @@ def _lines(path: pathlib.Path) -> list[str]:
         return [line.rstrip("\r\n") for line in file]
 
 
-def _beside(path: pathlib.Path, kind: str) -> list[str] | None:
-    for name in _BESIDE[kind]:
-        for found in (path.with_name(name), path.with_name(name + ".gz")):
-            if found.is_file():
-                parts = [line.split("\t") for line in _lines(found)]
+def _names_beside(path: pathlib.Path, kind: str) -> list[str] | None:
+    for name in _NAME_FILES[kind]:
+        for file in (path.with_name(name), path.with_name(name + ".gz")):
+            if file.is_file():
+                parts = [line.split("\t") for line in _lines(file)]
                 return [part[1] if kind == "genes" and len(part) > 1 else part[0] for part in parts]
     return None
 
 
 def _read_mtx(path: pathlib.Path) -> tuple[Any, Sequence[str] | None, Sequence[str] | None]:
     matrix = sparse.csr_matrix(scipy.io.mmread(path))
-    genes, cells = _beside(path, "genes"), _beside(path, "cells")
+    genes, cells = _names_beside(path, "genes"), _names_beside(path, "cells")
     return (matrix if cells is None else matrix.T.tocsr()), genes, cells
 
 

@@ -1,8 +1,12 @@
 """`ac1` and `ac2`: bounds from the autoconvolution of a step function (paper 4.1.2, B.2).
 
-Heights f[0..n-1] on n equal steps; f*f is linear between the 2n - 1 values ``np.convolve(f, f)`` and 0
-beyond. `ac1` bounds C1 from above by 2 n max(f*f) / (sum f)^2; `ac2` bounds C2 from below by
-norm2(f*f)^2 / (norm1 norminf). Neither changes when f is scaled, reversed, or refined by repeating heights.
+Both constants are those of Matolcsi and Vinuesa, "Improved bounds on the supremum of autoconvolutions" (J.
+Math. Anal. Appl. 372, 2010): C1 is the largest with max(f*f) >= C1 (integral of f)^2 for every non-negative f
+on [-1/4, 1/4], and C2 the supremum of norm2(f*f)^2 / (norm1(f*f) norminf(f*f)) over non-negative f.
+
+For heights f[0..n-1] on n equal steps f*f is linear between the 2n - 1 values ``np.convolve(f, f)``, and 0
+beyond. So `ac1` bounds C1 from above by 2 n max(f*f) / (sum f)^2, and `ac2` bounds C2 from below by the ratio
+of norms. Neither bound changes when f is scaled, reversed, or refined by repeating heights.
 """
 
 from __future__ import annotations
@@ -15,10 +19,11 @@ import attrs
 import numpy as np
 
 from ttd_core.certificate import Certificate
+from ttd_core.package_files import package_text
 from ttd_core.problem import Baseline, option
 from ttd_core.types import Reward, State
 from ttd_math import certify, exact, svg
-from ttd_math.base import StepOptions, StepProblem, at_least_min_values, text_of
+from ttd_math.base import StepOptions, StepProblem, at_least_min_values
 from ttd_math.convolution import autoconvolution, first_interval, second_interval
 from ttd_math.plain import Floats, not_finite, plain_vector
 from ttd_math.rounding import score_from
@@ -84,7 +89,7 @@ class Autocorrelation(StepProblem):
     options_type = SequenceOptions
     options: SequenceOptions
 
-    def facts(self) -> Mapping[str, Any]:
+    def prompt_values(self) -> Mapping[str, Any]:
         """Length limits for the prompt."""
         return {"least": self.options.min_values, "most": self.options.max_values}
 
@@ -101,7 +106,7 @@ class Autocorrelation(StepProblem):
     def helpers(self) -> str:
         """``evaluate_sequence`` for the candidate's own use."""
         limits = f"LEAST, MOST = {self.options.min_values}, {self.options.max_values}\n"
-        return text_of("helpers", f"{self.family}.py") + limits
+        return package_text("ttd_math", "helpers", f"{self.family}.py") + limits
 
     def construct(self, value: Any) -> Mapping[str, Any]:
         """Heights from a list, those above the ceiling lowered to it."""
@@ -145,10 +150,10 @@ class FirstInequality(Autocorrelation):
     entry = "propose_candidate"
     signature = "propose_candidate(seed, budget_s, **kwargs)"
     baselines = (
-        Baseline("best human", 1.50973, "Matolcsi and Vinuesa 2010"),
-        Baseline("AlphaEvolve V2", 1.50317, "1319 steps"),
-        Baseline("ThetaEvolve", 1.50314, "refined from AlphaEvolve's"),
-        Baseline("TTT-Discover", 1.50287, "paper, Table 2, 30000 steps"),
+        Baseline("best human", 1.50973, "published: Matolcsi and Vinuesa 2010"),
+        Baseline("AlphaEvolve V2", 1.50317, "published: Georgiev et al., arXiv:2511.02864, 1319 steps"),
+        Baseline("ThetaEvolve", 1.50314, "published: Wang et al., arXiv:2511.23473, from AlphaEvolve V2's"),
+        Baseline("TTT-Discover", 1.50287, "published: its paper, Table 2, 30000 steps"),
     )
 
     def reward(self, state: State) -> Reward:
@@ -173,9 +178,9 @@ class SecondInequality(Autocorrelation):
     entry = "construct_function"
     signature = "construct_function(seed, budget_s, **kwargs)"
     baselines = (
-        Baseline("best human", 0.9015, "2025"),
-        Baseline("AlphaEvolve V2", 0.9610, "50000 steps"),
-        Baseline("TTT-Discover", 0.9591, "paper, Table 2"),
+        Baseline("best human", 0.9015, "published: Boyer and Li, arXiv:2506.16750"),
+        Baseline("AlphaEvolve V2", 0.9610, "published: Georgiev et al., arXiv:2511.02864, 50000 steps"),
+        Baseline("TTT-Discover", 0.9591, "published: its paper, Table 2"),
     )
 
     def reward(self, state: State) -> Reward:

@@ -1,8 +1,7 @@
-"""What the maths problems share: prompts and programs kept as files, where a run starts, reading a file."""
+"""What the five problems share: prompts and programs from files, starts of runs, reading constructions."""
 
 from __future__ import annotations
 
-import importlib.resources
 import pathlib
 import string
 from collections.abc import Mapping, Sequence
@@ -14,13 +13,14 @@ import numpy as np
 from ttd_core import certificate
 from ttd_core.errors import UsageError
 from ttd_core.input_files import read_data_file
+from ttd_core.package_files import package_text
 from ttd_core.problem import Examples, Options, Problem, option
 from ttd_core.types import State
 
 
 @attrs.frozen
 class MathOptions(Options):
-    """Options of every problem of this plugin."""
+    """Options of every problem of this plugin; some add their own in a subclass."""
 
     program: str = option(
         "short",
@@ -31,48 +31,50 @@ class MathOptions(Options):
 
 @attrs.frozen
 class StepOptions(MathOptions):
-    """Options of the problems about step functions, whose programs are called with a seed."""
+    """Options of the three problems about step functions, whose programs are called with a seed."""
 
     program_seed: int = option(0, "the seed that programs are called with", validator=attrs.validators.ge(0))
 
 
 def at_least_min_values(options: Any, attribute: attrs.Attribute[int], value: int) -> None:
-    """Validator of a ``max_values`` option declared after ``min_values``."""
+    """attrs validator of a ``max_values`` option: no less than ``min_values``, which is declared before it.
+
+    :raises ValueError: when it is less.
+    """
     if value < options.min_values:
         raise ValueError(f"{attribute.name} = {value} is below min_values = {options.min_values}")
 
 
-def text_of(folder: str, name: str) -> str:
-    """A text file shipped with the plugin: ``prompts/erdos.md``, ``programs/erdos.py``."""
-    return importlib.resources.files("ttd_math").joinpath(folder, name).read_text(encoding="utf-8")
-
-
 class MathProblem(Problem):
-    """A problem whose solution is one or two float arrays."""
+    """A problem whose construction is one or two float arrays."""
 
     options_type = MathOptions
     options: MathOptions
     preload: ClassVar[tuple[str, ...]] = ("numpy", "scipy.optimize", "scipy.signal")
     #: Name shared by the files of this problem in ``prompts/``, ``programs/`` and ``helpers/``.
     family: ClassVar[str]
-    #: Names under which a JSON file may hold each part of the construction.
+    #: For each array of the construction the keys that it may have in a JSON file, tried in order.
     file_keys: ClassVar[tuple[tuple[str, ...], ...]]
 
-    def facts(self) -> Mapping[str, Any]:
-        """What the prompt's ``$placeholders`` stand for."""
+    def prompt_values(self) -> Mapping[str, Any]:
+        """What the ``$placeholders`` of the prompt's file stand for, by name."""
         return {}
 
     def task(self) -> str:
         """The task in words, from ``prompts/``."""
-        return string.Template(text_of("prompts", f"{self.family}.md")).substitute(self.facts())
+        statement = string.Template(package_text("ttd_math", "prompts", f"{self.family}.md"))
+        return statement.substitute(self.prompt_values())
 
     def starting_program(self) -> str:
         """The program the ``program`` option names."""
         suffix = "_start" if self.options.program == "short" else ""
-        return text_of("programs", f"{self.family}{suffix}.py")
+        return package_text("ttd_math", "programs", f"{self.family}{suffix}.py")
 
     def seed_states(self, rng: np.random.Generator, count: int) -> Sequence[State]:
-        """The starting program with ``start = "program"``, else the paper's start constructions."""
+        """The starting program with ``start = "program"``, else the paper's start constructions.
+
+        :raises UsageError: for any other ``start`` than ``empty``.
+        """
         if self.options.start == "program":
             return [State(code=self.starting_program()) for _ in range(count)]
         if self.options.start != "empty":
@@ -80,15 +82,15 @@ class MathProblem(Problem):
         return [State(data=self.start_data(rng)) for _ in range(count)]
 
     def start_data(self, rng: np.random.Generator) -> Mapping[str, Any]:
-        """One start construction as the paper draws it; empty where the paper starts from nothing."""
+        """One start construction, drawn as the paper draws it; empty where the paper starts from nothing."""
         return {}
 
     def examples(self) -> Examples:
-        """Random starts; the same with a negative height, with NaN, cut short; text in place of heights."""
+        """Random starts; one with a negative height, with NaN, cut short; text in place of heights."""
         starts = [self.start_data(np.random.default_rng(seed)) for seed in range(2)]
         heights = [next(iter(start.values())) for start in starts]
-        spoiled = [np.concatenate([heights[0][:-1], [last]]) for last in (-0.1, np.nan)]
-        return Examples(good=heights, bad=[*spoiled, heights[0][:1], "heights"])
+        invalid = [np.concatenate([heights[0][:-1], [last]]) for last in (-0.1, np.nan)]
+        return Examples(good=heights, bad=[*invalid, heights[0][:1], "heights"])
 
     def read_construction(self, path: pathlib.Path) -> State:
         """Read a construction from ``.npy`` or JSON: bare values, an object that names them, a certificate.
@@ -101,13 +103,13 @@ class MathProblem(Problem):
         if isinstance(value, dict):
             if value.get("problem", self.name) != self.name:
                 raise UsageError(f"{path}: holds a construction of {value['problem']!r}, not of {self.name}")
-            value = [self._part(path, value, keys) for keys in self.file_keys]
+            value = [self._array_in(path, value, keys) for keys in self.file_keys]
         try:
             return State(data=self.construct(value))
         except (ValueError, TypeError) as error:
             raise UsageError(f"{path}: not a construction of {self.name}: {error}") from error
 
-    def _part(self, path: pathlib.Path, value: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    def _array_in(self, path: pathlib.Path, value: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
         for key in keys:
             if key in value:
                 return value[key]
@@ -115,7 +117,7 @@ class MathProblem(Problem):
 
 
 class StepProblem(MathProblem):
-    """A problem about a step function; its programs are called with a seed and a time budget."""
+    """A problem about a step function; its programs are called with a seed and a budget of seconds."""
 
     options_type = StepOptions
     options: StepOptions

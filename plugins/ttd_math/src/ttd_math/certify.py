@@ -1,6 +1,7 @@
 """Certificates of the five problems: the exact score of a construction and the facts that prove it.
 
-Everything is computed from the stored floats in rational arithmetic; see :mod:`ttd_math.exact`.
+Everything is computed from the stored floats in rational arithmetic; see :mod:`ttd_math.exact`. Constructions
+must be valid: :func:`ttd_core.certifying.certify` checks them before it asks for a certificate.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ SHRINK_BITS = 120
 
 
 def overlap(h: Floats) -> Certificate:
-    """C5 <= bound, for the heights next to h that sum to n/2 exactly.
+    """`erdos`: C5 <= bound, for the rational heights next to h that sum to n/2 exactly.
 
     :param h: float64 [n], valid heights.
     """
@@ -38,7 +39,7 @@ def overlap(h: Floats) -> Certificate:
 
 
 def first_inequality(f: Floats) -> Certificate:
-    """C1 <= bound.
+    """`ac1`: C1 <= bound.
 
     :param f: float64 [n], valid heights.
     """
@@ -53,7 +54,7 @@ def first_inequality(f: Floats) -> Certificate:
 
 
 def second_inequality(f: Floats) -> Certificate:
-    """C2 >= bound.
+    """`ac2`: C2 >= bound.
 
     :param f: float64 [n], valid heights.
     """
@@ -68,8 +69,11 @@ def second_inequality(f: Floats) -> Certificate:
 
 
 def packing(name: str, centers: Floats, radii: Floats) -> Certificate:
-    """Sum of radii of a packing that is strictly valid: each radius less the smallest common shrink.
+    """`cp26`, `cp32`: the sum of radii of a packing that is valid without any tolerance.
 
+    It is the one given with every radius made smaller by the same least amount.
+
+    :param name: of the problem.
     :param centers: float64 [n, 2].
     :param radii: float64 [n], valid within the tolerance.
     :raises CertificateError: when no shrink helps: a center lies outside the square.
@@ -89,7 +93,7 @@ def packing(name: str, centers: Floats, radii: Floats) -> Certificate:
 
 
 def least_shrink(centers: Floats, radii: Floats) -> Fraction:
-    """The least multiple of 2^-120, at least 0, by which every radius must shrink for strict validity.
+    """By how much all radii must shrink for strict validity: the least multiple of 2^-120, at least 0.
 
     A radius smaller than the shrink becomes 0, so of two circles at distance d with radii a <= b the shrink
     is at least (a + b - d) / 2 where that is at most a, and b - d otherwise.
@@ -109,7 +113,7 @@ def least_shrink(centers: Floats, radii: Floats) -> Fraction:
             worst = max(worst, both if both <= small else large - apart)
     unit = Fraction(1, 1 << SHRINK_BITS)
     shrink = -(-worst // unit) * unit
-    # Square roots are rounded down, which can lift the shrink over one more step of its grid.
+    # Distances are rounded down, which can make the shrink one unit larger than need be.
     while shrink and strictly_valid(centers, [max(Fraction(0), size - shrink + unit) for size in sizes]):
         shrink -= unit
     return shrink

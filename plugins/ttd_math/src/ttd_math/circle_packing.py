@@ -69,15 +69,15 @@ def _overlapping(centers: Floats, radii: Floats) -> list[str]:
     first, second = np.triu_indices(len(radii), 1)
     gap = centers[first] - centers[second]
     slack = np.hypot(gap[:, 0], gap[:, 1]) - radii[first] - radii[second]
-    found = []
+    overlaps = []
     for pair in np.flatnonzero(slack < SLACK_ERROR - float(TOLERANCE)):
         i, j = int(first[pair]), int(second[pair])
         reach = Fraction(float(radii[i])) + Fraction(float(radii[j])) - TOLERANCE
         if reach > 0 and squared_distance(centers[i], centers[j]) < reach**2:
-            found.append(f"circles {i} and {j} overlap by {-float(slack[pair]):.3g}")
-            if len(found) == 3:
+            overlaps.append(f"circles {i} and {j} overlap by {-float(slack[pair]):.3g}")
+            if len(overlaps) == 3:
                 break
-    return found
+    return overlaps
 
 
 class CirclePacking(MathProblem):
@@ -92,7 +92,7 @@ class CirclePacking(MathProblem):
     #: Number of circles.
     count: ClassVar[int]
 
-    def facts(self) -> Mapping[str, Any]:
+    def prompt_values(self) -> Mapping[str, Any]:
         """Number of circles for the prompt."""
         return {"count": self.count}
 
@@ -170,9 +170,9 @@ class CirclePacking26(CirclePacking):
     title = "Packing 26 circles in a square"
     count = 26
     baselines = (
-        Baseline("AlphaEvolve", 2.635862, "2025"),
-        Baseline("AlphaEvolve V2", 2.635983, "2025"),
-        Baseline("TTT-Discover", 2.635983, "paper, Table 3"),
+        Baseline("AlphaEvolve", 2.635862, "published: Novikov et al., arXiv:2506.13131"),
+        Baseline("AlphaEvolve V2", 2.635983, "published: Georgiev et al., arXiv:2511.02864"),
+        Baseline("TTT-Discover", 2.635983, "published: its paper, Table 3"),
     )
 
 
@@ -183,7 +183,7 @@ class CirclePacking32(CirclePacking):
     title = "Packing 32 circles in a square"
     count = 32
     baselines = (
-        Baseline("AlphaEvolve", 2.937944, "2025"),
-        Baseline("AlphaEvolve V2", 2.939572, "2025"),
-        Baseline("TTT-Discover", 2.939572, "paper, Table 3"),
+        Baseline("AlphaEvolve", 2.937944, "published: Novikov et al., arXiv:2506.13131"),
+        Baseline("AlphaEvolve V2", 2.939572, "published: Georgiev et al., arXiv:2511.02864"),
+        Baseline("TTT-Discover", 2.939572, "published: its paper, Table 3"),
     )

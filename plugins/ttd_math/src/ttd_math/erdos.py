@@ -1,6 +1,10 @@
 """`erdos`: upper bounds for Erdős' minimum overlap constant from step functions (paper 4.1.1, B.3).
 
-A step function h on [0, 2] with n equal steps, values in [0, 1] and sum n/2 certifies
+Split {1, ..., 2N} into two sets of N numbers each, and let M be how often the most frequent difference occurs
+between a number of the first set and one of the second. C5 is the limit of M/N for the splits where M is
+smallest (Erdős 1955). By a result of Swinnerton-Dyer (in Haugland, "The minimum overlap problem revisited",
+arXiv:1609.08000) step functions bound it from above: h on [0, 2] with n equal steps, values in [0, 1] and sum
+n/2 gives
 
     C5 <= max_k (2/n) sum_i h[i + k] (1 - h[i]),
 
@@ -17,10 +21,11 @@ import attrs
 import numpy as np
 
 from ttd_core.certificate import Certificate
+from ttd_core.package_files import package_text
 from ttd_core.problem import Baseline, Examples, option
 from ttd_core.types import Reward, State
 from ttd_math import certify, exact, svg
-from ttd_math.base import StepOptions, StepProblem, at_least_min_values, text_of
+from ttd_math.base import StepOptions, StepProblem, at_least_min_values
 from ttd_math.plain import Floats, not_finite, plain_vector
 from ttd_math.rounding import ROUNDOFF, Interval, score_from
 
@@ -64,16 +69,16 @@ def violations(h: Floats, least: int = 2, most: int = 1000) -> list[str]:
     infinite = not_finite(h, "h")
     if infinite:
         return [infinite]
-    found = []
+    broken = []
     low, high = int(h.argmin()), int(h.argmax())
     if h[low] < 0:
-        found.append(f"h[{low}] = {float(h[low])!r} is below 0")
+        broken.append(f"h[{low}] = {float(h[low])!r} is below 0")
     if h[high] > 1:
-        found.append(f"h[{high}] = {float(h[high])!r} is above 1")
+        broken.append(f"h[{high}] = {float(h[high])!r} is above 1")
     total = math.fsum(h)
     if not abs(total - h.size / 2) <= SUM_TOLERANCE:
-        found.append(f"h sums to {total!r} instead of n/2 = {h.size / 2:g}: off by {total - h.size / 2:.3g}")
-    return found
+        broken.append(f"h sums to {total!r} instead of n/2 = {h.size / 2:g}: off by {total - h.size / 2:.3g}")
+    return broken
 
 
 def project(h: Floats) -> Floats:
@@ -120,12 +125,12 @@ class Erdos(StepProblem):
     options_type = ErdosOptions
     options: ErdosOptions
     baselines = (
-        Baseline("best human", 0.380927, "Haugland 2016, 51 steps"),
-        Baseline("AlphaEvolve", 0.380924, "95 steps"),
-        Baseline("TTT-Discover", 0.380876, "paper, Table 2, 600 steps"),
+        Baseline("best human", 0.380927, "published: Haugland, arXiv:1609.08000, 51 steps"),
+        Baseline("AlphaEvolve", 0.380924, "published: Novikov et al., arXiv:2506.13131, 95 steps"),
+        Baseline("TTT-Discover", 0.380876, "published: its paper, Table 2, 600 steps"),
     )
 
-    def facts(self) -> Mapping[str, Any]:
+    def prompt_values(self) -> Mapping[str, Any]:
         """Length limits for the prompt."""
         return {"least": self.options.min_values, "most": self.options.max_values}
 
@@ -141,7 +146,7 @@ class Erdos(StepProblem):
     def helpers(self) -> str:
         """``evaluate_erdos_solution`` for the candidate's own use."""
         limits = f"LEAST, MOST = {self.options.min_values}, {self.options.max_values}\n"
-        return text_of("helpers", "erdos.py") + limits
+        return package_text("ttd_math", "helpers", "erdos.py") + limits
 
     def construct(self, value: Any) -> Mapping[str, Any]:
         """Heights from ``(h, c5, n)`` or from h alone; the claimed bound and length are never looked at."""

@@ -1,7 +1,9 @@
 """Scores as rational numbers: heights and coordinates are binary floats, so every bound is one.
 
-Products of step functions are products of integer polynomials (`python-flint`): the floats are scaled by a
-common power of two, multiplied exactly, and the scale cancels in every bound.
+The values of a convolution or correlation of step functions are the coefficients of a product of polynomials
+whose coefficients are the heights. The floats are scaled by a common power of two to integers, multiplied
+exactly (`python-flint`), and the scale cancels in every bound. For the bounds themselves see
+:mod:`ttd_math.erdos` and :mod:`ttd_math.autocorrelation`.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ from ttd_math.plain import Floats
 
 
 def integers(values: Floats) -> tuple[list[int], int]:
-    """Integers m and an exponent e with ``values[i] == m[i] * 2**e`` exactly.
+    """The floats as integers times one power of two: m and e with ``values[i] == m[i] * 2**e`` exactly.
 
     :param values: float64 [n], finite.
+    :return: n integers m, and the exponent e.
     """
     mantissas, exponents = np.frexp(values)
     whole = (mantissas * 2.0**53).astype(np.int64).tolist()
@@ -29,7 +32,7 @@ def integers(values: Floats) -> tuple[list[int], int]:
 
 
 def product(first: list[int], second: list[int]) -> list[int]:
-    """Coefficients of the product of two integer polynomials, trailing zeros kept.
+    """Coefficients of the product of two integer polynomials: the full convolution of two lists of integers.
 
     :return: ``len(first) + len(second) - 1`` integers.
     """
@@ -38,7 +41,7 @@ def product(first: list[int], second: list[int]) -> list[int]:
 
 
 def overlap_bound(h: Floats) -> Fraction:
-    """C5 of heights exactly as they are: (2/n) max of the full correlation of h with 1 - h.
+    """C5 of heights exactly as they are: (2/n) max of the full correlation of h with 1 - h (paper B.3).
 
     :param h: float64 [n], heights in [0, 1].
     """
@@ -53,8 +56,9 @@ def overlap_bound(h: Floats) -> Fraction:
 def normalised_overlap_bound(h: Floats) -> Fraction:
     """C5 of the rational heights next to h that sum to n/2 exactly.
 
-    With S the exact sum: ``h' = h (n/2) / S`` if S >= n/2, else ``1 - (1 - h)(n/2) / (n - S)``. Both stay in
-    [0, 1]. The second is the first applied to 1 - h, whose overlaps are those of h mirrored.
+    The bound holds for heights that sum to n/2, which floats do only up to rounding. With S the exact sum:
+    ``h' = h (n/2) / S`` if S >= n/2, else ``1 - (1 - h)(n/2) / (n - S)``. Both stay in [0, 1]. The second is
+    the first applied to 1 - h, whose overlaps are those of h mirrored.
 
     :param h: float64 [n], heights in [0, 1].
     """
@@ -72,7 +76,10 @@ def normalised_overlap_bound(h: Floats) -> Fraction:
 
 
 def first_bound(f: Floats) -> Fraction:
-    """C1 = 2 n max(f*f) / (sum f)^2.
+    """C1 = 2 n max(f*f) / (sum f)^2 (paper 4.1.2).
+
+    On [-1/4, 1/4] a step is 1/(2n) wide, so the largest value of f*f is max(np.convolve(f, f)) / (2n), and
+    the integral of f is sum f / (2n).
 
     :param f: float64 [n], non-negative, not all zero.
     """
@@ -81,10 +88,11 @@ def first_bound(f: Floats) -> Fraction:
 
 
 def second_bound(f: Floats) -> Fraction:
-    """C2 = norm2(f*f)^2 / (norm1 norminf) of the piecewise linear f*f with zeros at both ends.
+    """C2 = norm2(f*f)^2 / (norm1 norminf) of the piecewise linear f*f, 0 at both ends (paper 4.1.2, B.2).
 
-    With y the 2n - 1 values of f*f, the integral of its square over steps of 1/(2n) is
-    (2 sum y^2 + sum y[j] y[j+1]) / 3 steps, and its integral sum y steps; the steps cancel.
+    Over a step of width w from y1 to y2 the integral of the square is w (y1^2 + y1 y2 + y2^2) / 3. With y the
+    2n - 1 values of f*f that makes w (2 sum y^2 + sum y[j] y[j+1]) / 3 in all, and the integral of f*f is
+    w sum y; the widths cancel.
 
     :param f: float64 [n], non-negative, not all zero.
     """
@@ -96,7 +104,7 @@ def second_bound(f: Floats) -> Fraction:
 
 
 def square_root_below(value: Fraction, bits: int = 120) -> Fraction:
-    """The largest multiple of 2^-bits whose square is at most ``value``.
+    """A square root rounded down: the largest multiple of 2^-bits whose square is at most ``value``.
 
     :param value: non-negative.
     """
@@ -104,7 +112,11 @@ def square_root_below(value: Fraction, bits: int = 120) -> Fraction:
 
 
 def squared_distance(first: Floats, second: Floats) -> Fraction:
-    """Exact squared distance of two points, float64 [2] each."""
+    """The squared distance of two points, exactly.
+
+    :param first: float64 [2].
+    :param second: float64 [2].
+    """
     return sum(
         ((Fraction(float(a)) - Fraction(float(b))) ** 2 for a, b in zip(first, second, strict=True)),
         Fraction(0),

@@ -2,8 +2,10 @@
 
     python -m ttd_math.keep RUN [--folder best]
 
-``best/`` of this package holds what our own programs found, one certificate a problem; each names the run's
-command, its seed, its start, and a short prefix of the run that anyone can repeat (``tests/test_best.py``).
+``best/`` of this package holds what our own programs found, one certificate a problem. Each says with which
+command, seed and start the run was made, and what score the first hops of its program reach, which anyone
+can repeat (``plugins/ttd_math/tests/test_best.py``). A hop changes a construction that a program has found,
+and optimises it again.
 """
 
 from __future__ import annotations
@@ -28,32 +30,37 @@ from ttd_core.types import Action, State
 
 #: Where this package keeps its best constructions.
 BEST = pathlib.Path(__file__).parent / "best"
-#: Length of the prefix that is kept.
+#: How many of a program's first hops are repeated.
 PREFIX_HOPS = 4
 
 
-def command_of(config: RunConfig, problem: Problem) -> str:
-    """The ``ttd run`` command that repeats a run of the chain."""
-    usual = attrs.asdict(type(problem.options)())
+def run_command(config: RunConfig, problem: Problem) -> str:
+    """The ``ttd run`` command that repeats a run made with ``plugins/ttd_math/chain.toml``.
+
+    :param config: of the run.
+    :param problem: with the run's options.
+    """
+    defaults = attrs.asdict(type(problem.options)())
     words = ["ttd", "run", config.problem, "--config", "plugins/ttd_math/chain.toml"]
     words += ["--seed", str(config.seed), "--steps", str(config.steps)]
     for name in ("timeout_s", "program_seed", "cpus"):
-        if name in usual and config.options[name] != usual[name]:
+        if name in defaults and config.options[name] != defaults[name]:
             words += ["-o", f"{name}={config.options[name]:g}"]
     return shlex.join(words)
 
 
-def limited(program: str, hops: int) -> str:
-    """The program, made to stop after a number of hops whatever the time."""
+def with_hop_limit(program: str, hops: int) -> str:
+    """The source of a strong program, changed to stop after a number of hops, whatever the time."""
     return program.replace("HOPS = 1000000\n", f"HOPS = {hops}\n", 1)
 
 
 def prefix_score(problem: Problem, hops: int, executor: Executor) -> float:
-    """Score of the first hops of a run: the starting program, from the problem's start, in the sandbox.
+    """The score of the starting program's first hops, made in the sandbox from the problem's own start.
 
-    :raises UsageError: when it fails.
+    :param hops: how many.
+    :raises UsageError: when the program fails.
     """
-    program = limited(problem.starting_program() or "", hops)
+    program = with_hop_limit(problem.starting_program() or "", hops)
     state = problem.transition(State(), Action(program), executor.run)
     if not isinstance(state, State):
         raise UsageError(f"the first {hops} hops failed: {state.message}")
@@ -61,10 +68,15 @@ def prefix_score(problem: Problem, hops: int, executor: Executor) -> float:
 
 
 def origin_of(config: RunConfig, problem: Problem, executor: Executor) -> dict[str, Any]:
-    """Where a construction came from: how to repeat the run, and the beginning of it."""
+    """Where a run's construction came from, as JSON: how to repeat the run, and what its first hops reach.
+
+    :param config: of the run.
+    :param problem: with the run's options.
+    :param executor: runs the first hops.
+    """
     program = problem.starting_program() or ""
     return {
-        "command": command_of(config, problem),
+        "command": run_command(config, problem),
         "start": f"the program alone, on the start of {config.problem}: no construction was given to it",
         "seed": config.seed,
         "steps": config.steps,
@@ -75,11 +87,11 @@ def origin_of(config: RunConfig, problem: Problem, executor: Executor) -> dict[s
 
 
 def is_better(problem: Problem, fresh: certificate.Certificate, path: pathlib.Path) -> bool:
-    """Whether a certificate beats the one kept at ``path``, if there is one that holds."""
-    if not path.exists():
-        return True
-    kept = certifying.check(problem, path)
-    return fresh.bound > kept.bound if problem.direction == "max" else fresh.bound < kept.bound
+    """Whether a certificate's exact score beats that of the certificate at ``path``; so too if there is none.
+
+    :raises CertificateError: when the certificate at ``path`` does not hold.
+    """
+    return not path.exists() or problem.better(fresh.bound, certifying.check(problem, path).bound)
 
 
 @click.command()

@@ -38,6 +38,8 @@ def plain_vector(value: Any, name: str, most: int) -> Floats:
 def plain_points(value: Any, name: str, most: int) -> Floats:
     """A read-only float64 copy of a list or array of coordinate pairs.
 
+    :param name: what to call it in messages.
+    :param most: most pairs to look at.
     :return: float64 [n, 2].
     :raises ValueError: when it is anything else.
     """

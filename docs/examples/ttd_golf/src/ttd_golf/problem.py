@@ -223,16 +223,16 @@ def _depth(value: Any) -> int:
 
 
 def bits_of(probabilities: Floats, came: Bytes) -> float:
-    """Bits that the bytes of a block cost.
+    """Bits that the bytes of a block cost: the sum of -log2 of the probabilities that they were given.
 
     :param probabilities: float64 [lanes, 256].
-    :param came: uint8 [lanes].
+    :param came: the bytes, uint8 [lanes].
     :raises ValueError: when one of them was ruled out.
     """
-    found = probabilities[np.arange(len(came)), came]
-    if not (found > 0).all():
+    given = probabilities[np.arange(len(came)), came]
+    if not (given > 0).all():
         raise ValueError("a byte that was given probability 0 came")
-    return math.fsum(-np.log2(found))
+    return math.fsum(-np.log2(given))
 
 
 ONLY_BASE = "def predict(memory, seen, base):\n    return base, None\n"

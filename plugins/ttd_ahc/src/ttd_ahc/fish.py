@@ -1,7 +1,8 @@
-"""The points of ahc039: two passes of clustered normal points, drawn as the official generator draws them.
+"""The fish of ahc039: two species of clustered normal points, drawn as the official generator draws them.
 
-A point takes three 64-bit draws (cluster, x, y) unless the ziggurat rejects one, which happens for one point
-in forty. So the draws of a run of ordinary points are computed at once, and only the odd point one by one.
+A point takes three 64-bit draws (cluster, x, y) unless the ziggurat does not take one of the normal draws at
+once, which happens for one point in forty. So the points of a run of ordinary draws are computed at once, and
+only those that need more draws one by one.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import numpy.typing as npt
 from ttd_ahc.normal import fast_normals, normal
 from ttd_ahc.stream import Stream, weight_scale
 
-#: Points of each kind.
+#: Points of each species.
 POINTS = 5000
 #: Coordinates reach from 0 to this.
 SIDE = 100_000
+#: 64-bit draws of an ordinary point.
 _DRAWS = 3
 
 Integers = npt.NDArray[np.int64]
@@ -28,9 +30,15 @@ Floats = npt.NDArray[np.float64]
 
 @attrs.frozen
 class _Clusters:
-    """Where the points of one kind gather; arrays of one entry per cluster."""
+    """Where the points of one species gather; arrays of one entry per cluster.
 
-    sums: Floats
+    :param cumulative: cumulative weights, the last one left out.
+    :param scale: what a float in [0, 1) is multiplied by before it is looked up among them.
+    :param centers: int64 [clusters, 2].
+    :param sigmas: standard deviation of both coordinates.
+    """
+
+    cumulative: Floats
     scale: float
     centers: Integers
     sigmas: Integers
@@ -44,17 +52,25 @@ class _Clusters:
         sums = list(itertools.accumulate(weights))
         return cls(np.array(sums[:-1]), weight_scale(sums[-1]), np.array(centers), np.array(sigmas))
 
-    def pick(self, units: Floats) -> Integers:
+    def choose(self, units: Floats) -> Integers:
         """The clusters that floats in [0, 1) stand for."""
-        return np.searchsorted(self.sums, units * self.scale, side="right")
+        return np.searchsorted(self.cumulative, units * self.scale, side="right")
 
-    def place(self, chosen: Integers, normals: Floats) -> Floats:
-        """Unrounded coordinates, float64 [n, 2], of points given by cluster [n] and normals [n, 2]."""
-        return self.centers[chosen] + self.sigmas[chosen][:, None] * normals
+    def coordinates(self, clusters: Integers, normals: Floats) -> Floats:
+        """Unrounded points, float64 [n, 2], from their clusters [n] and standard normal numbers [n, 2]."""
+        return self.centers[clusters] + self.sigmas[clusters][:, None] * normals
 
 
-class _Drawer:
-    """Draws candidate points of one pass and remembers where in the stream each began."""
+class _Candidates:
+    """Points drawn in order, and where in the stream the draws of each end.
+
+    The official generator stops at the point that completes a species; the caller finds that point among
+    these, and sets the stream back to where it ended.
+
+    :param ahead: 64-bit draws to use, in ordinary points.
+    :ivar points: float64 [n, 2] each, unrounded.
+    :ivar ends: int64 [n] each, positions in the stream.
+    """
 
     def __init__(self, stream: Stream, clusters: _Clusters, ahead: int) -> None:
         self._stream = stream
@@ -63,9 +79,9 @@ class _Drawer:
         words = stream.long_words(_DRAWS * ahead)
         self._units = (words >> np.uint64(12)).astype(np.float64) * 2.0**-52
         self._normals, slow = fast_normals(words)
-        odd = np.flatnonzero(slow[1:-1] | slow[2:])
-        # For each of the three phases, the draws at which a point would not be ordinary.
-        self._odd = [odd[odd % _DRAWS == phase].tolist() for phase in range(_DRAWS)]
+        slow_points = np.flatnonzero(slow[1:-1] | slow[2:])
+        # For each of the three phases, the draws at which a point would begin that is not ordinary.
+        self._slow = [slow_points[slow_points % _DRAWS == phase].tolist() for phase in range(_DRAWS)]
         self._last = len(words) - _DRAWS
         self.points: list[Floats] = []
         self.ends: list[Integers] = []
@@ -74,47 +90,50 @@ class _Drawer:
         """Draw points as long as the words last."""
         at = 0
         while at <= self._last:
-            odd = self._odd[at % _DRAWS]
-            place = bisect.bisect_left(odd, at)
-            stop = odd[place] if place < len(odd) else self._last + 1
+            slow = self._slow[at % _DRAWS]
+            index = bisect.bisect_left(slow, at)
+            stop = slow[index] if index < len(slow) else self._last + 1
             starts = np.arange(at, stop, _DRAWS)
             if len(starts):
                 self._ordinary(starts)
             at = int(starts[-1]) + _DRAWS if len(starts) else at
-            if place < len(odd):
+            if index < len(slow):
                 at = self._one_by_one(at)
 
     def _ordinary(self, starts: Integers) -> None:
-        chosen = self._clusters.pick(self._units[starts])
+        clusters = self._clusters.choose(self._units[starts])
         normals = np.stack([self._normals[starts + 1], self._normals[starts + 2]], axis=1)
-        self.points.append(self._clusters.place(chosen, normals))
+        self.points.append(self._clusters.coordinates(clusters, normals))
         self.ends.append(self._begin + 2 * (starts + _DRAWS))
 
     def _one_by_one(self, at: int) -> int:
         stream = self._stream
         stream.position = self._begin + 2 * at
-        chosen = self._clusters.pick(np.array([stream.unit()]))
+        clusters = self._clusters.choose(np.array([stream.unit()]))
         normals = np.array([[normal(stream), normal(stream)]])
-        self.points.append(self._clusters.place(chosen, normals))
+        self.points.append(self._clusters.coordinates(clusters, normals))
         self.ends.append(np.array([stream.position]))
         return (stream.position - self._begin) // 2
 
 
-def _rounded(places: Floats) -> Integers:
+def _rounded(points: Floats) -> Integers:
     """Nearest integers, halves away from zero."""
-    return np.copysign(np.floor(np.abs(places) + 0.5), places).astype(np.int64)
+    return np.copysign(np.floor(np.abs(points) + 0.5), points).astype(np.int64)
 
 
-def _pass(stream: Stream, taken: Integers) -> Integers:
-    """New distinct points, int64 [POINTS], each as ``x * (SIDE + 1) + y``, in the order drawn."""
+def _draw_species(stream: Stream, taken: Integers) -> Integers:
+    """New distinct points, int64 [POINTS], each as ``x * (SIDE + 1) + y``, in the order drawn.
+
+    :param taken: points that are not new, coded the same way.
+    """
     clusters = _Clusters.draw(stream)
     begin = stream.position
     ahead = POINTS + POINTS // 8
     while True:
         stream.position = begin
-        drawer = _Drawer(stream, clusters, ahead)
-        drawer.draw_all()
-        points, ends = _rounded(np.concatenate(drawer.points)), np.concatenate(drawer.ends)
+        candidates = _Candidates(stream, clusters, ahead)
+        candidates.draw_all()
+        points, ends = _rounded(np.concatenate(candidates.points)), np.concatenate(candidates.ends)
         inside = np.flatnonzero(((points >= 0) & (points <= SIDE)).all(axis=1))
         codes = points[inside, 0] * (SIDE + 1) + points[inside, 1]
         _, firsts = np.unique(codes, return_index=True)
@@ -133,7 +152,7 @@ def draw_points(seed: int) -> Integers:
     :raises ValueError: when it is not.
     """
     stream = Stream(seed, block_count=2560)
-    mackerels = _pass(stream, np.zeros(0, np.int64))
-    sardines = _pass(stream, mackerels)
+    mackerels = _draw_species(stream, np.zeros(0, np.int64))
+    sardines = _draw_species(stream, mackerels)
     codes = np.concatenate([mackerels, sardines])
     return np.stack([codes // (SIDE + 1), codes % (SIDE + 1)], axis=1)

@@ -1,0 +1,28 @@
+"""Options of every contest: the limits of a case, which cases are judged, and how many run at once."""
+
+from __future__ import annotations
+
+import attrs
+
+from ttd_core.problem import Options, option
+
+
+@attrs.frozen
+class ContestOptions(Options):
+    """Options of every contest; a contest adds its own in a subclass."""
+
+    timeout_s: float = option(2.0, "processor seconds a program may use for one case")
+    cpus: int = option(1, "processors a program may use", validator=attrs.validators.in_((1,)))
+    cases: int = option(150, "cases a program is judged on", validator=attrs.validators.ge(1))
+    first_seed: int = option(0, "seed of the first case", validator=attrs.validators.ge(0))
+    cores: int = option(
+        0, "cases run at once, each on a core of its own; 0 for all cores", validator=attrs.validators.ge(0)
+    )
+    program: str = option(
+        "short",
+        "the starting program: 'short' (a small model can retype it) or 'strong' (our best method)",
+        validator=attrs.validators.in_(("short", "strong")),
+    )
+    reply: str = option(
+        "program", "what a reply holds: 'program', all of it", validator=attrs.validators.in_(("program",))
+    )
