@@ -158,7 +158,8 @@ class ExperimentRunner:
     def _end_all(self) -> None:
         """Interrupt what still runs and wait for it; what does not end in time is killed."""
         for item in self._running:
-            item.process.send_signal(signal.SIGINT)
+            # a run takes it like Ctrl-C, also where a script's background job made it ignore that
+            item.process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + _GRACE_S
         for item in self._running:
             try:
