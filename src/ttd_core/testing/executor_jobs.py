@@ -61,11 +61,11 @@ class PythonJobChecks:
         np.testing.assert_array_equal(result.value[1], [1.0, 2.0])
 
     def test_arrays_given_to_a_job_are_writable_copies(self, executor: Executor) -> None:
-        given = np.zeros(4)
-        result = run_python(executor, "def run(x):\n    x += 1\n    return x", args=[given])
+        array = np.zeros(4)
+        result = run_python(executor, "def run(x):\n    x += 1\n    return x", args=[array])
         assert result.ok, result.message
         np.testing.assert_array_equal(result.value, np.ones(4))
-        np.testing.assert_array_equal(given, np.zeros(4))
+        np.testing.assert_array_equal(array, np.zeros(4))
 
     def test_many_arrays_go_in_and_come_back_as_lists(self, executor: Executor) -> None:
         points = [np.array([float(i), 1.0]) for i in range(26)]
