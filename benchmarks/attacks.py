@@ -35,9 +35,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cold", action="store_true", help="a new server for every job")
     parser.add_argument("--only", default="", help="attacks whose name holds this")
-    given = parser.parse_args()
-    servers = "cold" if given.cold else "warm"
-    only = ["--only", given.only]
+    chosen = parser.parse_args()
+    servers = "cold" if chosen.cold else "warm"
+    only = ["--only", chosen.only]
     users = {"root" if os.geteuid() == 0 else "user": []}
     if os.geteuid() == 0:
         users["plain"] = [sys.executable, str(SUITE / "as_user.py")]

@@ -38,25 +38,25 @@ BATCH, HEADS, RANK, ROPE, LONGEST = 128, 128, 512, 64, 8192
 SCALE = math.log2(math.e) / math.sqrt(192)
 
 
-class Given(NamedTuple):
+class Inputs(NamedTuple):
     """What attention works on.
 
     :param qc: the query in the latent space, bfloat16 [batch, 128, 512].
     :param rope: the rest of it, not rotated, [batch, 128, 64].
     :param cache: [batch, longest, 576].
-    :param turn: cos and sin of each position, [longest, 2, 32].
+    :param cos_sin: cos and sin of each position, [longest, 2, 32].
     :param out: takes the result, [128, batch, 512].
     """
 
     qc: torch.Tensor
     rope: torch.Tensor
     cache: torch.Tensor
-    turn: torch.Tensor
+    cos_sin: torch.Tensor
     out: torch.Tensor
 
 
 #: Attends over the first so many tokens.
-Attend = Callable[[Given, int], None]
+Attend = Callable[[Inputs, int], None]
 
 
 def product(columns: int, transposed: int, in_registers: bool) -> str:
@@ -70,14 +70,14 @@ def product(columns: int, transposed: int, in_registers: bool) -> str:
     size = 4 if in_registers else 1
     names = ", ".join(f"%{count + i}" for i in range(size))
     left = "{" + names + "}" if in_registers else names
-    given = ", ".join(f'"r"(a[{i}])' for i in range(4)) if in_registers else '"l"(a)'
+    operand = ", ".join(f'"r"(a[{i}])' for i in range(4)) if in_registers else '"l"(a)'
     kind = "const u32 (&a)[4]" if in_registers else "u64 a"
     turned = f"{transposed}" if in_registers else f"0, {transposed}"
     return f"""
 __device__ __forceinline__ void multiply{columns}(float (&d)[{count}], {kind}, u64 b, int keep) {{
   asm volatile("{{ .reg .pred p; setp.ne.b32 p, %{count + size + 1}, 0;"
     " wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.bf16.bf16 {{{sums}}}, {left}, %{count + size},"
-    " p, 1, 1, {turned}; }}" : {kept} : {given}, "l"(b), "r"(keep));
+    " p, 1, 1, {turned}; }}" : {kept} : {operand}, "l"(b), "r"(keep));
 }}
 """
 
@@ -88,15 +88,15 @@ def source() -> str:
     return SOURCE.read_text().replace("@PRODUCTS@", products)
 
 
-def done(result: Any) -> Any:
-    """What a call of CUDA returned.
+def checked(result: Any) -> Any:
+    """The values of a CUDA call's result, whose first one is its error code.
 
     :raises RuntimeError: naming the error.
     """
-    code, *found = result
+    code, *values = result
     if int(code):
         raise RuntimeError(repr(code))
-    return found[0] if len(found) == 1 else found
+    return values[0] if len(values) == 1 else values
 
 
 def compiled(defines: list[str]) -> bytes:
@@ -106,16 +106,16 @@ def compiled(defines: list[str]) -> bytes:
     """
     from cuda.bindings import nvrtc
 
-    program = done(nvrtc.nvrtcCreateProgram(source().encode(), b"two_groups.cu", 0, [], []))
+    program = checked(nvrtc.nvrtcCreateProgram(source().encode(), b"two_groups.cu", 0, [], []))
     options = [b"--gpu-architecture=sm_90a", b"--std=c++17", *(f"-D{name}".encode() for name in defines)]
     (code,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     # into bytearrays: NVRTC writes in place, and Python shares short `bytes`
     if int(code):
-        log = bytearray(done(nvrtc.nvrtcGetProgramLogSize(program)))
-        done(nvrtc.nvrtcGetProgramLog(program, log))
+        log = bytearray(checked(nvrtc.nvrtcGetProgramLogSize(program)))
+        checked(nvrtc.nvrtcGetProgramLog(program, log))
         raise RuntimeError(log.decode(errors="replace").strip("\0 \n"))
-    binary = bytearray(done(nvrtc.nvrtcGetCUBINSize(program)))
-    done(nvrtc.nvrtcGetCUBIN(program, binary))
+    binary = bytearray(checked(nvrtc.nvrtcGetCUBINSize(program)))
+    checked(nvrtc.nvrtcGetCUBIN(program, binary))
     return bytes(binary)
 
 
@@ -127,28 +127,28 @@ class TwoGroups:
 
         torch.cuda.synchronize()
         self.driver = driver
-        self.module = done(driver.cuModuleLoadData(compiled(defines)))
-        self.kernel = done(driver.cuModuleGetFunction(self.module, b"attend"))
+        self.module = checked(driver.cuModuleLoadData(compiled(defines)))
+        self.kernel = checked(driver.cuModuleGetFunction(self.module, b"attend"))
         most = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        done(driver.cuFuncSetAttribute(self.kernel, most, SHARED))
+        checked(driver.cuFuncSetAttribute(self.kernel, most, SHARED))
 
-    def __call__(self, given: Given, n: int) -> None:
+    def __call__(self, inputs: Inputs, n: int) -> None:
         """Attend over the first ``n`` tokens, 64 at least."""
-        batch, longest = given.cache.shape[:2]
-        pointers = [each.data_ptr() for each in given]
+        batch, longest = inputs.cache.shape[:2]
+        pointers = [each.data_ptr() for each in inputs]
         strides = [HEADS * RANK, RANK, HEADS * ROPE, ROPE, 0, longest, RANK, batch * RANK, 2]
-        values = (self.tensor_map(given.cache), *pointers, n, SCALE, *strides)
+        values = (self.tensor_map(inputs.cache), *pointers, n, SCALE, *strides)
         kinds = (None, *[c_void_p] * 5, c_int, c_float, *[c_int] * 9)
         stream = torch.cuda.current_stream().cuda_stream
         launch = self.driver.cuLaunchKernel
-        done(launch(self.kernel, 2 * batch, 1, 1, THREADS, 1, 1, SHARED, stream, (values, kinds), 0))
+        checked(launch(self.kernel, 2 * batch, 1, 1, THREADS, 1, 1, SHARED, stream, (values, kinds), 0))
 
     def tensor_map(self, cache: torch.Tensor) -> Any:
         """Boxes of 64 tokens by 64 columns."""
         d = self.driver
         wide, short = d.cuuint64_t, d.cuuint32_t
         rows = cache.shape[0] * cache.shape[1]
-        return done(
+        return checked(
             d.cuTensorMapEncodeTiled(
                 d.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
                 2,
@@ -166,10 +166,10 @@ class TwoGroups:
 
     def steps(self) -> torch.Tensor:
         """Cycle counts, int64 [2 groups, 64 pairs of tiles, 9 steps]; compiled with PROFILE only."""
-        found = torch.zeros((2, 64, 9), dtype=torch.int64)
-        at, size = done(self.driver.cuModuleGetGlobal(self.module, b"stamps"))
-        done(self.driver.cuMemcpyDtoH(found.data_ptr(), at, size))
-        return found
+        stamps = torch.zeros((2, 64, 9), dtype=torch.int64)
+        at, size = checked(self.driver.cuModuleGetGlobal(self.module, b"stamps"))
+        checked(self.driver.cuMemcpyDtoH(stamps.data_ptr(), at, size))
+        return stamps
 
 
 def program_in_use() -> Any:
@@ -187,20 +187,20 @@ def program_in_use() -> Any:
     return program
 
 
-def in_use(program: Any, given: Given, n: int) -> None:
+def in_use(program: Any, inputs: Inputs, n: int) -> None:
     """Its attention over the first ``n`` tokens."""
-    batch, longest = given.cache.shape[:2]
-    flat = given.cache.view(-1, RANK + ROPE)
+    batch, longest = inputs.cache.shape[:2]
+    flat = inputs.cache.view(-1, RANK + ROPE)
     rows = program.TensorDescriptor.from_tensor(flat, [program.TILE, RANK], program.LATENT_LAYOUT)
     key = ("benchmark", batch, longest, n % 16 == 0)
     strides = (HEADS * RANK, RANK, HEADS * ROPE, ROPE, longest, RANK, batch * RANK)
     shape = (RANK, 0, ROPE // 2, 2, 64, program.TILE, program.BUFFERS)
-    arguments = (rows, *given, n, SCALE, *strides, *shape)
-    device = given.cache.device
+    arguments = (rows, *inputs, n, SCALE, *strides, *shape)
+    device = inputs.cache.device
     program.launch(key, device, program.attend_hopper, 2 * batch, *arguments, num_warps=4, maxnreg=168)
 
 
-def inputs(rotations: Any, batch: int, n: int, longest: int) -> Given:
+def make_inputs(rotations: Any, batch: int, n: int, longest: int) -> Inputs:
     """Fresh ones, and NaN where the result goes."""
     source = torch.Generator("cuda").manual_seed(n)
 
@@ -210,12 +210,12 @@ def inputs(rotations: Any, batch: int, n: int, longest: int) -> Given:
     cache = normal(batch, longest, RANK + ROPE)
     out = torch.full((HEADS, batch, RANK), math.nan, device="cuda", dtype=torch.bfloat16)
     qc, rope = normal(batch, HEADS, RANK), normal(batch, HEADS, ROPE)
-    return Given(qc, rope, cache, rotations(longest, ROPE, cache.device), out)
+    return Inputs(qc, rope, cache, rotations(longest, ROPE, cache.device), out)
 
 
-def exact(given: Given, row: int, n: int) -> torch.Tensor:
+def exact(inputs: Inputs, row: int, n: int) -> torch.Tensor:
     """The result for one sequence in float64, rotated values rounded as the task wants."""
-    qc, rope, cache, turn, _ = given
+    qc, rope, cache, cos_sin, _ = inputs
 
     def rotated(value: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
         cos, sin = at[:, 0].float(), at[:, 1].float()
@@ -225,8 +225,8 @@ def exact(given: Given, row: int, n: int) -> torch.Tensor:
         ).double()
 
     latent = cache[row, :n, :RANK].double()
-    keys = rotated(cache[row, :n, RANK:], turn[:n])
-    logits = qc[row].double() @ latent.T + rotated(rope[row], turn[n - 1 : n]) @ keys.T
+    keys = rotated(cache[row, :n, RANK:], cos_sin[:n])
+    logits = qc[row].double() @ latent.T + rotated(rope[row], cos_sin[n - 1 : n]) @ keys.T
     return torch.softmax(logits / math.sqrt(192), -1) @ latent
 
 
@@ -234,18 +234,19 @@ def worst_error(attend: Attend, rotations: Any) -> float:
     """Largest relative error by norm over lengths around the sizes of tiles and pairs of tiles."""
     worst = 0.0
     for batch, n, longest in ((1, 64, 64), (2, 65, 128), (3, 130, 256), (2, 192, 256), (16, 501, 1024)):
-        given = inputs(rotations, batch, n, longest)
-        attend(given, n)
+        inputs = make_inputs(rotations, batch, n, longest)
+        attend(inputs, n)
         for row in {0, batch - 1}:
-            right = exact(given, row, n)
-            worst = max(worst, float((given.out[:, row].double() - right).norm() / right.norm()))
+            expected = exact(inputs, row, n)
+            error = (inputs.out[:, row].double() - expected).norm() / expected.norm()
+            worst = max(worst, float(error))
     return worst
 
 
 def clock_us(run: Callable[[], None], calls: int = 15) -> float:
     """Median between events, cache emptied before each call."""
     flush = torch.empty(512 << 20, dtype=torch.uint8, device="cuda")
-    found = []
+    times = []
     for _ in range(calls + 3):
         flush.fill_(1)
         torch.cuda.synchronize()
@@ -257,8 +258,8 @@ def clock_us(run: Callable[[], None], calls: int = 15) -> float:
         run()
         end.record()
         torch.cuda.synchronize()
-        found.append(1e3 * start.elapsed_time(end))
-    return statistics.median(found[3:])
+        times.append(1e3 * start.elapsed_time(end))
+    return statistics.median(times[3:])
 
 
 def floor(n: int) -> float:
@@ -267,14 +268,14 @@ def floor(n: int) -> float:
     return floor_us(2.0 * BATCH * n * (RANK + ROPE), operations)
 
 
-def tell_steps(kernel: TwoGroups) -> None:
+def print_steps(kernel: TwoGroups) -> None:
     """Median cycles of each step, of the pairs in the middle."""
     stamps = kernel.steps()[:, 4:30].double()
     for group, at in enumerate(stamps):
         between = (at[:, 1:] - at[:, :-1]).median(0).values
-        whole = float((at[1:, 0] - at[:-1, 0]).median())
+        cycles = float((at[1:, 0] - at[:-1, 0]).median())
         print(
-            f"group {group}: {whole:.0f} cycles a pair; steps {' '.join(f'{each:.0f}' for each in between)}"
+            f"group {group}: {cycles:.0f} cycles a pair; steps {' '.join(f'{each:.0f}' for each in between)}"
         )
 
 
@@ -283,10 +284,10 @@ def lengths(text: str) -> list[int]:
 
     :raises argparse.ArgumentTypeError: for what is none.
     """
-    found = [int(part) if part.isdigit() else 0 for part in text.split(",")]
-    if not all(64 <= n <= LONGEST for n in found):
+    numbers = [int(part) if part.isdigit() else 0 for part in text.split(",")]
+    if not all(64 <= n <= LONGEST for n in numbers):
         raise argparse.ArgumentTypeError(f"{text}: give numbers from 64 to {LONGEST}, such as 4097,6145")
-    return found
+    return numbers
 
 
 def main() -> int:
@@ -298,38 +299,38 @@ def main() -> int:
         "--define", action="append", default=[], help="a macro of two_groups.cu, such as NO_LOAD"
     )
     parser.add_argument("--compile", action="store_true", help="compile, and no more")
-    given = parser.parse_args()
+    chosen = parser.parse_args()
     if importlib.util.find_spec("cuda") is None:
         print("cuda-bindings is missing: pip install cuda-bindings nvidia-cuda-nvrtc", file=sys.stderr)
         return 3
-    if given.compile:
-        print(f"{len(compiled(given.define))} bytes of machine code")
+    if chosen.compile:
+        print(f"{len(compiled(chosen.define))} bytes of machine code")
         return 0
     if not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9:
         print("no Hopper GPU was found: both kernels are made for one", file=sys.stderr)
         return 3
     program = program_in_use()
     ours, rotations = functools.partial(in_use, program), program.rotations
-    other = TwoGroups(given.define)
+    other = TwoGroups(chosen.define)
     errors = {"in use": worst_error(ours, rotations), "two groups": worst_error(other, rotations)}
     table = Table(
         title=f"attention of MLA decode on {torch.cuda.get_device_name()}, us", title_justify="left"
     )
     for column in ("tokens", "floor", "in use", "two groups", "ratio"):
         table.add_column(column, justify="right")
-    for n in given.lengths:
-        tensors = inputs(rotations, BATCH, n, LONGEST)
+    for n in chosen.lengths:
+        tensors = make_inputs(rotations, BATCH, n, LONGEST)
         times = [clock_us(functools.partial(attend, tensors, n)) for attend in (ours, other)]
         table.add_row(
             str(n), f"{floor(n):.0f}", *(f"{each:.1f}" for each in times), f"{times[1] / times[0]:.2f}"
         )
     Console(width=120).print(table)
     print("relative errors", {name: f"{error:.1e}" for name, error in errors.items()})
-    if given.profile:
-        profiled = TwoGroups([*given.define, "PROFILE"])
-        profiled(inputs(rotations, BATCH, 4097, LONGEST), 4097)
+    if chosen.profile:
+        profiled = TwoGroups([*chosen.define, "PROFILE"])
+        profiled(make_inputs(rotations, BATCH, 4097, LONGEST), 4097)
         torch.cuda.synchronize()
-        tell_steps(profiled)
+        print_steps(profiled)
     return 0
 
 

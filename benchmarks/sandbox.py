@@ -247,15 +247,15 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=5000, help="jobs in a row")
     parser.add_argument("--evaluations", type=int, default=600, help="evaluations of ours for a rate")
     parser.add_argument("--peer-evaluations", type=int, default=60, help="evaluations of the slower ones")
-    given = parser.parse_args()
+    chosen = parser.parse_args()
     console = Console(width=110)
     missed: list[str] = []
     for program in PROGRAMS:
-        missed += compare(console, program, given.evaluations, given.peer_evaluations)
-    before, warm, after = endurance(given.jobs, Level.STRONG)
+        missed += compare(console, program, chosen.evaluations, chosen.peer_evaluations)
+    before, warm, after = endurance(chosen.jobs, Level.STRONG)
     growth = after["memory"] - warm["memory"]
     console.print(
-        f"{given.jobs} jobs in a row at strong: memory of all processes {growth / MIB:+.1f} MiB "
+        f"{chosen.jobs} jobs in a row at strong: memory of all processes {growth / MIB:+.1f} MiB "
         f"({warm['memory'] / MIB:.0f} to {after['memory'] / MIB:.0f}); left after closing: "
         + ", ".join(f"{name} {after[name] - before[name]:+d}" for name in before if name != "memory")
     )

@@ -1,4 +1,4 @@
-"""Executors for the tests, and the attack suite made importable."""
+"""A Ray cluster for the tests, and the attack suite made importable."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-
-from ttd_core.sandbox.base import Executor
-from ttd_core.sandbox.local import LocalExecutor
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
@@ -23,17 +20,3 @@ def ray_cluster() -> Iterator[None]:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
-
-
-@pytest.fixture(scope="module", params=["local", pytest.param("ray", marks=pytest.mark.ray)])
-def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    """An executor of each kind with two workers; the same tests hold for both."""
-    if request.param == "local":
-        with LocalExecutor(2) as made:
-            yield made
-    else:
-        request.getfixturevalue("ray_cluster")
-        from ttd_core.sandbox.ray import RayExecutor
-
-        with RayExecutor(2) as made:
-            yield made

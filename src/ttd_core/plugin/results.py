@@ -40,8 +40,8 @@ def _messages(value: Any) -> str:
     if not _is_sequence(value) or not value:
         return f"returned {_name(value)} instead of a list of chat messages"
     for message in value:
-        whole = isinstance(message, Mapping) and set(message) == {"role", "content"}
-        if not whole or message["role"] not in _ROLES or not isinstance(message["content"], str):
+        complete = isinstance(message, Mapping) and set(message) == {"role", "content"}
+        if not complete or message["role"] not in _ROLES or not isinstance(message["content"], str):
             return f"returned a message that is not {{role: {' | '.join(_ROLES)}, content: text}}"
     return ""
 

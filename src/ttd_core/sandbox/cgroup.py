@@ -120,8 +120,8 @@ class ControlGroups:
     @property
     def folders(self) -> list[pathlib.Path]:
         """The folder of every group made, once each."""
-        made = [pair[0] for pair in (self.memory, self.pids) if pair is not None]
-        return list(dict.fromkeys([*made, *([self.kill] if self.kill else [])]))
+        folders = [pair[0] for pair in (self.memory, self.pids) if pair is not None]
+        return list(dict.fromkeys([*folders, *([self.kill] if self.kill else [])]))
 
     def open_procs(self) -> list[int]:
         """Descriptors through which a process enters the groups by writing ``0``; the caller closes them."""

@@ -110,15 +110,15 @@ class GroupSampler:
                 complete.clear()
                 done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
                 for future in done:
-                    asked = pending.pop(future)
+                    finished = pending.pop(future)
                     sequences = future.result().sequences
-                    for (index, reply), sequence in zip(asked.replies, sequences, strict=True):
+                    for (index, reply), sequence in zip(finished.replies, sequences, strict=True):
                         append_sequence(reply, sequence)
-                        if len(sequence.tokens) < asked.max_tokens and reply.stop is StopReason.LENGTH:
+                        if len(sequence.tokens) < finished.max_tokens and reply.stop is StopReason.LENGTH:
                             # The server's own limit is lower; asking for more would give nothing.
-                            complete.append((asked.prompt, index, reply))
+                            complete.append((finished.prompt, index, reply))
                         else:
-                            go_on(asked.prompt, index, reply)
+                            go_on(finished.prompt, index, reply)
         finally:
             for future in pending:
                 future.cancel()

@@ -50,7 +50,7 @@ def test_gradients_are_torchs_own(kind: str, checkpointing: str) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
         assert got.keys() == wanted.keys()
         for name, gradient in wanted.items():
-            torch.testing.assert_close(got[name], gradient, rtol=1e-3, atol=1e-4, msg=name)
+            torch.testing.assert_close(got[name], gradient, rtol=1e-4, atol=1e-4, msg=name)
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
