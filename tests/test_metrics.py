@@ -21,6 +21,7 @@ PRODUCERS = [
 READERS = {CORE / "run" / "summary.py"}
 #: Texts that equal a metric's name and mean another thing: fields of events, columns, keys of JSON and pages.
 OTHER_MEANINGS = {
+    "cli/experiment.py": {"rollouts", "tokens", "valid"},
     "cli/best.py": {"valid"},
     "cli/compare.py": {"repeat_share", "repeats", "rollouts", "tokens", "valid", "valid_share"},
     "cli/run_progress.py": {"tokens", "valid"},
