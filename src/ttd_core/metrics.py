@@ -43,11 +43,11 @@ class Metric(Described):
         *("infrastructure", "Infrastructure failures", "rollouts"),
         "rollouts lost to the sandbox itself; they are left out of learning",
     )
-    PROGRAMS = "programs", "Programs", "rollouts", "rollouts whose reply held a program"
-    REPEATS = "repeats", "Repeats", "rollouts", "programs equal to a starting one or to their own start's"
+    PROGRAMS = "programs", "Programs", "rollouts", "those whose reply held a program"
+    REPEATS = "repeats", "Repeats", "programs", "those equal to a starting one or to their own start's"
     REPEAT_SHARE = (
         *("repeat_share", "Repeat share", "share of programs"),
-        "programs equal to a starting one or to their own start's",
+        "those equal to a starting one or to their own start's",
     )
     SCORE_START = "score_start", "Best start", "score", "best score among the step's start states"
     SCORE_GAIN = (

@@ -1,8 +1,8 @@
 """A run folder that version 0.1 wrote opens, reports and goes on, as users of that version expect.
 
-``tests/data/run-0.1/run`` is such a folder, its ``best/`` left out, of the problem in ``stairs.py``:
-three steps of two groups of four, with scripted replies that improve, repeat, crash and hold no program. The
-archive is so small that states were evicted.
+``tests/data/run-0.1`` is such a folder, its ``best/`` left out, of the problem below: three steps of two
+groups of four, with scripted replies that improve, repeat, crash and hold no program. The archive is so small
+that states were evicted.
 """
 
 from __future__ import annotations
@@ -26,16 +26,52 @@ from ttd_core.run.reading import RunReader
 from ttd_core.run.setup import RunSetup
 from ttd_core.types import Status
 
-DATA = pathlib.Path(__file__).parent.parent / "data" / "run-0.1"
+FOLDER = pathlib.Path(__file__).parent.parent / "data" / "run-0.1"
+PROBLEM = """
+    import numpy as np
+
+    from ttd_core import Baseline, Problem, Reward
+
+
+    class Stairs(Problem):
+        name = "stairs"
+        title = "Three high stairs"
+        metric = "sum"
+        direction = "max"
+        baselines = (Baseline("somebody", 2.5, "a paper"),)
+        preload = ("numpy",)
+
+        def task(self):
+            return "Return three numbers in [0, 1] whose sum is large."
+
+        def construct(self, value):
+            return {"heights": np.array(value, dtype=float)}
+
+        def check(self, state):
+            heights = state.data.get("heights")
+            if not isinstance(heights, np.ndarray) or heights.shape != (3,):
+                return ["there must be three numbers"]
+            return [] if np.all((heights >= 0) & (heights <= 1)) else ["a number is not in [0, 1]"]
+
+        def reward(self, state):
+            total = float(state.data["heights"].sum())
+            return Reward(total, total, {"highest": float(state.data["heights"].max())})
+
+        def inject(self, state):
+            return {"last": list(state.data.get("heights", [0.1, 0.2, 0.3]))}
+
+        def starting_program(self):
+            return "def run(seed, budget_s, **kwargs):\\n    return [0.1, 0.2, 0.3]\\n"
+"""
 Ttd = Callable[..., Result]
 
 
 @pytest.fixture
 def old(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, install: Any) -> pathlib.Path:
     """A copy of the folder, in an empty working folder, with its problem installed."""
-    install("ttd-stairs", {"stairs": (DATA / "stairs.py").read_text()}, problems={"stairs": "stairs:Stairs"})
+    install("ttd-stairs", {"stairs": PROBLEM}, problems={"stairs": "stairs:Stairs"})
     monkeypatch.chdir(tmp_path)
-    return pathlib.Path(shutil.copytree(DATA / "run", tmp_path / "runs" / "old", symlinks=True))
+    return pathlib.Path(shutil.copytree(FOLDER, tmp_path / "runs" / "old"))
 
 
 @pytest.fixture
