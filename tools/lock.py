@@ -22,11 +22,14 @@ from tools.distributions import ROOT, distributions, requirements
 
 #: Packages whose version is chosen by hand.
 HELD = ["torch"]
+#: Packages that no line pins. A CUDA build of torch asks for the one Triton that it was built with; a build
+#: for CPUs asks for none, and interpreting kernels there needs a newer one: no version fits both.
+UNPINNED = frozenset(["triton"])
 HEADER = """\
 # Every dependency of the development environment, pinned: what the tests pass with. `make setup` installs
 # under these, so that two machines get the same; who installs a wheel is not bound by them. Written by
 # `make lock` from the pyproject.toml files; `make lock UPGRADE=1` moves all but torch, whose line is changed
-# by hand.
+# by hand. Triton has no line: it comes with torch where that is a CUDA build, and the newest one elsewhere.
 """
 
 
@@ -71,6 +74,8 @@ def unpinned(
     pins = list(pins)
     wrong = []
     for requirement in needed:
+        if canonicalize_name(requirement.name) in UNPINNED:
+            continue
         if requirement.marker is None or requirement.marker.evaluate(dict(environment)):
             version = pinned_version(pins, requirement.name, environment)
             if version is None:
@@ -103,7 +108,8 @@ def lock(path: pathlib.Path, *, upgrade: bool) -> None:
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        path.write_text(HEADER + resolved.read_text())
+        lines = resolved.read_text().splitlines(keepends=True)
+        path.write_text(HEADER + "".join(line for line in lines if line.partition("=")[0] not in UNPINNED))
 
 
 def main() -> None:
