@@ -86,6 +86,7 @@ OPTIONS = {
     "watch": "RUN --json --once --runs-dir",
     "report": "RUN... --json --output --runs-dir -w",
     "compare": "RUN... --json --output --runs-dir -w",
+    "experiment": "FILE --dry-run --folder --json --parallel --skip-failed --summary",
     "eval": "PROBLEM FILE --json --option --picture --sandbox -o",
     "certify": "[PROBLEM] FILE --check --json --option --output -o -w",
     "new-problem": "NAME --json --minimal --to",
