@@ -20,7 +20,10 @@ COMMANDS = {
     "report": Lazy("ttd_core.cli.report:report", "Write what runs came to as one HTML file."),
     "compare": Lazy("ttd_core.cli.compare:compare", "Compare runs; seeds count as one."),
     "eval": Lazy("ttd_core.cli.evaluate:evaluate", "Judge a program or a construction from a file."),
-    "experiment": Lazy("ttd_core.cli.experiment:experiment", "Make a grid of runs from one file."),
+    "experiment": Lazy(
+        "ttd_core.cli.experiment:experiment",
+        "Make a grid of runs, several at a time, and say what they came to.",
+    ),
     "certify": Lazy("ttd_core.cli.certify:certify", "Prove a construction's score in exact arithmetic."),
     "new-problem": Lazy("ttd_core.cli.new_problem:new_problem", "Begin a problem of your own."),
     "check-problem": Lazy(
