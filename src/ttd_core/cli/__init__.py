@@ -22,7 +22,7 @@ COMMANDS = {
     "eval": Lazy("ttd_core.cli.evaluate:evaluate", "Judge a program or a construction from a file."),
     "experiment": Lazy(
         "ttd_core.cli.experiment:experiment",
-        "Make a grid of runs, several at a time, and say what they came to.",
+        "Make a grid of runs and say what they came to.",
     ),
     "certify": Lazy("ttd_core.cli.certify:certify", "Prove a construction's score in exact arithmetic."),
     "new-problem": Lazy("ttd_core.cli.new_problem:new_problem", "Begin a problem of your own."),

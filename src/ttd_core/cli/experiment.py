@@ -50,7 +50,7 @@ def experiment(
     only_summary: bool,
     as_json: bool,
 ) -> int:
-    """Make a grid of runs, several at a time, and say what they came to.
+    """Make a grid of runs and say what they came to.
 
     FILE is a TOML file: what the runs share under [run], what they differ in under [grid]. Each run is an
     ordinary run folder. A command that was killed goes on where it was when it is given again; finished runs
