@@ -284,7 +284,8 @@ def test_a_folder_holds_one_run(store):
     store.close()
     with pytest.raises(ResumeError, match="holds a run already; `ttd resume"):
         RunStore.create(store.folder, "again")
-    assert RunReader.open(store.folder).config() == "the config\n"
+    with RunReader.open(store.folder) as reader:
+        assert reader.config() == "the config\n"
 
 
 @pytest.mark.parametrize("opener", [RunStore, RunReader])

@@ -65,10 +65,12 @@ def run_program(
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
     timeout_s: float = 900,
+    status: int = 0,
 ) -> str:
     """What a program prints.
 
-    :raises CheckFailed: it fails, with the end of what it printed, or takes longer.
+    :param status: the exit status that it should have.
+    :raises CheckFailed: it exits with another, with the end of what it printed, or takes longer.
     """
     words = [str(word) for word in command]
     shown = " ".join(words[:6])
@@ -78,7 +80,7 @@ def run_program(
         )
     except subprocess.TimeoutExpired as error:
         raise CheckFailed(f"{shown} ... took more than {timeout_s:.0f} s") from error
-    if done.returncode != 0:
+    if done.returncode != status:
         last = "\n      ".join((done.stdout + done.stderr).strip().splitlines()[-12:])
         raise CheckFailed(f"{shown} ... exits with {done.returncode}:\n      {last}")
     return done.stdout

@@ -13,6 +13,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import xml.etree.ElementTree
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -23,9 +24,17 @@ from tools.lock import HELD, read_pins
 from tools.release.build import wheel
 from tools.release.check import Check, CheckFailed, run_program
 from tools.release.interpreters import find_interpreter
+from ttd_core.errors import UsageError
 
 #: A reply for the problem that ``ttd new-problem`` writes: ten points on a diagonal.
 REPLY = "```python\ndef run(seed, budget_s, **kwargs):\n    return [[i / 9, i / 9] for i in range(10)]\n```"
+#: Tests that run with the oldest dependencies, and what they need besides the extra `testing`.
+TESTED = [
+    *("tests/cli", "tests/config", "tests/dialogue", "tests/learn", "tests/plugin", "tests/policy"),
+    *("tests/run", "tests/search", "tests/testing", "plugins/ttd_bio", "plugins/ttd_ahc"),
+]
+TEST_TOOLS = ["mypy", "psutil", "pytest-timeout", "ruff"]
+FAST = "not slow and not peer and not ray"
 #: Libraries whose versions are shown.
 SHOWN = ("numpy", "torch", "transformers")
 
@@ -37,13 +46,13 @@ Run = Callable[..., str]
 class Setting:
     """One fresh environment.
 
-    :param distribution: whose wheel is tried; the core's is installed with a plugin's.
+    :param distributions: whose wheels are installed, the one that is tried last.
     :param python: version of the interpreter, such as ``3.11``.
     :param oldest: take the oldest dependencies that the metadata admits, not the newest.
-    :param extras: extras that are installed as well.
+    :param extras: extras of the core that are installed as well.
     """
 
-    distribution: Distribution
+    distributions: Sequence[Distribution]
     python: str
     oldest: bool = False
     extras: Sequence[str] = ()
@@ -52,11 +61,11 @@ class Setting:
     def name(self) -> str:
         """For the line that is printed."""
         extras = "[all]" if self.extras else ""
-        return f"{self.distribution.name}{extras} {self.python} {'oldest' if self.oldest else 'newest'}"
+        return f"{self.distributions[-1].name}{extras} {self.python} {'oldest' if self.oldest else 'newest'}"
 
 
 def checks(root: pathlib.Path, wheels: pathlib.Path) -> Iterator[Check]:
-    """A check for each environment.
+    """A check for each environment, and one that runs tests with the oldest dependencies.
 
     :param wheels: where the wheels were built.
     """
@@ -64,20 +73,30 @@ def checks(root: pathlib.Path, wheels: pathlib.Path) -> Iterator[Check]:
     core, pythons = ours[0], ours[0].pythons
     # `dev` and `docs` are for work on the project; nobody installs them with a wheel.
     extras = sorted(core.extras.keys() - {"dev", "docs"})
-    settings = [Setting(each, pythons[0], oldest=True) for each in ours]
-    settings += [Setting(core, pythons[0], oldest=True, extras=extras)]
+    everything = Setting(ours, pythons[0], oldest=True, extras=extras)
+    yield Check(
+        f"tests {pythons[0]} oldest", partial(_in_fresh_environment, root, wheels, everything, run_tests)
+    )
+    alone = [[core], *([core, plugin] for plugin in ours[1:])]
+    settings = [Setting(each, pythons[0], oldest=True) for each in alone]
+    settings += [Setting([core], pythons[0], oldest=True, extras=extras)]
     for python in pythons:
-        settings += [Setting(each, python) for each in ours]
-        settings += [Setting(core, python, extras=extras)]
+        settings += [Setting(each, python) for each in alone]
+        settings += [Setting([core], python, extras=extras)]
     for setting in settings:
-        yield Check(setting.name, partial(try_wheel, root, wheels, setting))
+        yield Check(setting.name, partial(_in_fresh_environment, root, wheels, setting, use))
 
 
-def try_wheel(root: pathlib.Path, wheels: pathlib.Path, setting: Setting) -> str:
-    """Install a wheel as a user would, then use it.
+def _in_fresh_environment(
+    root: pathlib.Path,
+    wheels: pathlib.Path,
+    setting: Setting,
+    action: Callable[[pathlib.Path, Setting, pathlib.Path, pathlib.Path], str],
+) -> str:
+    """Install wheels as a user would, then do something with them.
 
     :raises CheckSkipped: there is no such interpreter on this machine.
-    :raises CheckFailed: it does not install, import or run.
+    :raises CheckFailed: they do not install, or the action fails.
     """
     interpreter = find_interpreter(setting.python)
     # Not in the system's temporary folder: where it lies in memory, CUDA's libraries would fill it.
@@ -87,36 +106,52 @@ def try_wheel(root: pathlib.Path, wheels: pathlib.Path, setting: Setting) -> str
         environment = folder / "venv"
         run_program([*_uv("venv"), "--python", interpreter, environment])
         install(root, wheels, setting, environment / "bin" / "python")
-        return use(root, setting, environment / "bin", folder)
+        return action(root, setting, environment / "bin", folder)
 
 
 def install(root: pathlib.Path, wheels: pathlib.Path, setting: Setting, python: pathlib.Path) -> None:
-    """Install the wheel, and the core's with a plugin's, from the files that were built."""
-    core, each = distributions(root)[0], setting.distribution
-    needed = [*core.dependencies, *each.dependencies]
-    needed += [requirement for extra in setting.extras for requirement in each.extras[extra]]
+    """Install the wheels from the files that were built, and what they need."""
+    core = setting.distributions[0]
+    needed = [need for each in setting.distributions for need in each.dependencies]
+    needed += [need for extra in setting.extras for need in core.extras[extra]]
     # Named once more: to uv only what it is given is direct, and so taken at its oldest.
     direct = sorted({str(need) for need in needed if need.name != core.name})
     held = [str(pin) for pin in read_pins(root / "constraints.txt") if pin.name in HELD]
     choice = ["--resolution", "lowest-direct"] if setting.oldest else held
-    files = sorted({wheel(wheels, core), wheel(wheels, each)})
+    files = [wheel(wheels, each) for each in setting.distributions]
     run_program([*_uv("pip", "install"), "--python", python, *choice, *files, *direct])
 
 
+def run_tests(root: pathlib.Path, setting: Setting, programs: pathlib.Path, folder: pathlib.Path) -> str:
+    """Run fast tests of what the dependencies serve: a bound that is too low fails here.
+
+    Warnings are no errors, since old libraries warn of what newer ones changed.
+    """
+    run_program([*_uv("pip", "install"), "--python", programs / "python", *TEST_TOOLS])
+    options = ["-p", "no:cacheprovider", "-o", "filterwarnings=default", "-o", "timeout=300", "-m", FAST]
+    report = folder / "report.xml"
+    variables = _variables() | {"PATH": f"{programs}:{os.environ['PATH']}"}
+    command = ["-m", "pytest", *options, f"--junit-xml={report}", *TESTED]
+    run_program([programs / "python", *command], folder=root, environment=variables)
+    suite = xml.etree.ElementTree.parse(report).getroot()[0].attrib
+    return f"{int(suite['tests']) - int(suite['skipped'])} tests pass; {_versions(programs / 'python')}"
+
+
 def use(root: pathlib.Path, setting: Setting, programs: pathlib.Path, folder: pathlib.Path) -> str:
-    """Ask for the version and the problems, import every module, and with the core take one step of a run.
+    """Ask for the version and the problems, import every module, and with the core take a step of a run.
 
     :param programs: the environment's ``bin``.
     :param folder: an empty one to work in.
     """
-    core, each = distributions(root)[0], setting.distribution
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    run: Run = partial(_run, folder, {**variables, "OMP_NUM_THREADS": "1"})
+    core, each = setting.distributions[0], setting.distributions[-1]
+    run: Run = partial(_run, folder, _variables())
     if core.version not in run(programs / "ttd", "--version"):
         raise CheckFailed(f"ttd --version does not say {core.version}")
     listed = [row["name"] for row in json.loads(run(programs / "ttd", "list-problems", "--load", "--json"))]
     if sorted(listed) != each.problems:
         raise CheckFailed(f"ttd list-problems lists {listed}, not {each.problems}")
+    # A mistake of the user is a sentence and this status; a traceback ends with 1.
+    run(programs / "ttd", "show", "no-such-problem", status=UsageError.exit_code)
     # A module may lack what comes with an extra, unless the extras are there.
     optional = {need.name for needs in core.extras.values() for need in needs if not setting.extras}
     script = pathlib.Path(__file__).parent / "import_all.py"
@@ -143,8 +178,16 @@ def take_a_step(run: Run, ttd: pathlib.Path, folder: pathlib.Path) -> str:
     return "a step of a run"
 
 
-def _run(folder: pathlib.Path, variables: dict[str, str], *command: str | pathlib.Path) -> str:
-    return run_program(command, folder=folder, environment=variables)
+def _variables() -> dict[str, str]:
+    """The environment without what would lead to other modules, and one thread a process."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return variables | {"OMP_NUM_THREADS": "1"}
+
+
+def _run(
+    folder: pathlib.Path, variables: dict[str, str], *command: str | pathlib.Path, status: int = 0
+) -> str:
+    return run_program(command, folder=folder, environment=variables, status=status)
 
 
 def _versions(python: pathlib.Path) -> str:
