@@ -63,8 +63,6 @@ def experiment(
       ttd experiment experiments/laptop.toml --summary --json
     """
     plan = read_plan(file)
-    for run in plan.runs:
-        resolve(run.config)
     folders = Folders(folder if folder is not None else pathlib.Path("experiments") / plan.name)
     if dry_run:
         return _dry_run(plan, folders, as_json)

@@ -39,6 +39,7 @@ from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.config.settings import at_least, fill, setting
 from ttd_core.errors import ConfigError, did_you_mean
+from ttd_core.plugin.registry import resolve
 
 #: One axis of the grid: for each choice its word in a run's name, and the keys it sets.
 Axis = list[tuple[str, dict[str, Any]]]
@@ -68,7 +69,7 @@ class PlannedRun:
     """One run of an experiment.
 
     :param name: of its folder, unique in the experiment.
-    :param config: all of its config.
+    :param config: all of its config, every option spelled out and files made absolute.
     :param choices: the keys in which the experiment's runs differ, with this one's values.
     """
 
@@ -103,6 +104,7 @@ def read_plan(path: pathlib.Path) -> Plan:
 
     :raises ConfigError: when it cannot be read, a key is unknown, a value does not fit, or two runs would be
         the same.
+    :raises TtdError: when a run's problem cannot be built.
     """
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -182,6 +184,7 @@ def _runs(
         if not config.problem:
             raise ConfigError("no problem named; set run.problem, or list several under grid.problem")
         words = [word for word, _ in combination] or [_slug(config.problem)]
+        _, config = resolve(config)
         yield PlannedRun("-".join(words), config, choices)
 
 

@@ -8,10 +8,9 @@ import pathlib
 import attrs
 
 from ttd_core import config as configs
-from ttd_core.errors import ResumeError, TtdError
+from ttd_core.errors import ResumeError
 from ttd_core.experiment.plan import Plan, PlannedRun
 from ttd_core.metrics import Metric
-from ttd_core.plugin.registry import resolve
 from ttd_core.run.files import writing_process
 from ttd_core.run.reading import RunReader
 
@@ -120,11 +119,7 @@ def _stage(run: PlannedRun, folder: pathlib.Path, step: int, error: str) -> Stag
 
 def _refuse_another_config(run: PlannedRun, reader: RunReader, folder: pathlib.Path) -> None:
     stored = configs.from_toml(reader.config(), where=f"{folder}/run.db")
-    try:
-        _, wanted = resolve(run.config)
-    except TtdError as error:
-        raise ResumeError(f"{folder}: the run's problem cannot be built: {error}") from error
-    differences = configs.diff(stored, wanted)
+    differences = configs.diff(stored, run.config)
     if differences:
         keys = "; ".join(str(difference) for difference in differences)
         raise ResumeError(
