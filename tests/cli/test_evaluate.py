@@ -57,11 +57,11 @@ def test_files_that_cannot_be_read(ttd, summing, name, content, message) -> None
 
 
 def test_a_program_that_is_not_text(ttd, summing) -> None:
-    pathlib.Path("binary.py").write_bytes(b"\xff\xfe")
+    pathlib.Path("binary.py").write_bytes(b"\x89PNG")
     result = ttd("eval", "sum", "binary.py")
     assert (result.exit_code, result.stderr) == (
         2,
-        "error: binary.py: not a text file; a program is UTF-8 text\n",
+        "error: binary.py: not a text file: not UTF-8 text: byte 0 cannot be read (invalid start byte)\n",
     )
 
 

@@ -160,7 +160,7 @@ def test_text_settings_keep_their_text() -> None:
     ("content", "message"),
     [
         (b"steps = ", "not valid TOML"),
-        (b"\xff", "not valid TOML"),
+        (b"\xff", "not a text file"),
         (b"[lern]\nbeta = 1\n", "unknown key 'lern'. Did you mean 'learn'"),
         (b"[learn]\nbta = 1\n", "unknown key 'learn.bta'. Did you mean 'learn.beta'"),
         (b"steps = '3'\n", "steps needs a whole number, not '3'"),

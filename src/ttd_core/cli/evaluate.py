@@ -14,6 +14,7 @@ from ttd_core.cli.output import json_option, print_json
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option
 from ttd_core.cli.wording import compare_with_published
 from ttd_core.errors import EnvironmentLacksError, UsageError
+from ttd_core.input_files import read_text_file
 from ttd_core.plugin import registry
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Problem
@@ -102,12 +103,7 @@ def read_program(path: pathlib.Path) -> str:
 
     :raises UsageError: when the file cannot be read as text.
     """
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not a text file; a program is UTF-8 text") from error
+    return read_text_file(path)
 
 
 def as_facts(problem: Problem, verdict: Verdict) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import click
 
 from ttd_core import config as configs
 from ttd_core.errors import ResumeError, UsageError
+from ttd_core.input_files import read_text_file
 from ttd_core.run.setup import CONFIG_FILE
 
 #: ``--runs-dir DIR``: where run folders are made and looked up.
@@ -63,7 +64,7 @@ def stored_config(folder: pathlib.Path) -> configs.RunConfig:
     """
     path = folder / CONFIG_FILE
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ResumeError(f"{path}: cannot be read: {error}") from error
+        text = read_text_file(path)
+    except UsageError as error:
+        raise ResumeError(str(error)) from error
     return configs.from_toml(text, where=str(path))

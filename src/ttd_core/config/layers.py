@@ -34,7 +34,8 @@ from ttd_core.config.settings import (
     fits,
     parse_assignment,
 )
-from ttd_core.errors import ConfigError, did_you_mean
+from ttd_core.errors import ConfigError, UsageError, did_you_mean
+from ttd_core.input_files import read_text_file
 
 
 @attrs.frozen
@@ -198,10 +199,10 @@ def _schema() -> dict[str, Any]:
 
 def _read_file(path: pathlib.Path) -> dict[str, Any]:
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        tree = tomllib.loads(read_text_file(path))
+    except UsageError as error:
+        raise ConfigError(str(error)) from error
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     return _entries(tree, where=f"{path}: ")
 

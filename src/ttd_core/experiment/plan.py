@@ -38,7 +38,8 @@ import attrs
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.config.settings import at_least, fill, setting
-from ttd_core.errors import ConfigError, did_you_mean
+from ttd_core.errors import ConfigError, UsageError, did_you_mean
+from ttd_core.input_files import read_text_file
 from ttd_core.plugin.registry import resolve
 
 #: One axis of the grid: for each choice its word in a run's name, and the keys it sets.
@@ -107,10 +108,10 @@ def read_plan(path: pathlib.Path) -> Plan:
     :raises TtdError: when a run's problem cannot be built.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        tree = tomllib.loads(read_text_file(path))
+    except UsageError as error:
+        raise ConfigError(str(error)) from error
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     for key in tree:
         if key not in _TABLES:

@@ -5,7 +5,6 @@ A step takes the replies in order, from one that its seed picks, so a run is rep
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +13,8 @@ import numpy as np
 
 from ttd_core.config import RunConfig
 from ttd_core.config.settings import fill, setting
-from ttd_core.errors import ConfigError
+from ttd_core.errors import ConfigError, UsageError
+from ttd_core.input_files import read_data_file
 from ttd_core.policy.base import Sample, SamplingParams
 from ttd_core.types import Completion, Message
 
@@ -43,9 +43,9 @@ def open_scripted(config: RunConfig) -> ScriptedPolicy:
 
 def _read(path: pathlib.Path) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"policy.options.file: {path} is not a JSON list of texts: {error}") from error
+        return read_data_file(path)
+    except UsageError as error:
+        raise ConfigError(f"policy.options.file needs a JSON list of texts: {error}") from error
 
 
 class ScriptedPolicy:

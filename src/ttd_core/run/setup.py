@@ -11,6 +11,7 @@ import attrs
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.errors import ConfigError, ResumeError
+from ttd_core.input_files import read_text_file
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.plugin.registry import resolve
 from ttd_core.problem import Problem
@@ -71,7 +72,7 @@ def _resumable(folder: pathlib.Path, stored: RunConfig, overrides: Mapping[str, 
     """
     path = folder / CONFIG_FILE
     if path.is_file():
-        edited = configs.from_toml(path.read_text(encoding="utf-8"), where=str(path))
+        edited = configs.from_toml(read_text_file(path), where=str(path))
         _refuse(folder, configs.diff(stored, edited), f"{path} was changed")
         stored = edited
     config = configs.override(stored, overrides)

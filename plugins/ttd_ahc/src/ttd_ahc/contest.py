@@ -21,6 +21,7 @@ from ttd_ahc import judging
 from ttd_ahc.cases import Answer, Case, InvalidAnswer
 from ttd_ahc.options import ContestOptions
 from ttd_core.errors import UsageError
+from ttd_core.input_files import read_text_file
 from ttd_core.package_files import package_text
 from ttd_core.problem import Execute, Problem
 from ttd_core.types import Action, Message, Reward, ScoredState, State, Status, Verdict
@@ -153,8 +154,8 @@ class Contest(Problem):
                 f"{path}: the answer to one case: add --cases 1, and --first-seed SEED to say which"
             )
         try:
-            return State(data=self.construct([path.read_text(encoding="utf-8")]))
-        except (OSError, ValueError) as error:
+            return State(data=self.construct([read_text_file(path)]))
+        except ValueError as error:
             raise UsageError(f"{path}: not an answer of {self.name}: {error}") from error
 
     def construct(self, value: Any) -> Mapping[str, Any]:
