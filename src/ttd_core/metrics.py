@@ -43,6 +43,10 @@ class Metric(Described):
         *("infrastructure", "Infrastructure failures", "rollouts"),
         "rollouts lost to the sandbox itself; they are left out of learning",
     )
+    PROBLEM_ERRORS = (
+        *("problem_errors", "Errors of the problem", "rollouts"),
+        "rollouts on which the problem's own code failed; they count as failed ones",
+    )
     PROGRAMS = "programs", "Programs", "rollouts", "those whose reply held a program"
     REPEATS = "repeats", "Repeats", "programs", "those equal to a starting one or to their own start's"
     REPEAT_SHARE = (

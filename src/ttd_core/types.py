@@ -47,6 +47,7 @@ class Status(enum.StrEnum):
     FORBIDDEN = "forbidden"
     INVALID = "invalid"
     REJECTED = "rejected"
+    PROBLEM_ERROR = "problem_error"
     INFRASTRUCTURE = "infrastructure"
 
     @property
@@ -66,6 +67,7 @@ _STATUS_SENTENCES = {
     Status.FORBIDDEN: "The program tried something the sandbox denies.",
     Status.INVALID: "The result broke a rule of the problem.",
     Status.REJECTED: "The result was refused: its claims and the verifier's findings contradict.",
+    Status.PROBLEM_ERROR: "The problem's own code failed on the reply or its result.",
     Status.INFRASTRUCTURE: "The sandbox itself failed; never counted against the policy.",
 }
 

@@ -131,7 +131,7 @@ def resume(
     """Continue a run from its last committed step.
 
     RUN is the run's folder, or its name inside --runs-dir. A run goes on under the config it was started
-    with: only steps, checkpoints_kept and sandbox.workers may change.
+    with: only steps, checkpoints_kept, on_problem_error and sandbox.workers may change.
 
     \b
     Example:

@@ -40,6 +40,8 @@ def step_line(problem: Problem, event: Mapping[str, Any], steps: int) -> str:
     parts.append(f"reward mean {event['mean_value']:.6g}")
     if event["best_value"] is not None:
         parts[-1] += f" best {event['best_value']:.6g}"
+    if metrics.get(Metric.PROBLEM_ERRORS):
+        parts.append(f"errors of the problem {metrics[Metric.PROBLEM_ERRORS]:.0f}")
     parts += _scores(problem, event["best_score"], metrics)
     for key, label, form in (
         (Metric.KL, "KL", ".3g"),

@@ -121,6 +121,9 @@ class RunConfig:
     group_size: int = setting(64, "rollouts per group", validator=at_least(1))
     checkpoint_every: int = setting(1, "steps between checkpoints", validator=at_least(1))
     checkpoints_kept: int = setting(2, "checkpoints kept, newest first", validator=at_least(1))
+    on_problem_error: Literal["count", "stop"] = setting(
+        "count", "when the problem's own code fails on a reply: count a failed rollout and warn, or stop"
+    )
     search: SearchConfig = attrs.field(factory=SearchConfig, kw_only=True)
     learn: LearnConfig = attrs.field(factory=LearnConfig, kw_only=True)
     policy: PolicyConfig = attrs.field(factory=PolicyConfig, kw_only=True)
@@ -140,4 +143,4 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 #: Keys that may change when a run is resumed: they do not alter a step already made.
-RESUMABLE_KEYS = frozenset({"steps", "checkpoints_kept", "sandbox.workers"})
+RESUMABLE_KEYS = frozenset({"steps", "checkpoints_kept", "on_problem_error", "sandbox.workers"})

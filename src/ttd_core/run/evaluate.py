@@ -1,7 +1,8 @@
 """From a reply to a verdict: parse, transition in the sandbox, check, reward.
 
-A failed rollout is a :class:`~ttd_core.types.Verdict`; only a plugin's own bug is an exception. Check and
-reward see the state as data (read-only arrays, JSON), never anything the candidate's process still holds.
+A failed rollout is a :class:`~ttd_core.types.Verdict`; only a plugin's own bug is an exception, and
+:func:`judge_reply`, which runs use, makes a verdict of that too. Check and reward see the state as data
+(read-only arrays, JSON), never anything the candidate's process still holds.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import threading
 
 import attrs
 
+from ttd_core.errors import PluginError
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Execute
 from ttd_core.sandbox.base import Job, JobResult
+from ttd_core.text import showable_line
 from ttd_core.types import Action, Completion, State, Status, Verdict
 
 #: Violations quoted in a verdict's message; the rest are counted.
@@ -41,6 +44,24 @@ class UsageRecorder:
             self.level = str(result.level)
             self.peak_memory = max(self.peak_memory, result.peak_memory)
         return result
+
+
+def judge_reply(hooks: Hooks, start: State, completion: Completion, execute: Execute) -> Verdict:
+    """Judge one reply; where the problem's own code fails on it the verdict is ``problem_error``.
+
+    Replies and results are a candidate's, and what a plugin's code raises on one of them must not end a run,
+    again each time it is resumed. A result that the verifier cannot take is no valid one, so the rollout
+    counts as failed.
+    """
+    code = ""
+    try:
+        action = hooks.parse_action(completion)
+        if isinstance(action, Verdict):
+            return action
+        code = action.code
+        return evaluate_action(hooks, start, action, execute)
+    except PluginError as error:
+        return Verdict.failed(Status.PROBLEM_ERROR, showable_line(str(error)), code=code)
 
 
 def evaluate_completion(hooks: Hooks, start: State, completion: Completion, execute: Execute) -> Verdict:

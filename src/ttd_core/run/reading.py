@@ -56,7 +56,7 @@ _FAILURES_AT = f"""
     WITH last AS (
         SELECT start, status, max((step * 1000000 + group_index) * 1000000 + rollout_index) AS number
         FROM rollouts JOIN groups USING (step, group_index)
-        WHERE step <= ? AND status NOT IN ('{Status.OK}', '{Status.INFRASTRUCTURE}')
+        WHERE step <= ? AND status NOT IN ('{Status.OK}', '{Status.PROBLEM_ERROR}', '{Status.INFRASTRUCTURE}')
         GROUP BY start, status
     )
     SELECT start, last.status, message, output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import attrs
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Policy, Sample, SamplingParams
 from ttd_core.problem import Execute
-from ttd_core.run.evaluate import evaluate_completion
+from ttd_core.run.evaluate import evaluate_completion, judge_reply
 from ttd_core.search.archive import Node
 from ttd_core.types import Completion, Group, Message, Rollout, Verdict
 
@@ -31,12 +32,15 @@ class RolloutCollector:
     :param policy: where replies come from.
     :param execute: the sandbox.
     :param workers: verdicts worked on at once.
+    :param on_problem_error: whether an error of the problem's own code on a reply costs that rollout
+        (``count``) or is raised (``stop``).
     """
 
     hooks: Hooks
     policy: Policy
     execute: Execute
     workers: int
+    on_problem_error: Literal["count", "stop"] = "count"
 
     def collect(
         self,
@@ -55,8 +59,9 @@ class RolloutCollector:
         :param params: how replies are sampled.
         :param on_sampled: called from this thread only, as is :param on_evaluated:.
         :return: one group a start, in that order.
-        :raises PluginError: when a hook fails; what was under way is dropped.
+        :raises PluginError: when a hook fails and that is to stop the run; what was under way is dropped.
         """
+        judge = judge_reply if self.on_problem_error == "count" else evaluate_completion
         samples: dict[RolloutIndex, Sample] = {}
         verdicts: dict[RolloutIndex, Verdict] = {}
         pool = concurrent.futures.ThreadPoolExecutor(self.workers, thread_name_prefix="evaluate")
@@ -74,7 +79,7 @@ class RolloutCollector:
                 samples[rollout] = sample
                 on_sampled(*rollout, sample.completion)
                 start = starts[sample.prompt].state
-                verdict = pool.submit(evaluate_completion, self.hooks, start, sample.completion, self.execute)
+                verdict = pool.submit(judge, self.hooks, start, sample.completion, self.execute)
                 pending[verdict] = rollout
                 take_verdicts({future for future in pending if future.done()})
             while pending:

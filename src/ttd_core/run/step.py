@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ttd_core.config import RunConfig
+from ttd_core.errors import PluginError
 from ttd_core.learn.learner import GroupWithAdvantages, compute_advantages, learn
 from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.hooks import Hooks
@@ -19,9 +21,12 @@ from ttd_core.run.rollout import RolloutCollector
 from ttd_core.run.step_metrics import StepMetrics
 from ttd_core.run.totals import StepTotals
 from ttd_core.sandbox.base import Executor
-from ttd_core.search.archive import Archive
+from ttd_core.search.archive import Archive, Node
 from ttd_core.search.reuse import reuse_from_config
-from ttd_core.types import Completion, Group, Verdict
+from ttd_core.text import showable_line
+from ttd_core.types import Completion, Group, Message, Status, Verdict
+
+_log = logging.getLogger("ttd_core")
 
 
 def step_rng(config: RunConfig, step: int) -> np.random.Generator:
@@ -85,15 +90,17 @@ class StepRunner:
         self._emit = emit
         self._reuse = reuse_from_config(config.search)
         self._metrics = StepMetrics(hooks.problem, starting_codes)
-        self._collector = RolloutCollector(hooks, policy, executor.run, executor.workers)
+        self._collector = RolloutCollector(
+            hooks, policy, executor.run, executor.workers, config.on_problem_error
+        )
 
     def run(self, step: int) -> StepResult:
         """Make step ``step``: the policy has learned and the archive has grown when it returns."""
         stopwatch = _Stopwatch()
         rng = step_rng(self._config, step)
-        starts = self._reuse.pick(self._archive, self._config.groups, rng)
+        picked = self._reuse.pick(self._archive, self._config.groups, rng)
+        starts, prompts = zip(*(self._start_with_prompt(node) for node in picked), strict=True)
         self._emit(events.step_started(step=step, starts=[node.id for node in starts]))
-        prompts = [self._hooks.render_prompt(node.start, self._archive.history(node.id)) for node in starts]
         stopwatch.lap(Timing.PREPARE)
         last_sampled = time.monotonic()
 
@@ -116,6 +123,7 @@ class StepRunner:
         sampling = stopwatch.seconds_to(last_sampled)
         stopwatch.lap(Timing.ROLLOUTS)
         totals = StepTotals.of(groups)
+        _warn_of_problem_errors(step, groups)
         metrics = self._metrics.compute(groups, totals, self._archive)
         if isinstance(self._policy, Metered):
             metrics.update(self._policy.take_metrics())
@@ -132,6 +140,24 @@ class StepRunner:
             metrics,
             {**stopwatch.laps, Timing.SAMPLING: sampling},
         )
+
+    def _start_with_prompt(self, node: Node) -> tuple[Node, Sequence[Message]]:
+        """The node to start from, and its prompt: an ancestor's where the problem cannot render its own.
+
+        A state is what a candidate made of it, so rendering it may fail like judging it; a seed is not.
+
+        :raises PluginError: when a seed's prompt fails, or any where that is to stop the run.
+        """
+        try:
+            return node, self._hooks.render_prompt(node.start, self._archive.history(node.id))
+        except PluginError as error:
+            if node.parent is None or self._config.on_problem_error == "stop":
+                raise
+            _log.warning(
+                f"state {node.id}: no prompt could be rendered, so its parent takes its place: "
+                f"{showable_line(str(error))}"
+            )
+            return self._start_with_prompt(self._archive[node.parent])
 
     def _params(self, rng: np.random.Generator) -> SamplingParams:
         policy = self._config.policy
@@ -166,6 +192,17 @@ class StepRunner:
         if not self._config.learn.train or not isinstance(self._policy, Trainer):
             return {}
         return learn(self._policy, groups, self._config.learn, self._config.policy.temperature)
+
+
+def _warn_of_problem_errors(step: int, groups: Sequence[Group]) -> None:
+    """Say loudly that the problem's own code failed, for it needs mending."""
+    rollouts = [rollout for group in groups for rollout in group]
+    errors = [rollout.verdict for rollout in rollouts if rollout.verdict.status is Status.PROBLEM_ERROR]
+    if errors:
+        _log.warning(
+            f"step {step}: the problem's own code failed on {len(errors)} of {len(rollouts)} replies, which "
+            f"count as failed; the first error: {errors[0].message}"
+        )
 
 
 class _Stopwatch:

@@ -42,6 +42,9 @@ class StepMetrics:
             Metric.TOKENS: float(sum(len(completion.tokens) for completion in completions)),
             Metric.TOKENS_FORCED: float(sum(int((~completion.trained).sum()) for completion in completions)),
             Metric.INFRASTRUCTURE: float(lost),
+            Metric.PROBLEM_ERRORS: float(
+                sum(rollout.verdict.status is Status.PROBLEM_ERROR for rollout in rollouts)
+            ),
         }
         return metrics | self._repeats_and_gains(groups, archive)
 
