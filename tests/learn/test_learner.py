@@ -123,6 +123,26 @@ def test_infrastructure_failures_do_not_count() -> None:
     assert (compute_advantages(lost, CONFIG).by_rollout[[0, 2]] == 0).all()
 
 
+def test_what_a_repeat_is_worth() -> None:
+    replies = [Rollout(reply(3), verdict(value)) for value in (2.0, 2.5, 1.0, None)]
+    whole = Group(0, [], np.arange(4), replies)
+    repeated = np.array([False, True, False, False])
+
+    def advantages(repeats: str, of: Group = whole) -> npt.NDArray[np.float64]:
+        config = attrs.evolve(CONFIG, repeats=repeats)
+        return compute_advantages(of, config, repeated[: len(of.rollouts)]).by_rollout
+
+    assert np.array_equal(advantages("count"), compute_advantages(whole, CONFIG).by_rollout)
+    assert advantages("count").argmax() == 1
+    dropped = advantages("drop")
+    assert np.isnan(dropped[1])
+    without = Group(0, [], np.arange(4), [replies[0], *replies[2:]])
+    assert np.array_equal(dropped[[0, 2, 3]], compute_advantages(without, CONFIG).by_rollout)
+    failed = advantages("fail")
+    assert failed.argmax() == 0
+    assert failed[1] == failed[3] < 0
+
+
 @given(
     st.lists(st.lists(st.floats(-3, 3), min_size=1, max_size=6), min_size=1, max_size=6),
     st.floats(0, 2),

@@ -22,6 +22,7 @@ from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
 from ttd_core.run.evaluate import evaluate_completion
 from ttd_core.run.loop import start_run
+from ttd_core.run.novelty import Repeats
 from ttd_core.run.reading import RunReader
 from ttd_core.run.recheck import recheck
 from ttd_core.run.rollout import RolloutCollector
@@ -197,7 +198,8 @@ def test_metrics_of_a_step(reference: str) -> None:
             Rollout(Completion("x"), Verdict.failed(Status.CRASH, "no", code=program("boom"))),
         ],
     )
-    found = StepMetrics(problem, [starting]).compute([group], StepTotals.of([group]), archive)
+    repeats = [Repeats([starting]).among(group, archive[group.start].state.code)]
+    found = StepMetrics(problem).compute([group], repeats, StepTotals.of([group]), archive)
     assert found["valid_share"] == 0.75
     assert found["reward_mean"] == pytest.approx((1.5 + 2 + 0.3) / 4)
     assert found["score_start"] == 1.5

@@ -43,6 +43,10 @@ class LearnConfig:
     )
     beta_cap: float = setting(1e12, "largest adaptive beta", validator=at_least(0))
     beta_cap_on: Literal["scaled", "raw"] = setting("scaled", "whether the cap is on range-scaled rewards")
+    repeats: Literal["count", "drop", "fail"] = setting(
+        "count",
+        "a program that merely repeats its start: count its reward, drop it from its group, or fail it (0)",
+    )
     kl_coefficient: float = setting(0.1, "weight of the KL to the base model", validator=at_least(0))
     kl_center: bool = setting(True, "subtract the batch mean of the per-token KL estimate")
     learning_rate: float = setting(4e-5, "Adam's step size", validator=at_least(0))

@@ -5,7 +5,8 @@
 without its adapter, and calls the trainer once.
 
 A group whose rewards are all equal carries no gradient: it enters neither the loss nor the KL mean. A rollout
-that was lost to our own infrastructure is left out of its group.
+that was lost to our own infrastructure is left out of its group; so is, with ``repeats = "drop"``, one whose
+program merely repeats what it started from.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class GroupWithAdvantages:
     """A group and the advantages of its rollouts.
 
     :param group: the group, whole.
-    :param counted: bool [rollouts], False for a rollout that was lost to our own infrastructure.
+    :param counted: bool [rollouts], False for a rollout that is left out.
     :param advantages: of the counted rollouts, in the group's order.
     """
 
@@ -52,12 +53,24 @@ class GroupWithAdvantages:
         return values
 
 
-def compute_advantages(group: Group, config: LearnConfig) -> GroupWithAdvantages:
-    """The advantages of a group's rollouts, by the objective that the config names."""
+def compute_advantages(
+    group: Group, config: LearnConfig, repeated: npt.NDArray[np.bool_] | None = None
+) -> GroupWithAdvantages:
+    """The advantages of a group's rollouts, by the objective that the config names.
+
+    :param repeated: bool [rollouts], which programs merely repeat what they started from; ``None`` for none.
+        ``config.repeats`` says what such a rollout is worth: its reward (``count``), nothing, as it brings no
+        news (``drop``: left out of the group), or as little as a failed one (``fail``).
+    """
     counted = np.array(
         [rollout.verdict.status is not Status.INFRASTRUCTURE for rollout in group], dtype=np.bool_
     )
-    return GroupWithAdvantages(group, counted, group_advantages(group.rewards[counted], config))
+    rewards = group.rewards
+    if repeated is not None and config.repeats == "drop":
+        counted &= ~repeated
+    if repeated is not None and config.repeats == "fail":
+        rewards = np.where(repeated, 0.0, rewards)
+    return GroupWithAdvantages(group, counted, group_advantages(rewards[counted], config))
 
 
 def shape_with_kl(

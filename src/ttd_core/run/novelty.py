@@ -4,6 +4,31 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ttd_core.types import Group
+
+
+class Repeats:
+    """Tells which rollouts merely repeat a program that they started from.
+
+    :param starting_codes: the programs a run started from.
+    """
+
+    def __init__(self, starting_codes: Sequence[str]) -> None:
+        self._starting = {fingerprint(code) for code in starting_codes}
+
+    def among(self, group: Group, start_code: str) -> npt.NDArray[np.bool_]:
+        """bool [rollouts]: whether a rollout's program is that of its start, or one of the starting ones.
+
+        :param start_code: the program of the group's start state; empty when it has none.
+        """
+        known = self._starting | ({fingerprint(start_code)} if start_code else set())
+        codes = [rollout.verdict.code for rollout in group]
+        return np.array([bool(code) and fingerprint(code) in known for code in codes], np.bool_)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -17,6 +17,7 @@ from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Metered, Policy, SamplingParams, Trainer
 from ttd_core.run import events
+from ttd_core.run.novelty import Repeats
 from ttd_core.run.rollout import RolloutCollector
 from ttd_core.run.step_metrics import StepMetrics
 from ttd_core.run.totals import StepTotals
@@ -68,7 +69,7 @@ class StepResult:
 class StepRunner:
     """Makes the steps of one run.
 
-    :param starting_codes: programs the run started from, for the repeat share.
+    :param starting_codes: programs the run started from: one that equals them merely repeats.
     :param emit: called with each event.
     """
 
@@ -89,7 +90,8 @@ class StepRunner:
         self._archive = archive
         self._emit = emit
         self._reuse = reuse_from_config(config.search)
-        self._metrics = StepMetrics(hooks.problem, starting_codes)
+        self._metrics = StepMetrics(hooks.problem)
+        self._repeats = Repeats(starting_codes)
         self._collector = RolloutCollector(
             hooks, policy, executor.run, executor.workers, config.on_problem_error
         )
@@ -124,11 +126,17 @@ class StepRunner:
         stopwatch.lap(Timing.ROLLOUTS)
         totals = StepTotals.of(groups)
         _warn_of_problem_errors(step, groups)
-        metrics = self._metrics.compute(groups, totals, self._archive)
+        repeats = [
+            self._repeats.among(group, start.state.code) for group, start in zip(groups, starts, strict=True)
+        ]
+        metrics = self._metrics.compute(groups, repeats, totals, self._archive)
         if isinstance(self._policy, Metered):
             metrics.update(self._policy.take_metrics())
         metrics[Metric.TOKENS_PER_S] = metrics[Metric.TOKENS] / sampling if sampling > 0 else 0.0
-        with_advantages = [compute_advantages(group, self._config.learn) for group in groups]
+        with_advantages = [
+            compute_advantages(group, self._config.learn, repeated)
+            for group, repeated in zip(groups, repeats, strict=True)
+        ]
         metrics.update(self._learn(with_advantages))
         stopwatch.lap(Timing.LEARN)
         self._archive.admit(step, groups)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from ttd_core.metrics import Metric
 from ttd_core.problem import Problem
-from ttd_core.run.novelty import fingerprint
 from ttd_core.run.totals import StepTotals
 from ttd_core.search.archive import Archive
 from ttd_core.types import Group, Status, StopReason, Verdict
@@ -18,16 +18,21 @@ class StepMetrics:
     """Computes a step's metrics.
 
     :param problem: says which score is better.
-    :param starting_codes: the programs a run started from; a rollout that equals one merely repeats it.
     """
 
-    def __init__(self, problem: Problem, starting_codes: Sequence[str]) -> None:
+    def __init__(self, problem: Problem) -> None:
         self._problem = problem
-        self._starting = {fingerprint(code) for code in starting_codes}
 
-    def compute(self, groups: Sequence[Group], totals: StepTotals, archive: Archive) -> dict[str, float]:
+    def compute(
+        self,
+        groups: Sequence[Group],
+        repeats: Sequence[npt.NDArray[np.bool_]],
+        totals: StepTotals,
+        archive: Archive,
+    ) -> dict[str, float]:
         """Metrics of a step's groups, with the archive before it admits them.
 
+        :param repeats: bool [rollouts] per group, which programs merely repeat what they started from.
         :param totals: those of the groups.
         :return: numbers by name (:class:`~ttd_core.metrics.Metric`): what the rollouts came to, and tokens.
         """
@@ -46,35 +51,34 @@ class StepMetrics:
                 sum(rollout.verdict.status is Status.PROBLEM_ERROR for rollout in rollouts)
             ),
         }
-        return metrics | self._repeats_and_gains(groups, archive)
+        return metrics | self._repeats_and_gains(groups, repeats, archive)
 
-    def _repeats_and_gains(self, groups: Sequence[Group], archive: Archive) -> dict[str, float]:
+    def _repeats_and_gains(
+        self, groups: Sequence[Group], repeats: Sequence[npt.NDArray[np.bool_]], archive: Archive
+    ) -> dict[str, float]:
         """How the programs compare with what they started from: which repeat it, and what others gained."""
-        programs = repeats = 0
+        programs = 0
         start_scores: list[float] = []
         gains: list[float] = []
         novel: list[tuple[float, float | None]] = []  # score and gain of programs that repeat nothing
-        for group in groups:
+        for group, group_repeats in zip(groups, repeats, strict=True):
             start = archive[group.start]
-            start_code = fingerprint(start.state.code) if start.state.code else None
             start_score = start.reward.score if start.reward is not None else None
             start_scores += [] if start_score is None else [start_score]
-            for rollout in group:
+            for rollout, repeated in zip(group, group_repeats, strict=True):
                 verdict = rollout.verdict
                 if not verdict.code:
                     continue
                 programs += 1
-                code = fingerprint(verdict.code)
-                repeated = code == start_code or code in self._starting
-                repeats += repeated
                 gain = self._gain(verdict, start_score)
                 gains += [] if gain is None else [gain]
                 if verdict.reward is not None and not repeated:
                     novel.append((verdict.reward.score, gain))
+        repeated_programs = sum(int(of_group.sum()) for of_group in repeats)
         metrics: dict[str, float] = {
             Metric.PROGRAMS: float(programs),
-            Metric.REPEATS: float(repeats),
-            Metric.REPEAT_SHARE: repeats / programs if programs else 0.0,
+            Metric.REPEATS: float(repeated_programs),
+            Metric.REPEAT_SHARE: repeated_programs / programs if programs else 0.0,
         }
         if start_scores:
             metrics[Metric.SCORE_START] = self._problem.best_of(start_scores)
