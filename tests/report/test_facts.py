@@ -72,6 +72,24 @@ def test_seeds_are_pooled_and_arms_named_by_what_differs(runs) -> None:
     assert other.row()["spread"] is None
 
 
+def test_best_scores_against_what_they_cost(runs) -> None:
+    facts = [read_facts(folder) for folder in (runs.first, runs.second)]
+    (pooled,) = pool_seeds(facts, {"first": "ours"})
+    assert pooled.label == "ours"
+    one, two = (run.best_by_step()[1] for run in facts)
+    amounts, mean, low, high = pooled.best_by_spent("rollouts", points=13)
+    assert amounts == [8.0 * step for step in range(13)]
+    assert mean == pytest.approx([(a + b) / 2 for a, b in zip(one, two, strict=True)])
+    assert (low, high) == ([*map(min, one, two)], [*map(max, one, two)])
+    seconds, mean, _, _ = pooled.best_by_spent("seconds")
+    assert seconds[-1] == pytest.approx(max(run.seconds for run in facts))
+    assert mean[-1] == pytest.approx((one[-1] + two[-1]) / 2)
+    row = pooled.row()
+    assert row["best_scores"] == {0: one[-1], 1: two[-1]}
+    rewards = [sum(run.rewards[step].sum() for step in (10, 11, 12)) / 24 for run in facts]
+    assert row["last_mean_reward"] == pytest.approx(sum(rewards) / 2)
+
+
 def test_one_run_alone_is_named_after_its_folder(first) -> None:
     assert [arm.label for arm in pool_seeds([first])] == ["first"]
 

@@ -164,10 +164,11 @@ def _summarise(plan: Plan, folders: Folders, as_json: bool) -> int:
     """Print what the runs came to and write their page; 1 when a run failed or is owed."""
     now = standings(plan, folders)
     runs = [read_facts(folders.run(run.name)) for run in plan.runs if now[run.name].step > 0]
-    groups = by_problem(pool_seeds(runs))
+    names = {run.name: run.arm for run in plan.runs}
+    groups = by_problem(pool_seeds(runs, names))
     page = folders.root / "compare.html"
     if runs:
-        write_page(page, load_pages().compare_page(runs))
+        write_page(page, load_pages().compare_page(runs, names))
     whole = all(standing.stage is Stage.FINISHED for standing in now.values())
     if as_json:
         print_json(
@@ -196,11 +197,17 @@ def _summary_lines(plan: Plan, now: Mapping[str, Standing], groups: Mapping[str,
         for each in pairs(group):
             yield each.sentence()
         for arm in group:
-            cost = cost_row(arm, plan.machine)
+            row, cost = arm.row(), cost_row(arm, plan.machine)
+            seeds = ", ".join(
+                f"seed {seed} " + ("none" if score is None else f"{score:.10g}")
+                for seed, score in row["best_scores"].items()
+            )
+            reward = "none" if row["last_mean_reward"] is None else f"{row['last_mean_reward']:.6g}"
             price = f", {cost['price']:.2f} {cost['currency']}" if cost["price"] else ""
             yield (
                 f"{cost['arm']}: {cost['minutes']:.1f} minutes, {cost['tokens']} tokens, "
-                f"{cost['evaluations']} evaluations{price}"
+                f"{cost['evaluations']} evaluations{price}; best: {seeds}; "
+                f"mean reward of the last three steps {reward}"
             )
     for name, standing in now.items():
         if standing.stage is not Stage.FINISHED:

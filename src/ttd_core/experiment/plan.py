@@ -42,14 +42,29 @@ from ttd_core.errors import ConfigError, UsageError, did_you_mean
 from ttd_core.input_files import read_text_file
 from ttd_core.plugin.registry import resolve
 
-#: One axis of the grid: for each choice its word in a run's name, and the keys it sets.
-Axis = list[tuple[str, dict[str, Any]]]
-
 _TABLES = ("name", "title", "run", "grid", "arm", "machine")
 #: Longest name of a run, a folder's: file systems allow 255 bytes.
 _MOST_NAME_CHARS = 120
 #: Most runs in one file: more is a mistake in an axis.
 _MOST_RUNS = 1000
+
+
+@attrs.frozen
+class Choice:
+    """One choice on an axis of the grid.
+
+    :param word: in a run's name.
+    :param label: in an arm's, for people.
+    :param keys: of the config, with what they are set to.
+    """
+
+    word: str
+    label: str
+    keys: Mapping[str, Any]
+
+
+#: The choices of one axis.
+Axis = list[Choice]
 
 
 @attrs.frozen
@@ -70,11 +85,13 @@ class PlannedRun:
     """One run of an experiment.
 
     :param name: of its folder, unique in the experiment.
+    :param arm: what the runs are called together that differ from it in their seed only.
     :param config: all of its config, every option spelled out and files made absolute.
     :param choices: the keys in which the experiment's runs differ, with this one's values.
     """
 
     name: str
+    arm: str
     config: RunConfig
     choices: Mapping[str, Any]
 
@@ -136,7 +153,7 @@ def _table(tree: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _axes(tree: Mapping[str, Any]) -> list[Axis]:
-    """The grid's axes, each a list of choices: how a choice is written in a name, and the keys it sets."""
+    """The grid's axes."""
     axes: list[Axis] = []
     arms = tree.get("arm", [])
     if not isinstance(arms, list) or not all(isinstance(arm, dict) for arm in arms):
@@ -146,20 +163,24 @@ def _axes(tree: Mapping[str, Any]) -> list[Axis]:
     for key, values in _flat(_table(tree, "grid")):
         if not isinstance(values, list) or not values:
             raise ConfigError(f"grid.{key} must be a list of at least one value")
-        short = key.rpartition(".")[2]
-        plain = key in ("variant", "problem")
-        axes.append([(_slug(str(value) if plain else f"{short}{value}"), {key: value}) for value in values])
+        axes.append([_choice(key, value) for value in values])
     return axes
 
 
-def _arm(arm: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _choice(key: str, value: Any) -> Choice:
+    if key in ("variant", "problem"):
+        return Choice(_slug(str(value)), str(value), {key: value})
+    return Choice(_slug(f"{key.rpartition('.')[2]}{value}"), f"{key} = {value}", {key: value})
+
+
+def _arm(arm: Mapping[str, Any]) -> Choice:
     for key in arm:
         if key not in ("name", "set"):
             raise ConfigError(f"arm: unknown key '{key}'; an arm has a name and keys under set")
     name = arm.get("name")
     if not isinstance(name, str) or not name:
         raise ConfigError("arm: each needs a name")
-    return _slug(name), dict(_flat(_table(arm, "set")))
+    return Choice(_slug(name), name, dict(_flat(_table(arm, "set"))))
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -171,22 +192,22 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def _runs(
-    shared: Mapping[str, Any], axes: Sequence[Sequence[tuple[str, dict[str, Any]]]]
-) -> Iterator[PlannedRun]:
+def _runs(shared: Mapping[str, Any], axes: Sequence[Axis]) -> Iterator[PlannedRun]:
     count = math.prod(len(axis) for axis in axes)
     if count > _MOST_RUNS:
         raise ConfigError(f"the grid has {count} runs; at most {_MOST_RUNS} are made")
     for combination in itertools.product(*axes):
         choices: dict[str, Any] = {}
-        for _, keys in combination:
-            choices |= keys
+        for choice in combination:
+            choices |= choice.keys
         config = configs.from_layers([shared, choices])
         if not config.problem:
             raise ConfigError("no problem named; set run.problem, or list several under grid.problem")
-        words = [word for word, _ in combination] or [_slug(config.problem)]
+        words = [choice.word for choice in combination] or [_slug(config.problem)]
+        labels = [choice.label for choice in combination if choice.keys.keys() != {"seed"}]
+        arm = ", ".join(labels) or config.problem
         _, config = resolve(config)
-        yield PlannedRun("-".join(words), config, choices)
+        yield PlannedRun("-".join(words), arm, config, choices)
 
 
 def _refuse_twins(path: pathlib.Path, runs: Sequence[PlannedRun]) -> None:

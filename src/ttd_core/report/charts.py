@@ -24,7 +24,7 @@ class Line:
     """One series over steps.
 
     :param label: its name.
-    :param steps: where it has values.
+    :param steps: where it has values: steps, or another amount that grows.
     :param values: one a step; NaN leaves a gap.
     :param colour: 1 to 6, a colour of the style sheet.
     :param kind: ``line``, ``stairs`` (a value holds until the next) or ``dots``.
@@ -33,7 +33,7 @@ class Line:
     """
 
     label: str
-    steps: Sequence[int]
+    steps: Sequence[float]
     values: Sequence[float]
     colour: int = 1
     kind: str = "line"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import attrs
+import numpy as np
+import numpy.typing as npt
 
 from ttd_core.metrics import Metric
-from ttd_core.report.charts import Line, ReferenceLine, line_chart, values_shown
+from ttd_core.report.charts import Line, ReferenceLine, line_chart, ridge_plot, values_shown
 from ttd_core.report.facts import RunFacts
 from ttd_core.report.figures import Figure, figure, published_lines
 from ttd_core.report.pooling import Arm
@@ -58,9 +61,63 @@ def comparison_figures(arms: Sequence[Arm]) -> list[Figure]:
     best_score = Curve("Best score by step", problem.metric, RunFacts.best_by_step)
     figures = [
         _figure(arms, best_score, published_lines(problem)),
+        *(_spent_figure(arms, what) for what in ("rollouts", "seconds")),
+        _reward_figure(arms),
         *(_figure(arms, curve, []) for curve in CURVES),
     ]
     return [each for each in figures if each is not None]
+
+
+def _spent_figure(arms: Sequence[Arm], what: Literal["rollouts", "seconds"]) -> Figure | None:
+    """The best score against rollouts or seconds; ``None`` where no run has a score."""
+    problem = arms[0].runs[0].problem
+    published = published_lines(problem)
+    lines = []
+    for index, arm in enumerate(arms):
+        amounts, mean, low, high = arm.best_by_spent(what)
+        if amounts and amounts[-1] > 0:
+            band = (low, high) if len(arm.runs) > 1 else (None, None)
+            lines.append(Line(arm.label, amounts, mean, index % COLOURS + 1, "line", *band))
+    if not lines:
+        return None
+    ends = domain([*values_shown(lines), *(line.value for line in published)], 0.08)
+    title = f"Best score by {what}"
+    last = "; ".join(f"{line.label} {line.values[-1]:.6g} after {line.steps[-1]:.0f}" for line in lines)
+    labels = (f"{what}, all of a run" if what == "rollouts" else "wall seconds of a run", problem.metric)
+    return figure(
+        title,
+        lambda size: line_chart(
+            size, lines, labels, f"{title}, at last: {last}.", references=published, ends=ends
+        ),
+        legend=[(f"c{line.colour}", line.label) for line in lines],
+        heights=(280.0, 240.0),
+    )
+
+
+def _reward_figure(arms: Sequence[Arm]) -> Figure | None:
+    """Reward distributions of each arm's first and last step (the paper's Figure 1), seeds together."""
+    rows: list[tuple[str, npt.NDArray[np.float64]]] = []
+    for arm in arms:
+        for place in (0, -1):
+            steps = [(run, run.steps[place]) for run in arm.runs if len(run.steps) > 1]
+            if not steps:
+                continue
+            rewards = np.concatenate([run.rewards.get(record.step, np.zeros(0)) for run, record in steps])
+            share = rewards.size / max(1, sum(record.rollouts for _, record in steps))
+            which = "last" if place else "first"
+            rows.append((f"{arm.label}, {which} step, {share:.0%} valid", rewards))
+    values = np.concatenate([rewards for _, rewards in rows]) if rows else np.zeros(0)
+    if not values.size:
+        return None
+    # The worst few would leave no room for the rest.
+    ends = domain([float(np.quantile(values, 0.02)), float(values.max())], 0.04)
+    medians = "; ".join(f"{name} {np.median(rewards):.6g}" for name, rewards in rows if rewards.size)
+    return figure(
+        "Reward distribution, first and last step",
+        lambda size: ridge_plot(size, rows, ends, f"Rewards of valid rollouts; medians: {medians}."),
+        "Valid rollouts only, all seeds together; the tick is the median.",
+        heights=(64.0 + 56.0 * len(rows), 64.0 + 50.0 * len(rows)),
+    )
 
 
 def _figure(arms: Sequence[Arm], curve: Curve, published: Sequence[ReferenceLine]) -> Figure | None:

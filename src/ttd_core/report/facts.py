@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import attrs
 import numpy as np
@@ -104,6 +105,26 @@ class RunFacts:
             steps.append(record.step)
             scores.append(best)
         return steps, scores
+
+    def spent_by_step(self, what: Literal["rollouts", "seconds"]) -> list[float]:
+        """How much was spent up to each step, from step 0 (nothing) on.
+
+        :param what: rollouts judged, or wall seconds of the steps.
+        """
+        if what == "rollouts":
+            spent = [float(record.rollouts) for record in self.steps]
+        else:
+            finished = [event for event in self.events if event["kind"] == "step_finished"]
+            seconds = {int(event["step"]): float(event["seconds"]) for event in finished}
+            spent = [seconds.get(record.step, 0.0) for record in self.steps]
+        return [0.0, *np.cumsum(spent).tolist()]
+
+    def last_mean_reward(self, steps: int = 3) -> float | None:
+        """Mean reward of the last steps' rollouts, failures as 0; ``None`` before the first step."""
+        last = self.steps[-steps:]
+        rollouts = sum(record.rollouts for record in last)
+        total = sum(float(self.rewards[record.step].sum()) for record in last if record.step in self.rewards)
+        return total / rollouts if rollouts else None
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """The steps that have a metric, and its values.

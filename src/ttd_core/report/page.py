@@ -10,7 +10,7 @@ import base64
 import importlib.metadata
 import importlib.resources
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -58,10 +58,13 @@ def report_page(runs: Sequence[RunFacts]) -> str:
     return _render("report.html", title=title, runs=[_run_values(run) for run in runs], **_comparisons(runs))
 
 
-def compare_page(runs: Sequence[RunFacts]) -> str:
-    """The page of a comparison alone."""
+def compare_page(runs: Sequence[RunFacts], arms: Mapping[str, str] | None = None) -> str:
+    """The page of a comparison alone.
+
+    :param arms: what the arm of a run is called, by the run's name; by default what sets it apart.
+    """
     names = ", ".join(dict.fromkeys(run.problem.name for run in runs))
-    return _render("compare.html", title=f"{names}: {len(runs)} runs compared", **_comparisons(runs))
+    return _render("compare.html", title=f"{names}: {len(runs)} runs compared", **_comparisons(runs, arms))
 
 
 def path_to_best(facts: RunFacts) -> list[Milestone]:
@@ -222,8 +225,8 @@ def _step_rows(facts: RunFacts) -> list[dict[str, Any]]:
     ]
 
 
-def _comparisons(runs: Sequence[RunFacts]) -> dict[str, Any]:
-    arms = by_problem(pool_seeds(runs)) if len(runs) > 1 else {}
+def _comparisons(runs: Sequence[RunFacts], names: Mapping[str, str] | None = None) -> dict[str, Any]:
+    arms = by_problem(pool_seeds(runs, names)) if len(runs) > 1 else {}
     return {
         "comparisons": [
             (of_problem[0].runs[0].problem, [arm.row() for arm in of_problem], comparison_figures(of_problem))

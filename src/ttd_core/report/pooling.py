@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import numpy as np
@@ -51,6 +51,32 @@ class Arm:
             [max(values[step]) for step in steps],
         )
 
+    def best_by_spent(
+        self, what: Literal["rollouts", "seconds"], points: int = 120
+    ) -> tuple[list[float], list[float], list[float], list[float]]:
+        """The best score pooled over the runs against what was spent on it.
+
+        A run keeps its best score until it finds a better one, and after its end.
+
+        :param what: rollouts judged, or wall seconds.
+        :param points: how many amounts, from nothing to what the run spent that spent most.
+        :return: the amounts, and the mean, least and largest best score of the runs at each; amounts at which
+            a run has no score yet are left out.
+        """
+        curves = [(run.spent_by_step(what), run.best_by_step()[1]) for run in self.runs]
+        amounts = np.linspace(0.0, max(spent[-1] for spent, _ in curves), points)
+        at = np.array(
+            [np.asarray(best)[np.searchsorted(spent, amounts, side="right") - 1] for spent, best in curves]
+        )
+        known = np.isfinite(at).all(axis=0)
+        at = at[:, known]
+        return (
+            amounts[known].tolist(),
+            at.mean(axis=0).tolist(),
+            at.min(axis=0).tolist(),
+            at.max(axis=0).tolist(),
+        )
+
     def row(self) -> dict[str, Any]:
         """The arm in numbers, JSON."""
         problem = self.runs[0].problem
@@ -70,6 +96,8 @@ class Arm:
             "valid_share": sum(run.summary.valid for run in self.runs) / rollouts if rollouts else 0.0,
             "repeat_share": float(np.mean([run.summary.repeats for run in self.runs])),
             "best_score": best,
+            "best_scores": {run.config.seed: run.best_score for run in self.runs},
+            "last_mean_reward": _mean([run.last_mean_reward() for run in self.runs]),
             "mean_best_score": float(np.mean(scores)) if scores else None,
             "spread": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
             "best_published": published.score if published else None,
@@ -81,8 +109,12 @@ class Arm:
         }
 
 
-def pool_seeds(runs: Sequence[RunFacts]) -> list[Arm]:
-    """Pool runs that agree in everything in their config but the seed, in the order given."""
+def pool_seeds(runs: Sequence[RunFacts], names: Mapping[str, str] | None = None) -> list[Arm]:
+    """Pool runs that agree in everything in their config but the seed, in the order given.
+
+    :param names: what an arm is called, by the name of a run in it; by default what sets it apart.
+    """
+    names = names or {}
     pools: dict[str, list[RunFacts]] = {}
     for run in runs:
         pools.setdefault(configs.digest(_without_seed(run)), []).append(run)
@@ -90,7 +122,7 @@ def pool_seeds(runs: Sequence[RunFacts]) -> list[Arm]:
     arms = []
     for group in groups:
         differs = _differences(group, groups)
-        arms.append(Arm(_label(group, differs), group, differs))
+        arms.append(Arm(names.get(group[0].name) or _label(group, differs), group, differs))
     return arms
 
 
@@ -100,6 +132,11 @@ def by_problem(arms: Sequence[Arm]) -> dict[str, list[Arm]]:
     for arm in arms:
         result.setdefault(arm.runs[0].problem.name, []).append(arm)
     return result
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _without_seed(run: RunFacts) -> configs.RunConfig:
