@@ -109,8 +109,8 @@ def _reward_figure(arms: Sequence[Arm]) -> Figure | None:
     values = np.concatenate([rewards for _, rewards in rows]) if rows else np.zeros(0)
     if not values.size:
         return None
-    # The worst few would leave no room for the rest.
-    ends = domain([float(np.quantile(values, 0.02)), float(values.max())], 0.04)
+    # The worst tenth would leave no room for the rest.
+    ends = domain([float(np.quantile(values, 0.1)), float(values.max())], 0.04)
     medians = "; ".join(f"{name} {np.median(rewards):.6g}" for name, rewards in rows if rewards.size)
     return figure(
         "Reward distribution, first and last step",
