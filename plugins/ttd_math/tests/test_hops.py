@@ -65,3 +65,8 @@ def test_a_whole_call_begins_with_races_and_obeys_the_rules(program, capsys) -> 
     assert violations(f) == []
     assert second_bound(f) > 0.88
     assert "race 0: " in capsys.readouterr().out
+
+
+def test_no_time_left_ends_the_search_at_once(program) -> None:
+    pool = [(0.5, np.ones(2))]
+    assert program.search(pool, np.random.default_rng(0), -1.0, program.STAGES, iter(range(10**9))) is pool

@@ -274,6 +274,9 @@ def kept(pool, f, score):
 
 def search(pool, rng, seconds, stages, numbers):
     """Hops from the functions of a pool, or for an empty one first from random starts."""
+    if seconds <= 0:
+        # Races that overran on a busy machine have used up the time.
+        return pool
     began, longest, fresh = time.time(), 0.0, not pool
     for number in numbers:
         before = time.time()
