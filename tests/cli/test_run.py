@@ -145,6 +145,11 @@ def test_a_run_that_exists_already(ttd, summing, scripted) -> None:
     pathlib.Path("runs/old").mkdir(parents=True)
     result = ttd(*scripted, "--name", "old")
     assert result.exit_code == 2
+    assert "runs/old exists already and holds no run; remove it, or choose another --name" in result.stderr
+    pathlib.Path("runs/old").rmdir()
+    assert ttd(*scripted, "--steps", 0, "--name", "old").exit_code == 0
+    result = ttd(*scripted, "--name", "old")
+    assert result.exit_code == 2
     assert "runs/old exists already; continue it with: ttd resume runs/old" in result.stderr
 
 
@@ -161,9 +166,11 @@ def test_a_broken_plugin_is_told_and_stops_nothing(ttd, summing, scripted, insta
 def test_a_problem_that_raises_is_named(ttd, install, problem_source, scripted) -> None:
     source = problem_source.replace("total = sum(", "total = sum(1 / 0 for _ in [1]) + sum(")
     install("ttd-bug", {"bug_problem": source}, problems={"sum": "bug_problem:Sum"})
-    result = ttd(*scripted, "--steps", 1, "--name", "bug", "--quiet")
+    stop = ["--set", "on_problem_error=stop"]
+    result = ttd(*scripted, "--steps", 1, "--name", "bug", "--quiet", *stop)
     assert result.exit_code == 3
     assert result.stderr.startswith("error: plugin sum (ttd-bug 1.0): ttd_reward: ZeroDivisionError")
+    assert ttd("resume", "bug", "--quiet", "--set", "on_problem_error=count").exit_code == 0
 
 
 @pytest.mark.parametrize("command", ["resume", "best"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pathlib
 import re
+import secrets
+import shlex
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +13,9 @@ from typing import Any
 import click
 
 from ttd_core import config as configs
-from ttd_core.errors import ResumeError, UsageError
+from ttd_core.errors import ResumeError, StorageError, UsageError
 from ttd_core.input_files import read_text_file
+from ttd_core.run.reading import DATABASE, RunReader
 from ttd_core.run.setup import CONFIG_FILE
 
 #: ``--runs-dir DIR``: where run folders are made and looked up.
@@ -34,14 +37,29 @@ def new_folder(runs: pathlib.Path, name: str | None, problem: str) -> pathlib.Pa
         if pathlib.PurePath(name).name != name or name in (".", ".."):
             raise UsageError(f"--name {name}: a plain name is needed; --runs-dir sets the folder around it")
         if (runs / name).exists():
-            raise UsageError(f"{runs / name} exists already; continue it with: ttd resume {runs / name}")
+            raise UsageError(_taken(runs / name))
         return runs / name
-    stem = f"{re.sub(r'[^A-Za-z0-9_]+', '-', problem).strip('-')}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder, number = runs / stem, 1
-    while folder.exists():
-        number += 1
-        folder = runs / f"{stem}-{number}"
-    return folder
+    # Two processes may begin in the same second: the last part tells them apart.
+    stem = re.sub(r"[^A-Za-z0-9_]+", "-", problem).strip("-")
+    return runs / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def _taken(folder: pathlib.Path) -> str:
+    """Why a new run cannot have an existing folder, and what to do."""
+    if holds_run(folder):
+        return f"{folder} exists already; continue it with: ttd resume {shlex.quote(str(folder))}"
+    return f"{folder} exists already and holds no run; remove it, or choose another --name"
+
+
+def holds_run(folder: pathlib.Path) -> bool:
+    """Whether a folder's database is a run's, of whatever version."""
+    try:
+        RunReader.open(folder).close()
+    except StorageError:
+        return True
+    except ResumeError:
+        return False
+    return True
 
 
 def existing_folder(run: str, runs: pathlib.Path) -> pathlib.Path:
@@ -51,7 +69,7 @@ def existing_folder(run: str, runs: pathlib.Path) -> pathlib.Path:
     """
     candidates = [pathlib.Path(run), runs / run]
     for folder in candidates:
-        if (folder / CONFIG_FILE).is_file():
+        if (folder / CONFIG_FILE).is_file() or (folder / DATABASE).is_file():
             return folder
     raise ResumeError(f"no run at {' or '.join(str(folder) for folder in dict.fromkeys(candidates))}")
 
@@ -63,6 +81,9 @@ def stored_config(folder: pathlib.Path) -> configs.RunConfig:
     :raises ConfigError: when a key in it is wrong.
     """
     path = folder / CONFIG_FILE
+    if not path.exists():
+        with RunReader.open(folder) as run:
+            return configs.from_toml(run.config(), where=str(folder / DATABASE))
     try:
         text = read_text_file(path)
     except UsageError as error:

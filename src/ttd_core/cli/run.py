@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -115,6 +116,12 @@ def run(
 @click.argument("run_name", metavar="RUN")
 @set_option
 @click.option("--steps", type=int, help="Training steps in all.")
+@click.option(
+    "--back-to",
+    type=click.IntRange(0),
+    metavar="STEP",
+    help="Go on from this step, and forget those after it; 0 is the start.",
+)
 @runs_dir_option
 @track_option
 @quiet_option
@@ -123,6 +130,7 @@ def resume(
     run_name: str,
     sets: tuple[str, ...],
     steps: int | None,
+    back_to: int | None,
     runs_dir: pathlib.Path,
     trackers: tuple[str, ...],
     quiet: bool,
@@ -141,7 +149,8 @@ def resume(
     folder = existing_folder(run_name, runs_dir)
     overrides = configs.parse_sets(sets) | ({} if steps is None else {"steps": steps})
     setup = RunSetup.from_folder(folder, overrides)
-    return _follow(setup, folder, quiet, as_json, trackers, resume_run)
+    go = functools.partial(resume_run, back_to=back_to)
+    return _follow(setup, folder, quiet, as_json, trackers, go)
 
 
 def _warn(message: str) -> None:

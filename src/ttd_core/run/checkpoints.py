@@ -6,6 +6,7 @@ before it, and a checkpoint newer than the last committed step is a step that ne
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pathlib
 import re
@@ -40,6 +41,20 @@ class Checkpoints:
     def latest(self, at_most: int) -> int:
         """The newest step up to ``at_most`` with a checkpoint; 0 when there is none."""
         return max((step for step in self.steps() if step <= at_most), default=0)
+
+    def digest(self, step: int) -> str:
+        """SHA-256 over the names and contents of the files of a checkpoint.
+
+        :raises StorageError: when one cannot be read.
+        """
+        total = hashlib.sha256()
+        folder = self.path(step)
+        with storage_errors(folder, "read"):
+            for path in sorted(folder.iterdir()):
+                with path.open("rb") as file:
+                    content = hashlib.file_digest(file, "sha256").hexdigest()
+                total.update(f"{path.name}\0{content}\0".encode())
+        return total.hexdigest()
 
     def save(self, step: int, trainer: Trainer) -> pathlib.Path:
         """Write the checkpoint after ``step``, durably; an older one of the same step is replaced.

@@ -24,6 +24,7 @@ from ttd_core.run import events
 from ttd_core.run.backends import open_executor, open_policy
 from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
+from ttd_core.run.continuing import step_to_resume_at
 from ttd_core.run.files import storage_errors, write_atomically
 from ttd_core.run.seeds import score_seeds, starting_codes
 from ttd_core.run.setup import CONFIG_FILE, RunSetup
@@ -81,13 +82,17 @@ def start_run(setup: RunSetup, folder: pathlib.Path, observers: Sequence[Any] = 
             return _Run(setup, executor, policy, store, archive).go()
 
 
-def resume_run(setup: RunSetup, folder: pathlib.Path, observers: Sequence[Any] = ()) -> RunResult:
+def resume_run(
+    setup: RunSetup, folder: pathlib.Path, observers: Sequence[Any] = (), *, back_to: int | None = None
+) -> RunResult:
     """Continue a run from its last committed step.
 
     :param setup: from :meth:`RunSetup.from_folder`.
     :param folder: the run's.
     :param observers: objects implementing ``ttd_event``.
-    :raises ResumeError: when there is no run, or another process is writing it.
+    :param back_to: an earlier step to go on from; what came after it is forgotten.
+    :raises ResumeError: when there is no run, another process is writing it, or the checkpoint it goes on
+        from is missing or changed.
     :raises TtdError: for anything else a person can mend; one line, with the exit code.
     """
     with contextlib.closing(RunStore.open(folder)) as store:
@@ -98,7 +103,7 @@ def resume_run(setup: RunSetup, folder: pathlib.Path, observers: Sequence[Any] =
             if text != store.config():
                 store.set_config(text)
                 _write_config(folder, text)
-            _rewind_to_checkpoint(folder, store, policy, setup.config)
+            _rewind(store, policy, setup.config, back_to)
             archive = store.load_archive(setup.config.search)
             if not archive.nodes:
                 _add_seeds(setup, executor, store, archive)
@@ -117,16 +122,15 @@ def _add_seeds(setup: RunSetup, executor: Executor, store: RunStore, archive: Ar
     store.commit_seeds(archive)
 
 
-def _rewind_to_checkpoint(folder: pathlib.Path, store: RunStore, policy: Policy, config: RunConfig) -> None:
-    """Load the policy of the last committed step; forget steps whose policy was not kept."""
-    last = store.last_step()
-    if not (config.learn.train and isinstance(policy, Trainer)):
-        return
-    checkpoints = Checkpoints(folder)
-    step = checkpoints.latest(last)
-    if step:
+def _rewind(store: RunStore, policy: Policy, config: RunConfig, back_to: int | None) -> None:
+    """Load the policy of the step that the run goes on from, and forget the steps after it."""
+    checkpoints = Checkpoints(store.folder)
+    trains = config.learn.train and isinstance(policy, Trainer)
+    step = step_to_resume_at(store, checkpoints, config, trains, back_to)
+    if trains and step:
+        assert isinstance(policy, Trainer)
         policy.load(checkpoints.path(step))
-    if step < last:
+    if step < store.last_step():
         store.rewind(step)
 
 
@@ -143,7 +147,10 @@ def _open_backends(setup: RunSetup) -> Iterator[tuple[Executor, Policy]]:
 
 @contextlib.contextmanager
 def terminate_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM like Ctrl-C while a run is on (only the main thread may say so)."""
+    """Treat SIGTERM and SIGHUP like Ctrl-C while a run is on (only the main thread may say so).
+
+    SIGHUP stays ignored where it is, as under ``nohup``.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -151,11 +158,16 @@ def terminate_as_interrupt() -> Iterator[None]:
     def interrupt(_signal: int, _frame: Any) -> None:
         raise KeyboardInterrupt
 
-    former = signal.signal(signal.SIGTERM, interrupt)
+    former = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 class _Run:
@@ -174,7 +186,8 @@ class _Run:
         self._trains = setup.config.learn.train and isinstance(policy, Trainer)
         seeds = [(node.state, node.reward) for node in archive.seeds()]
         self._steps = StepRunner(
-            setup.config, setup.hooks, policy, executor, archive, starting_codes(seeds), self._emit
+            *(setup.config, setup.hooks, policy, executor, archive, starting_codes(seeds), self._emit),
+            policy_step=store.last_step(),
         )
         self._level = str(executor.level)
         self._adapter_before = self._adapter()
@@ -222,10 +235,8 @@ class _Run:
         started = time.monotonic()
         result = self._steps.run(step)
         checkpoint_started = time.monotonic()
-        if self._trains and (step % self._config.checkpoint_every == 0 or step == self._config.steps):
-            assert isinstance(self._policy, Trainer)
-            path = self._checkpoints.save(step, self._policy)
-            self._emit(events.checkpoint_written(step=step, path=str(path.relative_to(self._store.folder))))
+        due = step % self._config.checkpoint_every == 0 or step == self._config.steps
+        digest = self._write_checkpoint(step) if self._trains and due else None
         timings = {**result.timings, Timing.CHECKPOINT: time.monotonic() - checkpoint_started}
         metrics = dict(result.metrics)
         best = self._best_reward()
@@ -239,11 +250,19 @@ class _Run:
             timings,
             advantages=result.advantages,
             totals=result.totals,
+            checkpoint=digest,
         )
         if self._trains:
             self._checkpoints.prune(self._config.checkpoints_kept, committed=step)
         self._update_best()
         self._emit(result.finished(step, metrics, time.monotonic() - started))
+
+    def _write_checkpoint(self, step: int) -> str:
+        """Keep the policy after ``step``; returns the checkpoint's digest."""
+        assert isinstance(self._policy, Trainer)
+        path = self._checkpoints.save(step, self._policy)
+        self._emit(events.checkpoint_written(step=step, path=str(path.relative_to(self._store.folder))))
+        return self._checkpoints.digest(step)
 
     def _best_reward(self) -> Reward | None:
         """Of the best state so far; ``None`` when nothing is scored."""
@@ -258,6 +277,14 @@ class _Run:
 
     def _interrupted(self, started: float) -> RunResult:
         step = self._store.last_step()
+        # In the middle of learning the policy is that of no step.
+        if (
+            self._trains
+            and step
+            and self._steps.policy_step == step
+            and step not in self._checkpoints.steps()
+        ):
+            self._store.note_checkpoint(step, self._write_checkpoint(step))
         self._emit(
             events.run_interrupted(step=step, reason="interrupted", resume=f"ttd resume {self._store.folder}")
         )

@@ -113,6 +113,14 @@ class RunReader:
         """The config's text, as it was given to ``create``."""
         return str(self._rows("SELECT value FROM meta WHERE key = 'config'")[0][0])
 
+    def checkpoint_digests(self) -> dict[int, str]:
+        """The checkpoints that the run wrote, by step (:meth:`~ttd_core.run.checkpoints.Checkpoints.digest`).
+
+        Empty in runs of versions that did not note them; some may have been deleted since.
+        """
+        rows = self._rows("SELECT key, value FROM meta WHERE key LIKE 'checkpoint:%'")
+        return {int(key.partition(":")[2]): str(digest) for key, digest in rows}
+
     def last_step(self) -> int:
         """Number of the last committed step; 0 before the first."""
         return int(self._rows("SELECT coalesce(max(step), 0) FROM steps")[0][0])

@@ -71,6 +71,7 @@ class StepRunner:
 
     :param starting_codes: programs the run started from: one that equals them merely repeats.
     :param emit: called with each event.
+    :param policy_step: the step that the policy learned last.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class StepRunner:
         archive: Archive,
         starting_codes: Sequence[str],
         emit: Callable[[events.Event], None],
+        policy_step: int,
     ) -> None:
         assert hooks.problem is not None
         self._config = config
@@ -92,6 +94,8 @@ class StepRunner:
         self._reuse = reuse_from_config(config.search)
         self._metrics = StepMetrics(hooks.problem)
         self._repeats = Repeats(starting_codes)
+        #: The step after which the policy is as it is now; ``None`` while it learns.
+        self.policy_step: int | None = policy_step
         self._collector = RolloutCollector(
             hooks, policy, executor.run, executor.workers, config.on_problem_error
         )
@@ -137,7 +141,9 @@ class StepRunner:
             compute_advantages(group, self._config.learn, repeated)
             for group, repeated in zip(groups, repeats, strict=True)
         ]
+        self.policy_step = None
         metrics.update(self._learn(with_advantages))
+        self.policy_step = step
         stopwatch.lap(Timing.LEARN)
         self._archive.admit(step, groups)
         stopwatch.lap(Timing.ADMIT)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pathlib
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -67,10 +68,14 @@ class RunStore(RunReader):
         :raises StorageError: when it cannot be written.
         """
         folder = pathlib.Path(folder)
-        with storage_errors(folder):
-            (folder / ARRAYS).mkdir(parents=True, exist_ok=True)
-            lock = WriterLock(folder)
+        is_new = not folder.exists()
         with contextlib.ExitStack() as undo:
+            if is_new:
+                # A folder that could not become a run would be in the way of the next try.
+                undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            with storage_errors(folder):
+                (folder / ARRAYS).mkdir(parents=True, exist_ok=True)
+                lock = WriterLock(folder)
             undo.callback(lock.release)
             connection = connect_writer(folder / DATABASE)
             undo.callback(connection.close)
@@ -131,6 +136,7 @@ class RunStore(RunReader):
         *,
         advantages: Advantages | None = None,
         totals: StepTotals | None = None,
+        checkpoint: str | None = None,
     ) -> None:
         """Commit one step, durably and whole: what was sampled, what became of it, the archive after it.
 
@@ -141,6 +147,7 @@ class RunStore(RunReader):
         :param timings: seconds by name; kept among the metrics as ``seconds/NAME``.
         :param advantages: kept with the rollouts, where given.
         :param totals: of the groups, where the caller has added them up already.
+        :param checkpoint: digest of the checkpoint written after the step, if one was.
         :raises StorageError: when the disk is full or read-only. Nothing has changed then, and the same
             call may be made again once there is room.
         :raises ValueError: when the step is not the next, or its groups are not those last admitted.
@@ -156,9 +163,18 @@ class RunStore(RunReader):
                 "INSERT INTO metrics (step, name, value) VALUES (?, ?, ?)",
                 [(step, name, encode_number(value)) for name, value in numbers.items()],
             )
+            self._write_checkpoint(step, checkpoint)
             events_written = self._write_events()
         del self._pending_events[:events_written]
         self._written = written
+
+    def note_checkpoint(self, step: int, digest: str) -> None:
+        """Note a checkpoint that was written after its step had been committed.
+
+        :raises StorageError: when the disk is full or read-only.
+        """
+        with self._transaction():
+            self._write_checkpoint(step, digest)
 
     def record(self, event: Event) -> None:
         """Keep an event: in ``log.jsonl`` at once, in the database with its step (see ``events.py``).
@@ -196,6 +212,10 @@ class RunStore(RunReader):
             for table in ("metrics", "rollouts", "groups", "node_stats"):
                 self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
             self._connection.execute("DELETE FROM steps WHERE step > ?", (step,))
+            self._connection.execute(
+                "DELETE FROM meta WHERE key LIKE 'checkpoint:%' AND CAST(substr(key, 12) AS INTEGER) > ?",
+                (step,),
+            )
             self._connection.execute("DELETE FROM states WHERE id NOT IN (SELECT node FROM node_stats)")
         self._written = self._read_statistics()
 
@@ -252,6 +272,12 @@ class RunStore(RunReader):
                 archive.next_id,
             ),
         )
+
+    def _write_checkpoint(self, step: int, digest: str | None) -> None:
+        if digest is not None:
+            self._connection.execute(
+                "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (f"checkpoint:{step}", digest)
+            )
 
     def _write_nodes(self, step: int, archive: Archive) -> dict[int, NodeStatistics]:
         """The new states, and the statistics that changed; returns what the database has of them then."""

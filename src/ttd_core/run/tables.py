@@ -163,7 +163,8 @@ def check_version(connection: sqlite3.Connection, path: pathlib.Path) -> None:
         row = has_meta and connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
     if not row:
         raise ResumeError(
-            f"{path.parent} holds no run: it was stopped before its first write; start it again"
+            f"{path.parent} holds no run: it was stopped before its first write; remove the folder and "
+            "start again"
         )
     if int(row[0]) != SCHEMA_VERSION:
         raise ResumeError(
