@@ -23,6 +23,7 @@ from ttd_ahc.reading import MAX_ANSWER_BYTES
 from ttd_core.errors import EnvironmentLacksError
 from ttd_core.problem import Execute
 from ttd_core.sandbox.base import GIB, KIB, MIB, Artifact, CompileJob, Limits, ProgramJob
+from ttd_core.text import quoted_lines
 from ttd_core.types import Status, Verdict
 
 #: Compiler and flags of the contests.
@@ -242,5 +243,6 @@ def summary(seeds: list[int], runs: Mapping[int, CaseRun], options: ContestOptio
     ]
     stderr_tail = runs[seeds[0]].stderr_tail.strip()
     if stderr_tail:
-        lines.append(f"error output of seed {seeds[0]}:\n{stderr_tail}")
+        # quoted, so that no line of it passes for one of those above
+        lines.append(f"error output of seed {seeds[0]}:\n{quoted_lines(stderr_tail)}")
     return "\n".join(lines)
