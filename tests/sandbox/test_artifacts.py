@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from ttd_core.sandbox import artifacts
 from ttd_core.sandbox.artifacts import ArtifactStore, digest_of, sealed_memory
-from ttd_core.sandbox.base import CompileJob
+from ttd_core.sandbox.base import Artifact, CompileJob, ProgramJob
+from ttd_core.sandbox.local import LocalExecutor
 
 
 @pytest.fixture
@@ -153,3 +154,20 @@ def test_two_texts_share_a_digest_only_if_they_are_one(first, second) -> None:
 def test_half_a_character_has_no_digest(text) -> None:
     with pytest.raises(ValueError, match=r"U\+D[89A-F][0-9A-F]{2} is half of a character.*\(line [12]\)"):
         digest_of(CompileJob(text))
+
+
+def test_a_program_is_run_to_its_last_case_while_others_push_it_out(monkeypatch) -> None:
+    source = '#include <cstdio>\nint main() {{ std::puts("{}"); }}'
+    with LocalExecutor(1) as executor:
+        monkeypatch.setattr(executor, "_artifacts", ArtifactStore(most_bytes=1))
+        first = executor.run(CompileJob(source.format("first"))).artifact
+        for number in range(3):
+            assert executor.run(CompileJob(source.format(number))).ok
+            assert executor.run(ProgramJob(first)).stdout == b"first\n"
+        digest = first.digest
+        del first
+        assert executor.run(CompileJob(source.format("last"))).ok
+        executor.run(CompileJob(source.format("and one more")))
+        again = executor.run(ProgramJob(Artifact(digest)))
+        assert "compile it again" in again.message
+        assert executor.run(CompileJob(source.format("first"))).artifact == Artifact(digest)
