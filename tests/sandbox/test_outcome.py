@@ -124,12 +124,62 @@ def test_an_error_before_the_candidate_started_is_ours() -> None:
         (b"main.cpp:1:10: fatal error: no.h: No such file", "error: no.h: No such file (line 1)"),
         (b"collect2: error: ld returned 1 exit status", "collect2: error: ld returned 1 exit status"),
         (b"", "the compiler failed without a message"),
+        (
+            b"/usr/bin/ld: Scrt1.o: in function `_start':\n(.text+0x17): undefined reference to `main'\n"
+            b"collect2: error: ld returned 1 exit status",
+            "the linker: undefined reference to `main'",
+        ),
+        (
+            b"/tmp/c.s: Assembler messages:\n/tmp/c.s:4: Error: file not found: /dev/zero",
+            "the assembler: file not found: /dev/zero",
+        ),
+        (
+            b"g++: internal compiler error: Segmentation fault signal terminated program cc1plus\n"
+            b"See <file:///usr/share/doc/README.Bugs> for instructions.",
+            "the compiler failed: Segmentation fault signal terminated program cc1plus",
+        ),
+        (
+            b"main.cpp:1:2: error: #error g++: internal compiler error: Killed signal terminated program x",
+            "error: #error g++: internal compiler error: Killed signal terminated program x (line 1)",
+        ),
     ],
 )
 def test_the_first_error_of_a_compiler(printed: bytes, message: str) -> None:
     result = ended(COMPILE, status=1 << 8, printed=printed)
     assert result.status is Status.SYNTAX_ERROR
     assert result.message == message
+
+
+@pytest.mark.parametrize(
+    ("printed", "status", "message"),
+    [
+        (
+            b"g++: internal compiler error: File size limit exceeded signal terminated program as\nPlease",
+            Status.OUTPUT_LIMIT,
+            "wrote a file larger than 32 MiB",
+        ),
+        (
+            b"collect2: fatal error: ld terminated with signal 25 [File size limit exceeded]\n",
+            Status.OUTPUT_LIMIT,
+            "wrote a file larger than 32 MiB",
+        ),
+        (
+            b"g++: fatal error: Killed signal terminated program cc1plus\ncompilation terminated.",
+            Status.MEMORY,
+            "used more than 2048 MiB of memory (SIGKILL)",
+        ),
+        (
+            b"cc1plus: out of memory allocating 65536 bytes after a total of 1 bytes",
+            Status.MEMORY,
+            "used more than 2048 MiB of memory",
+        ),
+        (b"virtual memory exhausted: Cannot allocate memory\n", Status.MEMORY, "2048 MiB"),
+    ],
+)
+def test_a_limit_that_a_tool_of_the_compiler_met(printed: bytes, status: Status, message: str) -> None:
+    result = ended(CompileJob(""), status=1 << 8, printed=printed)
+    assert result.status is status
+    assert message in result.message
 
 
 def test_a_message_is_one_printable_line() -> None:

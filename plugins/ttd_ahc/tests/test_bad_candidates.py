@@ -62,14 +62,14 @@ FISHING = [
         f"{HEAD}int main() {{ std::vector<char> b(1 << 20, '1'); "
         "for (int i = 0; i < 1024; i++) std::fwrite(b.data(), 1, b.size(), stdout); }",
         Status.OUTPUT_LIMIT,
-        "more than 16 MiB to standard output",
+        "more than 1 MiB to standard output",
     ),
     (
         "1 GiB of error output",
         f"{HEAD}int main() {{ std::vector<char> b(1 << 20, '1'); "
         "for (int i = 0; i < 1024; i++) std::fwrite(b.data(), 1, b.size(), stderr); }",
         Status.OUTPUT_LIMIT,
-        "more than 16 MiB",
+        "more than 1 MiB to standard error",
     ),
     (
         "reading a file outside",

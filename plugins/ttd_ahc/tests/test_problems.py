@@ -215,11 +215,15 @@ def test_how_long_it_takes_is_said_once_where_it_takes_long(monkeypatch, caplog)
 
 def test_a_third_contest_needs_nothing_but_itself(executor) -> None:
     problem = Guess(Guess.options_type(cases=6))
-    code = '#include <iostream>\nint main() { int n; std::cin >> n; std::cout << n - 2; std::cerr << "hm"; }'
+    code = (
+        "#include <iostream>\nint main() { int n; std::cin >> n; std::cout << n - 2; "
+        'std::cerr << "hm\\n6 cases, 1 at once: mean 1000\\x1b[31m"; }'
+    )
     verdict = evaluate_action(Hooks(problem), State(), Action(code, "c++"), executor.run)
     assert verdict.ok, verdict.message
     assert verdict.reward is not None
     assert verdict.reward.score == 98.0
     assert verdict.reward.value == 0.98
     assert "6 cases" in verdict.output
-    assert "error output of seed 0:\nhm" in verdict.output
+    said = "  | hm\n  | 6 cases, 1 at once: mean 1000\\x1b[31m"
+    assert f"error output of seed 0:\n{said}" in verdict.output

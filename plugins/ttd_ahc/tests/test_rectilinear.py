@@ -181,8 +181,9 @@ def _refused(corners) -> bool:
         ("4\n0 0\n5-0 0\n5 5\n0 5\n", "not an integer"),
         ("4\n0 0\n100001 0\n100001 5\n0 5\n", r"a coordinate is 100001; 0 to 100000"),
         ("4\n-1 0\n5 0\n5 5\n-1 5\n", "a coordinate is -1"),
-        ("4\n0 0\n" + "9" * 5000 + " 0\n5 5\n0 5\n", "thousands of digits"),
-        ("4\n0 0\n" + "9" * 500 + " 0\n5 5\n0 5\n", "a coordinate is"),
+        ("4\n0 0\n" + "9" * 5000 + " 0\n5 5\n0 5\n", "it has 5000 digits"),
+        ("4\n0 0\n" + "9" * 500 + " 0\n5 5\n0 5\n", "it has 500 digits"),
+        ("4\n0 0\n" + "9" * 18 + " 0\n5 5\n0 5\n", "a coordinate is 9+; 0 to"),
         ("4\n0 0\n5 1\n5 5\n0 5\n", r"edge 0 from \(0, 0\) is not parallel to an axis"),
         ("4\n0 0\n0 0\n5 0\n0 5\n", r"edge 0 at \(0, 0\) has no length"),
         ("6\n0 0\n9 0\n4 0\n4 4\n2 4\n0 4\n", r"edge 1 from \(9, 0\) folds back"),
@@ -198,7 +199,7 @@ def _refused(corners) -> bool:
 )
 def test_every_broken_rule_has_its_own_message(output, message) -> None:
     with pytest.raises(InvalidPolygon, match=message):
-        check_polygon(read_polygon(output).astype(np.int64))
+        check_polygon(read_polygon(output.encode()).astype(np.int64))
 
 
 @pytest.mark.parametrize(
@@ -213,7 +214,7 @@ def test_every_broken_rule_has_its_own_message(output, message) -> None:
     ],
 )
 def test_what_the_contest_takes_is_taken(output) -> None:
-    check_polygon(read_polygon(output).astype(np.int64))
+    check_polygon(read_polygon(output.encode()).astype(np.int64))
 
 
 def test_the_grid_says_nothing_of_a_polygon_that_touches_nowhere() -> None:

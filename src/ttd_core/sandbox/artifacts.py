@@ -1,4 +1,8 @@
-"""Compiled programs, kept as sealed memory: nobody can change them, and no path leads to them."""
+"""Compiled programs, kept as sealed memory: nobody can change them, and no path leads to them.
+
+That memory cannot be swapped out, so it is bounded by bytes. A program stays while anybody holds its
+:class:`~ttd_core.sandbox.base.Artifact`; of the others, those used longest ago are forgotten first.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,15 @@ import collections
 import errno
 import fcntl
 import hashlib
-import json
 import mmap
 import os
+import shutil
 import threading
 import time
-from typing import Any
+import weakref
+from typing import Any, NamedTuple
 
-from ttd_core.sandbox.base import Artifact, CompileJob
+from ttd_core.sandbox.base import MIB, SEARCH_PATH, Artifact, CompileJob
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _CHUNK = 1 << 20
@@ -68,22 +73,71 @@ def sealed_memory(buffers: list[Any], *, executable: bool = False) -> int:
     return descriptor
 
 
+def source_bytes(source: str) -> bytes:
+    """A program's text as the compiler gets it: UTF-8.
+
+    :raises ValueError: for a lone surrogate, which is no character; says where.
+    """
+    try:
+        return source.encode()
+    except UnicodeEncodeError as error:
+        line = source.count("\n", 0, error.start) + 1
+        code = ord(source[error.start])
+        raise ValueError(f"U+{code:04X} is half of a character: no text can hold it (line {line})") from None
+
+
+def _compiler_facts(command: str) -> bytes:
+    """What tells one compiler from another: where its executable is, its size, and when it was made."""
+    path = shutil.which(command, path=SEARCH_PATH)
+    if path is None:
+        return b""
+    facts = os.stat(path)
+    return f"{os.path.realpath(path)} {facts.st_size} {facts.st_mtime_ns}".encode(errors="surrogateescape")
+
+
 def digest_of(job: CompileJob) -> str:
-    """SHA-256 of what decides the program: source, command, suffix."""
-    text = json.dumps([job.source, list(job.command), job.suffix])
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+    """SHA-256 of all that decides the program: compiler, suffix, source, command; each with its length.
+
+    What is hashed of the source are the bytes that are compiled. The environment of a compiler is the same
+    for every job. Limits are left out: within them or not, a program is the same.
+
+    :raises ValueError: for a source that cannot be compiled at all, see :func:`source_bytes`.
+    """
+    words = [word.encode(errors="surrogateescape") for word in (job.suffix, *job.command)]
+    digest = hashlib.sha256()
+    for part in (_compiler_facts(job.command[0]), source_bytes(job.source), *words):
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+class _Held(NamedTuple):
+    """A program held: its memory file, and its bytes."""
+
+    descriptor: int
+    size: int
 
 
 class ArtifactStore:
-    """The programs compiled so far, by digest; those used longest ago are forgotten first.
+    """The programs compiled so far, by digest.
 
-    :param most: programs kept.
+    :param most_bytes: of all programs together; more only while that many are in use.
+    :param most: programs, which take a descriptor each.
     """
 
-    def __init__(self, most: int = 1024) -> None:
+    def __init__(self, most_bytes: int = 256 * MIB, most: int = 1024) -> None:
+        self._most_bytes = most_bytes
         self._most = most
-        self._held: collections.OrderedDict[str, int] = collections.OrderedDict()
+        #: the one used longest ago first
+        self._held: collections.OrderedDict[str, _Held] = collections.OrderedDict()
+        #: a program is in use while the artifact that was given out for it lives
+        self._in_use: weakref.WeakValueDictionary[str, Artifact] = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all programs held."""
+        return sum(held.size for held in self._held.values())
 
     def add(self, digest: str, file: int, limit: int) -> Artifact:
         """Copy a program out of an open file of the sandbox.
@@ -100,17 +154,42 @@ class ArtifactStore:
         return self.add_bytes(digest, chunks)
 
     def add_bytes(self, digest: str, chunks: list[bytes]) -> Artifact:
-        """Keep a program, given as pieces of its bytes."""
+        """Keep a program, given as pieces of its bytes; the one held already where there is one."""
+        held = self.take(digest)
+        if held is not None:
+            return held
         descriptor = sealed_memory(chunks, executable=True)
         with self._lock:
-            for old in (self._held.pop(digest, -1), self._oldest()):
-                if old >= 0:
-                    os.close(old)
-            self._held[digest] = descriptor
-        return Artifact(digest)
+            if digest in self._held:  # compiled twice at once
+                os.close(descriptor)
+            else:
+                self._held[digest] = _Held(descriptor, sum(map(len, chunks)))
+            artifact = self._give_out(digest)
+            self._forget_surplus()
+        return artifact
 
-    def _oldest(self) -> int:
-        return self._held.popitem(last=False)[1] if len(self._held) >= self._most else -1
+    def take(self, digest: str) -> Artifact | None:
+        """A program that is held; it stays held as long as the artifact lives. ``None`` if it is not held."""
+        with self._lock:
+            return self._give_out(digest) if digest in self._held else None
+
+    def _give_out(self, digest: str) -> Artifact:
+        self._held.move_to_end(digest)
+        artifact = self._in_use.get(digest)
+        if artifact is None:
+            artifact = self._in_use[digest] = Artifact(digest)
+        return artifact
+
+    def _forget_surplus(self) -> None:
+        """Forget programs that are not in use until the rest is within bounds."""
+        surplus = self.held_bytes - self._most_bytes
+        for digest in list(self._held):
+            if surplus <= 0 and len(self._held) <= self._most:
+                return
+            if digest not in self._in_use:
+                forgotten = self._held.pop(digest)
+                os.close(forgotten.descriptor)
+                surplus -= forgotten.size
 
     def open(self, digest: str) -> int | None:
         """A descriptor of the program for the caller to close; ``None`` if it is not held."""
@@ -119,7 +198,7 @@ class ArtifactStore:
             if held is None:
                 return None
             self._held.move_to_end(digest)
-            return os.dup(held)
+            return os.dup(held.descriptor)
 
     def read(self, digest: str) -> bytes:
         """A program as bytes; empty if it is not held."""
@@ -140,4 +219,4 @@ class ArtifactStore:
         """Forget all."""
         with self._lock:
             while self._held:
-                os.close(self._held.popitem()[1])
+                os.close(self._held.popitem()[1].descriptor)

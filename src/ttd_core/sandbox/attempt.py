@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import attrs
 
-from ttd_core.sandbox.artifacts import ArtifactStore, digest_of, sealed_memory
+from ttd_core.sandbox.artifacts import ArtifactStore, digest_of, sealed_memory, source_bytes
 from ttd_core.sandbox.base import MIB, CompileJob, Job, JobResult, Level, ProgramJob, PythonJob
 from ttd_core.sandbox.connection import Connection, ServerLost
 from ttd_core.sandbox.exchange import DeadlineMissed, Exchange, FrameReader, OutputListener, StreamTail
@@ -68,7 +68,7 @@ class Attempt:
             fields |= {"args": job.args, "kwargs": job.kwargs, "inject": job.inject}
             return [self._close_later(sealed_memory(frames.encode(fields, trusted=True)))]
         if isinstance(job, CompileJob):
-            return [self._close_later(sealed_memory([job.source.encode(errors="replace")]))]
+            return [self._close_later(sealed_memory([source_bytes(job.source)]))]
         program = self._artifacts.open(job.artifact.digest)
         if program is None:
             raise LookupError("the compiled program is no longer held by this executor: compile it again")

@@ -23,6 +23,8 @@ GIB = 1024 * MIB
 #: Number that the first descriptor a Python job inherits has in it; and how many there may be.
 FIRST_DESCRIPTOR = 5
 MOST_DESCRIPTORS = 3
+#: Where programs, the compilers among them, are looked for in the sandbox.
+SEARCH_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 class Level(enum.StrEnum):
@@ -130,7 +132,9 @@ class PythonJob:
 class Artifact:
     """A compiled program held by the executor that compiled it.
 
-    :param digest: SHA-256 of source and command; the key of the compile cache.
+    It is held as long as this object lives; then it may be forgotten for others, and be compiled again.
+
+    :param digest: SHA-256 of compiler, source and command; the key of the compile cache.
     """
 
     digest: str
@@ -140,16 +144,22 @@ class Artifact:
 class CompileJob:
     """Compile untrusted source to a program; the result's ``artifact`` is set when it succeeds.
 
+    The compiler reads the system's headers and libraries and, of all devices, ``/dev/null`` alone. A text
+    that UTF-8 cannot hold is refused as a syntax error.
+
     :param source: the program's text.
     :param command: the compiler and its flags, without input and output names
         (``("g++", "-std=gnu++20", "-O2")``); the executor adds both.
     :param suffix: file name suffix of the source.
+    :param limits: what it may use; ``result`` bounds the program, and every file made on the way to it.
     """
 
     source: str
     command: tuple[str, ...] = ("g++", "-std=gnu++20", "-O2")
     suffix: str = ".cpp"
-    limits: Limits = attrs.field(factory=lambda: Limits(wall_s=60.0, memory=2 * GIB, scratch=256 * MIB))
+    limits: Limits = attrs.field(
+        factory=lambda: Limits(wall_s=60.0, memory=2 * GIB, scratch=256 * MIB, output=MIB, result=32 * MIB)
+    )
 
 
 @attrs.frozen(eq=False)

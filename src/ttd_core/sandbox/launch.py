@@ -16,7 +16,7 @@ from typing import Any
 import attrs
 
 from ttd_core.sandbox import cgroup, layout
-from ttd_core.sandbox.base import Access
+from ttd_core.sandbox.base import SEARCH_PATH, Access
 from ttd_core.sandbox.inside import folders, kernel
 from ttd_core.sandbox.isolation import IsolationMethod
 
@@ -109,7 +109,7 @@ def _environment(scratch: str) -> dict[str, str]:
     """
     names = ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "BLIS", "VECLIB", "RAYON")
     threads = {f"{name}_NUM_THREADS": "1" for name in names}
-    fixed = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+    fixed = {"PATH": SEARCH_PATH, "HOME": "/nonexistent", "LANG": "C.UTF-8"}
     fixed |= {"PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "Agg", "NUMBA_CACHE_DIR": f"{scratch}/numba"}
     return fixed | threads
 

@@ -109,10 +109,12 @@ class LocalExecutor:
 
     # -- programs ------------------------------------------------------------------------------------
 
-    def add_program(self, digest: str, program: bytes) -> None:
-        """Hold a program compiled elsewhere, unless it is held already."""
-        if digest not in self._artifacts:
-            self._artifacts.add_bytes(digest, [program])
+    def add_program(self, digest: str, program: bytes) -> Artifact:
+        """Hold a program compiled elsewhere, unless it is held already.
+
+        :return: what keeps it held.
+        """
+        return self._artifacts.add_bytes(digest, [program])
 
     def program(self, digest: str) -> bytes:
         """A program held here, as bytes."""
@@ -122,8 +124,13 @@ class LocalExecutor:
 
     def _run(self, future: JobFuture) -> JobResult:
         job = future.job
-        if isinstance(job, CompileJob) and (digest := digest_of(job)) in self._artifacts:
-            return JobResult(Status.OK, artifact=Artifact(digest), level=self.level)
+        if isinstance(job, CompileJob):
+            try:
+                held = self._artifacts.take(digest_of(job))
+            except ValueError as error:
+                return JobResult(Status.SYNTAX_ERROR, str(error), level=self.level)
+            if held is not None:
+                return JobResult(Status.OK, artifact=held, level=self.level)
         exclusive = job.limits.exclusive_core
         cores = self._cores.take(job.limits.cpus, exclusive)
         cancelled = CancelSignal(future)

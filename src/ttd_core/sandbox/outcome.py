@@ -25,6 +25,25 @@ _CLAIMS = {
     )
 }
 _COMPILER_ERROR = re.compile(r"^[^\n:]*:(\d+):(?:\d+:)? (?:fatal )?(error: [^\n]*)", re.MULTILINE)
+#: What else the tools of a compiler say; none of these names a line of the source.
+_TOOL_ERRORS = (
+    (re.compile(r"^[^\n:]*\.s:(?:\d+:)? Error: ([^\n]*)", re.MULTILINE), "the assembler"),
+    (re.compile(r"((?:undefined reference to|multiple definition of) [^\n]*)"), "the linker"),
+    (re.compile(r"^[^\n:]*: internal compiler error: ([^\n]*)", re.MULTILINE), "the compiler failed"),
+)
+#: How a compiler tells that one of its tools was ended by a limit, or got no more memory.
+_TOOL_ENDED = re.compile(
+    r"^[^\n:]*: (?:internal compiler|fatal) error: (?:ld terminated with signal \d+ \[)?"
+    r"(Killed|CPU time limit exceeded|File size limit exceeded)\b",
+    re.MULTILINE,
+)
+_NO_MEMORY = re.compile(
+    r"^(?:[^\n: ]*: )?(?:out of memory allocating|virtual memory exhausted)", re.MULTILINE
+)
+_TOOL_SIGNALS = {
+    "CPU time limit exceeded": signal.SIGXCPU,
+    "File size limit exceeded": signal.SIGXFSZ,
+}
 #: Fraction of the processor time from which a SIGKILL is taken for the kernel's limit on it.
 _NEAR = 0.9
 
@@ -46,13 +65,14 @@ def _stopped(job: Job, reason: str, exchange: Exchange) -> Ending:
     """Why we, or the server, ended the job."""
     limits = job.limits
     cpu = limits.cpu_s or limits.wall_s * limits.cpus
+    printed_to = " to standard error" if isinstance(job, ProgramJob) else ""
     endings = {
         "wall": (Status.TIMEOUT, f"stopped after {limits.wall_s:g} s of wall time"),
         "cpu": (Status.TIMEOUT, f"stopped after {cpu:g} s of processor time"),
         "memory": (Status.MEMORY, f"used more than {_size(limits.memory)} of memory"),
         "processes": (Status.FORBIDDEN, f"started more than {limits.processes} processes and threads"),
         "scratch": (Status.OUTPUT_LIMIT, f"wrote more than {_size(limits.scratch)} of files"),
-        "output": (Status.OUTPUT_LIMIT, f"printed more than {_size(limits.output)}"),
+        "output": (Status.OUTPUT_LIMIT, f"printed more than {_size(limits.output)}{printed_to}"),
         "result": (Status.OUTPUT_LIMIT, f"wrote more than {_size(limits.result)} to standard output"),
         "cancelled": (Status.INFRASTRUCTURE, "cancelled"),
     }
@@ -77,7 +97,8 @@ def _died(job: Job, code: int, report: dict[str, Any], output: bytes) -> Ending:
     if -code == signal.SIGKILL or b"std::bad_alloc" in output[-2000:]:
         return Status.MEMORY, f"used more than {_size(limits.memory)} of memory ({name})"
     if -code == signal.SIGXFSZ:
-        return Status.OUTPUT_LIMIT, "wrote a file larger than allowed"
+        largest = min(limits.scratch, limits.result) if isinstance(job, CompileJob) else limits.scratch
+        return Status.OUTPUT_LIMIT, f"wrote a file larger than {_size(largest)}"
     return Status.CRASH, f"killed by {name} ({signal.strsignal(-code)})"
 
 
@@ -99,14 +120,27 @@ def _returned(exchange: Exchange, code: int) -> tuple[Ending, Any]:
         return (Status.INVALID, str(error)), None
 
 
-def _compiler_message(output: bytes) -> str:
-    """The first error with its line, else the last thing the compiler printed."""
-    text = output.decode(errors="replace")
+def _compiler_message(text: str) -> str:
+    """The first error with its line, else what another tool says, else the last thing that was printed."""
     error = _COMPILER_ERROR.search(text)
     if error:
         return f"{error[2]} (line {error[1]})"
+    for pattern, tool in _TOOL_ERRORS:
+        if said := pattern.search(text):
+            return f"{tool}: {said[1]}"
     lines = text.strip().splitlines()
     return lines[-1] if lines else "the compiler failed without a message"
+
+
+def _compiler_failed(job: Job, report: dict[str, Any], output: bytes) -> Ending:
+    """Of a compiler that ended by itself without a program: the limit that a tool of it met, or an error."""
+    text = output.decode(errors="replace")
+    if not _COMPILER_ERROR.search(text):
+        if met := _TOOL_ENDED.search(text):
+            return _died(job, -_TOOL_SIGNALS.get(met[1], signal.SIGKILL), report, output)
+        if _NO_MEMORY.search(text):
+            return Status.MEMORY, f"used more than {_size(job.limits.memory)} of memory"
+    return Status.SYNTAX_ERROR, _compiler_message(text)
 
 
 def _ending(job: Job, report: dict[str, Any], exchange: Exchange) -> tuple[Ending, Any]:
@@ -124,7 +158,7 @@ def _ending(job: Job, report: dict[str, Any], exchange: Exchange) -> tuple[Endin
     if code == 0:
         return (Status.OK, ""), None
     if isinstance(job, CompileJob):
-        return (Status.SYNTAX_ERROR, _compiler_message(output)), None
+        return _compiler_failed(job, report, output), None
     return _died(job, code, report, output), None
 
 

@@ -22,7 +22,7 @@ import attrs
 from ttd_core.config import RunConfig
 from ttd_core.errors import EnvironmentLacksError, SandboxUnavailableError, one_line
 from ttd_core.sandbox import codec
-from ttd_core.sandbox.artifacts import ArtifactStore
+from ttd_core.sandbox.artifacts import ArtifactStore, source_bytes
 from ttd_core.sandbox.base import CompileJob, Job, JobResult, Level, ProgramJob
 from ttd_core.sandbox.exchange import OutputListener
 from ttd_core.sandbox.futures import JobFuture
@@ -59,7 +59,8 @@ class NodeSandbox:
         """
         decoded = codec.decode_job(job)
         if program and isinstance(decoded, ProgramJob):
-            self._executor.add_program(decoded.artifact.digest, program)
+            held = self._executor.add_program(decoded.artifact.digest, program)
+            decoded = attrs.evolve(decoded, artifact=held)
         pieces: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         future = self._running[number] = self._executor.submit(decoded, pieces.put)
         future.add_done_callback(lambda _: pieces.put(None))
@@ -249,6 +250,11 @@ class RayExecutor:
         """
         job = future.job
         program = b""
+        if isinstance(job, CompileJob):
+            try:
+                source_bytes(job.source)
+            except ValueError as error:
+                return JobResult(Status.SYNTAX_ERROR, str(error), level=self._level)
         if isinstance(job, ProgramJob):
             program = self._programs.read(job.artifact.digest)
         with self._lock:
@@ -264,7 +270,8 @@ class RayExecutor:
             elif piece[:1] == b"r":
                 result = codec.decode_result(piece[1:])
             elif piece[:1] == b"p" and isinstance(job, CompileJob) and result and result.artifact:
-                self._programs.add_bytes(result.artifact.digest, [piece[1:]])
+                artifact = self._programs.add_bytes(result.artifact.digest, [piece[1:]])
+                result = attrs.evolve(result, artifact=artifact)
         return result or self._failed("the node gave no result", 0)
 
     def _answers(self, node: _Node) -> bool:

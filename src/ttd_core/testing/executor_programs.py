@@ -10,6 +10,7 @@ from ttd_core.sandbox.base import GIB, MIB, Artifact, CompileJob, Executor, Limi
 from ttd_core.types import Status
 
 _DOUBLE = "#include <iostream>\nint main() { long n; while (std::cin >> n) std::cout << 2 * n << '\\n'; }"
+_COMPILER = Limits(wall_s=20.0, memory=256 * MIB, scratch=64 * MIB, output=MIB, result=8 * MIB)
 
 
 def compiled(executor: Executor, source: str) -> Artifact:
@@ -47,6 +48,45 @@ class ProgramChecks:
         assert result.status is Status.SYNTAX_ERROR
         assert "missing" in result.message
         assert result.message.endswith("(line 2)")
+        assert result.artifact is None
+
+    def test_half_a_character_is_refused_and_a_whole_one_is_not(self, executor: Executor) -> None:
+        source = '#include <cstdio>\nint main() {{ std::puts("{}"); }}'
+        artifact = compiled(executor, source.format("\N{GRINNING FACE}"))
+        assert executor.run(ProgramJob(artifact)).stdout == "\N{GRINNING FACE}\n".encode()
+        # each would be compiled as the others are, were they replaced by something
+        for halves in ("\ud83d\ude00", "\ud83d", "\ude00"):
+            result = executor.run(CompileJob(source.format(halves)))
+            assert result.status is Status.SYNTAX_ERROR
+            assert result.artifact is None
+            assert "half of a character" in result.message
+            assert result.message.endswith("(line 2)")
+
+    @pytest.mark.parametrize(
+        "source",
+        ["#include </dev/urandom>", "#include </dev/zero>", 'asm(".incbin \\"/dev/zero\\"");'],
+    )
+    def test_a_compiler_reads_no_device(self, executor: Executor, source: str) -> None:
+        result = executor.run(CompileJob(f"{source}\nint main() {{}}", limits=_COMPILER))
+        assert result.status is Status.SYNTAX_ERROR, result.message
+        assert result.peak_memory < 256 * MIB
+        assert "/dev/" in result.message
+
+    @pytest.mark.parametrize(
+        ("source", "status", "words"),
+        [
+            ("char big[1u << 30] = {1};", Status.OUTPUT_LIMIT, "wrote a file larger than 8 MiB"),
+            ("alignas(1 << 28) char one = 1;", Status.OUTPUT_LIMIT, "wrote a file larger than 8 MiB"),
+            ('asm(".rept 1000000000\\n.byte 1\\n.endr");', Status.MEMORY, "more than 256 MiB of memory"),
+            ("#include __FILE__\n#include __FILE__", Status.OUTPUT_LIMIT, "printed more than 1 MiB"),
+        ],
+    )
+    def test_a_limit_that_the_compiler_meets_is_told(
+        self, executor: Executor, source: str, status: Status, words: str
+    ) -> None:
+        result = executor.run(CompileJob(f"{source}\nint main() {{}}", limits=_COMPILER))
+        assert result.status is status, result.message
+        assert words in result.message
         assert result.artifact is None
 
     @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 from attacks.model import Attack, tells_the_secret
@@ -77,6 +79,69 @@ def _hung(world: World, result: JobResult) -> str:
         return f"compiled for {result.wall_s:.1f} s"
     return ""
 
+
+#: Bytes, resident or written, and seconds from which a compiler counts as taking all it can get.
+_TOO_MUCH = 400 * MIB
+_TOO_LONG_S = 3.0
+
+
+def _took_it_all(world: World, result: JobResult) -> str:
+    if result.ok or result.peak_memory > _TOO_MUCH or result.wall_s > _TOO_LONG_S:
+        return f"compiled for {result.wall_s:.1f} s in {result.peak_memory / MIB:.0f} MiB"
+    return ""
+
+
+def _bomb(name: str, source: str) -> Attack:
+    """Text that costs its compiler more than it is given: all time, all memory, all of the disk."""
+    return _compile(
+        f"compiler bomb: {name}",
+        source,
+        _took_it_all,
+        command=("g++", "-std=gnu++20", "-O2", "-w", "-fmax-errors=5"),
+        limits=Limits(
+            wall_s=1.5, memory=256 * MIB, scratch=64 * MIB, output=MIB, result=8 * MIB, processes=16
+        ),
+        control=lambda world: _takes_it_all(source),
+    )
+
+
+def _takes_it_all(source: str) -> str:
+    """Compile a bomb without a sandbox, but within bounds that this machine can stand."""
+    with tempfile.TemporaryDirectory() as folder:
+        pathlib.Path(folder, "main.cpp").write_text(source)
+        command = ["prlimit", f"--as={GIB}", f"--fsize={GIB}", "g++", "-O2", "-w", "main.cpp"]
+        started = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        deadline = time.monotonic() + _TOO_LONG_S
+        pid = 0
+        while not pid and time.monotonic() < deadline:
+            time.sleep(0.02)
+            pid, _, used = os.wait4(started.pid, os.WNOHANG)
+        if not pid:
+            os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
+            return f"compiled for {_TOO_LONG_S:g} s"
+        started.returncode = 0  # reaped above
+        made = sum(path.stat().st_size for path in pathlib.Path(folder).iterdir())
+    if made > _TOO_MUCH:
+        return f"wrote {made / MIB:.0f} MiB"
+    return f"took {used.ru_maxrss / 1024:.0f} MiB" if used.ru_maxrss * 1024 > _TOO_MUCH else ""
+
+
+_MACRO_BOMB = "#define A0 1+\n" + "".join(f"#define A{i} {f'A{i - 1} ' * 10}\n" for i in range(1, 10))
+_TEMPLATE_BOMB = """
+template <int D, int N> struct T { static constexpr int v = T<D - 1, 2 * N>::v + T<D - 1, 2 * N + 1>::v; };
+template <int N> struct T<0, N> { static constexpr int v = N; };
+int main() { return T<24, 0>::v; }
+"""
+_INCLUDE_BOMB = """
+#if __INCLUDE_LEVEL__ < 60
+#include __FILE__
+#include __FILE__
+#endif
+int main() {}
+"""
 
 _CONSTEXPR_BOMB = """
 constexpr unsigned long long spin(unsigned long long n) {
@@ -182,6 +247,15 @@ ATTACKS = [
         ),
         limits=Limits(wall_s=2.0, memory=GIB, scratch=64 * MIB),
     ),
+    _bomb("a device without end", "#include </dev/urandom>\nint main() {}"),
+    _bomb("a device without end, as a header's name", "#define D </dev/zero>\n#include D\nint main() {}"),
+    _bomb("macros that multiply", f"{_MACRO_BOMB}int x = A9 0;\nint main() {{}}"),
+    _bomb("templates that multiply", _TEMPLATE_BOMB),
+    _bomb("a file that includes itself twice", _INCLUDE_BOMB),
+    _bomb("a line without end", f"int x = {'1+' * 250_000}1;\nint main() {{}}"),
+    _bomb("parentheses", f"int x = {'(' * 200_000}1{')' * 200_000};\nint main() {{}}"),
+    _bomb("a program of 500 MiB", "char big[500u << 20] = {1};\nint main() { return big[5]; }"),
+    _bomb("an alignment of 256 MiB", "alignas(1 << 28) char one = 1;\nint main() { return one; }"),
 ]
 
 if os.uname().machine == "x86_64":

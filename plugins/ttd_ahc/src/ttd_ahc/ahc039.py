@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from ttd_ahc import svg
 from ttd_ahc.contest import Answer, Case, Contest, ContestOptions
 from ttd_ahc.fish import POINTS, SIDE, draw_points
+from ttd_ahc.reading import integers
 from ttd_ahc.rectilinear import Grid, InvalidPolygon, check_edges, perimeter
 from ttd_ahc.standings import Standings
 from ttd_core.errors import UsageError
@@ -26,8 +26,6 @@ MIN_VERTICES, MAX_VERTICES = 4, 1000
 MAX_PERIMETER = 4 * SIDE
 #: Cases in the final standings.
 FINAL_CASES = 150
-
-_ONLY_INTEGERS = re.compile(r"[0-9+\-\s]*", re.ASCII)
 
 
 @attrs.frozen
@@ -55,19 +53,16 @@ def official_seeds() -> tuple[int, ...]:
     return tuple(int(line) for line in lines if line and not line.startswith("#"))
 
 
-def read_polygon(text: str) -> Answer:
+def read_polygon(output: bytes) -> Answer:
     """The last polygon of an output: int32 [m, 2].
 
-    :raises InvalidPolygon: for a token that is no integer, a count or a coordinate out of range, tokens that
-        are missing.
+    :raises InvalidPolygon: for a word that is no integer, a count or a coordinate out of range, coordinates
+        that are missing.
     """
-    if not _ONLY_INTEGERS.fullmatch(text):
-        wrong = next(word for word in text.split() if not re.fullmatch(r"[+-]?[0-9]+", word, re.ASCII))
-        raise InvalidPolygon(f"{wrong[:20]!r} is not an integer")
     try:
-        numbers = [int(word) for word in text.split()]
-    except ValueError:
-        raise InvalidPolygon("a token is not an integer, or has thousands of digits") from None
+        numbers = integers(output.split())
+    except ValueError as error:
+        raise InvalidPolygon(str(error)) from None
     if not numbers:
         raise InvalidPolygon("nothing was printed")
     start = 0
@@ -83,7 +78,7 @@ def read_polygon(text: str) -> Answer:
             )
         block = numbers[start + 1 : end]
         if min(block) < 0 or max(block) > SIDE:
-            wrong = str(next(number for number in block if not 0 <= number <= SIDE))[:20]
+            wrong = next(number for number in block if not 0 <= number <= SIDE)
             raise InvalidPolygon(f"a coordinate is {wrong}; 0 to {SIDE} are allowed")
         if end == len(numbers):
             return np.array(block, np.int32).reshape(count, 2)
@@ -160,9 +155,9 @@ class Fishing(Contest):
             )
         return chosen
 
-    def read_answer(self, case: Case, text: str) -> Answer:
+    def read_answer(self, case: Case, output: bytes) -> Answer:
         """The last polygon printed."""
-        return read_polygon(text)
+        return read_polygon(output)
 
     def score_answer(self, case: Case, answer: Answer) -> int:
         """``max(0, a - b + 1)`` for ``a`` mackerels and ``b`` sardines inside or on the edge."""
@@ -202,7 +197,7 @@ class Fishing(Contest):
             _rectangle(*box)
             for box in ((0, 0, half, SIDE), (half, 0, SIDE, SIDE), (0, 0, SIDE, half), (0, half, SIDE, SIDE))
         ]
-        return max(halves, key=lambda text: self.score_answer(case, read_polygon(text)))
+        return max(halves, key=lambda text: self.score_answer(case, read_polygon(text.encode())))
 
 
 def _rectangle(left: int, low: int, right: int, high: int) -> str:

@@ -42,9 +42,9 @@ class Apples(Contest):
         game = draw_game(seed)
         return Case(seed, game.text, game)
 
-    def read_answer(self, case: Case, text: str) -> Answer:
+    def read_answer(self, case: Case, output: bytes) -> Answer:
         """The first 500 actions printed."""
-        return read_plan(text)
+        return read_plan(output)
 
     def score_answer(self, case: Case, answer: Answer) -> int:
         """``round(1e5 * log2(apples))`` after the last turn."""

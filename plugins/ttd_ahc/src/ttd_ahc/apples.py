@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import attrs
 import numpy as np
 import numpy.typing as npt
 
+from ttd_ahc.reading import integers
 from ttd_ahc.stream import Stream, round_half_away
 
 #: Kinds of machines at each level, levels, turns, apples before the first turn: the statement's N, L, T, K.
@@ -17,6 +19,8 @@ KINDS, LEVELS, TURNS, FIRST_APPLES = 10, 4, 500, 1
 MACHINES = KINDS * LEVELS
 #: The action that buys nothing; every other action is the number of the machine to strengthen.
 NOTHING = -1
+#: A line that holds something; empty ones are passed over at once.
+_LINE = re.compile(rb"[^\n]+")
 
 
 @attrs.frozen
@@ -59,42 +63,40 @@ class InvalidPlan(ValueError):
     """A plan breaks a rule; the message says which, and in which turn."""
 
 
-def read_plan(text: str) -> npt.NDArray[np.int32]:
+def read_plan(output: bytes) -> npt.NDArray[np.int32]:
     """Actions as a program prints them: int32 [TURNS, 1], ``level * KINDS + kind`` or ``NOTHING``.
 
     :raises InvalidPlan: for a line that is no action, or too few of them.
     """
     actions: list[int] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if len(actions) == TURNS:
-            break
+    for match in _LINE.finditer(output):
+        line = match[0]
         words = line.split()
-        if words and not words[0].startswith("#"):
-            actions.append(_action(words, number))
-    if len(actions) < TURNS:
-        raise InvalidPlan(f"{len(actions)} actions were printed; {TURNS} are needed")
-    return np.array(actions, np.int32).reshape(TURNS, 1)
+        if words and not words[0].startswith(b"#"):
+            try:
+                actions.append(_action(words))
+            except ValueError as error:
+                number = output.count(b"\n", 0, match.start()) + 1
+                raise InvalidPlan(f"line {number}: {error}") from None
+        if len(actions) == TURNS:
+            return np.array(actions, np.int32).reshape(TURNS, 1)
+    raise InvalidPlan(f"{len(actions)} actions were printed; {TURNS} are needed")
 
 
-def _action(words: Sequence[str], number: int) -> int:
-    first = _integer(words[0], number)
+def _action(words: Sequence[bytes]) -> int:
+    if len(words) > 2:
+        raise InvalidPlan(f"{len(words)} numbers; a purchase is a level and a kind")
+    first, *rest = integers(words)
     if first == NOTHING:
-        if len(words) > 1:
-            raise InvalidPlan(f"line {number}: {len(words)} numbers; a turn that buys nothing is -1 alone")
+        if rest:
+            raise InvalidPlan("2 numbers; a turn that buys nothing is -1 alone")
         return NOTHING
-    if len(words) != 2:
-        raise InvalidPlan(f"line {number}: {len(words)} numbers; a purchase is a level and a kind")
-    kind = _integer(words[1], number)
+    if not rest:
+        raise InvalidPlan("1 numbers; a purchase is a level and a kind")
+    (kind,) = rest
     if not (0 <= first < LEVELS and 0 <= kind < KINDS):
-        raise InvalidPlan(f"line {number}: there is no machine of level {first} and kind {kind}")
+        raise InvalidPlan(f"there is no machine of level {first} and kind {kind}")
     return first * KINDS + kind
-
-
-def _integer(word: str, number: int) -> int:
-    digits = word[1:] if word[:1] in ("+", "-") else word
-    if not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
-        raise InvalidPlan(f"line {number}: {word[:20]!r} is not a number that can stand here")
-    return int(word)
 
 
 @attrs.frozen

@@ -20,10 +20,13 @@ import numpy.typing as npt
 from ttd_ahc import judging
 from ttd_ahc.cases import Answer, Case, InvalidAnswer
 from ttd_ahc.options import ContestOptions
+from ttd_ahc.reading import MAX_ANSWER_BYTES
+from ttd_core.dialogue.prompting import fenced
 from ttd_core.errors import UsageError
 from ttd_core.input_files import read_text_file
 from ttd_core.package_files import package_text
 from ttd_core.problem import Execute, Problem
+from ttd_core.text import showable
 from ttd_core.types import Action, Message, Reward, ScoredState, State, Status, Verdict
 
 __all__ = ["Answer", "Case", "Contest", "ContestOptions", "InvalidAnswer"]
@@ -59,10 +62,12 @@ class Contest(Problem):
         """The case of an unsigned 64-bit seed."""
 
     @abc.abstractmethod
-    def read_answer(self, case: Case, text: str) -> Answer:
+    def read_answer(self, case: Case, output: bytes) -> Answer:
         """A program's output as integers, int32 [rows, width].
 
-        :raises ValueError: when it cannot be read as an answer; the message goes into the verdict.
+        :param output: any bytes, at most ``MAX_ANSWER_BYTES``; see :mod:`ttd_ahc.reading`.
+        :raises ValueError: when it cannot be read as an answer; the message goes into the verdict. Nothing
+            else may be raised.
         """
 
     @abc.abstractmethod
@@ -107,9 +112,10 @@ class Contest(Problem):
         messages = super().render_prompt(state, history)
         failure = state.failures.get(Status.SYNTAX_ERROR)
         if failure is not None:
-            said = (failure.output or failure.message)[:_COMPILER_CHARS].replace("~~~~", "~~~")
+            # the message first: of a compiler that was stopped, the output does not say so
+            said = showable(f"{failure.message}\n{failure.output.strip()}"[:_COMPILER_CHARS])
             heading = "## A program that did not compile\n\nThe last program tried from here failed:\n\n"
-            content = f"{messages[0]['content']}\n\n{heading}~~~~\n{said}\n~~~~\nAvoid that."
+            content = f"{messages[0]['content']}\n\n{heading}{fenced(said)}\nAvoid that."
             messages[0] = {"role": messages[0]["role"], "content": content}
         return messages
 
@@ -133,21 +139,25 @@ class Contest(Problem):
         """What a program reads from standard input in the case of a seed."""
         return self.case(seed).text.encode()
 
-    def judge_output(self, seed: int, output: str) -> tuple[Answer, int]:
+    def judge_output(self, seed: int, output: bytes) -> tuple[Answer, int]:
         """The answer that a program printed for the case of a seed, and its score.
 
         :raises ValueError: when it is no answer, or breaks a rule.
         """
-        case = self.case(seed)
-        answer = self.read_answer(case, output)
-        return answer, self.score_answer(case, answer)
+        answer = self._read(seed, output)
+        return answer, self.score_answer(self.case(seed), answer)
+
+    def _read(self, seed: int, output: bytes) -> Answer:
+        if len(output) > MAX_ANSWER_BYTES:
+            raise InvalidAnswer(f"the answer is {len(output)} bytes; at most {MAX_ANSWER_BYTES} are read")
+        return self.read_answer(self.case(seed), output)
 
     def read_construction(self, path: pathlib.Path) -> State:
         """Answers from a file: what a program printed for a single case (``.txt``, ``.out``), else JSON.
 
         :raises UsageError: when the file cannot be read, or holds no answer.
         """
-        if path.suffix.lower() not in {".txt", ".out"}:
+        if pathlib.Path(path.name.lower().removesuffix(".gz")).suffix not in {".txt", ".out"}:
             return super().read_construction(path)
         if len(self.seeds()) != 1:
             raise UsageError(
@@ -171,7 +181,8 @@ class Contest(Problem):
             if type(text) is not str:
                 raise ValueError(f"seed {seed}: the answer is {type(text).__name__}, not text")
             try:
-                answers.append(self.read_answer(self.case(seed), text))
+                # A lone surrogate is no character of an answer: its bytes are refused like any other's.
+                answers.append(self._read(seed, text.encode(errors="surrogatepass")))
             except ValueError as error:
                 raise ValueError(f"seed {seed}: {error}") from error
         return self._pack(answers)

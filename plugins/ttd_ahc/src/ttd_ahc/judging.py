@@ -10,6 +10,7 @@ import concurrent.futures
 import functools
 import logging
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from typing import Protocol
@@ -18,15 +19,33 @@ import attrs
 
 from ttd_ahc.cases import Answer
 from ttd_ahc.options import ContestOptions
+from ttd_ahc.reading import MAX_ANSWER_BYTES
 from ttd_core.errors import EnvironmentLacksError
 from ttd_core.problem import Execute
-from ttd_core.sandbox.base import MIB, Artifact, CompileJob, Limits, ProgramJob
+from ttd_core.sandbox.base import GIB, KIB, MIB, Artifact, CompileJob, Limits, ProgramJob
+from ttd_core.text import quoted_lines
 from ttd_core.types import Status, Verdict
 
 #: Compiler and flags of the contests.
 COMMAND = ("g++", "-std=gnu++20", "-O2")
-#: Bytes of standard output that are read of one case, and of error output at which it is stopped.
-OUTPUT_BYTES = 16 * MIB
+#: Beside them: few errors, no warnings. What they leave out is never shown, and can be millions of lines.
+_TERSE = ("-w", "-fmax-errors=5")
+#: What compiling one program may use: our largest takes 2 s and 160 MiB, and makes 60 KB.
+COMPILE_LIMITS = Limits(
+    wall_s=60.0,
+    cpu_s=20.0,
+    memory=GIB,
+    processes=16,
+    scratch=128 * MIB,
+    # An error repeats its line, which may be the whole program; all is kept, since the first error is told.
+    output=8 * MIB,
+    output_kept=8 * MIB,
+    result=32 * MIB,
+)
+#: Bytes of source that the contests take.
+SOURCE_BYTES = 512 * KIB
+#: Bytes at which a case is stopped, of standard output and of error output each.
+OUTPUT_BYTES = MAX_ANSWER_BYTES
 #: Wall seconds that a case has for each second of processor time: a busy machine stretches the wall clock,
 #: and a program that computes is ended by its processor time long before.
 _WALL_PER_CPU_SECOND = 5.0
@@ -34,8 +53,12 @@ _WALL_PER_CPU_SECOND = 5.0
 _ANNOUNCED_FROM_S = 30.0
 #: Of how many of the worst cases a summary gives the scores.
 _LOWEST_SHOWN = 3
+#: Characters kept of what the compiler said, from its beginning.
+_COMPILER_CHARS = 4000
 #: Characters kept of the end of a program's error output.
 _STDERR_CHARS = 300
+
+_MISSING_HEADER = re.compile(r"error: [^:]*: No such file or directory")
 
 _log = logging.getLogger("ttd_ahc")
 
@@ -51,7 +74,7 @@ class CaseJudge(Protocol):
         """What a program reads from standard input in the case of a seed."""
         ...
 
-    def judge_output(self, seed: int, output: str) -> tuple[Answer, int]:
+    def judge_output(self, seed: int, output: bytes) -> tuple[Answer, int]:
         """The answer that a program printed for the case of a seed, and its score.
 
         :raises ValueError: when it is no answer, or breaks a rule; the message goes into the verdict.
@@ -130,12 +153,26 @@ def compile_program(execute: Execute, source: str) -> Artifact | Verdict:
         raise EnvironmentLacksError(
             f"{COMMAND[0]} is needed to judge C++ programs: install it (apt install g++)"
         )
-    result = execute(CompileJob(source, COMMAND))
-    if not result.ok:
-        return Verdict.failed(result.status, result.message, code=source, output=result.output)
-    if result.artifact is None:
-        return Verdict.failed(Status.CRASH, "the compiler left no program", code=source)
-    return result.artifact
+    size = len(source.encode(errors="surrogatepass"))
+    if size > SOURCE_BYTES:
+        message = f"the program is {size} bytes long; the contests take {SOURCE_BYTES}"
+        return Verdict.failed(Status.SYNTAX_ERROR, message, code=source)
+    result = execute(CompileJob(source, COMMAND + _TERSE, limits=COMPILE_LIMITS))
+    if result.artifact is not None:
+        return result.artifact
+    if result.status in (Status.INFRASTRUCTURE, Status.SYNTAX_ERROR):
+        status, message = result.status, result.message + _hint(result.message)
+    else:
+        # Whatever limit it met: what failed is the compiling, and the next prompt says so.
+        status, message = Status.SYNTAX_ERROR, f"the compiler was stopped: {result.message}"
+    return Verdict.failed(status, message, code=source, output=result.output[:_COMPILER_CHARS])
+
+
+def _hint(message: str) -> str:
+    """What to do about an error of the compiler, where it is not plain."""
+    if _MISSING_HEADER.search(message):
+        return "; only the standard library's headers are here"
+    return ""
 
 
 def run_cases(
@@ -181,8 +218,7 @@ def _run_case(
         message = f"seed {seed}: used {result.cpu_s:.2f} s of processor time; {limits.cpu_s:g} s are allowed"
         return Verdict.failed(Status.TIMEOUT, message, output=stderr_tail)
     try:
-        # Bytes that are no text become a character that no answer may hold.
-        answer, score = judge.judge_output(seed, result.stdout.decode(errors="replace"))
+        answer, score = judge.judge_output(seed, result.stdout)
     except ValueError as error:
         return Verdict.failed(Status.INVALID, f"seed {seed}: {error}", output=stderr_tail)
     return CaseRun(answer, score, result.cpu_s, stderr_tail)
@@ -207,5 +243,6 @@ def summary(seeds: list[int], runs: Mapping[int, CaseRun], options: ContestOptio
     ]
     stderr_tail = runs[seeds[0]].stderr_tail.strip()
     if stderr_tail:
-        lines.append(f"error output of seed {seeds[0]}:\n{stderr_tail}")
+        # quoted, so that no line of it passes for one of those above
+        lines.append(f"error output of seed {seeds[0]}:\n{quoted_lines(stderr_tail)}")
     return "\n".join(lines)

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 from ttd_core.problem import Options, option
+
+#: Seeds are unsigned numbers of 64 bits.
+SEEDS = 1 << 64
+
+
+def _leaves_room(options: Any, _attribute: Any, first_seed: int) -> None:
+    if not 0 <= first_seed <= SEEDS - options.cases:
+        raise ValueError(
+            f"'first_seed' must be at least 0 and, for {options.cases} cases, at most 2^64 - {options.cases}"
+        )
 
 
 @attrs.frozen
@@ -14,7 +26,7 @@ class ContestOptions(Options):
     timeout_s: float = option(2.0, "processor seconds a program may use for one case")
     cpus: int = option(1, "processors a program may use", validator=attrs.validators.in_((1,)))
     cases: int = option(150, "cases a program is judged on", validator=attrs.validators.ge(1))
-    first_seed: int = option(0, "seed of the first case", validator=attrs.validators.ge(0))
+    first_seed: int = option(0, "seed of the first case", validator=_leaves_room)
     cores: int = option(
         0, "cases run at once, each on a core of its own; 0 for all cores", validator=attrs.validators.ge(0)
     )

@@ -61,7 +61,9 @@ def apply_limits(limits: dict[str, Any], kind: str, others: int, drivers: bool) 
     if not drivers:
         _limit(resource.RLIMIT_DATA, _data_in_use() + limits["memory"] + _RESERVED)
     _limit(resource.RLIMIT_NPROC, limits["processes"] + others)
-    _limit(resource.RLIMIT_FSIZE, limits["scratch"])
+    # what a compiler makes on the way to a program may be no larger than the program itself
+    largest = min(limits["scratch"], limits["result"]) if kind == "compile" else limits["scratch"]
+    _limit(resource.RLIMIT_FSIZE, largest)
     _limit(resource.RLIMIT_NOFILE, 512)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_MEMLOCK, 0)
@@ -97,6 +99,8 @@ def drop_privileges(uid: int | None, keep: int) -> None:
 def landlock_rules(kind: str, paths: dict[str, list[str]]) -> list[bytes]:
     """The Landlock rules of one kind of job, made once by the server.
 
+    A compiler reads what its source names, so it gets no device that never ends, and nothing of /proc.
+
     :param paths: ``listed`` folders whose names may be read, ``readable`` trees, ``writable`` ones,
         ``devices``, ``drivers`` (devices that may be controlled too), ``system`` folders, ``loaders`` that a
         program needs to start, ``tools`` that a compile job may execute, ``executable`` ones that a Python
@@ -104,6 +108,9 @@ def landlock_rules(kind: str, paths: dict[str, list[str]]) -> list[bytes]:
     """
     device = landlock.READ_FILE | landlock.WRITE_FILE
     execute = landlock.READ | landlock.EXECUTE
+    if kind == "compile":
+        system = [path for path in paths["system"] if not path.startswith(("/proc/", "/sys/"))]
+        paths = {**paths, "devices": ["/dev/null"], "system": system}
     allowed = [("devices", device), ("writable", landlock.WORK)]
     if kind == "python":
         allowed += [("listed", landlock.READ_DIR), ("readable", landlock.READ)]
@@ -118,15 +125,16 @@ def landlock_rules(kind: str, paths: dict[str, list[str]]) -> list[bytes]:
     return [rule for rule in rules if rule is not None]
 
 
-def job_ruleset(shared: list[bytes], drivers: bool) -> int:
+def job_ruleset(kind: str, shared: list[bytes], drivers: bool) -> int:
     """The Landlock ruleset of one job: its kind's rules, and its own part of /proc. Made in its process.
 
+    :param kind: of job; a compiler gets no part of /proc.
     :param shared: of :func:`landlock_rules`.
     :param drivers: whether a device driver's library names its threads there.
     :return: its descriptor.
     """
     rights = landlock.READ | (landlock.WRITE_FILE | landlock.TRUNCATE if drivers else 0)
-    own_proc = landlock.rule("/proc/self", rights)
+    own_proc = landlock.rule("/proc/self", rights) if kind != "compile" else None
     return landlock.ruleset([*shared, own_proc] if own_proc else shared)
 
 

@@ -308,7 +308,7 @@ class Server:
             shared = self._landlock_rules(job["kind"])
             ruleset = error_pipe  # without Landlock it is not used
             if self.layers.landlock:
-                ruleset = confine.job_ruleset(shared, self.setup["drivers"])
+                ruleset = confine.job_ruleset(job["kind"], shared, self.setup["drivers"])
             descriptors.insert(-1, ruleset)
             numbers = self._arrange_descriptors(job["kind"], descriptors)
             error_pipe = numbers[-1]
