@@ -91,7 +91,9 @@ def _reason(error: Exception) -> str:
         return f"it is packed by a filter that is not installed here ({text[-160:]})"
     if isinstance(error, ValueError) and type(error) is ValueError:
         return text
-    return f"damaged, or no such file: {text}"
+    if isinstance(error, OSError) and error.strerror and "ynchronously" not in text:
+        return f"cannot be read: {error.strerror}"
+    return f"damaged: {text}"
 
 
 def _refuse(answer: IO[bytes], reason: str, holds: tuple[str, ...] = ()) -> None:

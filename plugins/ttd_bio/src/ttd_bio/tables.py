@@ -177,8 +177,10 @@ class _Reading:
 
         :raises ValueError: when it cannot be read, or could be in two ways.
         """
-        _, header = next(lines)
+        header = next(lines, (0, []))[1]
         opening = list(itertools.islice(lines, _FIRST_LINES))
+        if not opening:
+            raise ValueError("empty: it has a header and no row" if header else "empty: it has no header")
         first = opening[0][1]
         if len(header) == len(first) > 2 and not any(
             f[-1].strip() for f in [header, *(f for _, f in opening)]
@@ -193,11 +195,13 @@ class _Reading:
             self._header.insert(0, "")
         if len(self._header) != len(first):
             raise ValueError(f"its header has {len(header)} fields and line {opening[0][0]} has {len(first)}")
+        if len(first) < 2:
+            raise ValueError("it has one column: names or counts, not both")
         self._check_first_column([fields[0].strip() for _, fields in opening])
         numeric = (place for place, text in enumerate(first) if place and _is_number(text))
         self._start = next(numeric, len(first))
         if self._start == len(first):
-            raise self._no_number(first[1] if len(first) > 1 else "", 1, opening[0][0])
+            raise self._no_number(first[1], 1, opening[0][0])
         columns = self._header[self._start :]
         self._check_columns(columns)
         names, rows, stored = [], [], 0
