@@ -276,7 +276,8 @@ class Denoising(Problem):
         low, high = POISSON_RANGE
         # Perfect denoising must not fail for the last bit of a division
         if not low - 1e-12 <= poisson <= high + 1e-12:
-            return [f"normalised Poisson {poisson:.4f} is outside [{low:g}, {high:g}]"]
+            shown = f"{poisson:.4f}" if abs(poisson) < 1e6 else f"{poisson:.4g}"
+            return [f"normalised Poisson {shown} is outside [{low:g}, {high:g}]"]
         return []
 
     def _losses(self, state: State) -> Losses | str:
