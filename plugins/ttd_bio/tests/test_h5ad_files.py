@@ -293,6 +293,18 @@ def test_a_file_whose_names_show_that_it_is_turned(tmp_path: pathlib.Path) -> No
     assert read_counts(tmp_path / "t.h5ad", genes_by_cells=True).digest == COUNTS.digest
 
 
+def test_a_10x_file_has_no_layers(tmp_path: pathlib.Path) -> None:
+    path = write_10x(tmp_path / "two.h5", 2)
+    assert read_counts(path, layer="X").digest == COUNTS.digest
+    with pytest.raises(UsageError, match="one matrix and no layer 'umi'"):
+        read_counts(path, layer="umi")
+
+
+def test_a_file_that_another_program_writes(path: pathlib.Path) -> None:
+    with h5py.File(path, "a"), pytest.raises(UsageError, match="another program has it open for writing"):
+        read_counts(path)
+
+
 def loom(file: h5py.File) -> None:
     file["matrix"], file["row_attrs/Gene"], file["col_attrs/CellID"] = DENSE.T, GENES, CELLS
 
@@ -305,6 +317,7 @@ def loom(file: h5py.File) -> None:
         (lambda file: file.create_group("assays"), "a Seurat file"),
         (lambda file: file.create_group("model_weights"), "no AnnData: it holds 'model_weights'"),
         (lambda file: None, "no AnnData: it holds nothing"),
+        (lambda file: [file.create_group(name) for name in ("obs", "var", "uns")], "it holds no matrix"),
     ],
 )
 def test_other_hdf5_files_are_named(tmp_path: pathlib.Path, fill: Callable[..., None], reason: str) -> None:

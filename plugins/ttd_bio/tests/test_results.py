@@ -16,6 +16,7 @@ from scipy import sparse
 
 from ttd_bio.denoising import Denoising, DenoisingOptions
 from ttd_bio.testing import simulated_counts
+from ttd_core.cli.evaluate import evaluate_file
 from ttd_core.errors import UsageError
 
 COUNTS = simulated_counts()
@@ -85,8 +86,10 @@ def test_half_precision_foreign_byte_order_and_gzip(
             del file["X"]
             file["X"] = result.astype(dtype)
         assert reads_as(problem, path, result.astype(dtype).astype(np.float64))
-    (tmp_path / "packed.h5ad").write_bytes(gzip.compress(path.read_bytes()))
-    assert reads_as(problem, tmp_path / "packed.h5ad", result)
+    for name in ("packed.h5ad", "packed.h5ad.gz"):
+        (tmp_path / name).write_bytes(gzip.compress(path.read_bytes()))
+        assert reads_as(problem, tmp_path / name, result)
+    assert evaluate_file("denoising", problem, tmp_path / "packed.h5ad.gz").ok
 
 
 def test_numbered_names_say_nothing(problem: Denoising, result: Any, tmp_path: pathlib.Path) -> None:

@@ -260,7 +260,8 @@ class Denoising(Problem):
                 value = read_h5ad_result(path, self.split)
             else:
                 value = read_data_file(path)
-                value = array_of(value, self.split) if path.suffix.lower() == ".npz" else value
+                if isinstance(value, dict) and any(isinstance(part, np.ndarray) for part in value.values()):
+                    value = array_of(value, self.split)
             return State(data=self.construct(value))
         except UsageError:
             raise

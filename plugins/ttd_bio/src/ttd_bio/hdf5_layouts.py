@@ -72,7 +72,7 @@ def read_stored(file: h5py.File, wanted: Sequence[str]) -> Stored:
     """
     places = _places(file)
     if not places:
-        return _tenx(file)
+        return _tenx(file, wanted)
     place = next((place for place in wanted if place in places), None)
     if place is None:
         sought = " nor ".join(map(_named, wanted))
@@ -169,8 +169,8 @@ def _names(frame: Any, what: str, notes: list[str]) -> list[str] | None:
     return names
 
 
-def _tenx(file: h5py.File) -> Stored:
-    """The matrix of a 10x Genomics file, cells by features.
+def _tenx(file: h5py.File, wanted: Sequence[str]) -> Stored:
+    """The matrix of a 10x Genomics file, cells by features; it stands for ``X``.
 
     :raises ValueError: when the file is none; says what it may be.
     """
@@ -180,9 +180,13 @@ def _tenx(file: h5py.File) -> Stored:
         if len(groups) > 1:
             named = ", ".join(map(shown, groups[:5]))
             raise ValueError(f"a 10x file of several genomes ({named}); save the one to use with write_h5ad")
+        if "obs" in tops and "var" in tops:
+            raise ValueError("it holds no matrix: neither X, nor a layer, nor raw")
         known = next((text for name, text in _OTHERS.items() if name in tops), "")
         holds = ", ".join(f"'{shown(name)}'" for name in tops[:8]) or "nothing"
         raise ValueError(f"it is {known}" if known else f"an HDF5 file, but no AnnData: it holds {holds}")
+    if "X" not in wanted:
+        raise ValueError(f"a 10x file, which has one matrix and no {_named(wanted[0])}")
     group = member(file, groups[0])
     arrays = {name: numbers(member(group, name), name) for name in _PARTS}
     features, cells = checked_shape(numbers(member(group, "shape"), "shape").tolist())

@@ -83,6 +83,8 @@ def _copy(packed: IO[bytes], unpacked: IO[bytes]) -> None:
 
 def _reason(error: Exception) -> str:
     text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    if "unable to lock file" in text:
+        return "another program has it open for writing"
     if "truncated file" in text:
         return "damaged: the file is cut short"
     if "signature not found" in text:
