@@ -249,6 +249,15 @@ def test_raw_alone_with_its_own_genes(path: pathlib.Path, top: bool) -> None:
     assert read_counts(path, layer="raw.X").genes == tuple(GENES)
 
 
+def test_an_encoding_of_x_that_is_not_known(tmp_path: pathlib.Path) -> None:
+    path = write(tmp_path / "a.h5ad", sparse.csr_matrix(LOGS), raw=DENSE)
+    with h5py.File(path, "a") as file:
+        file["X"].attrs["encoding-type"] = "coo_matrix"
+    with pytest.raises(UsageError, match="X is stored as 'coo_matrix', which is not read") as caught:
+        read_counts(path)
+    assert str(caught.value).endswith("; raw.X holds whole counts: -o dataset_layer=raw.X")
+
+
 def test_a_layer_that_is_not_there(path: pathlib.Path) -> None:
     with pytest.raises(UsageError, match="no layer 'umi'; it has X; X holds whole counts"):
         read_counts(path, layer="umi")
@@ -291,6 +300,17 @@ def test_a_file_whose_names_show_that_it_is_turned(tmp_path: pathlib.Path) -> No
     with pytest.raises(UsageError, match="-o dataset_rows=genes if a row of the file is a gene"):
         read_counts(tmp_path / "t.h5ad")
     assert read_counts(tmp_path / "t.h5ad", genes_by_cells=True).digest == COUNTS.digest
+
+
+@pytest.mark.parametrize("part", ["features/name", "features/feature_type", "barcodes", "indptr"])
+def test_a_10x_file_with_a_part_cut(tmp_path: pathlib.Path, part: str) -> None:
+    path = write_10x(tmp_path / "three.h5", 3)
+    with h5py.File(path, "a") as file:
+        values = file["matrix"][part][:-2]
+        del file["matrix"][part]
+        file["matrix"][part] = values
+    with pytest.raises(UsageError, match=r"names (of features )?for|types of features for|'indptr' has"):
+        read_counts(path)
 
 
 def test_a_10x_file_has_no_layers(tmp_path: pathlib.Path) -> None:

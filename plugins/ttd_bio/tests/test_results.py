@@ -97,6 +97,17 @@ def test_numbered_names_say_nothing(problem: Denoising, result: Any, tmp_path: p
     assert reads_as(problem, tmp_path / "r.h5ad", result)
 
 
+def test_names_that_cannot_be_read_say_nothing_and_that_is_said(
+    problem: Denoising, result: Any, tmp_path: pathlib.Path, capsys: Any
+) -> None:
+    path = write(tmp_path / "r.h5ad", result, problem.split.cells, problem.split.genes)
+    with h5py.File(path, "a") as file:
+        del file["var/_index"]
+        file["var"].create_group("_index").attrs["encoding-type"] = "from-the-future"
+    assert reads_as(problem, path, result)
+    assert "the names of genes are stored in a way that is not read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["cells", "genes"])
 def test_other_names_are_refused(problem: Denoising, result: Any, tmp_path: pathlib.Path, kind: str) -> None:
     names = {"cells": list(problem.split.cells), "genes": list(problem.split.genes)}

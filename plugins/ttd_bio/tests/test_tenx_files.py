@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ttd_bio.fetching import load_counts
 from ttd_bio.reading import read_counts
@@ -205,6 +207,30 @@ def test_what_is_no_matrix_of_counts(tmp_path: pathlib.Path, data: str, reason: 
     (tmp_path / "a.mtx").write_text(data)
     with pytest.raises(UsageError, match=reason) as caught:
         read_counts(tmp_path / "a.mtx")
+    assert "\n" not in str(caught.value)
+
+
+pieces = st.sampled_from(["1", "2", "20", "15", "-1", "0", "9" * 20, "1e9", "nan", "%", "\n", "\n", " ", "x"])
+
+
+@settings(max_examples=300)
+@given(
+    start=st.sampled_from(
+        [HEAD, HEAD + "20 15 3\n", HEAD + "2 2 4\n", HEAD.replace("coordinate", "array"), ""]
+    ),
+    rest=st.lists(pieces, max_size=30).map("".join).map(str.encode) | st.binary(max_size=80),
+    lists=st.binary(max_size=60) | st.text('ab\t\n,"', max_size=60).map(str.encode),
+)
+def test_any_bytes_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, start: str, rest: bytes, lists: bytes
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "any"
+    folder.mkdir(exist_ok=True)
+    for name in ("barcodes.tsv", "features.tsv"):
+        (folder / name).write_bytes(lists)
+    (folder / "matrix.mtx").write_bytes(start.encode() + rest)
+    with pytest.raises(UsageError) as caught:
+        read_counts(folder / "matrix.mtx")
     assert "\n" not in str(caught.value)
 
 

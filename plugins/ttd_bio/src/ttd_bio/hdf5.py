@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -79,6 +80,7 @@ def read_hdf5(path: pathlib.Path, wanted: Sequence[str]) -> StoredMatrix:
         )
         timer = threading.Timer(TIMEOUT_S, process.kill)
         timer.start()
+        start = time.monotonic()
         try:
             assert process.stdout is not None
             with process.stdout as answer:
@@ -87,6 +89,8 @@ def read_hdf5(path: pathlib.Path, wanted: Sequence[str]) -> StoredMatrix:
             timer.cancel()
             process.kill()
             process.wait()
+        if stored is None and time.monotonic() - start >= TIMEOUT_S:
+            raise NoMatrixError(f"{path}: damaged: reading it took more than {TIMEOUT_S:g} s")
         if stored is None:
             log.seek(0, os.SEEK_END)
             log.seek(max(0, log.tell() - 2000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,8 @@ def read_h5ad_result(path: pathlib.Path, split: Split) -> npt.NDArray[Any]:
     :raises InvalidResult: when its shape or its names are not the split's.
     """
     stored = read_hdf5(path, ["layers/denoised", "X"])
+    for note in stored.notes:
+        print(f"note: {path}: {showable_line(note)}", file=sys.stderr)
     if stored.rows is not None and stored.rows != list(split.cells) and set(stored.rows) == set(split.genes):
         raise InvalidResult("its rows are named as the data set's genes: it is transposed; save a cell a row")
     check_shape(stored.matrix, split.train)
@@ -78,7 +81,8 @@ def _order(names: Sequence[str] | None, wanted: Sequence[str], kind: str) -> npt
             return np.array([places[name] for name in targets])
     other = next((name for name in names if name not in set(wanted)), None)
     if other is not None:
-        reason = f"its {kind} '{showable_line(other)[:60]}' is none of the data set's, such as '{wanted[0]}'"
+        shown = showable_line(wanted[0])[:60]
+        reason = f"its {kind} '{showable_line(other)[:60]}' is none of the data set's, such as '{shown}'"
     else:
         reason = f"several of its {kind}s have the same name, so their order is unknown"
     raise InvalidResult(f"{reason}; name them as the data set does, or save an .npy in its order")

@@ -92,10 +92,13 @@ def kept_features(
     :param types: one a column, as 10x Genomics calls them; ``None`` keeps all.
     :raises ValueError: when no column is of genes, or the types are not one a column.
     """
-    if types is None or set(types) <= {_KEPT_TYPE}:
+    if types is None:
         return (matrix, genes), ()
-    if len(types) != matrix.shape[1]:
-        raise ValueError(f"{len(types)} types of features for {matrix.shape[1]} features")
+    for kind, given in (("types", types), ("names", genes)):
+        if given is not None and len(given) != matrix.shape[1]:
+            raise ValueError(f"{len(given)} {kind} of features for {matrix.shape[1]} features")
+    if set(types) <= {_KEPT_TYPE}:
+        return (matrix, genes), ()
     keep = [column for column, name in enumerate(types) if name == _KEPT_TYPE]
     others = ", ".join(sorted(set(types) - {_KEPT_TYPE})[:4])
     if not keep:
