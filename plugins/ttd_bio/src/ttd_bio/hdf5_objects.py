@@ -22,6 +22,9 @@ from ttd_core.text import showable_line
 MAX_NAME_BYTES = 2**28
 #: Most bytes of one chunk of a dataset.
 MAX_CHUNK_BYTES = 2**30
+#: Size from which on a dataset must have stored bytes, and how many of its bytes one of those may stand for:
+#: gzip packs 1032 into one at most.
+_STORED_FROM, _MOST_PACKED = 2**26, 2000
 #: Most soft links in a row.
 _MAX_LINKS = 8
 _NAMES_AT_ONCE = 2**14
@@ -184,8 +187,11 @@ def _refuse_elsewhere(dataset: Any, what: str) -> None:
 
 
 def _refuse_large(dataset: h5py.Dataset, what: str, most: int) -> None:
-    if dataset.size > most or dataset.size * dataset.dtype.itemsize > 8 * MAX_STORED:
-        size = " x ".join(map(str, dataset.shape))
-        raise ValueError(f"{what} says to have {size} entries of {dataset.dtype}, more than is read")
+    size = dataset.size * dataset.dtype.itemsize
+    says = f"{what} says to have {' x '.join(map(str, dataset.shape))} entries of {dataset.dtype}"
+    if dataset.size > most or size > 8 * MAX_STORED:
+        raise ValueError(f"{says}, more than is read")
+    if size > max(_STORED_FROM, _MOST_PACKED * dataset.id.get_storage_size()):
+        raise ValueError(f"{says}, and holds next to none of them")
     if dataset.chunks and math.prod(dataset.chunks) * dataset.dtype.itemsize > MAX_CHUNK_BYTES:
         raise ValueError(f"{what} is stored in pieces of more than {MAX_CHUNK_BYTES} bytes")
