@@ -76,7 +76,7 @@ def evaluate_file(
     :raises UsageError: when the file cannot be read.
     """
     hooks = Hooks(problem)
-    if file.suffix.lower() in CONSTRUCTIONS:
+    if pathlib.PurePath(file.name.lower().removesuffix(".gz")).suffix in CONSTRUCTIONS:
         return evaluate_state(hooks, problem.read_construction(file))
     action = Action(read_program(file), problem.language)
     config = configs.load(reference, overrides={"sandbox.level": sandbox} if sandbox else {})

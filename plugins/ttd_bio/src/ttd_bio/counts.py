@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from ttd_bio.sparse_parts import native, widened
 from ttd_core.errors import UsageError
 
 #: Smallest matrix worth denoising.
@@ -94,16 +95,19 @@ def canonical_csr(matrix: Any, source: str = "data") -> Any:
     :raises UsageError: when an entry is no count; says which and what it looks like instead.
     """
     try:
-        raw = sparse.csr_matrix(matrix, copy=True)
+        raw = sparse.csr_matrix(native(matrix) if isinstance(matrix, np.ndarray) else matrix, copy=True)
     except (TypeError, ValueError) as error:
         raise UsageError(f"{source}: not a matrix of numbers: {error}") from error
     if raw.dtype.kind not in "biuf":
         raise UsageError(f"{source}: entries of type {raw.dtype}; counts are whole numbers")
-    raw.sum_duplicates()
+    # Sums of what a narrow type holds would overflow, and hide what is no count.
+    raw.data = widened(raw.data)
     raw.eliminate_zeros()
     if not raw.nnz:
         raise UsageError(f"{source}: empty: {raw.shape[0]} cells, {raw.shape[1]} genes and no molecule")
     _check_entries(raw, source)
+    raw.sum_duplicates()
+    _check_size(raw, source)
     whole = sparse.csr_matrix((raw.data.astype(np.int32), raw.indices, raw.indptr), shape=raw.shape)
     whole.sort_indices()
     return whole
@@ -122,6 +126,11 @@ def _check_entries(raw: Any, source: str) -> None:
         raise UsageError(
             f"{source}: {_entry(raw, broken)} is no whole number{_normalisation_hint(raw)}; give raw counts"
         )
+    _check_size(raw, source)
+
+
+def _check_size(raw: Any, source: str) -> None:
+    values = raw.data
     if values.max() > MAX_COUNT:
         raise UsageError(f"{source}: {_entry(raw, values > MAX_COUNT)} is above {MAX_COUNT}, no count")
 

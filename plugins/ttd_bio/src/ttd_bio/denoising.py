@@ -23,10 +23,11 @@ import numpy as np
 from ttd_bio import pictures
 from ttd_bio.catalogue import CATALOGUE
 from ttd_bio.fetching import load_counts
-from ttd_bio.metrics import ControlLosses, InvalidResult, Losses, control_losses, losses
-from ttd_bio.reading import read_denoised
+from ttd_bio.metrics import MAX_MSE, ControlLosses, Losses, control_losses, losses
+from ttd_bio.results import array_of, read_h5ad_result
 from ttd_bio.split import Split, split_molecules
 from ttd_core.errors import UsageError
+from ttd_core.input_files import read_data_file
 from ttd_core.package_files import package_text
 from ttd_core.problem import Baseline, Examples, Execute, Options, Problem, option
 from ttd_core.sandbox.base import GIB, MIB, PythonJob
@@ -53,7 +54,15 @@ class DenoisingOptions(Options):
     start: str = option(
         "program", "where the first prompts start: 'empty' or 'program' (the starting program)"
     )
-    dataset: str = option("pancreas", f"counts: {', '.join(CATALOGUE)}, or a file (.h5ad, .mtx, .csv)")
+    dataset: str = option("pancreas", f"counts: {', '.join(CATALOGUE)}, or a file (.h5ad, .h5, .mtx, .csv)")
+    dataset_layer: str = option(
+        "", "which matrix of an .h5ad file: 'X', 'raw.X' or a layer's name; empty: layer 'counts', else X"
+    )
+    dataset_rows: str = option(
+        "auto",
+        "what a row of the file is: 'cells', 'genes', or 'auto' (what the file tells)",
+        validator=attrs.validators.in_(("auto", "cells", "genes")),
+    )
     test_fraction: float = option(
         0.1,
         "probability of a molecule to be held out",
@@ -87,17 +96,27 @@ class ReferenceData:
 
 
 @functools.lru_cache(maxsize=4)
-def reference_data(dataset: str, test_fraction: float, seed: int) -> ReferenceData:
+def reference_data(
+    dataset: str, test_fraction: float, seed: int, layer: str = "", rows: str = "auto"
+) -> ReferenceData:
     """Load and split a data set; kept in memory, since every rollout needs it.
 
     :param dataset: a catalogue name or a path.
     :param test_fraction: probability of a molecule to be held out.
     :param seed: of the split.
-    :raises UsageError: when the data set is unknown or holds no raw counts.
+    :param layer: as :func:`~ttd_bio.fetching.load_counts` takes it.
+    :param rows: as :func:`~ttd_bio.fetching.load_counts` takes it.
+    :raises UsageError: when the data set is unknown, holds no raw counts, or leaves nothing to denoise.
     :raises DataUnavailableError: when it cannot be fetched.
     """
-    split = split_molecules(load_counts(dataset), test_fraction, seed)
-    return ReferenceData(split, control_losses(split.train, split.test), split.digest)
+    split = split_molecules(load_counts(dataset, layer, rows), test_fraction, seed)
+    controls = control_losses(split.train, split.test)
+    if not controls.apart:
+        raise UsageError(
+            f"data set '{dataset}': its train and test counts are the same once cells are normalised, so no "
+            "score can be taken between them; are several genes counted in each cell?"
+        )
+    return ReferenceData(split, controls, split.digest)
 
 
 class Denoising(Problem):
@@ -139,7 +158,14 @@ class Denoising(Problem):
 
     @property
     def _reference(self) -> ReferenceData:
-        return reference_data(self.options.dataset, self.options.test_fraction, self.options.split_seed)
+        options = self.options
+        return reference_data(
+            options.dataset,
+            options.test_fraction,
+            options.split_seed,
+            options.dataset_layer,
+            options.dataset_rows,
+        )
 
     @property
     def target(self) -> float | None:
@@ -223,15 +249,23 @@ class Denoising(Problem):
         }
 
     def read_construction(self, path: pathlib.Path) -> State:
-        """Denoised counts from ``.h5ad`` (layer ``denoised``, else ``X``) or ``.npy``.
+        """Denoised counts from ``.h5ad`` (layer ``denoised``, else ``X``), ``.npy`` or ``.npz``.
+
+        AnnData's names bring cells and genes into the data set's order; arrays must have it.
 
         :raises UsageError: when the file cannot be read as one.
         """
-        if path.suffix.lower() != ".h5ad":
-            return super().read_construction(path)
         try:
-            return State(data=self.construct(read_denoised(path)))
-        except InvalidResult as error:
+            if path.name.lower().removesuffix(".gz").endswith(".h5ad"):
+                value = read_h5ad_result(path, self.split)
+            else:
+                value = read_data_file(path)
+                if isinstance(value, dict) and any(isinstance(part, np.ndarray) for part in value.values()):
+                    value = array_of(value, self.split)
+            return State(data=self.construct(value))
+        except UsageError:
+            raise
+        except ValueError as error:
             raise UsageError(f"{path}: not a result of {self.name}: {error}") from error
 
     def check(self, state: State) -> Sequence[str]:
@@ -243,7 +277,8 @@ class Denoising(Problem):
         low, high = POISSON_RANGE
         # Perfect denoising must not fail for the last bit of a division
         if not low - 1e-12 <= poisson <= high + 1e-12:
-            return [f"normalised Poisson {poisson:.4f} is outside [{low:g}, {high:g}]"]
+            shown = f"{poisson:.4f}" if abs(poisson) < 1e6 else f"{poisson:.4g}"
+            return [f"normalised Poisson {shown} is outside [{low:g}, {high:g}]"]
         return []
 
     def _losses(self, state: State) -> Losses | str:
@@ -256,8 +291,11 @@ class Denoising(Problem):
             return "the state's losses belong to another split"
         for name in _LOSS_NAMES:
             value = data[name]
-            if type(value) is not float or not math.isfinite(value) or (name == "mse" and value < 0):
-                return f"{name} = {value!r} is no loss"[:200]
+            # What is no number may be large, and is not printed.
+            if type(value) is not float:
+                return f"{name} is a {type(value).__name__}, no loss"
+            if not math.isfinite(value) or (name == "mse" and not 0 <= value <= MAX_MSE):
+                return f"{name} = {value!r} is no loss"
         result = data["result"]
         if not isinstance(result, str) or len(result) != 64 or set(result) - set("0123456789abcdef"):
             return "the state's result has no SHA-256"

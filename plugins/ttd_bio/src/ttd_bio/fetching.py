@@ -25,22 +25,28 @@ class DataUnavailableError(EnvironmentLacksError):
     """A catalogue data set is neither cached nor reachable, or what came is not it."""
 
 
-def load_counts(name: str) -> Counts:
+def load_counts(name: str, layer: str = "", rows: str = "auto") -> Counts:
     """Counts by catalogue name or path.
 
-    :param name: a name of :data:`~ttd_bio.catalogue.CATALOGUE`, or a file (see :mod:`ttd_bio.reading`).
+    :param name: a name of :data:`~ttd_bio.catalogue.CATALOGUE`, or a file or folder (see
+        :mod:`ttd_bio.reading`).
+    :param layer: which matrix of an AnnData file; empty for the usual one.
+    :param rows: what a row of the file is: ``cells``, ``genes``, or ``auto`` for what the file tells.
     :raises UsageError: when it is neither, or the file holds no raw counts.
     :raises DataUnavailableError: when a catalogue data set cannot be had.
     """
     if name in CATALOGUE:
+        if layer or rows != "auto":
+            raise UsageError(f"dataset_layer and dataset_rows are for files of one's own, not for '{name}'")
         return fetch(CATALOGUE[name])
     path = pathlib.Path(name).expanduser()
-    if not path.is_file():
+    if not path.exists():
         raise UsageError(
             f"data set '{name}' is neither a file nor one of {', '.join(CATALOGUE)}."
             f"{did_you_mean(name, CATALOGUE)}"
         )
-    return read_counts(path)
+    turned = {"auto": None, "cells": False, "genes": True}[rows]
+    return read_counts(path, layer=layer, genes_by_cells=turned)
 
 
 def fetch(dataset: Dataset) -> Counts:
@@ -50,7 +56,7 @@ def fetch(dataset: Dataset) -> Counts:
     """
     cached = cache_folder() / "counts" / f"{dataset.name}.h5ad"
     if cached.is_file():
-        return _verified(dataset, read_counts(cached), str(cached))
+        return _verified(dataset, read_counts(cached, genes_by_cells=False), str(cached))
     cached.parent.mkdir(parents=True, exist_ok=True)
     reasons = []
     with tempfile.TemporaryDirectory(dir=cached.parent) as temporary:

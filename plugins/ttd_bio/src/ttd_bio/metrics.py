@@ -11,6 +11,7 @@ once, in blocks of cells that stay in the processor's cache.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,8 +23,12 @@ import numpy.typing as npt
 TARGET_SUM = 10_000.0
 #: Added inside the Poisson loss' logarithm.
 EPSILON = 1e-6
+#: Largest mean of squared differences between normalised log1p counts, with room for rounding.
+MAX_MSE = 1.001 * math.log1p(TARGET_SUM) ** 2
 #: Entries of the denoised counts that are looked at together.
 _BLOCK_ENTRIES = 1 << 18
+#: Sums of a cell below which it is lifted before it is scaled, and by what: up to 10,000 / 5e-324 overflows.
+_SMALL_SUM, _LIFT = 2.0**-960, 2.0**512
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -59,6 +64,12 @@ class ControlLosses:
     no_denoising: Losses
     perfect_denoising: Losses
 
+    @property
+    def apart(self) -> bool:
+        """Whether both losses differ between the two, so that others can be normalised between them."""
+        worst, best = self.no_denoising, self.perfect_denoising
+        return worst.mse > best.mse and worst.poisson != best.poisson
+
     def normalised(self, name: str, loss: float) -> float:
         """A loss on the scale from 0 (no denoising) to 1 (perfect denoising); it may lie outside.
 
@@ -78,9 +89,10 @@ def losses(denoised: Any, train: Any, test: Any) -> Losses:
     :param denoised: dense [cells, genes] or sparse of the same shape, counts at the depth of train.
     :param train: CSR [cells, genes]; its total sets the scale of the Poisson loss.
     :param test: CSR [cells, genes].
-    :raises InvalidResult: for a wrong shape, an entry that is negative, not finite, or above train's total.
+    :raises InvalidResult: for a wrong shape, for an entry that is negative, not finite or above train's
+        total, and for a loss that is not finite.
     """
-    _check_shape(denoised, test)
+    check_shape(denoised, test)
     train_total = float(train.sum())
     test_logs = _log_normalised(test)
     squared_error = 0.0
@@ -92,6 +104,7 @@ def losses(denoised: Any, train: Any, test: Any) -> Losses:
         entries = slice(test.indptr[cells.start], test.indptr[cells.stop])
         cell_of = np.repeat(np.arange(len(block)), np.diff(test.indptr[cells.start : cells.stop + 1]))
         denoised_at_test[entries] = block[cell_of, test.indices[entries]]
+        library_sizes = _lifted(block, library_sizes)
         # A cell that is denoised to nothing stays empty.
         scale = TARGET_SUM / np.where(library_sizes > 0, library_sizes, 1.0)
         logs = np.log1p(np.multiply(block, scale[:, None], out=block), out=block)
@@ -103,6 +116,9 @@ def losses(denoised: Any, train: Any, test: Any) -> Losses:
         )
     size = test.shape[0] * test.shape[1]
     poisson = _poisson(denoised_at_test, denoised_total, test, train_total, size)
+    # Of NaN, max would make 0: a perfect loss.
+    if not all(map(math.isfinite, (squared_error, *poisson))):
+        raise InvalidResult("no finite loss can be taken of the result")
     # Equal matrices leave a rounding error of either sign.
     return Losses(max(0.0, squared_error) / size, *poisson)
 
@@ -145,12 +161,32 @@ def _log_normalised(test: Any) -> npt.NDArray[np.float64]:
     return logs
 
 
-def _check_shape(denoised: Any, test: Any) -> None:
+def check_shape(denoised: Any, test: Any) -> None:
+    """Refuse denoised counts of another shape than the data's.
+
+    :param denoised: an array or a sparse matrix.
+    :param test: sparse [cells, genes].
+    :raises InvalidResult: when the shapes differ.
+    """
     if denoised.shape == test.shape:
         return
     transposed = len(denoised.shape) == 2 and denoised.shape == test.shape[::-1]
     hint = ": it is transposed" if transposed else ""
     raise InvalidResult(f"the result has shape {tuple(denoised.shape)}, not {tuple(test.shape)}{hint}")
+
+
+def _lifted(
+    block: npt.NDArray[np.float64], library_sizes: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """The cells' sums, after those so small that dividing by them overflows were lifted by a power of two.
+
+    :param block: [cells, genes]; changed in place, which no share of a cell's sum notices.
+    """
+    small = (library_sizes > 0) & (library_sizes < _SMALL_SUM)
+    if not small.any():
+        return library_sizes
+    block[small] *= _LIFT
+    return np.where(small, block.sum(axis=1), library_sizes)
 
 
 def _blocks(denoised: Any) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
@@ -161,7 +197,10 @@ def _blocks(denoised: Any) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
         stop = min(cells, start + step)
         part = denoised[start:stop]
         dense = part if isinstance(part, np.ndarray) else part.toarray()
-        yield slice(start, stop), np.array(dense, np.float64, order="C")
+        # What is too large for float64 becomes infinite, and is refused as that.
+        with np.errstate(over="ignore"):
+            block = np.array(dense, np.float64, order="C")
+        yield slice(start, stop), block
 
 
 def _checked_library_sizes(

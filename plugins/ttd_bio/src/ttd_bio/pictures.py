@@ -47,10 +47,11 @@ def gene_pair(matrix: Any, train: Any) -> npt.NDArray[np.float32]:
     :param train: CSR [cells, genes], which the genes are chosen by.
     """
     genes = chosen_genes(train)
-    library_sizes = np.asarray(matrix.sum(axis=1), np.float64).ravel()
-    scale = 1e4 / np.where(library_sizes > 0, library_sizes, 1)
+    # Sums in half precision would overflow; a share of a sum is finite, however small the sum is.
+    library_sizes = np.asarray(matrix.sum(axis=1, dtype=np.float64), np.float64).ravel()
     columns = np.asarray(matrix[:, list(genes)], np.float64)
-    return np.log1p(columns * scale[:, None]).astype(np.float32)
+    shares = columns / np.where(library_sizes > 0, library_sizes, 1)[:, None]
+    return np.log1p(1e4 * shares).astype(np.float32)
 
 
 def gene_pair_violation(pair: Any, cells: int) -> str:

@@ -1,136 +1,182 @@
-"""Counts out of files: ``.h5ad``, ``.mtx`` and ``.csv``, the last two also with ``.gz``."""
+"""Counts out of files: AnnData, 10x Genomics' HDF5 and MatrixMarket, and tables of text.
+
+What a file is, its first bytes say, where they can; its name says the rest. Each may be packed by gzip.
+"""
 
 from __future__ import annotations
 
-import csv
 import gzip
 import pathlib
-import warnings
+import shlex
+import sys
+import zlib
 from collections.abc import Sequence
-from typing import IO, Any
 
-import numpy as np
-import scipy.io
-from scipy import sparse
-
-from ttd_bio.counts import Counts, make_counts
+from ttd_bio.counts import Counts, canonical_csr, make_counts
+from ttd_bio.hdf5 import NoMatrixError, read_hdf5
+from ttd_bio.orientation import look_turned
+from ttd_bio.tables import read_table
+from ttd_bio.tenx_text import NamedMatrix, kept_features, read_mtx
 from ttd_core.errors import UsageError
+from ttd_core.text import showable_line
 
-#: Files that lie beside a 10x matrix and name its genes and cells.
-_NAME_FILES = {"genes": ("features.tsv", "genes.tsv"), "cells": ("barcodes.tsv",)}
-_FORMATS = ".h5ad, .mtx, .csv, the last two also with .gz"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_GZIP = b"\x1f\x8b"
+_KINDS = {
+    **dict.fromkeys(("h5ad", "h5", "hdf5", "loom"), "hdf5"),
+    **dict.fromkeys(("csv", "tsv", "txt", "tab"), "table"),
+    "mtx": "mtx",
+}
+_FORMATS = ".h5ad, 10x' .h5 and .mtx, and tables such as .csv and .tsv, each also packed by gzip"
+#: Most matrices of a file that are looked at for whole counts, where the one sought has none.
+_LOOKED_AT = 8
 
 
-def read_counts(path: pathlib.Path, *, genes_by_cells: bool = False) -> Counts:
-    """Raw counts from a file.
+def read_counts(path: pathlib.Path, *, layer: str = "", genes_by_cells: bool | None = None) -> Counts:
+    """Raw counts from a file, or from the folder of a 10x matrix.
 
-    - ``.h5ad``: the layer ``counts`` if there is one, else ``X``; cells by genes.
-    - ``.mtx``: genes by cells where 10x' ``barcodes.tsv`` lies beside it, else cells by genes.
-    - ``.csv``: a header with gene names; a row a cell, its name first. Further columns of text are skipped.
+    - AnnData: the layer ``counts`` if there is one, else ``X``; cells by genes.
+    - 10x' HDF5: its matrix.
+    - MatrixMarket: which way round, the names beside it say (:mod:`ttd_bio.tenx_text`).
+    - A table of text: a header with the names of genes, and a cell a line (:mod:`ttd_bio.tables`).
 
-    :param genes_by_cells: whether a table has a gene a row instead.
-    :raises UsageError: when the file cannot be read, or holds no raw counts; says why.
+    What should be known of how a file was read goes to standard error, a line each.
+
+    :param layer: of an AnnData file: ``X``, ``raw.X`` or a layer's name, in place of the above.
+    :param genes_by_cells: whether a row of the file is a gene. ``None``: as above, and a file whose names
+        look turned is refused.
+    :raises UsageError: when the file cannot be read, or holds no raw counts; says why in one line.
     """
-    suffix = path.name.lower().removesuffix(".gz").rpartition(".")[2]
-    readers = {"h5ad": _read_h5ad, "mtx": _read_mtx, "csv": _read_csv}
-    if suffix not in readers:
-        raise UsageError(f"{path}: unknown format; counts are read from {_FORMATS}")
+    if path.is_dir():
+        path = _matrix_in(path)
     try:
-        matrix, genes, cells = readers[suffix](path)
+        kind = _kind(path)
+        if layer and kind != "hdf5":
+            raise UsageError(f"{path}: it has no layers, so dataset_layer='{layer}' means nothing")
+        if kind == "hdf5":
+            return _hdf5_counts(path, layer, genes_by_cells)
+        found = read_mtx(path, genes_by_cells) if kind == "mtx" else _table(path, genes_by_cells)
     except UsageError:
         raise
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UsageError(f"{path}: damaged gzip file: {error}") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, EOFError, IndexError, TypeError) as error:
-        raise UsageError(f"{path}: not a {suffix} file of counts: {error}") from error
-    if genes_by_cells:
-        matrix, genes, cells = matrix.T, cells, genes
-    return make_counts(matrix, genes, cells, str(path))
+    except (ValueError, KeyError, IndexError, TypeError, OverflowError, MemoryError) as error:
+        raise UsageError(f"{path}: not a file of counts: {showable_line(str(error))}") from error
+    if genes_by_cells is None:
+        _refuse_turned(path, found)
+    return _counts(path, found)
 
 
-def read_denoised(path: pathlib.Path) -> Any:
-    """Denoised counts from ``.h5ad``: the layer ``denoised`` if there is one, else ``X``; cells by genes.
+def _matrix_in(folder: pathlib.Path) -> pathlib.Path:
+    """The only matrix in a folder, as 10x' pipeline writes them."""
+    names = sorted(folder.iterdir())
+    if any(name.name in (".zgroup", ".zattrs", ".zmetadata", "zarr.json") for name in names):
+        raise UsageError(f"{folder}: a zarr store, which is not read; save it with write_h5ad")
+    found = [name for name in names if name.name.lower().removesuffix(".gz").endswith(".mtx")]
+    if len(found) != 1:
+        raise UsageError(f"{folder}: a folder with {len(found)} .mtx files; give the file with the counts")
+    return found[0]
 
-    :raises UsageError: when the file cannot be read.
+
+def _kind(path: pathlib.Path) -> str:
+    """``hdf5``, ``mtx`` or ``table``.
+
+    :raises UsageError: when it is none of them.
     """
+    if not path.is_file():
+        raise UsageError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+    with path.open("rb") as file:
+        start = file.read(64)
+        if start.startswith(_GZIP):
+            file.seek(0)
+            with gzip.open(file) as unpacked:
+                start = unpacked.read(64)
+    suffix = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    if start.startswith(_HDF5):
+        return "hdf5"
+    if start.lower().startswith((b"%%matrixmarket", b"\xef\xbb\xbf%%matrixmarket")):
+        return "mtx"
+    if start.startswith(b"PK\x03\x04"):
+        raise UsageError(f"{path}: a zip archive; counts are read from {_FORMATS}")
+    if suffix not in _KINDS:
+        raise UsageError(f"{path}: unknown format; counts are read from {_FORMATS}")
+    if not start:
+        raise UsageError(f"{path}: the file is empty")
+    return _KINDS[suffix]
+
+
+def _table(path: pathlib.Path, genes_by_cells: bool | None) -> NamedMatrix:
+    table = read_table(path)
+    if genes_by_cells:
+        return NamedMatrix(table.matrix.T, table.rows, table.columns)
+    return NamedMatrix(table.matrix, table.columns, table.rows)
+
+
+def _hdf5_counts(path: pathlib.Path, layer: str, genes_by_cells: bool | None) -> Counts:
     try:
-        data = _anndata(path)
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{path}: cannot be read as AnnData: {error}") from error
-    matrix = data.layers.get("denoised", data.X)
-    if matrix is None:
-        raise UsageError(f"{path}: has neither a layer 'denoised' nor X")
-    return matrix.toarray() if sparse.issparse(matrix) else np.asarray(matrix)
-
-
-def _anndata(path: pathlib.Path) -> Any:
-    with warnings.catch_warnings():
-        # What an old file lacks for today's conventions is no news about its counts.
-        warnings.simplefilter("ignore")
-        import anndata  # noqa: PLC0415 - heavy, and listing problems does not need it
-
-        return anndata.read_h5ad(path)
-
-
-def _read_h5ad(path: pathlib.Path) -> tuple[Any, Sequence[str], Sequence[str]]:
-    data = _anndata(path)
-    matrix = data.layers.get("counts", data.X)
-    if matrix is None:
-        raise UsageError(f"{path}: has neither a layer 'counts' nor X")
-    return matrix, list(data.var_names), list(data.obs_names)
-
-
-def _opened(path: pathlib.Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8", newline="")
-    return path.open(encoding="utf-8", newline="")
-
-
-def _lines(path: pathlib.Path) -> list[str]:
-    with _opened(path) as file:
-        return [line.rstrip("\r\n") for line in file]
-
-
-def _names_beside(path: pathlib.Path, kind: str) -> list[str] | None:
-    for name in _NAME_FILES[kind]:
-        for file in (path.with_name(name), path.with_name(name + ".gz")):
-            if file.is_file():
-                parts = [line.split("\t") for line in _lines(file)]
-                return [part[1] if kind == "genes" and len(part) > 1 else part[0] for part in parts]
-    return None
-
-
-def _read_mtx(path: pathlib.Path) -> tuple[Any, Sequence[str] | None, Sequence[str] | None]:
-    matrix = sparse.csr_matrix(scipy.io.mmread(path))
-    genes, cells = _names_beside(path, "genes"), _names_beside(path, "cells")
-    return (matrix if cells is None else matrix.T.tocsr()), genes, cells
-
-
-def _read_csv(path: pathlib.Path) -> tuple[Any, Sequence[str], Sequence[str]]:
-    with _opened(path) as file:
-        reader = csv.reader(file)
-        header = next(reader, None)
-        first = next(reader, None)
-        if header is None or first is None:
-            raise UsageError(f"{path}: empty: no header or no row")
-        # Tables such as GEO's name a barcode and a cluster before the counts begin.
-        start = next((i for i, text in enumerate(first) if i and _is_number(text)), len(first))
-        names, rows = [first[0]], [_row(first[start:])]
-        for line in reader:
-            if len(line) != len(first):
-                raise UsageError(f"{path}: line {reader.line_num} has {len(line)} fields, not {len(first)}")
-            names.append(line[0])
-            rows.append(_row(line[start:]))
-    return sparse.vstack(rows, format="csr"), header[len(header) - len(first) + start :], names
-
-
-def _row(texts: Sequence[str]) -> Any:
-    return sparse.csr_matrix(np.array(texts, np.float64)[None])
-
-
-def _is_number(text: str) -> bool:
+        stored = read_hdf5(path, _places(layer))
+    except NoMatrixError as error:
+        raise UsageError(f"{error}{_hint(path, error.holds)}") from error
+    matrix, cells, notes = stored.matrix, stored.rows, stored.notes
+    genes: Sequence[str] | None = stored.columns
+    if stored.types is not None:
+        (matrix, genes), more = kept_features(matrix, genes, stored.types)
+        notes += more
+    found = NamedMatrix(matrix, genes, cells, notes)
+    if genes_by_cells:
+        found = NamedMatrix(matrix.T, cells, genes, notes)
+    elif genes_by_cells is None:
+        _refuse_turned(path, found)
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        return _counts(path, found)
+    except UsageError as error:
+        raise UsageError(f"{error}{_hint(path, stored.others)}") from error
+
+
+def _places(layer: str) -> list[str]:
+    """The matrices of an AnnData file that a layer option means, the first that is there."""
+    if not layer:
+        return ["layers/counts", "X"]
+    if layer == "X":
+        return ["X"]
+    own = f"layers/{layer.removeprefix('layers/')}"
+    return ["raw.X", own] if layer in ("raw", "raw.X", "raw/X") else [own]
+
+
+def _hint(path: pathlib.Path, places: Sequence[str]) -> str:
+    """Which other matrices of the file hold whole counts, and how to have them read."""
+    found = []
+    for place in places[:_LOOKED_AT]:
+        try:
+            canonical_csr(read_hdf5(path, [place]).matrix)
+        except UsageError:
+            continue
+        found.append(place.removeprefix("layers/"))
+    if not found:
+        return ""
+    named = ", ".join(showable_line(name) for name in found)
+    verb = "holds" if len(found) == 1 else "hold"
+    return f"; {named} {verb} whole counts: -o dataset_layer={shlex.quote(found[0])}"
+
+
+def _counts(path: pathlib.Path, found: NamedMatrix) -> Counts:
+    for note in found.notes:
+        print(f"note: {path}: {showable_line(note)}", file=sys.stderr)
+    return make_counts(found.matrix, found.genes, found.cells, str(path))
+
+
+def _refuse_turned(path: pathlib.Path, found: NamedMatrix) -> None:
+    if look_turned(found.genes, found.cells):
+        assert found.genes is not None
+        assert found.cells is not None
+        raise UsageError(
+            f"{path}: its cells are named as genes are ({_sample(found.cells)}), or its genes as cells are "
+            f"({_sample(found.genes)}): -o dataset_rows=genes if a row of the file is a gene, else "
+            "-o dataset_rows=cells"
+        )
+
+
+def _sample(names: Sequence[str]) -> str:
+    return ", ".join(showable_line(name)[:30] for name in names[:2]) + ", ..."
