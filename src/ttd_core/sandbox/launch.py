@@ -48,6 +48,10 @@ def _folders_above(paths: list[str]) -> list[str]:
     return list(chain)
 
 
+def _leads_to(path: str, granted: list[str]) -> bool:
+    return any(each == path or each.startswith(path + "/") for each in granted)
+
+
 def _filesystem_view(shown: layout.Layout, access: Access) -> dict[str, list[Any]]:
     """What of the file system a server in namespaces sees; everything else is absent.
 
@@ -66,12 +70,14 @@ def _filesystem_view(shown: layout.Layout, access: Access) -> dict[str, list[Any
         "links": [[path, os.readlink(path)] for path in system if os.path.islink(path)],
         "bind": bind,
         "devices": devices,
-        "covered": list(shown.hidden),
+        "covered": [path for path in shown.covered if not _leads_to(path, granted)],
     }
 
 
-def _bubblewrap(method: IsolationMethod, view: dict[str, list[Any]], access: Access) -> list[str]:
-    """The bwrap command line that shows ``view``."""
+def _bubblewrap(
+    method: IsolationMethod, view: dict[str, list[Any]], access: Access, program: str
+) -> list[str]:
+    """The bwrap command line that shows ``view``, and what starts inside."""
     command = [method.bubblewrap, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-net"]
     command += ["--unshare-uts", "--unshare-cgroup-try", "--hostname", "sandbox"]
     if os.geteuid() == 0:
@@ -89,11 +95,14 @@ def _bubblewrap(method: IsolationMethod, view: dict[str, list[Any]], access: Acc
         command += ["--ro-bind", path, path]
     for path in view["devices"]:
         command += ["--dev-bind", path, path]
+    folders_covered = [path for path in view["covered"] if os.path.isdir(path)]
     for path in view["covered"]:
-        if os.path.isdir(path):
-            command += ["--tmpfs", path, "--remount-ro", path]
-        else:
-            command += ["--ro-bind", "/dev/null", path]
+        command += ["--tmpfs", path] if path in folders_covered else ["--ro-bind", "/dev/null", path]
+    # what starts inside lies in a folder that is covered, where ttd itself is among the libraries
+    inside = os.path.join(program, "inside")
+    command += ["--ro-bind", inside, inside]
+    for path in folders_covered:
+        command += ["--remount-ro", path]
     command += ["--proc", "/proc", "--remount-ro", "/"]
     command += ["--chdir", "/", "--clearenv"]
     for name, value in access.environment:
@@ -130,6 +139,7 @@ def _landlock_paths(
     method: IsolationMethod, shown: layout.Layout, access: Access, scratch: str
 ) -> dict[str, list[str]]:
     """The paths of the Landlock rules; see :func:`ttd_core.sandbox.inside.confine.landlock_rules`."""
+    every = [*layout.SYSTEM, *layout.SETTINGS]
     return {
         "devices": list(layout.DEVICES),
         "drivers": list(access.devices),
@@ -137,7 +147,7 @@ def _landlock_paths(
         "readable": [*shown.readable(covered=method.namespaces), *map(os.path.realpath, access.readable)],
         "writable": [os.path.dirname(layout.SCRATCH)] if method.namespaces else [scratch],
         "executable": [os.path.realpath(path) for path in access.executables],
-        "system": [*layout.SYSTEM, *layout.SETTINGS, *layout.KERNEL_FACTS],
+        "system": [*(every if method.namespaces else shown.system()), *layout.KERNEL_FACTS],
         "loaders": _loaders(),
         "tools": ["/usr", "/bin", "/lib", "/lib64"],
     }
@@ -221,7 +231,7 @@ def start_server(method: IsolationMethod, spec: ServerSpec, id_base: int) -> Ser
     shown = layout.find()
     command: list[str] = []
     if method.bubblewrap:
-        command = _bubblewrap(method, _filesystem_view(shown, spec.access), spec.access)
+        command = _bubblewrap(method, _filesystem_view(shown, spec.access), spec.access, shown.program)
     with contextlib.ExitStack() as undo:
         scratch = "" if method.namespaces else tempfile.mkdtemp(prefix=f"ttd-job-{os.getpid()}-")
         undo.callback(remove_folder, scratch)
