@@ -31,6 +31,8 @@ KERNEL_FACTS = (
     "/sys/devices/system/node",
     "/sys/kernel/mm/transparent_hugepage",
 )
+#: Those that count what the whole machine does: shown as they were, where a mount can do that.
+COUNTERS = ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 #: Where a job's own folder appears when it is a tmpfs made for it.
 SCRATCH = "/scratch/job"
@@ -209,9 +211,7 @@ def _not_for_jobs(libraries: list[str], prefix: tuple[str, ...]) -> tuple[tuple[
     hidden = {path for folder in own for path in _beside(folder, needed)}
     seen = _outermost([*roots, *libraries])
     hidden.update(
-        path
-        for path in _hidden_in([*libraries, *folders])
-        if any(_is_beneath(path, root) for root in seen)
+        path for path in _hidden_in([*libraries, *folders]) if any(_is_beneath(path, root) for root in seen)
     )
     sources = [path for path in ("/usr/src", "/usr/local/src") if os.path.isdir(path)]
     unused = [path for folder in (*folders, *sources) for path in _beside(folder, needed)]

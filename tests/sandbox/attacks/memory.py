@@ -131,6 +131,7 @@ ATTACKS = [
         "state carried to the next job",
         STATE_READER,
         claims,
+        planted=STATE_WRITER,
         control=_state_control,
         limits=Limits(wall_s=8.0, scratch=MIB),
     ),

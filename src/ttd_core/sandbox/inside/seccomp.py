@@ -44,7 +44,7 @@ _PRCTLS = (3, 15, 16, 21, 23, 39, 0x53564D41)
 _FCNTLS = (0, 1, 2, 3, 4, 1030, 1032)
 #: F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW; and F_GETLK, F_OFD_GETLK.
 _TAKE_LOCKS, _ASK_FOR_LOCKS = (6, 7, 37, 38), (5, 36)
-#: POSIX_FADV_NORMAL, RANDOM, SEQUENTIAL, NOREUSE: about the open file alone, not about pages that others share.
+#: POSIX_FADV_NORMAL, RANDOM, SEQUENTIAL, NOREUSE: about the open file alone, not pages that others share.
 _FILE_ADVICE = (0, 1, 2, 5)
 #: MADV_WILLNEED, MERGEABLE, COLD, PAGEOUT: about pages that others share.
 _SHARED_PAGES_ADVICE = (3, 12, 20, 21)
@@ -198,7 +198,8 @@ def _own_process_only(build: _Program, allowed: dict[str, int], pid: int, own: l
         build.decide(allowed.pop(name), _one_of(0, [0, *own], _denied()))
     for name in ("sched_getattr", "getpgid", "getsid", "get_robust_list"):
         build.decide(allowed.pop(name), _one_of(0, [0, *own], _denied()))
-    build.decide(allowed.pop("getpriority"), [*_unless(0, (1, 2), _denied()), *_one_of(1, [0, *own], _denied())])
+    of_this = _one_of(1, [0, *own], _denied())
+    build.decide(allowed.pop("getpriority"), [*_unless(0, (1, 2), _denied()), *of_this])
     build.decide(allowed.pop("capget"), [_instruction(_RETURN, 0, 0, _denied())])
     clocks = [_clock_of(number, kind) for number in (0, *own) for kind in (_PROCESS_CLOCK, _THREAD_CLOCK)]
     for name in ("clock_gettime", "clock_getres", "clock_nanosleep", "timer_create"):
@@ -300,8 +301,8 @@ def filter_for(
     code = _template(profile, program, drivers, shared, unbounded)
     code = code.replace(struct.pack("=I", _ANY_PID), struct.pack("=I", pid))
     for kind in (_PROCESS_CLOCK, _THREAD_CLOCK) if shared else ():
-        clocks = (struct.pack("=I", _clock_of(number, kind)) for number in (_ANY_PID, pid))
-        code = code.replace(*clocks)
+        any_clock, clock = (struct.pack("=I", _clock_of(number, kind)) for number in (_ANY_PID, pid))
+        code = code.replace(any_clock, clock)
     return code
 
 

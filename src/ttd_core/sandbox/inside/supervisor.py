@@ -89,9 +89,10 @@ def _isolate(setup: dict[str, Any]) -> None:
         namespaces.enter()
         _continue_in_child()
         namespaces.build(setup["by_hand"])
+    if setup["own_namespaces"]:
+        namespaces.close_proc(setup["counters"])
         if setup["id_base"]:
             kernel.drop_capabilities(_TO_WRITE_MAPS)
-    if setup["own_namespaces"]:
         _continue_in_child()
         if setup["id_base"]:
             _enter_mapped_user(setup["id_base"])
