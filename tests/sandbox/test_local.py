@@ -108,6 +108,27 @@ def test_jobs_of_all_kinds_run_by_every_method(method: IsolationMethod) -> None:
         assert executor.run(ProgramJob(built.artifact)).stdout == b"hello\n"
 
 
+_NUMBER = """
+import os, threading
+
+def run(threads):
+    for _ in range(threads):
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.join()
+    return int(os.readlink("/proc/self"))
+"""
+
+
+def test_in_namespaces_a_job_s_number_does_not_count_what_others_started(method: IsolationMethod) -> None:
+    if not method.namespaces:
+        pytest.skip("without namespaces process numbers are the machine's")
+    with LocalExecutor(1, exactly=method) as executor:
+        jobs = [PythonJob(_NUMBER, "run", args=[threads]) for threads in (0, 0, 0, 50, 0, 0, 20, 0)]
+        numbers = [executor.run(job).value for job in jobs]
+    assert len(set(numbers)) == 2, "one job runs while the fork of the next waits"
+
+
 _LIBRARIES = """
 import fcntl, mmap, os, sqlite3, tempfile, threading, time
 import numpy as np

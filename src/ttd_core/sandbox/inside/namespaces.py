@@ -20,6 +20,7 @@ _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 0x1, 0x2, 0x4
 _PROC_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 #: An empty folder of every view, for copies that are mounted elsewhere.
 _COPIES = "/tmp"
+_LAST_PID = "/proc/sys/kernel/ns_last_pid"
 _NAMESPACES = (
     kernel.CLONE_NEWNS
     | kernel.CLONE_NEWPID
@@ -80,15 +81,28 @@ def _stage(shown: list[str]) -> str:
     raise OSError(f"none of {', '.join(_STAGES)} is free to build the sandbox's root on")
 
 
-def close_proc(counters: list[str]) -> None:
-    """Show in ``/proc`` only processes that the one who looks may inspect: to a job, itself.
-
-    Nothing where the kernel refuses: then process numbers of the server's own namespace can be told.
-
-    :param counters: files of ``/proc`` to be shown as they are now.
+def show_proc() -> None:
+    """Put a whole ``/proc`` over one that bubblewrap has covered in parts: only beside a whole one may a user
+    namespace mount its own. Nothing where the kernel refuses.
     """
     with contextlib.suppress(OSError):
-        kernel.mount("proc", "/proc", "", kernel.MS_REMOUNT | _PROC_FLAGS, "hidepid=2")
+        kernel.mount("proc", "/proc", "proc", _PROC_FLAGS)
+
+
+def close_proc(counters: list[str]) -> int:
+    """Put a ``/proc`` of this pid namespace in the place of the one around it.
+
+    It shows only processes that the one who looks may inspect: to a job, itself. Where the kernel refuses, all
+    stays as it was: then process numbers of the namespace around can be told.
+
+    :param counters: files of ``/proc`` to be shown as they are now.
+    :return: descriptor of the file that decides the next process number; -1 where there is none.
+    """
+    last_pid = -1
+    with contextlib.suppress(OSError):
+        kernel.mount("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
+        if os.path.exists(_LAST_PID):
+            last_pid = os.open(_LAST_PID, os.O_WRONLY | os.O_CLOEXEC)
         kernel.mount("tmpfs", _COPIES, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
         for path in counters:
             copy = os.path.join(_COPIES, os.path.basename(path))
@@ -98,6 +112,7 @@ def close_proc(counters: list[str]) -> None:
             kernel.mount(copy, path, "", kernel.MS_BIND)
             _set_attributes(path, _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV, recursive=False)
         kernel.umount(_COPIES, kernel.MNT_DETACH)
+    return last_pid
 
 
 def build(view: dict[str, Any]) -> None:

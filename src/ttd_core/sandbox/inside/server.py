@@ -12,6 +12,7 @@ one a packet, with descriptors attached:
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gc
 import importlib
@@ -32,6 +33,8 @@ _SOURCE = "main"
 _BINARY = "program"
 #: Descriptor of the program in a job that becomes one.
 _PROGRAM = 3
+#: Where the process numbers of one job after the other start: two, since a fork waits while a job runs.
+_NUMBERS = (10_000, 20_000)
 #: Bytes that libraries may write while they are imported ahead of the jobs; gone before the first job.
 _IMPORT_SCRATCH = 16 << 20
 #: Submodules that a package imports only when they are first named, which would be in every job.
@@ -64,6 +67,7 @@ class Server:
         self.rules: dict[str, list[bytes]] = {}
         #: in a fork that waits for a Python job: its Landlock ruleset
         self.ruleset = -1
+        self.forks = 0
         self.prefork: Prefork | None = None
         #: what the prefork is for: a server's next job is most likely like its last one
         self.kind = "python"
@@ -225,6 +229,10 @@ class Server:
         """
         if not self.layers.own_pids:
             return 0
+        self.forks += 1
+        with contextlib.suppress(OSError):  # no such file here, or numbers that end below
+            # a job sees its number out here, which would count the threads of those before it
+            os.pwrite(self.setup["last_pid"], b"%d" % _NUMBERS[self.forks % 2], 0)
         kernel.setns(self.own_pids, kernel.CLONE_NEWPID)
         kernel.unshare(kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC)
         if runs_as_init(kind):
