@@ -92,8 +92,8 @@ def show_proc() -> None:
 def close_proc(counters: list[str]) -> int:
     """Put a ``/proc`` of this pid namespace in the place of the one around it.
 
-    It shows only processes that the one who looks may inspect: to a job, itself. Where the kernel refuses, all
-    stays as it was: then process numbers of the namespace around can be told.
+    It shows only processes that the one who looks may inspect: to a job, itself. Where the kernel refuses,
+    all stays as it was: then process numbers of the namespace around can be told.
 
     :param counters: files of ``/proc`` to be shown as they are now.
     :return: descriptor of the file that decides the next process number; -1 where there is none.

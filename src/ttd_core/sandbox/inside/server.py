@@ -176,6 +176,7 @@ class Server:
         # with namespaces, all that the job started went with the first process of its own
         clean = self.layers.own_pids or watch.kill_children()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         binary = (
             open_output(scratch, _BINARY) if job["kind"] == "compile" and status == 0 and not reason else None
         )
@@ -185,7 +186,7 @@ class Server:
             "status": status,
             "reason": reason,
             "wall_s": wall,
-            "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+            "cpu_s": max(used_s, watcher.time.seconds if forks else 0.0),
             "peak": max(watcher.peak, used.ru_maxrss * 1024),
             "resident": _resident_bytes(),
             "clean": clean,

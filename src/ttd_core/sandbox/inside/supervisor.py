@@ -113,8 +113,9 @@ def main() -> None:
     ``id_base`` (where ids are mapped to, or 0), ``layers`` (of :class:`~.confine.Layers`), ``preload``,
     ``sys_path``, ``environment``, ``scratch``, ``paths`` (of :func:`~.confine.landlock_rules`),
     ``keep_capabilities`` (a bit mask), ``other_processes`` (that the kernel counts for this user),
-    ``counters`` (of :func:`~.namespaces.close_proc`), ``drivers`` and ``processes`` (whether jobs may use device drivers, and start processes). Descriptors of
-    the ``cgroup.procs`` of its control groups come with it. The answer is ``{"ready": ..., "failure": ...}``.
+    ``counters`` (of :func:`~.namespaces.close_proc`), ``drivers`` and ``processes`` (whether jobs may use
+    device drivers, and start processes). Descriptors of the ``cgroup.procs`` of its control groups come with
+    it. The answer is ``{"ready": ..., "failure": ...}``.
     """
     control = socket.socket(fileno=int(sys.argv[2]))
     control.set_inheritable(False)
