@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import pathlib
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from ttd_core.sandbox.inside import folders
+
+_LIBC = ctypes.CDLL(None)
 
 
 @pytest.fixture
@@ -73,3 +76,45 @@ def test_anything_can_be_emptied(folder: pathlib.Path) -> None:
     assert folders.empty(str(folder))
     assert os.listdir(folder) == []
     assert beside.read_text() == "kept"
+
+
+def _map_a_page(descriptor: int) -> int:
+    """Map a file's first page as C does: Python's own mapping keeps the file open."""
+    _LIBC.mmap.restype = ctypes.c_void_p
+    address = _LIBC.mmap(None, ctypes.c_size_t(4096), 1, 2, descriptor, ctypes.c_long(0))
+    assert address
+    return int(address)
+
+
+def test_files_without_a_name_are_counted_while_they_are_open_or_mapped(folder: pathlib.Path) -> None:
+    files = folders.NamelessFiles(str(folder))
+    own = [os.getpid()]
+    path = folder / "file"
+    path.write_bytes(b"x" * 200_000)
+    with path.open("rb") as held:
+        assert files.used_bytes(own, 1 << 30) == 0, "it has a name, by which it is counted already"
+        path.unlink()
+        assert 200_000 <= files.used_bytes(own, 1 << 30) < 300_000
+        address = _map_a_page(held.fileno())
+    assert 200_000 <= files.used_bytes(own, 1 << 30) < 300_000, "a page is mapped, and the file is whole"
+    _LIBC.munmap(ctypes.c_void_p(address), ctypes.c_size_t(4096))
+    assert files.used_bytes(own, 1 << 30) == 0
+    assert files.used_bytes([2**22 - 1], 1 << 30) == 0, "a process that is gone holds nothing"
+
+
+def test_a_mapped_file_whose_size_nobody_tells_counts_as_was_asked(
+    folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = folders.NamelessFiles(str(folder))
+    path = folder / "file"
+    path.write_bytes(b"x" * 200_000)
+    with path.open("rb") as file:
+        address = _map_a_page(file.fileno())
+    path.unlink()
+    monkeypatch.setattr(folders.NamelessFiles, "_status", staticmethod(_refuse))
+    assert files.used_bytes([os.getpid()], 12345) == 12345
+    _LIBC.munmap(ctypes.c_void_p(address), ctypes.c_size_t(4096))
+
+
+def _refuse(link: str) -> os.stat_result:
+    raise PermissionError(link)

@@ -7,6 +7,8 @@ import json
 import math
 import struct
 import tempfile
+import time
+import tracemalloc
 from typing import Any
 
 import hypothesis.strategies as st
@@ -205,3 +207,60 @@ def test_extended_precision_comes_as_float64() -> None:
     value = read(joined(frames.encode([np.longdouble(0.5), np.ones(2, np.float16)]))).value()
     assert value[0] == 0.5
     assert value[1].dtype == np.float64
+
+
+@pytest.mark.parametrize("unit", [b"[],", b'{"":0},', b'{"a":[]},', b"1,", b"0.5,", b'"",', b"[1,"])
+def test_many_small_values_are_refused_before_any_becomes_an_object(unit: bytes) -> None:
+    body = b"[" + unit * (frames.MAX_BODY // len(unit) - 2) + b"1]"
+    reader = read(frame(body), limit=32 << 20)
+    assert reader.complete, reader.error
+    started = time.process_time()
+    with pytest.raises(frames.FrameError, match="more than 2097152 values: return large data as numpy"):
+        reader.value()
+    assert time.process_time() - started < 2.0
+
+
+@pytest.mark.parametrize("unit", [b"[],", b'{"":0},', b"1,", b"0.5,", b'"",', b"[1],"])
+def test_as_many_values_as_are_read_cost_bounded_memory(unit: bytes) -> None:
+    structural = sum(unit.count(character) for character in (b"[", b"{", b",", b":"))
+    body = b"[" + unit * (frames.MAX_VALUES // structural - 1) + b"1]"
+    tracemalloc.start()
+    try:
+        assert frames.decode(body, [])[-1] == 1
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 320 << 20
+
+
+def test_a_long_text_of_commas_and_brackets_is_a_text() -> None:
+    text = ',:[{"\\' * (1 << 20)
+    data = joined(frames.encode({"program": text, "of": [1, "[,]"]}))
+    assert read(data, limit=32 << 20).value() == {"program": text, "of": [1, "[,]"]}
+
+
+def test_the_writer_says_that_a_value_is_too_crowded_to_be_read() -> None:
+    with pytest.raises(frames.FrameError, match="return large data as numpy arrays"):
+        frames.encode([[0]] * ((1 << 20) + 9))
+    given_to_a_job = joined(frames.encode([0] * (3 << 20), trusted=True))
+    assert len(frames.decode_buffer(memoryview(given_to_a_job))) == 3 << 20
+
+
+@pytest.mark.parametrize("spoiled", [b"1e999", b"-1e999", b"18446744073709551616", b"-18446744073709551616"])
+@pytest.mark.parametrize("place", [0, 20, 39])
+def test_one_bad_number_in_a_long_list_is_found(spoiled: bytes, place: int) -> None:
+    numbers = [b"1", b"0.5", b"true", b"-2.5"] * 10
+    numbers[place] = spoiled
+    with pytest.raises(frames.FrameError, match=r"too large for a float|more than 64 bits"):
+        frames.decode(b"[" + b",".join(numbers) + b"]", [])
+
+
+def test_large_and_small_numbers_pass_in_a_long_list() -> None:
+    value = [1e308, -1e308, 5e-324, -0.0, 2**64 - 1, -(2**63), True, None] * 5
+    assert read(joined(frames.encode(value))).value() == value
+    deep: Any = [1] * 40
+    for _ in range(frames.MAX_DEPTH - 1):
+        deep = [deep]
+    assert frames.decode(json.dumps(deep).encode(), []) == deep
+    with pytest.raises(frames.FrameError, match="nested deeper"):
+        frames.decode(json.dumps([deep]).encode(), [])

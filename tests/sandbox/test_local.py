@@ -108,6 +108,65 @@ def test_jobs_of_all_kinds_run_by_every_method(method: IsolationMethod) -> None:
         assert executor.run(ProgramJob(built.artifact)).stdout == b"hello\n"
 
 
+_NUMBER = """
+import os, threading
+
+def run(threads):
+    for _ in range(threads):
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.join()
+    return int(os.readlink("/proc/self"))
+"""
+
+
+def test_in_namespaces_a_job_s_number_does_not_count_what_others_started(method: IsolationMethod) -> None:
+    if not method.namespaces:
+        pytest.skip("without namespaces process numbers are the machine's")
+    with LocalExecutor(1, exactly=method) as executor:
+        jobs = [PythonJob(_NUMBER, "run", args=[threads]) for threads in (0, 0, 0, 50, 0, 0, 20, 0)]
+        numbers = [executor.run(job).value for job in jobs]
+    assert len(set(numbers)) == 2, "one job runs while the fork of the next waits"
+
+
+_LIBRARIES = """
+import fcntl, mmap, os, sqlite3, tempfile, threading, time
+import numpy as np
+
+def run():
+    with sqlite3.connect("data.db") as base:
+        base.execute("create table numbers (number)")
+        base.execute("insert into numbers values (7)")
+    with sqlite3.connect("data.db") as base:
+        stored = base.execute("select number from numbers").fetchone()[0]
+    with tempfile.TemporaryFile() as file:
+        file.write(b"x" * 100)
+        file.seek(0)
+        size = len(file.read())
+    with open("lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        fcntl.lockf(file, fcntl.LOCK_EX)
+    mapped = np.memmap("array", dtype="f8", mode="w+", shape=(1000,))
+    mapped[:] = 1.0
+    os.posix_fadvise(os.open("array", os.O_RDONLY), 0, 0, os.POSIX_FADV_DONTNEED)
+    told = []
+    thread = threading.Thread(target=lambda: told.append(len(os.sched_getaffinity(0))))
+    thread.start()
+    thread.join()
+    clocks = time.process_time(), time.thread_time(), time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
+    status = open("/proc/self/status").read(), open("/proc/self/maps").read(), os.listdir("/proc/self/fd")
+    asked = os.getpriority(os.PRIO_PROCESS, 0), os.getpgid(0), os.getsid(0)
+    return [stored, size, float(mapped.sum()), told[0] >= 1, all(map(bool, status)), len(clocks), len(asked)]
+"""
+
+
+def test_what_libraries_do_with_files_and_about_themselves_works(method: IsolationMethod) -> None:
+    with LocalExecutor(1, exactly=method) as executor:
+        result = executor.run(PythonJob(_LIBRARIES, "run", limits=Limits(wall_s=20.0, scratch=16 * MIB)))
+    assert result.ok, result.message + result.output
+    assert result.value == [7, 100, 1000.0, True, True, 3, 3]
+
+
 def test_nothing_of_the_environment_but_an_allow_list(
     method: IsolationMethod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,9 +323,10 @@ def test_a_server_that_grew_is_replaced(
 
 
 def _waiting_forks(launched: launch.ServerProcess) -> list[psutil.Process]:
-    """Of a server without a job: the ends of its tree of processes."""
+    """Of a server without a job: the ends of its tree of processes, but not a server that has none yet."""
     inside = psutil.Process(launched.process.pid).children(recursive=True)
-    return [process for process in inside if not process.children() and process.ppid() != os.getpid()]
+    above = {os.getpid(), launched.process.pid}
+    return [process for process in inside if not process.children() and process.ppid() not in above]
 
 
 def _until(true: Callable[[], bool], seconds: float = 10.0) -> None:

@@ -48,7 +48,11 @@ def answer(machine: str, profile: str, name: str, *arguments: int, **options: in
     """``allow``, ``kill``, or the error number, for a call by name."""
     calls = SyscallTable(machine)
     numbers = {**calls.allowed, **calls.denied, **calls.by_argument}
-    code = seccomp.assemble(profile, PID, options.get("program", 9), machine, bool(options.get("drivers")))
+    shared, unbounded = bool(options.get("shared")), bool(options.get("unbounded"))
+    drivers = bool(options.get("drivers"))
+    code = seccomp.assemble(
+        profile, PID, options.get("program", 9), machine, drivers, shared=shared, unbounded=unbounded
+    )
     value = verdict(code, AUDIT[machine], numbers[name], *arguments)
     return {ALLOW: "allow", KILL: "kill"}.get(value, value & 0xFFFF)
 
@@ -143,10 +147,90 @@ def test_only_harmless_ioctls_prctls_and_fcntls(machine: str) -> None:
     assert answer(machine, "python", "fcntl", 0, 1030) == "allow"
 
 
+GRANTED = 0  # answered as done, without being done
+
+
+def test_file_locks_are_granted_and_not_taken_or_refused_where_there_are_processes(machine: str) -> None:
+    for profile in ("python", "program"):
+        assert answer(machine, profile, "flock", 3, 2) == GRANTED
+        for command in (6, 7, 37, 38):
+            assert answer(machine, profile, "fcntl", 3, command) == GRANTED
+        for command in (5, 36):
+            assert answer(machine, profile, "fcntl", 3, command) == errno.EPERM
+    assert answer(machine, "tools", "flock", 3, 2) == errno.ENOSYS
+    for command in (5, 6, 7, 36, 37, 38):
+        assert answer(machine, "tools", "fcntl", 3, command) == errno.EPERM
+        assert answer(machine, "python", "fcntl", 3, command, drivers=True) == "allow"
+    assert answer(machine, "python", "flock", 3, 2, drivers=True) == "allow"
+
+
+def test_no_call_tells_or_changes_which_pages_of_a_file_are_in_memory(machine: str) -> None:
+    for profile in seccomp.PROFILES:
+        for name in ("preadv2", "pwritev2"):
+            assert answer(machine, profile, name, 3, 0, 1, 0, 0, 0) == "allow"
+            for flag in (1, 2, 8, 0x10, 0x80):
+                assert answer(machine, profile, name, 3, 0, 1, 0, 0, flag) == errno.EOPNOTSUPP
+        assert answer(machine, profile, "mincore") == errno.EPERM
+        for advice in range(6):
+            expected = GRANTED if advice in {3, 4} else "allow"
+            assert answer(machine, profile, "fadvise64", 3, 0, 0, advice) == expected
+        assert answer(machine, profile, "readahead", 3, 0, 4096) == GRANTED
+        for advice in (3, 12, 20, 21):
+            assert answer(machine, profile, "madvise", 0, 4096, advice) == GRANTED
+        for advice in (0, 1, 2, 4, 8, 14, 22, 23):
+            assert answer(machine, profile, "madvise", 0, 4096, advice) == "allow"
+
+
+@pytest.mark.parametrize("profile", seccomp.PROFILES)
+def test_where_numbers_are_the_machine_s_a_process_asks_about_itself_alone(
+    machine: str, profile: str
+) -> None:
+    own = [0] if profile == "tools" else [0, PID]
+    names = ("sched_getaffinity", "sched_getparam", "sched_getscheduler", "sched_rr_get_interval")
+    names += ("sched_getattr", "getpgid", "getsid", "get_robust_list")
+    for name in names:
+        for pid in own:
+            assert answer(machine, profile, name, pid, shared=True) == "allow", name
+        assert answer(machine, profile, name, 1, shared=True) == errno.EPERM, name
+        assert answer(machine, profile, name, 1) == "allow", "in namespaces there is nobody else"
+    for which, who in ((0, 1), (1, 0), (2, 0)):
+        assert answer(machine, profile, "getpriority", which, who, shared=True) == errno.EPERM
+    assert answer(machine, profile, "getpriority", 0, 0, shared=True) == "allow"
+    assert answer(machine, profile, "capget", shared=True) == errno.EPERM
+    for name in ("clock_gettime", "clock_getres", "clock_nanosleep", "timer_create"):
+        for clock in (0, 1, 2, 3, 7, 11, *(~pid << 3 | kind for pid in own for kind in (2, 6))):
+            assert answer(machine, profile, name, clock, shared=True) == "allow", (name, clock)
+        for clock in (~1 << 3 | 2, ~1 << 3 | 6, ~PID << 3 | 1, ~3 << 3 | 3):
+            assert answer(machine, profile, name, clock, shared=True) == errno.EINVAL, (name, clock)
+
+
+def test_where_its_folder_is_on_disk_a_process_makes_no_file_without_a_name(machine: str) -> None:
+    nameless = 0x410002
+    calls = SyscallTable(machine).allowed
+    for name, flags in (("openat", (3, 0)), ("open", (0,))):
+        if name in calls:
+            assert answer(machine, "python", name, *flags, nameless, shared=True) == errno.EOPNOTSUPP
+            assert answer(machine, "python", name, *flags, 0x10002, shared=True) == "allow"
+            assert answer(machine, "python", name, *flags, nameless) == "allow"
+    assert answer(machine, "python", "openat2", shared=True) == errno.ENOSYS
+
+
+def test_shared_memory_without_a_file_is_refused_where_nothing_counts_it(machine: str) -> None:
+    for flags in (0x21, 0x23, 0x4021):
+        assert answer(machine, "python", "mmap", 0, 4096, 3, flags, unbounded=True) == errno.EPERM
+        assert answer(machine, "python", "mmap", 0, 4096, 3, flags) == "allow"
+        assert answer(machine, "python", "mmap", 0, 4096, 3, flags, unbounded=True, drivers=True) == "allow"
+    for flags in (0x22, 0x01, 0x4022, 0x02):
+        assert answer(machine, "python", "mmap", 0, 4096, 3, flags, unbounded=True) == "allow"
+
+
 def test_the_filter_of_a_process_differs_from_the_next_only_in_its_number() -> None:
     for pid in (1, 2, 4_194_303):
         assert seccomp.filter_for("python", pid) == seccomp.assemble("python", pid)
         assert seccomp.filter_for("program", pid, 3) == seccomp.assemble("program", pid, 3)
+        for profile in seccomp.PROFILES:
+            made = seccomp.filter_for(profile, pid, 3, shared=True, unbounded=True)
+            assert made == seccomp.assemble(profile, pid, 3, shared=True, unbounded=True)
 
 
 def test_the_filter_is_short_enough_for_the_kernel() -> None:

@@ -18,7 +18,13 @@ from ttd_core.sandbox.outcome import job_result, one_line
 from ttd_core.types import Status
 
 _COMPILER_SCRATCH = 256 * MIB
+#: Processor seconds that the server itself may take around a job.
+_SERVER_CPU_S = 0.05
 _KINDS: dict[type, str] = {PythonJob: "python", CompileJob: "compile", ProgramJob: "program"}
+
+
+def _starts_processes(job: Job) -> bool:
+    return isinstance(job, CompileJob) or (isinstance(job, PythonJob) and bool(job.access.executables))
 
 
 class Attempt:
@@ -119,6 +125,7 @@ class Attempt:
             descriptors += job.descriptors
         exchange = self._exchange(connection)
         connection.set_limits(job.limits.memory + job.limits.scratch, job.limits.processes)
+        before = connection.cpu_seconds() if _starts_processes(job) else 0.0
         try:
             connection.send(message, descriptors)
         finally:
@@ -130,6 +137,10 @@ class Attempt:
             return self._overdue(exchange), False
         for descriptor in attached:
             self._close_later(descriptor)
+        if _starts_processes(job):
+            # processes that ended unseen, and that nobody waited for, are counted by their group alone
+            used_s = connection.cpu_seconds() - before - _SERVER_CPU_S
+            report["cpu_s"] = max(report["cpu_s"], used_s)
         ended = job_result(job, report, exchange, self._level, self._retries)
         if isinstance(job, CompileJob) and ended.ok:
             ended = self._keep_program(job, ended, attached)

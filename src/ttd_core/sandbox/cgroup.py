@@ -147,6 +147,15 @@ class ControlGroups:
                 (folder / files.limit).write_text(str(value))
         self._set = (memory, processes)
 
+    def cpu_seconds(self) -> float:
+        """Processor seconds that every process inside has used so far; 0 where no group counts them."""
+        for folder in self.folders:
+            with contextlib.suppress(OSError):  # version 1 has no such file
+                for line in (folder / "cpu.stat").read_text().splitlines():
+                    if line.startswith("usage_usec "):
+                        return int(line.split()[1]) / 1e6
+        return 0.0
+
     def kill_all(self) -> None:
         """Kill every process inside, where the kernel offers that."""
         if self.kill is not None:

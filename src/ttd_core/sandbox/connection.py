@@ -62,6 +62,10 @@ class Connection:
         """Bound the next job by the server's control groups: bytes, and processes and threads together."""
         self._groups.limit(memory, processes)
 
+    def cpu_seconds(self) -> float:
+        """Processor seconds of the server and all its jobs so far; 0 where no control group counts them."""
+        return self._groups.cpu_seconds()
+
     def log_tail(self) -> str:
         """The last line that the server printed itself, for messages."""
         lines = os.pread(self._log, 1 << 16, 0).decode(errors="replace").strip().splitlines()

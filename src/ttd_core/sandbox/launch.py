@@ -32,7 +32,8 @@ supervisor.main()
 
 #: Age at which a folder of a process that is gone is removed.
 _STALE_S = 24 * 3600
-_CAPABILITIES_AS_ROOT = ("CAP_SETUID", "CAP_SETGID")
+#: For the supervisor, which closes /proc with the last and then drops it.
+_CAPABILITIES_AS_ROOT = ("CAP_SETUID", "CAP_SETGID", "CAP_SYS_ADMIN")
 
 
 def _folders_above(paths: list[str]) -> list[str]:
@@ -46,6 +47,10 @@ def _folders_above(paths: list[str]) -> list[str]:
             parent = os.path.dirname(parent)
         chain.update(dict.fromkeys(reversed(above)))
     return list(chain)
+
+
+def _leads_to(path: str, granted: list[str]) -> bool:
+    return any(each == path or each.startswith(path + "/") for each in granted)
 
 
 def _filesystem_view(shown: layout.Layout, access: Access) -> dict[str, list[Any]]:
@@ -66,12 +71,14 @@ def _filesystem_view(shown: layout.Layout, access: Access) -> dict[str, list[Any
         "links": [[path, os.readlink(path)] for path in system if os.path.islink(path)],
         "bind": bind,
         "devices": devices,
-        "covered": list(shown.hidden),
+        "covered": [path for path in shown.covered if not _leads_to(path, granted)],
     }
 
 
-def _bubblewrap(method: IsolationMethod, view: dict[str, list[Any]], access: Access) -> list[str]:
-    """The bwrap command line that shows ``view``."""
+def _bubblewrap(
+    method: IsolationMethod, view: dict[str, list[Any]], access: Access, program: str
+) -> list[str]:
+    """The bwrap command line that shows ``view``, and what starts inside."""
     command = [method.bubblewrap, "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-net"]
     command += ["--unshare-uts", "--unshare-cgroup-try", "--hostname", "sandbox"]
     if os.geteuid() == 0:
@@ -89,11 +96,14 @@ def _bubblewrap(method: IsolationMethod, view: dict[str, list[Any]], access: Acc
         command += ["--ro-bind", path, path]
     for path in view["devices"]:
         command += ["--dev-bind", path, path]
+    folders_covered = [path for path in view["covered"] if os.path.isdir(path)]
     for path in view["covered"]:
-        if os.path.isdir(path):
-            command += ["--tmpfs", path, "--remount-ro", path]
-        else:
-            command += ["--ro-bind", "/dev/null", path]
+        command += ["--tmpfs", path] if path in folders_covered else ["--ro-bind", "/dev/null", path]
+    # what starts inside lies in a folder that is covered, where ttd itself is among the libraries
+    inside = os.path.join(program, "inside")
+    command += ["--ro-bind", inside, inside]
+    for path in folders_covered:
+        command += ["--remount-ro", path]
     command += ["--proc", "/proc", "--remount-ro", "/"]
     command += ["--chdir", "/", "--clearenv"]
     for name, value in access.environment:
@@ -127,23 +137,30 @@ class ServerSpec:
 
 
 def _landlock_paths(
-    method: IsolationMethod, shown: layout.Layout, access: Access, scratch: str
+    method: IsolationMethod, shown: layout.Layout, access: Access, bounded: bool
 ) -> dict[str, list[str]]:
-    """The paths of the Landlock rules; see :func:`ttd_core.sandbox.inside.confine.landlock_rules`."""
+    """The paths of the Landlock rules; see :func:`ttd_core.sandbox.inside.confine.landlock_rules`.
+
+    :param bounded: whether a control group bounds memory: without, ``/dev/zero`` is left out, whose mapping
+        holds pages that are counted nowhere.
+    """
+    every = [*layout.SYSTEM, *layout.SETTINGS]
     return {
-        "devices": list(layout.DEVICES),
+        "devices": [path for path in layout.DEVICES if bounded or path != "/dev/zero"],
         "drivers": list(access.devices),
         "listed": list(shown.libraries),
         "readable": [*shown.readable(covered=method.namespaces), *map(os.path.realpath, access.readable)],
-        "writable": [os.path.dirname(layout.SCRATCH)] if method.namespaces else [scratch],
+        "writable": [os.path.dirname(layout.SCRATCH)] if method.namespaces else [],
         "executable": [os.path.realpath(path) for path in access.executables],
-        "system": [*layout.SYSTEM, *layout.SETTINGS, *layout.KERNEL_FACTS],
+        "system": [*(every if method.namespaces else shown.system()), *layout.KERNEL_FACTS],
         "loaders": _loaders(),
         "tools": ["/usr", "/bin", "/lib", "/lib64"],
     }
 
 
-def _setup(method: IsolationMethod, spec: ServerSpec, id_base: int, scratch: str) -> dict[str, Any]:
+def _setup(
+    method: IsolationMethod, spec: ServerSpec, id_base: int, scratch: str, bounded: bool
+) -> dict[str, Any]:
     """What the supervisor is told; see :func:`ttd_core.sandbox.inside.supervisor.main`."""
     shown = layout.find()
     root = os.geteuid() == 0
@@ -154,9 +171,11 @@ def _setup(method: IsolationMethod, spec: ServerSpec, id_base: int, scratch: str
             "own_pids": method.namespaces,
             "scoped": not method.namespaces and method.landlock >= 6,
             "mounts": method.namespaces,
+            "bounded": bounded,
         },
         "by_hand": _filesystem_view(shown, spec.access) if method.by_hand else None,
         "own_namespaces": method.namespaces,
+        "counters": list(layout.COUNTERS),
         "id_base": id_base if method.namespaces and root else 0,
         "preload": list(spec.preload),
         "sys_path": list(shown.search),
@@ -166,7 +185,7 @@ def _setup(method: IsolationMethod, spec: ServerSpec, id_base: int, scratch: str
         "other_processes": 0 if root else 8 if method.namespaces else 4096,
         "drivers": bool(spec.access.devices),
         "processes": bool(spec.access.executables),
-        "paths": _landlock_paths(method, shown, spec.access, scratch),
+        "paths": _landlock_paths(method, shown, spec.access, bounded),
     }
 
 
@@ -200,7 +219,7 @@ class ServerProcess:
     :param process: the outermost process: bubblewrap, or the supervisor.
     :param control: packet socket to the server.
     :param log: descriptor of a file with what the server itself prints.
-    :param scratch: folder on disk for its jobs' files, where no tmpfs can be made for them; else empty.
+    :param scratch: folder on disk that those of its jobs are made in, where no tmpfs can be; else empty.
     :param groups: its control groups.
     """
 
@@ -221,10 +240,13 @@ def start_server(method: IsolationMethod, spec: ServerSpec, id_base: int) -> Ser
     shown = layout.find()
     command: list[str] = []
     if method.bubblewrap:
-        command = _bubblewrap(method, _filesystem_view(shown, spec.access), spec.access)
+        command = _bubblewrap(method, _filesystem_view(shown, spec.access), spec.access, shown.program)
     with contextlib.ExitStack() as undo:
-        scratch = "" if method.namespaces else tempfile.mkdtemp(prefix=f"ttd-job-{os.getpid()}-")
-        undo.callback(remove_folder, scratch)
+        folder = "" if method.namespaces else tempfile.mkdtemp(prefix=f"ttd-job-{os.getpid()}-")
+        undo.callback(remove_folder, folder)
+        if folder and os.geteuid() == 0:
+            os.chmod(folder, 0o711)  # jobs, which run as others, pass through it to their own folder
+        scratch = os.path.join(folder, "job") if folder else ""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         undo.callback(ours.close)
         log = os.memfd_create("sandbox-log", os.MFD_CLOEXEC)
@@ -244,7 +266,8 @@ def start_server(method: IsolationMethod, spec: ServerSpec, id_base: int) -> Ser
             )
         procs_files = groups.open_procs()
         try:
-            setup = json.dumps(_setup(method, spec, id_base, scratch)).encode()
+            bounded = groups.memory is not None
+            setup = json.dumps(_setup(method, spec, id_base, scratch, bounded)).encode()
             # an outermost process that failed at once says so on its own, when its answer is awaited
             with contextlib.suppress(BrokenPipeError):
                 socket.send_fds(ours, [setup], procs_files)
@@ -252,7 +275,7 @@ def start_server(method: IsolationMethod, spec: ServerSpec, id_base: int) -> Ser
             for procs_file in procs_files:
                 os.close(procs_file)
         undo.pop_all()
-    return ServerProcess(process, ours, log, scratch, groups)
+    return ServerProcess(process, ours, log, folder, groups)
 
 
 def remove_stale() -> None:

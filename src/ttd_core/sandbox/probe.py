@@ -148,6 +148,13 @@ def _why_unusable(method: IsolationMethod) -> str:
     return f"not refused: {', '.join(result.value)}" if result.value else ""
 
 
+_WITHOUT_GROUPS = (
+    "none writable: memory and page tables are polled every 20 ms, shared memory without a file is refused, "
+    "and of jobs that start processes (compilers), time of those that end within 20 ms and that nobody waits "
+    "for is not told"
+)
+
+
 def _user_namespace_remedy() -> str:
     if os.path.exists("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"):
         return (
@@ -200,7 +207,7 @@ def _layer_checks(
         LayerCheck(
             "control groups",
             bool(bounded),
-            f"{' and '.join(bounded)} bounded" if bounded else "none writable; memory is polled every 20 ms",
+            f"{' and '.join(bounded)} bounded" if bounded else _WITHOUT_GROUPS,
             "run in a delegated control group: systemd-run --user --scope -p Delegate=yes",
         ),
         LayerCheck(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attacks import channel, files, memory, native, network, processes
+from attacks import channel, files, marks, memory, native, network, processes
 from attacks.model import Attack
 
 ATTACKS: list[Attack] = [
@@ -10,6 +10,7 @@ ATTACKS: list[Attack] = [
     *processes.ATTACKS,
     *network.ATTACKS,
     *memory.ATTACKS,
+    *marks.ATTACKS,
     *channel.ATTACKS,
     *native.ATTACKS,
 ]

@@ -119,6 +119,18 @@ _DEEP = '"[" * 100_000 + "]" * 100_000'
 
 ATTACKS = [
     _raw(
+        "16 MiB of empty lists",
+        "    data = b'[' + b'[],' * 5_592_000 + b'1]'\n    frame(header(data), data)",
+        _accepted,
+        lambda world: _naive_json("[" + "[]," * 100_000 + "1]"),
+    ),
+    _raw(
+        "16 MiB of small mappings",
+        "    data = b'[' + b'{\"\":0},' * 2_396_000 + b'1]'\n    frame(header(data), data)",
+        _accepted,
+        lambda world: _naive_json("[" + '{"":0},' * 100_000 + "1]"),
+    ),
+    _raw(
         "forged score, then _exit(0)",
         "    data = json.dumps({'score': 1e9, 'status': 'infrastructure'}).encode()\n"
         "    frame(header(data, status='infrastructure', message='the server was lost'), data)",

@@ -86,7 +86,50 @@ def run(w):
     return [name for name in found if "/lib/python" not in name]
 """
 
+_NAMELESS = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+def run(w):
+    where, held = os.environ.get("TMPDIR") or w["drop"], []
+    for number in range(w["files"]):
+        if w["how"] == "tmpfile":
+            file = os.open(where, os.O_TMPFILE | os.O_RDWR, 0o600)
+        else:
+            file = os.open(f"{where}/{number}", os.O_CREAT | os.O_RDWR, 0o600)
+            os.unlink(f"{where}/{number}")
+        for _ in range(10):
+            os.write(file, b"x" * 1_000_000)
+        if w["how"] == "mapped":
+            # not by Python's mmap, which keeps the file open
+            held.append(libc.mmap(None, ctypes.c_size_t(4096), 1, 2, file, ctypes.c_long(0)))
+            os.close(file)
+        else:
+            held.append(file)
+    return len(held)
+"""
+
+
+def _held_too_much(world: World, result: JobResult) -> str:
+    """More than the folder may hold, in files of 10 MB each."""
+    return claims(world, result) if result.ok and result.value * 10_000_000 > 150e6 else ""
+
+
+def _nameless(how: str, name: str) -> Attack:
+    return Attack(
+        name,
+        _NAMELESS,
+        _held_too_much,
+        limits=Limits(wall_s=30.0, memory=512 * MIB, scratch=100 * MIB),
+        options={"files": 100, "how": how},
+        control_options={"files": 16},
+    )
+
+
 ATTACKS = [
+    _nameless("unlinked", "1 GB in open files without a name"),
+    _nameless("tmpfile", "1 GB in files that never had a name"),
+    _nameless("mapped", "1 GB in mapped files without a name"),
     Attack("read ~/.ssh/id_rsa", "def run(w): return open(w['key']).read()", tells_the_secret),
     Attack("list the hidden folder", "import os\ndef run(w): return os.listdir(w['hidden'])", claims),
     Attack(

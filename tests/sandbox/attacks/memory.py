@@ -9,7 +9,8 @@ import sys
 
 from attacks.model import Attack, claims
 from attacks.world import World, remove_shared_memory, shared_memory_segments
-from ttd_core.sandbox.base import MIB, JobResult, Limits
+from ttd_core.sandbox.base import GIB, MIB, JobResult, Limits
+from ttd_core.sandbox.cgroup import ControlGroups
 
 _SHM = pathlib.Path("/dev/shm")
 
@@ -87,7 +88,112 @@ def _state_control(world: World) -> str:
     return "" if run.stdout.strip() == "[]" else f"the next program found {run.stdout.strip()}"
 
 
+_MAP = """
+import ctypes, mmap, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+number = ctypes.c_int
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, number, number, number, ctypes.c_long]
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+def map_memory(size, protection, flags, file=-1):
+    address = libc.mmap(None, size, protection, flags, file, 0)
+    if address == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), "mmap")
+    return address
+"""
+
+#: Pages of shared memory stay when their mapping lets go of them, and no process is charged for them then.
+_DROPPED = (
+    _MAP
+    + """
+def run(w):
+    file = os.open("/dev/zero", os.O_RDWR) if w["device"] else -1
+    step = 64 << 20
+    address = map_memory(w["size"], 3, mmap.MAP_SHARED | (0 if w["device"] else mmap.MAP_ANONYMOUS), file)
+    for start in range(0, w["size"], step):
+        ctypes.memset(address + start, 1, min(step, w["size"] - start))
+        libc.madvise(address + start, min(step, w["size"] - start), mmap.MADV_DONTNEED)
+    return ctypes.string_at(address + w["size"] // 2, 1) == b"\\x01"
+"""
+)
+
+#: One read in each 2 MiB costs a page of tables, and no page of memory.
+_TABLES = (
+    _MAP
+    + """
+def run(w):
+    address = map_memory(w["size"], 1, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)
+    libc.madvise(address, w["size"], mmap.MADV_NOHUGEPAGE)
+    for place in range(0, w["size"], 2 << 20):
+        ctypes.string_at(address + place, 1)
+    for line in open("/proc/self/status"):
+        if line.startswith("VmPTE:"):
+            return int(line.split()[1]) << 10 >= w["size"] >> 9
+"""
+)
+
+#: Children that the kernel reaps by itself, as their parent ignores them: nobody is told their time.
+_UNSEEN = """
+import os, signal, time
+def run(w):
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for _ in range(24):
+        reading, writing = os.pipe()
+        if os.fork() == 0:
+            stop = time.process_time() + 0.05
+            while time.process_time() < stop:
+                pass
+            os._exit(0)
+        os.close(writing)
+        os.read(reading, 1)
+        os.close(reading)
+    return 1
+"""
+
+
+def _time_unseen(world: World, result: JobResult) -> str:
+    """Nearly all must be told where a control group counts it; without one, what was seen by looking."""
+    if not result.ok:
+        return ""
+    groups = ControlGroups.make()
+    counted = any((folder / "cpu.stat").exists() for folder in groups.folders)
+    groups.remove()
+    least = 1.1 if counted else 0.4
+    return f"told {result.cpu_s:.2f} s of 1.2 s" if result.cpu_s < least else ""
+
+
 ATTACKS = [
+    Attack(
+        "shared memory that its mapping has let go of",
+        _DROPPED,
+        claims,
+        limits=Limits(wall_s=10.0, memory=256 * MIB),
+        options={"size": 1536 * MIB, "device": False},
+        control_options={"size": 64 * MIB},
+    ),
+    Attack(
+        "shared memory by /dev/zero",
+        _DROPPED,
+        claims,
+        limits=Limits(wall_s=10.0, memory=256 * MIB),
+        options={"size": 1536 * MIB, "device": True},
+        control_options={"size": 64 * MIB},
+    ),
+    Attack(
+        "page tables of 400 GiB of reads",
+        _TABLES,
+        claims,
+        limits=Limits(wall_s=10.0, memory=256 * MIB),
+        options={"size": 400 * GIB},
+        control_options={"size": 20 * GIB},
+    ),
+    Attack(
+        "processor time of children that nobody waits for",
+        _UNSEEN,
+        _time_unseen,
+        forks=True,
+        limits=Limits(wall_s=20.0, memory=512 * MIB, processes=32),
+    ),
     Attack(
         "a file left in /dev/shm",
         "def run(w): return open('/dev/shm/' + w['mark'], 'w').write('x')",
@@ -131,6 +237,7 @@ ATTACKS = [
         "state carried to the next job",
         STATE_READER,
         claims,
+        planted=STATE_WRITER,
         control=_state_control,
         limits=Limits(wall_s=8.0, scratch=MIB),
     ),

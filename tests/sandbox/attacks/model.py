@@ -25,6 +25,7 @@ class Attack:
     :param oracle: evidence of success.
     :param language: ``python``, ``c++`` or ``compile`` (the compiling itself is the attack).
     :param limits: of the job.
+    :param planted: Python defining ``run(w)``, of a job that runs before it in the same sandbox.
     :param forks: give the job leave to start processes, so that what must end them is tried.
     :param open_at: levels at which it is known to succeed, with the reason; documented in security.md.
     :param control: how it is shown to succeed unsandboxed: ``run`` (run it plainly; the same oracle must
@@ -38,6 +39,7 @@ class Attack:
     source: str
     oracle: Oracle
     language: str = "python"
+    planted: str = ""
     limits: Limits = attrs.field(factory=lambda: Limits(wall_s=8.0, memory=512 * MIB))
     forks: bool = False
     open_at: dict[str, str] = attrs.field(factory=dict)
@@ -49,19 +51,26 @@ class Attack:
     def job(self, facts: dict[str, Any], artifact: Artifact | None) -> PythonJob | CompileJob | ProgramJob:
         """The job that makes the attack."""
         if self.language == "python":
-            access = Access(executables=("/bin/true",)) if self.forks else Access()
-            return PythonJob(
-                self.source,
-                "run",
-                args=[{**facts, **self.options}],
-                preload=("numpy",),
-                limits=self.limits,
-                access=access,
-            )
+            return self._python_job(self.source, facts)
         if self.language == "compile":
             return CompileJob(self.source_for(facts), self.command, limits=self.limits)
         assert artifact is not None
         return ProgramJob(artifact, limits=self.limits)
+
+    def planted_job(self, facts: dict[str, Any]) -> PythonJob:
+        """The job before it."""
+        return self._python_job(self.planted, facts)
+
+    def _python_job(self, source: str, facts: dict[str, Any]) -> PythonJob:
+        executables = ("/bin/true",) if self.forks else ()
+        return PythonJob(
+            source,
+            "run",
+            args=[{**facts, **self.options}],
+            preload=("numpy",),
+            limits=self.limits,
+            access=Access(executables=executables, readable=(facts["shelf"],)),
+        )
 
     def source_for(self, facts: dict[str, Any]) -> str:
         """The source with ``@name@`` replaced by the world's facts."""

@@ -202,6 +202,92 @@ def run(w):
 """
 )
 
+_OTHERS_IN_PROC = """
+import os
+def run(w):
+    seen = []
+    own = os.readlink("/proc/self")
+    for pid in (*range(1, 200), w["victim"], w["trusted"]):
+        try:
+            seen.append((pid, os.stat(f"/proc/{pid}").st_uid)) if str(pid) != own else None
+        except OSError:
+            pass
+    return seen
+"""
+
+_ASK_ABOUT = (
+    _NAME
+    + """
+import os, time
+def run(w):
+    pid, told = w["victim"], []
+    number = ~pid << 3
+    calls = {
+        "clock": lambda: time.clock_gettime(number | 2) > 0,
+        "resolution of its clock": lambda: time.clock_getres(number | 2) >= 0,
+        "signal": lambda: os.kill(pid, 0) is None,
+        "cores": lambda: os.sched_getaffinity(pid),
+        "policy": lambda: os.sched_getscheduler(pid) >= 0,
+        "parameter": lambda: os.sched_getparam(pid) is not None,
+        "interval": lambda: os.sched_rr_get_interval(pid) >= 0,
+        "priority": lambda: os.getpriority(os.PRIO_PROCESS, pid) >= -20,
+        "group": lambda: os.getpgid(pid) >= 0,
+        "session": lambda: os.getsid(pid) >= 0,
+        "file descriptor": lambda: os.pidfd_open(pid) >= 0,
+    }
+    for name, call in calls.items():
+        try:
+            told += [name] * bool(call())
+        except (OSError, AttributeError):
+            pass
+    return told
+"""
+)
+
+_NETWORK_TABLES = """
+import os, threading
+def run(w):
+    port, told = f":{w['tcp']:04X} ", []
+    thread = f"/proc/self/task/{threading.get_native_id()}/net"
+    for path in ("/proc/net", "/proc/self/net", thread, "/proc/1/net"):
+        try:
+            told += [path] * (port in open(path + "/tcp").read())
+        except OSError:
+            pass
+    return told
+"""
+
+_MOUNTS = """
+def run(w):
+    told = []
+    for name in ("mounts", "self/mounts", "self/mountinfo", "self/cgroup", "1/mountinfo"):
+        try:
+            told += [name] * bool(open("/proc/" + name).read())
+        except OSError:
+            pass
+    return told
+"""
+
+_COUNTERS = """
+import time
+def run(w):
+    moved = []
+    for name in ("stat", "meminfo", "loadavg", "uptime", "vmstat", "interrupts"):
+        path = "/proc/" + name
+        try:
+            before = open(path).read()
+            stop = time.monotonic() + 0.05
+            while time.monotonic() < stop:
+                pass
+            moved += [path] * (open(path).read() != before)
+        except OSError:
+            pass
+    return moved
+"""
+
+_STAT_IN_PROC = "Landlock does not cover stat; /proc shows which processes there are, and whose"
+_LIVE_COUNTERS = "without a mount of its own, a job reads /proc/stat and /proc/meminfo as they are now"
+
 ATTACKS = [
     Attack(
         "secrets in os.environ",
@@ -232,6 +318,11 @@ ATTACKS = [
         "import os\ndef run(w): os.sched_setaffinity(w['victim'], {min(os.sched_getaffinity(w['victim']))})",
         _affinity_changed,
     ),
+    Attack("other processes in /proc, by stat", _OTHERS_IN_PROC, claims, open_at={"standard": _STAT_IN_PROC}),
+    Attack("ask about another process", _ASK_ABOUT, claims),
+    Attack("the machine's network tables", _NETWORK_TABLES, claims),
+    Attack("the machine's mounts and control groups", _MOUNTS, claims),
+    Attack("counters of the machine in /proc", _COUNTERS, claims, open_at={"standard": _LIVE_COUNTERS}),
     Attack("fork bomb", _FORK_BOMB, _many, options={"count": 2000}, control_options={"count": 60}),
     Attack(
         "fork bomb in a job that may fork",

@@ -13,10 +13,9 @@ import attrs
 
 from attacks import control
 from attacks.catalogue import ATTACKS
-from attacks.memory import STATE_READER, STATE_WRITER
 from attacks.model import Attack
 from attacks.world import World
-from ttd_core.sandbox.base import CompileJob, JobResult, Level, PythonJob
+from ttd_core.sandbox.base import CompileJob, JobResult, Level
 from ttd_core.sandbox.isolation import IsolationMethod
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.sandbox.probe import probe
@@ -66,8 +65,8 @@ def _make(attack: Attack, world: World, executor: LocalExecutor) -> JobResult:
         built = executor.run(CompileJob(attack.source_for(facts), attack.command))
         assert built.ok, f"{attack.name}: {built.message}"
         artifact = built.artifact
-    if attack.source is STATE_READER:
-        planted = executor.run(PythonJob(STATE_WRITER, "run", args=[facts], limits=attack.limits))
+    if attack.planted:
+        planted = executor.run(attack.planted_job(facts))
         assert planted.ok, planted.message
     return executor.run(attack.job(facts, artifact))
 

@@ -16,6 +16,12 @@ _RESERVED = 256 << 20
 _STACK = 256 << 20
 #: Seconds of processor time after which the kernel kills what the watcher overlooked.
 _CPU_GRACE = 2
+#: What a process reads of itself in /proc. Left out is what tells of others (``net``, ``mounts``,
+#: ``cgroup``), and which pages of its files were in memory before it (``io``, ``smaps``, ``pagemap``).
+_OWN_PROC = (
+    *("auxv", "cmdline", "comm", "environ", "fd", "fdinfo", "limits", "maps", "oom_score", "oom_score_adj"),
+    *("stat", "statm", "status"),
+)
 
 
 class Layers(NamedTuple):
@@ -26,6 +32,7 @@ class Layers(NamedTuple):
     :param own_pids: each job gets a pid and an IPC namespace of its own.
     :param scoped: the server stands in a Landlock signal scope, so ``kill(-1)`` ends its job alone.
     :param mounts: the server may mount a job's scratch folder as a sized tmpfs.
+    :param bounded: a control group bounds the memory of its jobs.
     """
 
     landlock: bool
@@ -33,6 +40,13 @@ class Layers(NamedTuple):
     own_pids: bool
     scoped: bool
     mounts: bool
+    bounded: bool
+
+    def filter_for(self, profile: str, pid: int, program: int, drivers: bool) -> bytes:
+        """The system call filter of a job; see :func:`ttd_core.sandbox.inside.seccomp.filter_for`."""
+        return seccomp.filter_for(
+            profile, pid, program, drivers, shared=not self.own_pids, unbounded=not self.bounded
+        )
 
 
 def _limit(which: int, value: int) -> None:
@@ -130,12 +144,16 @@ def job_ruleset(kind: str, shared: list[bytes], drivers: bool) -> int:
 
     :param kind: of job; a compiler gets no part of /proc.
     :param shared: of :func:`landlock_rules`.
-    :param drivers: whether a device driver's library names its threads there.
+    :param drivers: whether a device driver's library names its threads there; then it gets all of that part.
     :return: its descriptor.
     """
     rights = landlock.READ | (landlock.WRITE_FILE | landlock.TRUNCATE if drivers else 0)
-    own_proc = landlock.rule("/proc/self", rights) if kind != "compile" else None
-    return landlock.ruleset([*shared, own_proc] if own_proc else shared)
+    if kind == "compile":
+        return landlock.ruleset(shared)
+    paths = [""] if drivers else _OWN_PROC
+    own = [landlock.rule(f"/proc/self/{path}", rights) for path in paths]
+    own.append(landlock.rule("/proc/self/task", landlock.READ_DIR))
+    return landlock.ruleset([*shared, *(each for each in own if each is not None)])
 
 
 def enforce(layers: Layers, profile: str, ruleset: int, program: int = -1, drivers: bool = False) -> None:
@@ -153,4 +171,4 @@ def enforce(layers: Layers, profile: str, ruleset: int, program: int = -1, drive
         landlock.enforce(ruleset)
         os.close(ruleset)
     if layers.seccomp:
-        seccomp.install(seccomp.filter_for(profile, os.getpid(), program, drivers))
+        seccomp.install(layers.filter_for(profile, os.getpid(), program, drivers))

@@ -42,6 +42,62 @@ def used_bytes(path: str, limit: float) -> float:
     return total
 
 
+class NamelessFiles:
+    """Files that processes hold open, or mapped, whose name in a folder is gone: they take its space still.
+
+    :param path: the folder; empty for none.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._device = os.stat(path).st_dev if path else -1
+        self._inside = path.encode() + b"/"
+        #: the largest size that each was seen with, by inode
+        self._sizes: dict[int, int] = {}
+
+    def used_bytes(self, pids: list[int], unknown: int) -> int:
+        """Bytes that they occupy now.
+
+        :param unknown: taken for the size of a file that is mapped alone, where we may not ask for it.
+        """
+        held: dict[int, int] = {}
+        for pid in pids:
+            with contextlib.suppress(OSError):  # it ended meanwhile
+                self._add_open(f"/proc/{pid}/fd", held)
+                self._add_mapped(pid, held, unknown)
+        self._sizes |= held
+        return sum(held.values())
+
+    def _add_open(self, folder: str, held: dict[int, int]) -> None:
+        for name in os.listdir(folder):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                status = os.stat(f"{folder}/{name}")
+                if status.st_dev == self._device and not status.st_nlink and stat.S_ISREG(status.st_mode):
+                    held[status.st_ino] = status.st_blocks * 512
+
+    def _add_mapped(self, pid: int, held: dict[int, int], unknown: int) -> None:
+        with open(f"/proc/{pid}/maps", "rb") as file:
+            text = file.read()
+        if self._inside not in text:
+            return
+        for line in text.splitlines():
+            if self._inside not in line or not line.endswith(b" (deleted)"):
+                continue
+            span, _, _, _, inode, *_ = line.split()
+            if int(inode) not in held:
+                link = f"/proc/{pid}/map_files/{span.decode()}"
+                held[int(inode)] = self._size_of(link, int(inode), unknown)
+
+    def _size_of(self, link: str, inode: int, unknown: int) -> int:
+        try:
+            return self._status(link).st_blocks * 512
+        except OSError:  # only root follows such a link
+            return self._sizes.get(inode, unknown)
+
+    @staticmethod
+    def _status(link: str) -> os.stat_result:
+        return os.stat(link)
+
+
 def _enter(name: str, folder: int) -> int:
     """Open a folder in an open folder, and close that one."""
     try:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,6 +36,8 @@ MAX_DEPTH = 32
 #: Of what the trusted process writes: room for a result of the greatest depth among a job's arguments.
 MAX_TRUSTED_DEPTH = 40
 MAX_BODY = 16 << 20
+#: Numbers, texts, lists and mappings in JSON: an empty list takes three bytes there, and a hundred here.
+MAX_VALUES = 1 << 21
 MAX_MESSAGE = 500
 #: Of an integer in JSON: what numpy's largest holds, so that no verifier overflows.
 MAX_BITS = 64
@@ -44,7 +47,10 @@ ITEM_SIZES = {
     "uint64": 8, "float32": 4, "float64": 8,
 }  # fmt: skip
 
+#: Entries of a list below which looking at it as a whole takes longer than entry by entry.
+_FEW = 16
 _PLAIN = (bool, int, float, str)
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
 class FrameError(ValueError):
@@ -161,6 +167,8 @@ def encode(value: Any, status: str = "ok", message: str = "", *, trusted: bool =
     body = json.dumps(packed, allow_nan=False, check_circular=False).encode()
     if len(body) > MAX_BODY:
         raise FrameError(f"the value takes {len(body)} bytes as JSON: return large data as numpy arrays")
+    if not trusted and _is_crowded(body):
+        raise FrameError(_CROWDED)
     listed = [[array.dtype.name, list(array.shape)] for array in packer.arrays]
     text = {"status": status, "message": message[:MAX_MESSAGE], "body": len(body), "arrays": listed}
     header = json.dumps(text).encode()
@@ -182,11 +190,34 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return mapping
 
 
-def strict_json(data: bytes) -> Any:
-    """Parse JSON that is UTF-8, free of NaN and of repeated keys.
+_CROWDED = f"JSON holds more than {MAX_VALUES} values: return large data as numpy arrays"
 
+
+def _structure(data: bytes) -> int:
+    return sum(map(data.count, (b"[", b"{", b",", b":")))
+
+
+def _is_crowded(data: bytes) -> bool:
+    """Whether JSON holds more values than are read; told from its bytes, before any becomes an object.
+
+    Every value but the first follows one of four characters, which texts may hold too: only where those are
+    many are texts left out.
+    """
+    if _structure(data) <= MAX_VALUES:
+        return False
+    if data.count(b'"') - data.count(b'\\"') > 2 * MAX_VALUES:
+        return True  # that many texts are too many by themselves
+    return _structure(_STRING.sub(b"", data)) > MAX_VALUES
+
+
+def strict_json(data: bytes, *, trusted: bool = False) -> Any:
+    """Parse JSON that is UTF-8, free of NaN and of repeated keys, and of at most :data:`MAX_VALUES` values.
+
+    :param trusted: whether the trusted process wrote it: then it may hold more values.
     :raises FrameError: for anything else.
     """
+    if not trusted and _is_crowded(data):
+        raise FrameError(_CROWDED)
     try:
         return json.loads(data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique)
     except FrameError:
@@ -259,20 +290,24 @@ class _Unpacker:
         self.unused = set(range(len(arrays)))
 
     def unpack(self, value: Any, depth: int = 0) -> Any:
+        """The value with arrays in their places; lists and mappings are changed, not copied."""
         if depth > self.most:
             raise FrameError(f"JSON is nested deeper than {self.most} levels")
-        if isinstance(value, str):
-            return _text(value)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise FrameError("JSON holds a number too large for a float")
-        if type(value) is int and value.bit_length() > MAX_BITS:
-            raise FrameError(f"JSON holds an integer of more than {MAX_BITS} bits")
         if isinstance(value, list):
-            return [self.unpack(item, depth + 1) for item in value]
-        if isinstance(value, dict):
+            if len(value) < _FEW or depth == self.most or not _are_plain_numbers(value):
+                for index, item in enumerate(value):
+                    value[index] = self.unpack(item, depth + 1)
+        elif isinstance(value, dict):
             if "$array" in value:
                 return self._array(value)
-            return {_text(key): self.unpack(item, depth + 1) for key, item in value.items()}
+            for key, item in value.items():
+                value[_text(key)] = self.unpack(item, depth + 1)
+        elif isinstance(value, str):
+            _text(value)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise FrameError("JSON holds a number too large for a float")
+        elif type(value) is int and value.bit_length() > MAX_BITS:
+            raise FrameError(f"JSON holds an integer of more than {MAX_BITS} bits")
         return value
 
     def _array(self, value: dict[str, Any]) -> Any:
@@ -281,6 +316,13 @@ class _Unpacker:
             raise FrameError("JSON refers to an array that is absent or already used")
         self.unused.remove(index)
         return self.arrays[index]
+
+
+def _are_plain_numbers(values: list[Any]) -> bool:
+    """Whether a list, not empty, holds numbers alone that may all pass; no step of Python's for each."""
+    if not {float, int, bool}.issuperset(map(type, values)):
+        return False
+    return bool(min(values) > -(2.0**MAX_BITS) and max(values) < 2.0**MAX_BITS)
 
 
 def _text(value: str) -> str:
@@ -292,13 +334,14 @@ def _text(value: str) -> str:
     return value
 
 
-def decode(body: bytes, arrays: Sequence[Any], depth: int = MAX_DEPTH) -> Any:
-    """The value of a frame from its body and its arrays, nested at most ``depth`` levels.
+def decode(body: bytes, arrays: Sequence[Any], *, trusted: bool = False) -> Any:
+    """The value of a frame from its body and its arrays.
 
+    :param trusted: whether the trusted process wrote it: then it may be nested deeper and hold more values.
     :raises FrameError: when the body is not what :func:`encode` writes.
     """
-    unpacker = _Unpacker(arrays, depth)
-    value = unpacker.unpack(strict_json(body))
+    unpacker = _Unpacker(arrays, MAX_TRUSTED_DEPTH if trusted else MAX_DEPTH)
+    value = unpacker.unpack(strict_json(body, trusted=trusted))
     if unpacker.unused:
         raise FrameError("the frame holds arrays that its JSON does not refer to")
     return value
@@ -320,4 +363,4 @@ def decode_buffer(buffer: memoryview) -> Any:
 
         arrays.append(np.frombuffer(buffer[offset : offset + size], dtype).reshape(shape))
         offset += size
-    return decode(bytes(buffer[start : start + header.body]), arrays, MAX_TRUSTED_DEPTH)
+    return decode(bytes(buffer[start : start + header.body]), arrays, trusted=True)

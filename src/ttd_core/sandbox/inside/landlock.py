@@ -95,9 +95,18 @@ def ruleset(
     attributes = struct.pack("=QQQ", handled, tcp, scopes)
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     descriptor = kernel.syscall(_CREATE_RULESET, attributes, size, 0)
-    for packed in rules:
-        kernel.syscall(_ADD_RULE, descriptor, _RULE_PATH_BENEATH, packed, 0)
+    allow(descriptor, rules)
     return descriptor
+
+
+def allow(descriptor: int, rules: Iterable[bytes | None]) -> None:
+    """Add rules to a ruleset.
+
+    :raises OSError: when one is not a rule.
+    """
+    for packed in rules:
+        if packed is not None:
+            kernel.syscall(_ADD_RULE, descriptor, _RULE_PATH_BENEATH, packed, 0)
 
 
 def enforce(descriptor: int) -> None:

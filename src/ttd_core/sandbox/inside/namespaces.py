@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import struct
@@ -16,6 +17,10 @@ _MOUNT_SETATTR = 442
 _AT_RECURSIVE = 0x8000
 _AT_FDCWD = -100
 _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 0x1, 0x2, 0x4
+_PROC_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
+#: An empty folder of every view, for copies that are mounted elsewhere.
+_COPIES = "/tmp"
+_LAST_PID = "/proc/sys/kernel/ns_last_pid"
 _NAMESPACES = (
     kernel.CLONE_NEWNS
     | kernel.CLONE_NEWPID
@@ -76,6 +81,40 @@ def _stage(shown: list[str]) -> str:
     raise OSError(f"none of {', '.join(_STAGES)} is free to build the sandbox's root on")
 
 
+def show_proc() -> None:
+    """Put a whole ``/proc`` over one that bubblewrap has covered in parts: only beside a whole one may a user
+    namespace mount its own. Nothing where the kernel refuses.
+    """
+    with contextlib.suppress(OSError):
+        kernel.mount("proc", "/proc", "proc", _PROC_FLAGS)
+
+
+def close_proc(counters: list[str]) -> int:
+    """Put a ``/proc`` of this pid namespace in the place of the one around it.
+
+    It shows only processes that the one who looks may inspect: to a job, itself. Where the kernel refuses,
+    all stays as it was: then process numbers of the namespace around can be told.
+
+    :param counters: files of ``/proc`` to be shown as they are now.
+    :return: descriptor of the file that decides the next process number; -1 where there is none.
+    """
+    last_pid = -1
+    with contextlib.suppress(OSError):
+        kernel.mount("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
+        if os.path.exists(_LAST_PID):
+            last_pid = os.open(_LAST_PID, os.O_WRONLY | os.O_CLOEXEC)
+        kernel.mount("tmpfs", _COPIES, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
+        for path in counters:
+            copy = os.path.join(_COPIES, os.path.basename(path))
+            with open(path, "rb") as file, open(copy, "wb") as target:
+                target.write(file.read())
+            os.chmod(copy, 0o444)
+            kernel.mount(copy, path, "", kernel.MS_BIND)
+            _set_attributes(path, _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV, recursive=False)
+        kernel.umount(_COPIES, kernel.MNT_DETACH)
+    return last_pid
+
+
 def build(view: dict[str, Any]) -> None:
     """Leave only ``view`` of the file system, in the first process of the namespaces that :func:`enter` made.
 
@@ -103,7 +142,7 @@ def build(view: dict[str, Any]) -> None:
         else:
             kernel.mount("/dev/null", stage + path, "", kernel.MS_BIND)
     os.makedirs(stage + "/proc", exist_ok=True)
-    kernel.mount("proc", stage + "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    kernel.mount("proc", stage + "/proc", "proc", _PROC_FLAGS)
     os.chdir(stage)
     kernel.syscall(_PIVOT_ROOT[os.uname().machine], b".\0", b".\0")
     kernel.umount(".", kernel.MNT_DETACH)

@@ -45,14 +45,14 @@ class Prefork(NamedTuple):
         init: int,
         control: socket.socket,
         become: Callable[[dict[str, Any], list[int]], None],
-        dry_run: Callable[[], None] | None,
+        prepare: Callable[[], None] | None,
     ) -> Self:
         """Make one, in the namespaces that the caller has entered for it.
 
         :param control: the server's socket, closed in the fork, so that the server's end shows.
         :param become: what the fork does with its job and its descriptors, the last of which is the write end
             of the pipe for errors; never returns.
-        :param dry_run: what it does meanwhile, so that the pages a job writes to are its own already.
+        :param prepare: what it does meanwhile; also so that the pages a job writes to are its own already.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         error_pipe, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -62,8 +62,8 @@ class Prefork(NamedTuple):
                 ours.close()
                 control.close()
                 os.setsid()
-                if dry_run is not None:
-                    dry_run()
+                if prepare is not None:
+                    prepare()
                 message, descriptors, _, _ = socket.recv_fds(theirs, frames.PACKET, frames.PACKET_DESCRIPTORS)
                 if message:
                     become(json.loads(message), [*descriptors, write_end])

@@ -4,6 +4,9 @@ Not on the list: ``EPERM`` for what a candidate might want and may not have (so 
 ``PermissionError`` and the verdict can say so), ``ENOSYS`` for the rest. A foreign architecture (``int
 0x80``) and x32 kill the process: no honest program uses them.
 
+What could leave a mark on a file that the next job reads too, or read one, is refused or answered as done:
+locks, which pages of a file are in memory, and advice on that.
+
 Three profiles. ``python``: threads, no fork, no exec. ``program``: the same, and one ``execveat`` of the
 descriptor that holds the compiled program. ``tools``: fork and exec as well (compilers; Landlock decides
 which files execute), no signals at all.
@@ -37,9 +40,20 @@ _IOCTLS = (0x5451, 0x5450, 0x541B, 0x5421, 0x5401, 0x5413)
 #: PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_GET_SECCOMP, PR_CAPBSET_READ, PR_GET_NO_NEW_PRIVS,
 #: PR_SET_VMA.
 _PRCTLS = (3, 15, 16, 21, 23, 39, 0x53564D41)
-#: F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, record locks, F_DUPFD_CLOEXEC, F_GETPIPE_SZ,
-#: open-file locks.
-_FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032, 36, 37, 38)
+#: F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_GETPIPE_SZ.
+_FCNTLS = (0, 1, 2, 3, 4, 1030, 1032)
+#: F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW; and F_GETLK, F_OFD_GETLK.
+_TAKE_LOCKS, _ASK_FOR_LOCKS = (6, 7, 37, 38), (5, 36)
+#: POSIX_FADV_NORMAL, RANDOM, SEQUENTIAL, NOREUSE: about the open file alone, not pages that others share.
+_FILE_ADVICE = (0, 1, 2, 5)
+#: MADV_WILLNEED, MERGEABLE, COLD, PAGEOUT: about pages that others share.
+_SHARED_PAGES_ADVICE = (3, 12, 20, 21)
+_O_TMPFILE = 0x400000
+#: MAP_SHARED (or MAP_SHARED_VALIDATE) with MAP_ANONYMOUS.
+_SHARED_ANONYMOUS = 0x21
+_NO_ERROR = _ERRNO
+#: CPUCLOCK_SCHED, of a process and of a thread.
+_PROCESS_CLOCK, _THREAD_CLOCK = 2, 6
 
 PROFILES = ("python", "program", "tools")
 
@@ -90,6 +104,33 @@ def _one_of(index: int, values: Iterable[int], otherwise: int) -> list[bytes]:
     return body
 
 
+def _unless(index: int, values: Iterable[int], verdict: int) -> list[bytes]:
+    """Answer ``verdict`` when the low half of an argument is one of ``values``; else go on."""
+    listed = list(values)
+    body = [_instruction(_LOAD, 0, 0, _argument(index))]
+    for position, value in enumerate(listed):
+        last = position + 1 == len(listed)
+        body.append(_instruction(_JUMP_EQUAL, len(listed) - position - 1, 1 if last else 0, value))
+    body.append(_instruction(_RETURN, 0, 0, verdict))
+    return body
+
+
+def _unless_all_set(index: int, bits: int, verdict: int) -> list[bytes]:
+    """Answer ``verdict`` when an argument has all of ``bits``; else allow."""
+    return [
+        _instruction(_LOAD, 0, 0, _argument(index)),
+        _instruction(_AND, 0, 0, bits),
+        _instruction(_JUMP_EQUAL, 0, 1, bits),
+        _instruction(_RETURN, 0, 0, verdict),
+        _instruction(_RETURN, 0, 0, _ALLOW),
+    ]
+
+
+def _clock_of(pid: int, kind: int) -> int:
+    """The number of the clock that counts a process's (or a thread's) processor time."""
+    return (~pid << 3 | kind) & 0xFFFFFFFF
+
+
 def _denied(number: int = errno.EPERM) -> int:
     return _ERRNO | number
 
@@ -123,15 +164,78 @@ def _exec_of(descriptor: int) -> list[bytes]:
     ]
 
 
-def assemble(profile: str, pid: int, program: int = -1, machine: str = "", drivers: bool = False) -> bytes:
+def _lock_calls(build: _Program, special: dict[str, int], profile: str, drivers: bool) -> None:
+    """File locks, which jobs on the same library could tell each other by.
+
+    A job without processes of its own is granted every lock, as it would be, and none is taken. One with
+    processes is refused, as where file systems have none; one with devices has real ones.
+    """
+    if drivers:
+        build.decide(special["flock"], [_instruction(_RETURN, 0, 0, _ALLOW)])
+        every = (*_FCNTLS, *_TAKE_LOCKS, *_ASK_FOR_LOCKS)
+        build.decide(special["fcntl"], _one_of(1, every, _denied()))
+        return
+    answer = _denied(errno.ENOSYS) if profile == "tools" else _NO_ERROR
+    build.decide(special["flock"], [_instruction(_RETURN, 0, 0, answer)])
+    allow = _one_of(1, _FCNTLS, _denied())
+    granted = [] if profile == "tools" else _unless(1, _TAKE_LOCKS, _NO_ERROR)
+    build.decide(special["fcntl"], [*granted, *allow])
+
+
+def _shared_files(build: _Program, special: dict[str, int]) -> None:
+    """No flag asks whether a file's pages are in memory (RWF_NOWAIT); advice on them is taken and ignored."""
+    for name in ("preadv2", "pwritev2"):
+        build.decide(special[name], _one_of(5, [0], _denied(errno.EOPNOTSUPP)))
+    build.decide(special["fadvise64"], _one_of(3, _FILE_ADVICE, _NO_ERROR))
+    build.decide(special["readahead"], [_instruction(_RETURN, 0, 0, _NO_ERROR)])
+    allow = [_instruction(_RETURN, 0, 0, _ALLOW)]
+    build.decide(special["madvise"], [*_unless(2, _SHARED_PAGES_ADVICE, _NO_ERROR), *allow])
+
+
+def _own_process_only(build: _Program, allowed: dict[str, int], pid: int, own: list[int]) -> None:
+    """Where process numbers are the machine's: ask about this process alone, and make no nameless files."""
+    for name in ("sched_getaffinity", "sched_getparam", "sched_getscheduler", "sched_rr_get_interval"):
+        build.decide(allowed.pop(name), _one_of(0, [0, *own], _denied()))
+    for name in ("sched_getattr", "getpgid", "getsid", "get_robust_list"):
+        build.decide(allowed.pop(name), _one_of(0, [0, *own], _denied()))
+    of_this = _one_of(1, [0, *own], _denied())
+    build.decide(allowed.pop("getpriority"), [*_unless(0, (1, 2), _denied()), *of_this])
+    build.decide(allowed.pop("capget"), [_instruction(_RETURN, 0, 0, _denied())])
+    clocks = [_clock_of(number, kind) for number in (0, *own) for kind in (_PROCESS_CLOCK, _THREAD_CLOCK)]
+    for name in ("clock_gettime", "clock_getres", "clock_nanosleep", "timer_create"):
+        # clocks of processes are negative numbers
+        body = [
+            _instruction(_LOAD, 0, 0, _argument(0)),
+            _instruction(_JUMP_GREATER_EQUAL, 1, 0, 0x80000000),
+            _instruction(_RETURN, 0, 0, _ALLOW),
+        ]
+        build.decide(allowed.pop(name), [*body, *_one_of(0, clocks, _denied(errno.EINVAL))])
+    allowed.pop("openat2")  # its flags lie in memory, where no filter can look
+    for name, flags in (("open", 1), ("openat", 2)):
+        if name in allowed:
+            build.decide(allowed.pop(name), _unless_all_set(flags, _O_TMPFILE, _denied(errno.EOPNOTSUPP)))
+
+
+def assemble(
+    profile: str,
+    pid: int,
+    program: int = -1,
+    machine: str = "",
+    drivers: bool = False,
+    *,
+    shared: bool = False,
+    unbounded: bool = False,
+) -> bytes:
     """The filter as BPF instructions.
 
     :param profile: one of :data:`PROFILES`.
     :param pid: the process that may signal and limit itself, as it sees its own number.
     :param program: descriptor that the ``program`` profile may execute.
     :param machine: ``uname -m``; this machine's when empty.
-    :param drivers: what a device driver's library needs: every ioctl, and a Unix socket to listen on, never
-        to connect.
+    :param drivers: what a device driver's library needs: every ioctl, file locks, and a Unix socket to listen
+        on, never to connect.
+    :param shared: whether the job's process numbers and its folder are the machine's, without namespaces.
+    :param unbounded: whether no control group bounds its memory; then it gets none that is counted nowhere.
     :raises KeyError: for an architecture without tables.
     """
     calls = SyscallTable(machine)
@@ -153,8 +257,13 @@ def assemble(profile: str, pid: int, program: int = -1, machine: str = "", drive
     if not drivers:
         build.decide(special["ioctl"], _one_of(1, _IOCTLS, _denied(errno.ENOTTY)))
     build.decide(special["prctl"], _one_of(0, _PRCTLS, _denied(errno.EINVAL)))
-    build.decide(special["fcntl"], _one_of(1, _FCNTLS, _denied()))
+    _lock_calls(build, special, profile, drivers)
+    _shared_files(build, special)
     allowed, denied = dict(calls.allowed), dict(calls.denied)
+    if shared:
+        _own_process_only(build, allowed, pid, own)
+    if unbounded and not drivers:
+        build.decide(allowed.pop("mmap"), _unless_all_set(3, _SHARED_ANONYMOUS, _denied()))
     if drivers:
         allowed["ioctl"] = special["ioctl"]
         allowed |= {name: denied.pop(name) for name in ("bind", "listen")}
@@ -175,14 +284,26 @@ _ANY_PID = 0x7EADBEEF
 
 
 @functools.cache
-def _template(profile: str, program: int, drivers: bool) -> bytes:
-    return assemble(profile, _ANY_PID, program, drivers=drivers)
+def _template(profile: str, program: int, drivers: bool, shared: bool, unbounded: bool) -> bytes:
+    return assemble(profile, _ANY_PID, program, drivers=drivers, shared=shared, unbounded=unbounded)
 
 
-def filter_for(profile: str, pid: int, program: int = -1, drivers: bool = False) -> bytes:
+def filter_for(
+    profile: str,
+    pid: int,
+    program: int = -1,
+    drivers: bool = False,
+    *,
+    shared: bool = False,
+    unbounded: bool = False,
+) -> bytes:
     """As :func:`assemble`, for this machine, from a copy assembled once and given the process's number."""
-    template = _template(profile, program, drivers)
-    return template.replace(struct.pack("=I", _ANY_PID), struct.pack("=I", pid))
+    code = _template(profile, program, drivers, shared, unbounded)
+    code = code.replace(struct.pack("=I", _ANY_PID), struct.pack("=I", pid))
+    for kind in (_PROCESS_CLOCK, _THREAD_CLOCK) if shared else ():
+        any_clock, clock = (struct.pack("=I", _clock_of(number, kind)) for number in (_ANY_PID, pid))
+        code = code.replace(any_clock, clock)
+    return code
 
 
 class _FilterProgram(ctypes.Structure):

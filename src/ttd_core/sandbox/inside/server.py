@@ -12,6 +12,7 @@ one a packet, with descriptors attached:
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gc
 import importlib
@@ -20,16 +21,20 @@ import os
 import resource
 import signal
 import socket
-import stat
 import sys
 import time
 from typing import Any
 
-from ttd_core.sandbox.inside import confine, folders, frames, kernel, python_job, warmup, watch
+from ttd_core.sandbox.inside import confine, frames, kernel, landlock, python_job, warmup, watch
 from ttd_core.sandbox.inside.prefork import Prefork, runs_as_init
+from ttd_core.sandbox.inside.scratch import Scratch, open_output
 
 _SOURCE = "main"
 _BINARY = "program"
+#: Descriptor of the program in a job that becomes one.
+_PROGRAM = 3
+#: Where the process numbers of one job after the other start: two, since a fork waits while a job runs.
+_NUMBERS = (10_000, 20_000)
 #: Bytes that libraries may write while they are imported ahead of the jobs; gone before the first job.
 _IMPORT_SCRATCH = 16 << 20
 #: Submodules that a package imports only when they are first named, which would be in every job.
@@ -55,10 +60,14 @@ class Server:
         self.control = control
         self.setup = setup
         self.layers = confine.Layers(**setup["layers"])
+        self.scratch = Scratch(setup["scratch"], self.layers.mounts)
         #: sets the threads of BLAS and OpenMP; ``None`` without threadpoolctl
         self.thread_pools: Any = None
         #: Landlock rules by kind of job
         self.rules: dict[str, list[bytes]] = {}
+        #: in a fork that waits for a Python job: its Landlock ruleset
+        self.ruleset = -1
+        self.forks = 0
         self.prefork: Prefork | None = None
         #: what the prefork is for: a server's next job is most likely like its last one
         self.kind = "python"
@@ -76,12 +85,12 @@ class Server:
         os.environ.update(self.setup["environment"])
         sys.path[:] = self.setup["sys_path"]
         sys.dont_write_bytecode = True
-        scratch = self._open_scratch({"limits": {"scratch": _IMPORT_SCRATCH}, "uid": 0})
+        scratch = self.scratch.open(_IMPORT_SCRATCH, 0)
         os.environ.update(HOME=scratch, TMPDIR=scratch)
         try:
             failure = self._import_all()
         finally:
-            self._close_scratch(scratch)
+            self.scratch.close(scratch)
             os.environ.pop("TMPDIR")
             os.environ.update(self.setup["environment"])
         if failure:
@@ -89,6 +98,8 @@ class Server:
         if "numpy" in sys.modules:
             self.thread_pools = self._find_thread_pools()
         warmup.warm_server()
+        for profile, program in (("python", -1), ("tools", -1), ("program", _PROGRAM)):
+            self.layers.filter_for(profile, 1, program, self.setup["drivers"] and profile != "program")
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -142,7 +153,7 @@ class Server:
         :param message: the job as it came.
         """
         self.kind = job["kind"]
-        scratch = self._open_scratch(job)
+        scratch = self.scratch.open(job["limits"]["scratch"], job["uid"] or 0)
         started = time.monotonic()
         prefork = self._hand_over(message, descriptors)
         pid, init, error_pipe = prefork.pid, prefork.init, prefork.error_pipe
@@ -165,16 +176,17 @@ class Server:
         # with namespaces, all that the job started went with the first process of its own
         clean = self.layers.own_pids or watch.kill_children()
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         binary = (
-            self._open_binary(scratch) if job["kind"] == "compile" and status == 0 and not reason else None
+            open_output(scratch, _BINARY) if job["kind"] == "compile" and status == 0 and not reason else None
         )
-        clean = self._close_scratch(scratch) and clean
+        clean = self.scratch.close(scratch) and clean
         report = {
             "job": job["job"],
             "status": status,
             "reason": reason,
             "wall_s": wall,
-            "cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+            "cpu_s": max(used_s, watcher.time.seconds if forks else 0.0),
             "peak": max(watcher.peak, used.ru_maxrss * 1024),
             "resident": _resident_bytes(),
             "clean": clean,
@@ -196,8 +208,8 @@ class Server:
         if self.prefork is None:
             self._landlock_rules(kind)
             init = self._enter_own_pids(kind)
-            dry_run = warmup.warm_fork if runs_as_init(kind) else None
-            self.prefork = Prefork.fork(kind, init, self.control, self._become_job, dry_run)
+            prepare = self._prepare_fork if runs_as_init(kind) else None
+            self.prefork = Prefork.fork(kind, init, self.control, self._become_job, prepare)
         return self.prefork
 
     def _hand_over(self, message: bytes, descriptors: list[int]) -> Prefork:
@@ -218,6 +230,10 @@ class Server:
         """
         if not self.layers.own_pids:
             return 0
+        self.forks += 1
+        with contextlib.suppress(OSError):  # no such file here, or numbers that end below
+            # a job sees its number out here, which would count the threads of those before it
+            os.pwrite(self.setup["last_pid"], b"%d" % _NUMBERS[self.forks % 2], 0)
         kernel.setns(self.own_pids, kernel.CLONE_NEWPID)
         kernel.unshare(kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC)
         if runs_as_init(kind):
@@ -251,51 +267,24 @@ class Server:
             self.rules[kind] = confine.landlock_rules(kind, paths) if self.layers.landlock else []
         return self.rules[kind]
 
-    def _scratch_of(self, job: dict[str, Any]) -> str:
-        """Where the job's own folder is; empty for a job that may write nothing."""
-        return str(self.setup["scratch"]) if job["limits"]["scratch"] else ""
-
-    def _open_scratch(self, job: dict[str, Any]) -> str:
-        """The job's own folder: a tmpfs of exactly its size, or one on disk, emptied after each job."""
-        path = self._scratch_of(job)
-        if not path:
-            return ""
-        uid = job["uid"] or 0
-        if not self.layers.mounts:
-            if uid:
-                os.chown(path, uid, uid)
-            return path
-        options = f"size={job['limits']['scratch']},nr_inodes=65536,mode=700,uid={uid},gid={uid}"
-        kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
-        return path
-
-    def _close_scratch(self, scratch: str) -> bool:
-        """Take the folder's contents away.
-
-        :return: whether nothing is left.
-        """
-        if not scratch:
-            return True
-        if self.layers.mounts:
-            kernel.umount(scratch, kernel.MNT_DETACH)
-            return True
-        return folders.empty(scratch)
-
-    @staticmethod
-    def _open_binary(scratch: str) -> int | None:
-        """The compiler's output, only if it is an ordinary file: no link, FIFO or device is followed."""
-        try:
-            descriptor = os.open(
-                os.path.join(scratch, _BINARY), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            )
-        except OSError:
-            return None
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            return None
-        return descriptor
-
     # -- inside the fork -----------------------------------------------------------------------------
+
+    def _prepare_fork(self) -> None:
+        """Do what every Python job needs, while this fork waits for its own."""
+        if self.layers.landlock:
+            self.ruleset = confine.job_ruleset(
+                "python", self._landlock_rules("python"), self.setup["drivers"]
+            )
+        warmup.warm_fork()
+
+    def _ruleset_of(self, kind: str, scratch: str) -> int:
+        """The job's Landlock ruleset; with its own folder, where that is made anew for each."""
+        ruleset = self.ruleset
+        if ruleset < 0:
+            ruleset = confine.job_ruleset(kind, self._landlock_rules(kind), self.setup["drivers"])
+        if scratch and not self.layers.mounts:
+            landlock.allow(ruleset, [landlock.rule(scratch, landlock.WORK)])
+        return ruleset
 
     def _become_job(self, job: dict[str, Any], descriptors: list[int]) -> None:
         """Confine this fork and run the job in it. Never returns.
@@ -303,12 +292,11 @@ class Server:
         Until the candidate starts, an error goes down the last descriptor: it is ours, not the candidate's.
         """
         error_pipe = descriptors[-1]
-        scratch = self._scratch_of(job)
+        scratch = self.scratch.folder(job["limits"]["scratch"])
         try:
-            shared = self._landlock_rules(job["kind"])
             ruleset = error_pipe  # without Landlock it is not used
             if self.layers.landlock:
-                ruleset = confine.job_ruleset(job["kind"], shared, self.setup["drivers"])
+                ruleset = self._ruleset_of(job["kind"], scratch)
             descriptors.insert(-1, ruleset)
             numbers = self._arrange_descriptors(job["kind"], descriptors)
             error_pipe = numbers[-1]

@@ -89,14 +89,17 @@ def _isolate(setup: dict[str, Any]) -> None:
         namespaces.enter()
         _continue_in_child()
         namespaces.build(setup["by_hand"])
+    elif setup["own_namespaces"]:
+        namespaces.show_proc()
+    if setup["own_namespaces"]:
         if setup["id_base"]:
             kernel.drop_capabilities(_TO_WRITE_MAPS)
-    if setup["own_namespaces"]:
         _continue_in_child()
         if setup["id_base"]:
             _enter_mapped_user(setup["id_base"])
         kernel.unshare(kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
         _continue_in_child()
+        setup["last_pid"] = namespaces.close_proc(setup["counters"])
         return
     _continue_in_child()
     if setup["layers"]["scoped"]:
@@ -110,8 +113,9 @@ def main() -> None:
     ``id_base`` (where ids are mapped to, or 0), ``layers`` (of :class:`~.confine.Layers`), ``preload``,
     ``sys_path``, ``environment``, ``scratch``, ``paths`` (of :func:`~.confine.landlock_rules`),
     ``keep_capabilities`` (a bit mask), ``other_processes`` (that the kernel counts for this user),
-    ``drivers`` and ``processes`` (whether jobs may use device drivers, and start processes). Descriptors of
-    the ``cgroup.procs`` of its control groups come with it. The answer is ``{"ready": ..., "failure": ...}``.
+    ``counters`` (of :func:`~.namespaces.close_proc`), ``drivers`` and ``processes`` (whether jobs may use
+    device drivers, and start processes). Descriptors of the ``cgroup.procs`` of its control groups come with
+    it. The answer is ``{"ready": ..., "failure": ...}``.
     """
     control = socket.socket(fileno=int(sys.argv[2]))
     control.set_inheritable(False)

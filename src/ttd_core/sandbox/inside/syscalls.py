@@ -11,20 +11,20 @@ import platform
 
 _ALLOWED = """
 read 0 63, write 1 64, readv 19 65, writev 20 66, pread64 17 67, pwrite64 18 68, preadv 295 69,
-pwritev 296 70, preadv2 327 286, pwritev2 328 287, open 2 -, openat 257 56, openat2 437 437,
+pwritev 296 70, open 2 -, openat 257 56, openat2 437 437,
 close 3 57, close_range 436 436, creat 85 -, lseek 8 62, stat 4 -, fstat 5 80, lstat 6 -,
 newfstatat 262 79, statx 332 291, access 21 -, faccessat 269 48, faccessat2 439 439, readlink 89 -,
 readlinkat 267 78, getcwd 79 17, chdir 80 49, fchdir 81 50, getdents 78 -, getdents64 217 61,
 statfs 137 43, fstatfs 138 44, rename 82 -, renameat 264 38, renameat2 316 276, mkdir 83 -,
 mkdirat 258 34, rmdir 84 -, unlink 87 -, unlinkat 263 35, symlink 88 -, symlinkat 266 36,
-truncate 76 45, ftruncate 77 46, fallocate 285 47, fadvise64 221 223, readahead 187 213, fsync 74 82,
-fdatasync 75 83, sync_file_range 277 84, flock 73 32, copy_file_range 326 285, sendfile 40 71,
+truncate 76 45, ftruncate 77 46, fallocate 285 47, fsync 74 82,
+fdatasync 75 83, sync_file_range 277 84, copy_file_range 326 285, sendfile 40 71,
 umask 95 166, dup 32 23, dup2 33 -, dup3 292 24, pipe 22 -, pipe2 293 59, poll 7 -, ppoll 271 73,
 select 23 -, pselect6 270 72, epoll_create 213 -, epoll_create1 291 20, epoll_ctl 233 21,
 epoll_wait 232 -, epoll_pwait 281 22, epoll_pwait2 441 441, eventfd 284 -, eventfd2 290 19,
 timerfd_create 283 85, timerfd_settime 286 86, timerfd_gettime 287 87, signalfd 282 -,
-signalfd4 289 74, mmap 9 222, munmap 11 215, mprotect 10 226, mremap 25 216, madvise 28 233,
-msync 26 227, brk 12 214, mincore 27 232, get_mempolicy 239 236, mbind 237 235, membarrier 324 283,
+signalfd4 289 74, mmap 9 222, munmap 11 215, mprotect 10 226, mremap 25 216,
+msync 26 227, brk 12 214, get_mempolicy 239 236, mbind 237 235, membarrier 324 283,
 rt_sigaction 13 134, rt_sigprocmask 14 135, rt_sigreturn 15 139, rt_sigpending 127 136,
 rt_sigsuspend 130 133, rt_sigtimedwait 128 137, sigaltstack 131 132, pause 34 -, alarm 37 -,
 getitimer 36 102, setitimer 38 103, timer_create 222 107, timer_settime 223 110, timer_gettime 224 108,
@@ -75,13 +75,14 @@ clock_adjtime 305 266, adjtimex 159 171, sethostname 170 161, setdomainname 171 
 fanotify_init 300 262, fanotify_mark 301 263, inotify_init 253 -, inotify_init1 294 26,
 inotify_add_watch 254 27, seccomp 317 277, landlock_restrict_self 446 446, splice 275 76, tee 276 77,
 vmsplice 278 75, lookup_dcookie 212 18, nfsservctl 180 42, modify_ldt 154 -, mlock 149 228,
-mlock2 325 284, mlockall 151 230, munlock 150 229, munlockall 152 231, set_mempolicy 238 237,
+mlock2 325 284, mincore 27 232, mlockall 151 230, munlock 150 229, munlockall 152 231, set_mempolicy 238 237,
 set_mempolicy_home_node 450 450, migrate_pages 256 238, move_pages 279 239
 """
 
 _BY_ARGUMENT = """
 clone 56 220, clone3 435 435, kill 62 129, tgkill 234 131, prlimit64 302 261, ioctl 16 29,
-prctl 157 167, fcntl 72 25
+prctl 157 167, fcntl 72 25, flock 73 32, preadv2 327 286, pwritev2 328 287, fadvise64 221 223,
+readahead 187 213, madvise 28 233
 """
 
 #: ``uname -m`` to the column of the tables and the AUDIT_ARCH constant that seccomp reports.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from ttd_core.sandbox.inside import frames, python_job, seccomp
+from ttd_core.sandbox.inside import frames, python_job
 
 #: Calls after which the interpreter has specialised what is called.
 _CALLS = 16
@@ -48,8 +48,6 @@ def warm_server() -> None:
 
     :raises Exception: what a library raises whose calls fail here.
     """
-    for profile in seccomp.PROFILES:
-        seccomp.filter_for(profile, 1, 3)
     for _ in range(_CALLS):
         _dry_run(_EMPTY_JOB)
         for name, source in _SAMPLES.items():

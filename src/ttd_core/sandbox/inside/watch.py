@@ -14,14 +14,27 @@ _PAGE = os.sysconf("SC_PAGESIZE")
 _TICK = os.sysconf("SC_CLK_TCK")
 _INTERVAL_S = 0.02
 _DISK_INTERVAL_S = 0.05
+#: Bytes of page tables that a process has in any case: those of the libraries it was forked with.
+_TABLES = 16 << 20
 
 
 class Usage(NamedTuple):
-    """What a tree of processes uses now: resident bytes, processor seconds, threads."""
+    """What processes use now.
 
-    memory: int
-    cpu_s: float
-    threads: int
+    :param memory: resident bytes.
+    :param unseen: bytes that these leave out: page tables, and what was swapped out.
+    :param cpu_s: processor seconds, with those of children that were waited for.
+    :param own_cpu_s: without.
+    :param threads: their number.
+    :param started: when, in clock ticks; of a single process.
+    """
+
+    memory: int = 0
+    unseen: int = 0
+    cpu_s: float = 0.0
+    own_cpu_s: float = 0.0
+    threads: int = 0
+    started: int = 0
 
 
 def _pid_in_proc(descriptor: int) -> int:
@@ -38,12 +51,27 @@ def _usage_of(pid: int) -> Usage:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
+        with open(f"/proc/{pid}/status", "rb") as file:
+            status = file.read()
     except OSError:
-        return Usage(0, 0.0, 0)
+        return Usage()
     # fields counted from the state, which follows the name: utime 11, stime 12, cutime 13, cstime 14,
-    # threads 17, resident pages 21
-    cpu = sum(int(fields[index]) for index in (11, 12, 13, 14)) / _TICK
-    return Usage(int(fields[21]) * _PAGE, cpu, int(fields[17]))
+    # threads 17, start 19, resident pages 21
+    ticks = [int(fields[index]) for index in (11, 12, 13, 14)]
+    return Usage(
+        memory=int(fields[21]) * _PAGE,
+        unseen=_kib_of(status, b"VmPTE:") + _kib_of(status, b"VmSwap:"),
+        cpu_s=sum(ticks) / _TICK,
+        own_cpu_s=sum(ticks[:2]) / _TICK,
+        threads=int(fields[17]),
+        started=int(fields[19]),
+    )
+
+
+def _kib_of(status: bytes, name: bytes) -> int:
+    """Bytes that a line of /proc/PID/status gives in KiB; 0 where it is missing, as of one that ends."""
+    place = status.find(name)
+    return int(status[place + len(name) :].split(maxsplit=1)[0]) * 1024 if place >= 0 else 0
 
 
 def children_of(pid: int | str = "self") -> list[int]:
@@ -58,17 +86,37 @@ def children_of(pid: int | str = "self") -> list[int]:
     return children
 
 
-def tree_usage(roots: list[int], descendants: bool) -> Usage:
-    """What processes use and, if asked for, all their descendants."""
-    memory, cpu, threads = 0, 0.0, 0
+def tree_usage(roots: list[int], descendants: bool) -> dict[tuple[int, int], Usage]:
+    """What processes use and, if asked for, all their descendants; by number and start."""
+    found: dict[tuple[int, int], Usage] = {}
     waiting = list(roots)
     while waiting:
         pid = waiting.pop()
         usage = _usage_of(pid)
-        memory, cpu, threads = memory + usage.memory, cpu + usage.cpu_s, threads + usage.threads
+        found[pid, usage.started] = usage
         if descendants:
             waiting.extend(children_of(pid))
-    return Usage(memory, cpu, threads)
+    return found
+
+
+class ProcessorTime:
+    """Seconds that a tree of processes has used, with those that ended and that nobody waited for.
+
+    Of a process that ends between two looks, what it used after the last one is not counted.
+    """
+
+    def __init__(self) -> None:
+        self._own: dict[tuple[int, int], float] = {}
+        self._total = 0.0
+        self.seconds = 0.0
+
+    def add(self, tree: dict[tuple[int, int], Usage]) -> None:
+        """Take in what a look at the tree showed."""
+        for process, usage in tree.items():
+            self._total += max(0.0, usage.own_cpu_s - self._own.get(process, 0.0))
+            self._own[process] = max(usage.own_cpu_s, self._own.get(process, 0.0))
+        living = sum(usage.cpu_s for usage in tree.values())
+        self.seconds = max(self.seconds, self._total, living)
 
 
 class JobWatch:
@@ -89,6 +137,8 @@ class JobWatch:
         self.cpu_limit = limits["cpu_s"] or limits["wall_s"] * limits["cpus"]
         self.started = time.monotonic()
         self.peak = 0
+        self.time = ProcessorTime()
+        self.nameless = folders.NamelessFiles(scratch)
         self.disk_due = 0.0
 
     def exceeded(self) -> str:
@@ -97,20 +147,28 @@ class JobWatch:
         if now - self.started > self.limits["wall_s"]:
             return "wall"
         roots = children_of() if self.forks else [self._proc_pid]
-        usage = tree_usage(roots, self.forks)
-        self.peak = max(self.peak, usage.memory)
-        if usage.memory > self.limits["memory"]:
+        tree = tree_usage(roots, self.forks)
+        memory = sum(usage.memory for usage in tree.values())
+        self.peak = max(self.peak, memory)
+        self.time.add(tree)
+        if memory + sum(usage.unseen for usage in tree.values()) > self.limits["memory"] + _TABLES:
             return "memory"
-        if usage.cpu_s > self.cpu_limit:
+        if memory > self.limits["memory"]:
+            return "memory"
+        if self.time.seconds > self.cpu_limit:
             return "cpu"
-        if usage.threads > self.limits["processes"]:
+        if sum(usage.threads for usage in tree.values()) > self.limits["processes"]:
             return "processes"
         if self.scratch and now > self.disk_due:
             self.disk_due = now + _DISK_INTERVAL_S
-            limit = self.limits["scratch"]
-            if folders.used_bytes(self.scratch, limit) > limit:
-                return "scratch"
+            return "scratch" if self._wrote_too_much([pid for pid, _ in tree]) else ""
         return ""
+
+    def _wrote_too_much(self, pids: list[int]) -> bool:
+        """Whether the job's files, also those without a name, take more than they may."""
+        limit = self.limits["scratch"]
+        used = folders.used_bytes(self.scratch, limit)
+        return bool(used + self.nameless.used_bytes(pids, limit) > limit)
 
     def wait(self, control: int) -> str:
         """Block until the job ends by itself (empty string) or must be ended (the reason).
