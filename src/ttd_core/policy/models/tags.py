@@ -38,9 +38,9 @@ def answer_within(text: str, end: str = "") -> str:
     for opener, closer in _PAIRS:
         begun = rest.lstrip()[: len(opener)].lower() == opener.lower()
         before, closed, answer = rest.rpartition(closer)
-        if begun:
-            return answer if closed else ""
-        if closed and opener not in before and not end:
-            # The prompt opened it.
-            return answer
+        if begun and not closed:
+            return ""
+        if closed and (begun or opener not in before):
+            # Where nothing opened it here, the prompt did.
+            return answer_within(answer)
     return rest

@@ -16,6 +16,7 @@ from ttd_core.policy.remote import ApiKey
 #: Characters of a server's words, and models of its list, that are shown.
 _SHOWN_CHARS = 300
 _SHOWN_MODELS = 8
+_LONGEST_SHOWN_S = 1e9
 _LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 #: Said by OpenSSL where a server does not speak TLS.
 _NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF")
@@ -64,7 +65,7 @@ def explained(failure: ServerFailure, asked: Asked, offered: Sequence[str] = ())
         return refused
     if failure.wait_s is not None and failure.wait_s > asked.longest_wait_s:
         return EnvironmentLacksError(
-            f"{address} asks to wait {failure.wait_s:.0f} s ({words}), longer than "
+            f"{address} asks to wait {min(failure.wait_s, _LONGEST_SHOWN_S):.0f} s ({words}), longer than "
             f"policy.options.longest_wait_s = {asked.longest_wait_s:g}; resume then, or raise it"
         )
     if failure.kind is Kind.UNREACHABLE:
