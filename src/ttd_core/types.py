@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from ttd_core.frozen import ALLOWED_DTYPES as ALLOWED_DTYPES
 from ttd_core.frozen import freeze as freeze
+from ttd_core.text import showable_line
 
 
 class Message(TypedDict):
@@ -78,6 +79,7 @@ class StopReason(enum.StrEnum):
     STOP = "stop"
     LENGTH = "length"
     CANCELLED = "cancelled"
+    REFUSED = "refused"
 
     @property
     def sentence(self) -> str:
@@ -89,6 +91,7 @@ _STOP_SENTENCES = {
     StopReason.STOP: "The model ended its reply.",
     StopReason.LENGTH: "The reply reached the token limit.",
     StopReason.CANCELLED: "Sampling was cancelled.",
+    StopReason.REFUSED: "The model or its server refused to reply; the text says why.",
 }
 
 
@@ -288,6 +291,10 @@ class Verdict:
         return cls(status=status, message=message, **fields)
 
 
+#: Characters of a refusal that a verdict tells.
+_REFUSAL_CHARS = 400
+
+
 @attrs.frozen(eq=False)
 class Completion:
     """One sampled reply.
@@ -297,7 +304,7 @@ class Completion:
     :param logprobs: float32 [length], the sampler's log-probability of each token; 0 where forced.
     :param trained: bool [length], False where the token was forced.
     :param stop: why sampling ended.
-    :param answer: the part after the thinking, if the model's template separates it; else ``text``.
+    :param answer: the part after the thinking, empty when there was only thinking; ``text`` when not given.
     """
 
     text: str
@@ -305,7 +312,7 @@ class Completion:
     logprobs: npt.NDArray[np.float32] = attrs.field(factory=lambda: np.zeros(0, np.float32))
     trained: npt.NDArray[np.bool_] = attrs.field(factory=lambda: np.zeros(0, np.bool_))
     stop: StopReason = StopReason.STOP
-    answer: str = ""
+    answer: str = attrs.field(default=attrs.Factory(lambda self: self.text, takes_self=True))
 
     def __attrs_post_init__(self) -> None:
         if not len(self.tokens) == len(self.logprobs) == len(self.trained):
@@ -313,8 +320,15 @@ class Completion:
                 f"tokens, logprobs and trained differ in length: "
                 f"{len(self.tokens)}, {len(self.logprobs)}, {len(self.trained)}"
             )
-        if not self.answer:
-            object.__setattr__(self, "answer", self.text)
+
+    @property
+    def lacks_answer(self) -> str:
+        """Why there is no answer, in a line; empty where there is one."""
+        if self.answer.strip():
+            return ""
+        if self.stop is StopReason.REFUSED:
+            return f"no answer: {showable_line(self.text)[:_REFUSAL_CHARS]}"
+        return "no answer, only thinking" if self.text.strip() else "the reply is empty"
 
 
 @attrs.frozen(eq=False)

@@ -8,14 +8,19 @@ its own and no network (:mod:`ttd_core.sandbox`).
 from __future__ import annotations
 
 import os
+import re
 import socket
 import urllib.parse
 
 import attrs
 
 from ttd_core.errors import ConfigError, EnvironmentLacksError
+from ttd_core.text import showable_line
 
 _CONNECT_TIMEOUT_S = 10.0
+#: Names of an address's query that hold keys.
+_SECRETS = {"key", "api_key", "api-key", "apikey", "access_token", "token", "code", "sig"}
+_HOST_AND_PORT = re.compile(r"[\w.-]+(:\d+)?(/[!-~]*)?$", re.ASCII)
 
 
 @attrs.frozen
@@ -31,29 +36,56 @@ class ApiKey:
 
     @classmethod
     def read(cls, variable: str) -> ApiKey:
-        """The key in an environment variable."""
-        return cls(variable, os.environ.get(variable, "").strip())
+        """The key in an environment variable.
+
+        :raises EnvironmentLacksError: when it holds what no key has, such as a line break.
+        """
+        value = os.environ.get(variable, "").strip()
+        if not all("!" <= character <= "~" for character in value):
+            raise EnvironmentLacksError(
+                f"{variable} holds a blank, a line break or another character that no key has; set it to the "
+                "key alone"
+            )
+        return cls(variable, value)
 
     def redact(self, text: str) -> str:
-        """``text`` in one line, with the key taken out."""
-        line = " ".join(text.split())
-        return line.replace(self.value, "***") if self.value else line
+        """``text``, of unknown origin, in one line that is safe to show, with the key taken out."""
+        return showable_line(text.replace(self.value, "***") if self.value else text)
 
 
 def checked_address(config_key: str, address: str) -> str:
-    """The address without a slash at its end.
+    """The address without blanks around it, and without a slash at its end.
 
-    :param config_key: that names it, for messages.
+    :param config_key: that names it, for messages; a variable of the environment may too.
     :raises ConfigError: when it is no http address, or carries a password, which the config would store.
     """
-    parts = urllib.parse.urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{config_key} = '{address}' is no address; write it as http://host:port")
-    if parts.username or parts.password:
+    address = address.strip()
+    try:
+        parts = urllib.parse.urlsplit(address)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urllib.parse.SplitResult("", "", "", "", ""), None
+    if parts.username or parts.password or _SECRETS & {name.lower() for name, _ in _query(parts)}:
         raise ConfigError(
             f"{config_key} holds a password, and a config is stored; keys come from the environment"
         )
-    return address.rstrip("/")
+    clean = all(character.isprintable() and not character.isspace() for character in address)
+    if parts.scheme not in ("http", "https") or not host or not clean or not _is_host(host):
+        example = f"http://{address}" if _HOST_AND_PORT.match(address) else "http://host:port"
+        raise ConfigError(f"{config_key} = '{showable_line(address)}' is no address; write it as {example}")
+    return urllib.parse.urlunsplit(parts._replace(path=parts.path.rstrip("/"), fragment=""))
+
+
+def _query(parts: urllib.parse.SplitResult) -> list[tuple[str, str]]:
+    return urllib.parse.parse_qsl(parts.query, keep_blank_values=True)
+
+
+def _is_host(host: str) -> bool:
+    """Whether a name can be one of a host."""
+    try:
+        return ":" in host or bool(host.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def require_listener(address: str, server: str) -> None:

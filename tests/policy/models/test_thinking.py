@@ -107,6 +107,7 @@ def test_every_family_by_its_own_marker(format_of: Any, family: Family) -> None:
     assert found.core == family.core
     for reply in family.thinking:
         assert not found.is_open(reply)
+        assert found.answer(reply) == ""
         assert found.closing(reply) == SENTENCE + found.marker
         assert found.is_open(reply + found.closing(reply))
         assert found.answer(reply + found.closing(reply) + "forty-two").strip() == "forty-two"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import pathlib
 import sys
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -216,6 +218,14 @@ _REQUEST = httpx.Request("POST", "http://server/api")
             ),
             "refuses: Checkpoint not found",
         ),
+        (
+            tinker.UnprocessableEntityError(
+                "422",
+                response=httpx.Response(422, request=_REQUEST),
+                body={"detail": [{"loc": ["body", "rank"], "msg": "too large"}]},
+            ),
+            "refuses: rank: too large",
+        ),
         (ValueError("JSON payload. The server predates proto"), "older form .*pip install 'tinker<=0.24.1'"),
     ],
 )
@@ -224,6 +234,51 @@ def test_errors_are_one_line_without_the_key(error: Exception, words: str) -> No
         with plain_errors("http://server", ApiKey("TINKER_API_KEY", SECRET)):
             raise error
     assert SECRET not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def ask_what_is_offered(address: str) -> None:
+    """Ask a server for its models, as the backend does when it opens."""
+    # Clients up to 0.24.1 say what is offered themselves.
+    client = tinker.RestClient if hasattr(tinker.ServiceClient, "close") else tinker.ServiceClient
+    with plain_errors(address, ApiKey("TINKER_API_KEY", SECRET)):
+        made = client(api_key="tml-none", base_url=address)
+        sampling.await_result(made.get_server_capabilities())
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "words"),
+    [
+        ("text/html", b"<html><title>Log in</title></html>", "refuses: a web page: Log in"),
+        ("application/json", b'{"a', "gives no answer that the client can read"),
+        ("application/json", b"null", "gives no answer that the client can read"),
+    ],
+)
+def test_a_server_of_something_else_is_one_line(kind: str, body: bytes, words: str) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"] or 0))
+            self.send_response(200)
+            self.send_header("content-type", kind)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self) -> None:
+            self.do_POST()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        address = f"http://127.0.0.1:{server.server_address[1]}"
+        try:
+            with pytest.raises(EnvironmentLacksError, match=words) as caught:
+                ask_what_is_offered(address)
+        finally:
+            server.shutdown()
+            thread.join()
     assert "\n" not in str(caught.value)
 
 

@@ -10,6 +10,7 @@ import attrs
 from ttd_core.config import PolicyConfig
 from ttd_core.errors import UsageError
 from ttd_core.policy.base import SamplingParams
+from ttd_core.policy.models.tags import answer_within
 from ttd_core.policy.models.thinking import ThinkingFormat
 from ttd_core.types import Message
 
@@ -59,7 +60,7 @@ class ChatCodec:
         """The reply's text and its final answer, prefill included, special tokens removed."""
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         if not self._thinking.core:
-            return prefill + text, prefill + text
+            return prefill + text, answer_within(prefill + text)
         with_specials: str = self._tokenizer.decode(list(tokens))
         answer = self._thinking.answer(prefill + with_specials)
         for special in self._tokenizer.all_special_tokens:

