@@ -84,7 +84,7 @@ class SequenceOptions(StepOptions):
 class Autocorrelation(StepProblem):
     """What both inequalities share; a state is ``{"f": float64 [n]}``."""
 
-    file_keys = (("f", "heights", "h"),)
+    file_keys = ("f", "heights", "h")
     options_type = SequenceOptions
     options: SequenceOptions
 

@@ -11,7 +11,7 @@ import numpy as np
 from ttd_core.certificate import Certificate
 from ttd_core.problem import Baseline, Examples
 from ttd_core.types import Reward, State
-from ttd_math import certify, svg
+from ttd_math import certify, files, svg
 from ttd_math.base import MathProblem
 from ttd_math.exact import squared_distance
 from ttd_math.plain import Floats, not_finite, plain_points, plain_vector, total
@@ -87,7 +87,6 @@ class CirclePacking(MathProblem):
     metric = "sum of radii"
     direction = "max"
     family = "circle_packing"
-    file_keys = (("centers",), ("radii",))
     entry = "run_packing"
     signature = "run_packing()"
     #: Number of circles.
@@ -108,6 +107,10 @@ class CirclePacking(MathProblem):
     def inject(self, state: State) -> Mapping[str, Any]:
         """``initial_centers`` and ``initial_radii``: the state's packing, or None."""
         return {"initial_centers": state.data.get("centers"), "initial_radii": state.data.get("radii")}
+
+    def meant(self, value: Any) -> Any:
+        """Centers and radii by name, as columns, or circle by circle; else ``(centers, radii, sum)``."""
+        return files.as_packing(value)
 
     def construct(self, value: Any) -> Mapping[str, Any]:
         """Centers and radii from ``(centers, radii, sum)``; the claimed sum is never looked at."""

@@ -119,7 +119,7 @@ class Erdos(StepProblem):
     metric = "upper bound C5"
     direction = "min"
     family = "erdos"
-    file_keys = (("h", "h_values", "heights"),)
+    file_keys = ("h", "h_values", "heights")
     signature = "run(seed, budget_s, **kwargs)"
     options_type = ErdosOptions
     options: ErdosOptions
