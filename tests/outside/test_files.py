@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ttd_core import input_files
-from ttd_core.cli.evaluate import is_construction
+from ttd_core.cli.evaluate import is_construction, read_program
 from ttd_core.errors import UsageError
 from ttd_core.input_files import read_data_file, read_text_file
 
@@ -346,3 +346,13 @@ def test_programs_are_read_whatever_packed_or_saved_them(tmp_path) -> None:
         for packed in (content, gzip.compress(content)):
             (tmp_path / "p.py").write_bytes(packed)
             assert read_text_file(tmp_path / "p.py") == program
+
+
+def test_programs_may_name_their_encoding_as_python_lets_them(tmp_path) -> None:
+    program = "#!/usr/bin/env python\n# -*- coding: latin-1 -*-\nname = 'naïve'\n"
+    (tmp_path / "p.py").write_bytes(program.replace("\n", "\r\n").encode("latin-1"))
+    assert read_program(tmp_path / "p.py") == program
+    for name in (b"utf-8", b"ascii", b"rot13", b"zlib", b"no-such"):
+        (tmp_path / "p.py").write_bytes(b"# coding: " + name + b"\nname = '\xff'\n")
+        with pytest.raises(UsageError, match=r"p\.py: not a text file: not UTF-8 text: byte"):
+            read_program(tmp_path / "p.py")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pathlib
+import tokenize
 from typing import Any
 
 import attrs
@@ -14,7 +16,7 @@ from ttd_core.cli.output import json_option, print_json
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option
 from ttd_core.cli.wording import compare_with_published
 from ttd_core.errors import EnvironmentLacksError, UsageError
-from ttd_core.input_files import is_data, read_text_file
+from ttd_core.input_files import MAX_TEXT_BYTES, is_data, read_bytes, read_text_file
 from ttd_core.plugin import registry
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Problem
@@ -111,11 +113,19 @@ def draw(problem: Problem, state: State, path: pathlib.Path) -> None:
 
 
 def read_program(path: pathlib.Path) -> str:
-    """A program's source.
+    """A program's source, in the encoding that a Python file may name in its first lines (PEP 263).
 
     :raises UsageError: when the file cannot be read as text.
     """
-    return read_text_file(path)
+    try:
+        return read_text_file(path)
+    except UsageError as refusal:
+        data = read_bytes(path, MAX_TEXT_BYTES)
+        try:
+            encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+            return io.TextIOWrapper(io.BytesIO(data), encoding).read()
+        except (SyntaxError, ValueError, LookupError):
+            raise refusal from None
 
 
 def as_facts(problem: Problem, verdict: Verdict) -> dict[str, Any]:
