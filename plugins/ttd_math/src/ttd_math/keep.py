@@ -101,6 +101,8 @@ def is_better(problem: Problem, fresh: certificate.Certificate, path: pathlib.Pa
 def main(run: pathlib.Path, folder: pathlib.Path) -> None:
     """Certify the best construction of RUN and keep it when it beats the one kept so far."""
     try:
+        if not (run / "config.toml").is_file():
+            raise UsageError(f"{run}: not a run folder: it has no config.toml")
         config = configs.from_toml(read_text_file(run / "config.toml"), where=str(run))
         problem, config = resolve(config)
         state = problem.read_construction(run / "best" / "construction.json")
