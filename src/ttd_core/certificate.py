@@ -112,6 +112,13 @@ def write(
     return [path, *(path.with_name(name) for name in names.values())]
 
 
+def is_certificate(value: Any) -> bool:
+    """Whether what a file holds says that it is a certificate."""
+    # Of arrays by name, "format" may be an array, which compares entry by entry.
+    form = value.get("format") if isinstance(value, dict) else None
+    return isinstance(form, str) and form == FORMAT
+
+
 def read(path: pathlib.Path) -> tuple[dict[str, Any], State]:
     """The statement and the construction of a certificate file, its arrays matched to their digests.
 
@@ -119,7 +126,7 @@ def read(path: pathlib.Path) -> tuple[dict[str, Any], State]:
     :raises CertificateError: when an array is not the one that was certified.
     """
     statement = read_data_file(path)
-    if not isinstance(statement, dict) or statement.get("format") != FORMAT:
+    if not is_certificate(statement):
         raise UsageError(f"{path}: not a certificate (no '{FORMAT}' in it)")
     arrays = {}
     names = statement.get("arrays")
@@ -127,9 +134,12 @@ def read(path: pathlib.Path) -> tuple[dict[str, Any], State]:
         if not isinstance(name, str) or pathlib.PurePath(name).name != name or not name.endswith(".npy"):
             raise UsageError(f"{path}: {name!r} is not the name of an array file beside it")
         arrays[digest] = read_data_file(path.with_name(name))
-        if array_digest(arrays[digest]) != digest:
+        if not isinstance(arrays[digest], np.ndarray) or array_digest(arrays[digest]) != digest:
             raise CertificateError(f"{path}: {name} is not the array that was certified (SHA-256 differs)")
     try:
-        return statement, State(data=unpack(statement["data"], arrays))
+        data = unpack(statement["data"], arrays)
+        if not isinstance(data, dict):
+            raise TypeError(f"{type(data).__name__} instead of an object")
+        return statement, State(data=data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"{path}: its data cannot be read: {error!r}") from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from ttd_core.errors import EnvironmentLacksError
 from ttd_core.problem import Examples, Problem
 from ttd_core.sandbox.base import JobResult
 from ttd_core.sandbox.inside import frames
-from ttd_core.testing import hostile
+from ttd_core.testing import extremes, hostile
 from ttd_core.testing.checkup import CHECKS, Subject
 from ttd_core.testing.leaves import leaves, replaced
 from ttd_core.testing.subject import shorten, with_short_budget
@@ -203,3 +205,68 @@ def test_leaves_and_their_replacement() -> None:
 )
 def test_values_in_sentences(value, text) -> None:
     assert shorten(value) == text
+
+
+class Heights(Number):
+    """The largest mean of heights up to 1."""
+
+    def construct(self, value):
+        return {"h": np.array(value, dtype=float)}
+
+    def check(self, state):
+        h = state.data.get("h")
+        if not isinstance(h, np.ndarray) or h.ndim != 1 or not 1 <= h.size <= 50:
+            return ["h must be 1 to 50 heights"]
+        return [] if np.all((h >= 0) & (h <= 1)) else ["a height is not in [0, 1]"]
+
+    def reward(self, state):
+        return Reward(float(state.data["h"].mean()), float(state.data["h"].mean()))
+
+    def examples(self):
+        return Examples(good=[[0.25] * 9, np.full(5, 0.5)], bad=[[2.0], [float("nan")] * 9, [0.5] * 51])
+
+
+def test_numbers_of_any_size_and_number_are_judged() -> None:
+    assert sentences(Heights(), "total") == []
+
+
+def test_a_sum_that_overflows_in_check() -> None:
+    class Adding(Heights):
+        def check(self, state):
+            return super().check(state) or ([] if math.fsum(state.data["h"]) > 0 else ["all are 0"])
+
+    class AddingFirst(Adding):
+        def check(self, state):
+            h = state.data.get("h")
+            if isinstance(h, np.ndarray) and h.ndim == 1 and np.isfinite(h).all() and math.fsum(h) <= 0:
+                return ["all are 0"]
+            return super().check(state)
+
+    assert sentences(Adding(), "total") == []
+    (said,) = sentences(AddingFirst(), "total")
+    assert said.startswith("check fails on 1e+308 everywhere as data['h']: OverflowError")
+    assert said.endswith(
+        "refuse numbers that are too large, too small or too many before you compute with them."
+    )
+
+
+def test_a_score_that_is_not_finite() -> None:
+    class Inverse(Heights):
+        def reward(self, state):
+            return Reward(float(1 / state.data["h"].max()), float(state.data["h"].mean()))
+
+    said = sentences(Inverse(), "total")[-1]
+    assert said.startswith("reward fails on 0.0 everywhere as data['h']: ValueError: value must be a finite")
+
+
+def test_an_answer_that_is_looked_at_before_it_is_counted(monkeypatch) -> None:
+    class Slow(Heights):
+        def check(self, state):
+            h = state.data.get("h")
+            if isinstance(h, np.ndarray) and h.ndim == 1:
+                sum(one * one for one in h.tolist() for _ in range(20))
+            return super().check(state)
+
+    monkeypatch.setattr(extremes, "SECONDS", 0.5)
+    (said,) = sentences(Slow(), "total")
+    assert re.match(r"judging 10{4,6} zeros as data\['h'\] takes \d s; compare the length", said)

@@ -110,8 +110,8 @@ MUTATIONS = [
         "drop the least sum",
         "autocorrelation",
         "autocorrelation",
-        "return [] if total >= LEAST_SUM",
-        "return [] if total >= 0",
+        "return [] if found >= LEAST_SUM",
+        "return [] if found >= 0",
     ),
     fault(
         "never lower heights to the ceiling",

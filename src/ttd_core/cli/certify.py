@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from ttd_core.cli.output import json_option, print_json
 from ttd_core.cli.parameters import option_option, problem_options
 from ttd_core.errors import UsageError
 from ttd_core.plugin import registry
+from ttd_core.text import showable_line
 
 
 @click.command("certify")
@@ -31,7 +33,7 @@ def certify(
 ) -> None:
     """Prove a construction's score in exact arithmetic.
 
-    FILE holds a construction, as for `ttd eval`: JSON or .npy. The certificate is a small JSON file beside
+    FILE holds a construction, as for `ttd eval`. The certificate is a small JSON file beside
     the arrays as .npy; with --check, it is recomputed from those arrays and compared.
 
     \b
@@ -42,7 +44,7 @@ def certify(
     if check:
         path = pathlib.Path(_require_count(names, 1, "--check takes one certificate FILE")[0])
         stated, _ = certificate.read(path)
-        problem = registry.load(str(stated.get("problem")), problem_options(options))
+        problem = registry.load(_installed_name(stated.get("problem"), path), problem_options(options))
         _print(certifying.check(problem, path), {"checked": str(path)}, as_json)
         return
     name, file = _require_count(names, 2, "give a PROBLEM and a FILE, or --check FILE")
@@ -51,6 +53,16 @@ def certify(
     target = output or pathlib.Path(f"{pathlib.Path(file).stem}.cert.json")
     written = certificate.write(proof, target)
     _print(proof, {"written": [str(path) for path in written]}, as_json)
+
+
+def _installed_name(name: Any, path: pathlib.Path) -> str:
+    """The problem that a certificate names; never a file of Python source, which would be executed.
+
+    :raises UsageError: when it is no plain name.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise UsageError(f"{path}: its problem {showable_line(repr(name))[:60]} is no name of a problem")
+    return name
 
 
 def _require_count(names: tuple[str, ...], count: int, message: str) -> tuple[str, ...]:

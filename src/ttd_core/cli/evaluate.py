@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pathlib
+import tokenize
 from typing import Any
 
 import attrs
@@ -14,7 +16,7 @@ from ttd_core.cli.output import json_option, print_json
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option
 from ttd_core.cli.wording import compare_with_published
 from ttd_core.errors import EnvironmentLacksError, UsageError
-from ttd_core.input_files import read_text_file
+from ttd_core.input_files import MAX_TEXT_BYTES, is_data, read_bytes, read_text_file
 from ttd_core.plugin import registry
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Problem
@@ -25,7 +27,9 @@ from ttd_core.run.seeds import first_start
 from ttd_core.types import Action, State, Status, Verdict
 
 #: File name suffixes of data, which no program has; what a problem cannot read of it, it refuses itself.
-CONSTRUCTIONS = frozenset([".json", ".npy", ".npz", ".h5ad", ".txt", ".out"])
+CONSTRUCTIONS = frozenset(
+    [".json", ".jsonl", ".npy", ".npz", ".h5ad", ".csv", ".tsv", ".dat", ".txt", ".out"]
+)
 
 
 @click.command("eval", cls=ProblemCommand)
@@ -49,9 +53,10 @@ def evaluate(
 ) -> int:
     """Judge a program or a construction from a file.
 
-    A .json, .npy, .h5ad or .txt file is read as a construction and checked as it is; anything else is a
-    program, which runs in the sandbox from the first start state of a run with seed 0. The problem's options
-    are flags too. Exit code 0 when valid, 1 when refused, 3 when this machine cannot judge it.
+    A file of data (.json, .jsonl, .npy, .npz, .h5ad, .csv, .tsv, .dat, .txt, .out, each .gz too) is read as a
+    construction and checked as it is; anything else is a program, which runs in the sandbox from the first
+    start state of a run with seed 0. The problem's options are flags too. Exit code 0 when valid, 1 when
+    refused, 3 when this machine cannot judge it.
 
     \b
     Example:
@@ -76,13 +81,22 @@ def evaluate_file(
     :raises UsageError: when the file cannot be read.
     """
     hooks = Hooks(problem)
-    if pathlib.PurePath(file.name.lower().removesuffix(".gz")).suffix in CONSTRUCTIONS:
+    if is_construction(file):
         return evaluate_state(hooks, problem.read_construction(file))
     action = Action(read_program(file), problem.language)
     config = configs.load(reference, overrides={"sandbox.level": sandbox} if sandbox else {})
     with open_executor(hooks, config) as executor:
         start, _ = first_start(hooks, executor.run)
         return evaluate_action(hooks, start, action, executor.run)
+
+
+def is_construction(file: pathlib.Path) -> bool:
+    """Whether a file is a construction: by its name, ``.gz`` aside, or by how numpy's and HDF5's files begin.
+
+    :raises UsageError: when the file cannot be read.
+    """
+    name = file.with_suffix("") if file.suffix.lower() == ".gz" else file
+    return name.suffix.lower() in CONSTRUCTIONS or is_data(file)
 
 
 def draw(problem: Problem, state: State, path: pathlib.Path) -> None:
@@ -99,11 +113,19 @@ def draw(problem: Problem, state: State, path: pathlib.Path) -> None:
 
 
 def read_program(path: pathlib.Path) -> str:
-    """A program's source.
+    """A program's source, in the encoding that a Python file may name in its first lines (PEP 263).
 
     :raises UsageError: when the file cannot be read as text.
     """
-    return read_text_file(path)
+    try:
+        return read_text_file(path)
+    except UsageError as refusal:
+        data = read_bytes(path, MAX_TEXT_BYTES)
+        try:
+            encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+            return io.TextIOWrapper(io.BytesIO(data), encoding).read()
+        except (SyntaxError, ValueError, LookupError):
+            raise refusal from None
 
 
 def as_facts(problem: Problem, verdict: Verdict) -> dict[str, Any]:

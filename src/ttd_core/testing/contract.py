@@ -15,13 +15,15 @@ from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ttd_core.config.settings import fill
 from ttd_core.problem import Examples, Problem
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.testing.checkup import CHECKS, Check
-from ttd_core.testing.strategies import wire_values
+from ttd_core.testing.strategies import spoiled_answers, wire_values
 from ttd_core.testing.subject import Subject, with_short_budget, without_warnings
+from ttd_core.types import Action, State
 
 __all__ = ["ProblemContract"]
 
@@ -64,10 +66,11 @@ class ProblemContract:
         assert not result.findings, "\n".join(map(str, result.findings))
 
     def test_no_returned_value_crashes_the_verifier(self) -> None:
-        """Random values, as they can come out of the sandbox."""
+        """Random values, as they can come out of the sandbox, and good answers with numbers of any size."""
+        answers = [answer for answer in self._subject.examples.good if not isinstance(answer, State | Action)]
 
         # Decorated here, not as a method: several subclasses in one process would share its state.
-        @given(value=wire_values())
+        @given(value=st.one_of(wire_values(), spoiled_answers(answers)))
         @settings(deadline=None, max_examples=50, database=None, report_multiple_bugs=False)
         def judge(value: Any) -> None:
             with without_warnings():

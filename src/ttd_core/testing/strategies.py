@@ -1,11 +1,13 @@
 """Hypothesis strategies for tests of problems: values a candidate may return, replies a model may write.
 
 Valid values shrink towards the simplest ones; hostile ones cover what has fooled verifiers before: masked
-arrays that hide entries, object arrays, numbers whose operators lie, NaN, foreign dtypes, odd shapes.
+arrays that hide entries, object arrays, numbers whose operators lie, NaN, foreign dtypes, odd shapes, numbers
+so large or small that arithmetic overflows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,9 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from ttd_core.testing.extremes import EXTREME_FLOATS
 from ttd_core.testing.hostile import LyingFloat, Unwilling
+from ttd_core.testing.leaves import Leaf, leaves, replaced
 
 __all__ = [
     "Floats",
@@ -21,10 +25,12 @@ __all__ = [
     "Unwilling",
     "arrays",
     "broken_replies",
+    "extreme_floats",
     "hostile_arrays",
     "hostile_values",
     "point_sets",
     "replies",
+    "spoiled_answers",
     "step_functions",
     "wire_values",
 ]
@@ -114,6 +120,31 @@ def hostile_values() -> st.SearchStrategy[Any]:
         return st.one_of(lists, lists.map(tuple), st.dictionaries(st.text(max_size=3), inner, max_size=3))
 
     return st.recursive(leaves, grow, max_leaves=20)
+
+
+def extreme_floats() -> st.SearchStrategy[float]:
+    """Any float, and often one at the ends of what there is: denormals, -0.0, 1e308, infinities, NaN."""
+    return st.one_of(st.sampled_from(EXTREME_FLOATS), st.floats())
+
+
+def spoiled_answers(answers: Sequence[Any]) -> st.SearchStrategy[Any]:
+    """One of some answers, the numbers in one place of it replaced by others of any size, the shape kept.
+
+    :param answers: values as a program returns them.
+    """
+    places = [(answer, leaf) for answer in answers for leaf in leaves(answer)]
+    if not places:
+        return st.nothing()
+
+    def spoil(drawn: tuple[Any, Leaf]) -> st.SearchStrategy[Any]:
+        answer, leaf = drawn
+        if not leaf.is_array:
+            return extreme_floats().map(lambda value: replaced(answer, leaf.path, value))
+        floats = extreme_floats()
+        numbers = hnp.arrays(np.float64, leaf.array.shape, elements=floats, fill=floats)
+        return numbers.map(lambda array: replaced(answer, leaf.path, leaf.like(array)))
+
+    return st.sampled_from(places).flatmap(spoil)
 
 
 def wire_values() -> st.SearchStrategy[Any]:

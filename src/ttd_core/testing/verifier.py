@@ -10,7 +10,7 @@ from typing import Any
 
 from ttd_core.errors import PluginError
 from ttd_core.scores import Direction, gain
-from ttd_core.testing import hostile
+from ttd_core.testing import extremes, hostile
 from ttd_core.testing.leaves import Leaf, leaves, replaced
 from ttd_core.testing.subject import Finding, Subject, shorten
 from ttd_core.types import Action, State, Verdict
@@ -94,7 +94,10 @@ def find_unrepeatable(subject: Subject) -> Iterator[Finding]:
 
 
 def find_crashes(subject: Subject) -> Iterator[Finding]:
-    """No value crashes ``construct``, no state crashes ``check``, no state that passes crashes ``reward``."""
+    """No value crashes ``construct``, no state crashes ``check``, no state that passes crashes ``reward``.
+
+    Neither do numbers of any size, and lists of any length take bounded time.
+    """
     for value in hostile.values():
         try:
             subject.evaluate(value)
@@ -114,6 +117,8 @@ def find_crashes(subject: Subject) -> Iterator[Finding]:
         except PluginError as error:
             yield _crash(error, f"a state with {_contents(state)}")
             break
+    yield from extremes.find_overflows(subject)
+    yield from extremes.find_unbounded(subject)
 
 
 def find_accepted_nonsense(subject: Subject) -> Iterator[Finding]:

@@ -11,7 +11,6 @@ of norms. Neither bound changes when f is scaled, reversed, or refined by repeat
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +24,7 @@ from ttd_core.types import Reward, State
 from ttd_math import certify, exact, svg
 from ttd_math.base import StepOptions, StepProblem, at_least_min_values
 from ttd_math.convolution import autoconvolution, first_interval, second_interval
-from ttd_math.plain import Floats, not_finite, plain_vector
+from ttd_math.plain import Floats, not_finite, plain_vector, total
 from ttd_math.rounding import score_from
 
 #: Heights above this count as this.
@@ -44,7 +43,7 @@ def first_bound(f: Floats) -> float:
 
     :param f: float64 [n], valid heights.
     """
-    return score_from(first_interval(f), lambda: exact.first_bound(f))
+    return score_from(first_interval(f), lambda: exact.first_bound(f), lambda: exact.first_range(f))
 
 
 def second_bound(f: Floats) -> float:
@@ -52,7 +51,7 @@ def second_bound(f: Floats) -> float:
 
     :param f: float64 [n], valid heights.
     """
-    return score_from(second_interval(f), lambda: exact.second_bound(f))
+    return score_from(second_interval(f), lambda: exact.second_bound(f), lambda: exact.second_range(f))
 
 
 def violations(f: Floats, least: int = 1000, most: int = 100_000) -> list[str]:
@@ -70,8 +69,8 @@ def violations(f: Floats, least: int = 1000, most: int = 100_000) -> list[str]:
         return [f"f[{low}] = {float(f[low])!r} is negative"]
     if f[high] > CEILING:
         return [f"f[{high}] = {float(f[high])!r} is above {CEILING:g}"]
-    total = math.fsum(f)
-    return [] if total >= LEAST_SUM else [f"the heights sum to {total!r}; at least {LEAST_SUM} is needed"]
+    found = total(f)
+    return [] if found >= LEAST_SUM else [f"the heights sum to {found!r}; at least {LEAST_SUM} is needed"]
 
 
 @attrs.frozen
@@ -85,7 +84,7 @@ class SequenceOptions(StepOptions):
 class Autocorrelation(StepProblem):
     """What both inequalities share; a state is ``{"f": float64 [n]}``."""
 
-    file_keys = (("f", "heights", "h"),)
+    file_keys = ("f", "heights", "h")
     options_type = SequenceOptions
     options: SequenceOptions
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import pathlib
 import string
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,9 @@ from ttd_core.errors import UsageError
 from ttd_core.input_files import read_data_file
 from ttd_core.package_files import package_text
 from ttd_core.problem import Examples, Options, Problem, option
+from ttd_core.text import showable_line
 from ttd_core.types import State
+from ttd_math import files
 
 
 @attrs.frozen
@@ -53,8 +56,6 @@ class MathProblem(Problem):
     preload: ClassVar[tuple[str, ...]] = ("numpy", "scipy.optimize", "scipy.signal")
     #: Name shared by the files of this problem in ``prompts/``, ``programs/`` and ``helpers/``.
     family: ClassVar[str]
-    #: For each array of the construction the keys that it may have in a JSON file, tried in order.
-    file_keys: ClassVar[tuple[tuple[str, ...], ...]]
 
     def prompt_values(self) -> Mapping[str, Any]:
         """What the ``$placeholders`` of the prompt's file stand for, by name."""
@@ -93,27 +94,36 @@ class MathProblem(Problem):
         return Examples(good=heights, bad=[*invalid, heights[0][:1], "heights"])
 
     def read_construction(self, path: pathlib.Path) -> State:
-        """Read a construction from ``.npy`` or JSON: bare values, an object that names them, a certificate.
+        """Read a construction from a file, in any form of :func:`~ttd_core.input_files.read_data_file`.
+
+        Bare values, an object that names them (:mod:`ttd_math.files`), or a certificate.
 
         :raises UsageError: when the file is not one, or says that it belongs to another problem.
         """
         value = read_data_file(path)
-        if isinstance(value, dict) and value.get("format") == certificate.FORMAT:
+        if certificate.is_certificate(value):
             value = dict(certificate.read(path)[1].data) | {"problem": value.get("problem")}
-        if isinstance(value, dict):
-            if value.get("problem", self.name) != self.name:
-                raise UsageError(f"{path}: holds a construction of {value['problem']!r}, not of {self.name}")
-            value = [self._array_in(path, value, keys) for keys in self.file_keys]
+        if isinstance(value, dict) and "problem" in value:
+            owner = value["problem"]
+            # Of an .npz it is an array of one text.
+            owner = owner.item() if isinstance(owner, np.ndarray) and owner.size == 1 else owner
+            if not isinstance(owner, str) or owner != self.name:
+                shown = showable_line(repr(owner))[:60]
+                raise UsageError(f"{path}: holds a construction of {shown}, not of {self.name}")
         try:
-            return State(data=self.construct(value))
+            if isinstance(value, dict):
+                value = files.by_position(value) or value
+            return State(data=self.construct(self.meant(value)))
         except (ValueError, TypeError) as error:
             raise UsageError(f"{path}: not a construction of {self.name}: {error}") from error
 
-    def _array_in(self, path: pathlib.Path, value: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
-        for key in keys:
-            if key in value:
-                return value[key]
-        raise UsageError(f"{path}: has none of the keys {', '.join(keys)}")
+    @abc.abstractmethod
+    def meant(self, value: Any) -> Any:
+        """What a file holds, as ``construct`` takes it.
+
+        :param value: JSON values or arrays; an object without its problem's name.
+        :raises ValueError: when what is needed is not there.
+        """
 
 
 class StepProblem(MathProblem):
@@ -121,6 +131,12 @@ class StepProblem(MathProblem):
 
     options_type = StepOptions
     options: StepOptions
+    #: The names that the heights may have in a file, tried in order.
+    file_keys: ClassVar[tuple[str, ...]]
+
+    def meant(self, value: Any) -> Any:
+        """The heights under one of their names, or bare; a single column is read as a row."""
+        return files.as_row(files.found(value, self.file_keys) if isinstance(value, dict) else value)
 
     def arguments(self, state: State) -> Mapping[str, Any]:
         """``seed`` and ``budget_s``."""

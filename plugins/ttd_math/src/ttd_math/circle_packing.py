@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, ClassVar
@@ -12,10 +11,10 @@ import numpy as np
 from ttd_core.certificate import Certificate
 from ttd_core.problem import Baseline, Examples
 from ttd_core.types import Reward, State
-from ttd_math import certify, svg
+from ttd_math import certify, files, svg
 from ttd_math.base import MathProblem
 from ttd_math.exact import squared_distance
-from ttd_math.plain import Floats, not_finite, plain_points, plain_vector
+from ttd_math.plain import Floats, not_finite, plain_points, plain_vector, total
 
 #: By how much a circle may leave the square, or two may overlap.
 TOLERANCE = Fraction(1, 10**12)
@@ -27,11 +26,11 @@ READ_AT_MOST = 10_000
 
 
 def sum_of_radii(radii: Floats) -> float:
-    """The sum of the radii, rounded once (``math.fsum``).
+    """The sum of the radii, rounded once.
 
     :param radii: float64 [n].
     """
-    return math.fsum(radii)
+    return total(radii)
 
 
 def violations(centers: Floats, radii: Floats, count: int) -> list[str]:
@@ -52,7 +51,9 @@ def violations(centers: Floats, radii: Floats, count: int) -> list[str]:
     lowest = int(radii.argmin())
     if radii[lowest] < 0:
         return [f"radii[{lowest}] = {float(radii[lowest])!r} is negative"]
-    return _outside(centers, radii) + _overlapping(centers, radii)
+    # Numbers near the largest float overflow to infinite slacks, on the right side of the tolerance.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _outside(centers, radii) + _overlapping(centers, radii)
 
 
 def _outside(centers: Floats, radii: Floats) -> list[str]:
@@ -86,7 +87,6 @@ class CirclePacking(MathProblem):
     metric = "sum of radii"
     direction = "max"
     family = "circle_packing"
-    file_keys = (("centers",), ("radii",))
     entry = "run_packing"
     signature = "run_packing()"
     #: Number of circles.
@@ -107,6 +107,10 @@ class CirclePacking(MathProblem):
     def inject(self, state: State) -> Mapping[str, Any]:
         """``initial_centers`` and ``initial_radii``: the state's packing, or None."""
         return {"initial_centers": state.data.get("centers"), "initial_radii": state.data.get("radii")}
+
+    def meant(self, value: Any) -> Any:
+        """Centers and radii by name, as columns, or circle by circle; else ``(centers, radii, sum)``."""
+        return files.as_packing(value)
 
     def construct(self, value: Any) -> Mapping[str, Any]:
         """Centers and radii from ``(centers, radii, sum)``; the claimed sum is never looked at."""

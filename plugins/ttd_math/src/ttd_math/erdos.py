@@ -13,7 +13,6 @@ the largest entry of the full correlation (both factors zero outside their range
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +25,7 @@ from ttd_core.problem import Baseline, Examples, option
 from ttd_core.types import Reward, State
 from ttd_math import certify, exact, svg
 from ttd_math.base import StepOptions, StepProblem, at_least_min_values
-from ttd_math.plain import Floats, not_finite, plain_vector
+from ttd_math.plain import Floats, not_finite, plain_vector, total
 from ttd_math.rounding import ROUNDOFF, Interval, score_from
 
 #: How far the sum of the heights may be from n/2.
@@ -60,7 +59,7 @@ def overlap_bound(h: Floats) -> float:
 
 
 def violations(h: Floats, least: int = 2, most: int = 1000) -> list[str]:
-    """Rules that the heights break, one sentence each; the sum is rounded once (``math.fsum``).
+    """Rules that the heights break, one sentence each; the sum is rounded once.
 
     :param h: float64 [n].
     """
@@ -75,9 +74,9 @@ def violations(h: Floats, least: int = 2, most: int = 1000) -> list[str]:
         broken.append(f"h[{low}] = {float(h[low])!r} is below 0")
     if h[high] > 1:
         broken.append(f"h[{high}] = {float(h[high])!r} is above 1")
-    total = math.fsum(h)
-    if not abs(total - h.size / 2) <= SUM_TOLERANCE:
-        broken.append(f"h sums to {total!r} instead of n/2 = {h.size / 2:g}: off by {total - h.size / 2:.3g}")
+    found = total(h)
+    if not abs(found - h.size / 2) <= SUM_TOLERANCE:
+        broken.append(f"h sums to {found!r} instead of n/2 = {h.size / 2:g}: off by {found - h.size / 2:.3g}")
     return broken
 
 
@@ -120,7 +119,7 @@ class Erdos(StepProblem):
     metric = "upper bound C5"
     direction = "min"
     family = "erdos"
-    file_keys = (("h", "h_values", "heights"),)
+    file_keys = ("h", "h_values", "heights")
     signature = "run(seed, budget_s, **kwargs)"
     options_type = ErdosOptions
     options: ErdosOptions

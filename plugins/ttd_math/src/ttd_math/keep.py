@@ -22,6 +22,7 @@ from ttd_core import certificate, certifying
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.errors import TtdError, UsageError
+from ttd_core.input_files import read_text_file
 from ttd_core.plugin.registry import resolve
 from ttd_core.problem import Problem
 from ttd_core.sandbox.base import Executor
@@ -100,7 +101,9 @@ def is_better(problem: Problem, fresh: certificate.Certificate, path: pathlib.Pa
 def main(run: pathlib.Path, folder: pathlib.Path) -> None:
     """Certify the best construction of RUN and keep it when it beats the one kept so far."""
     try:
-        config = configs.from_toml((run / "config.toml").read_text(encoding="utf-8"), where=str(run))
+        if not (run / "config.toml").is_file():
+            raise UsageError(f"{run}: not a run folder: it has no config.toml")
+        config = configs.from_toml(read_text_file(run / "config.toml"), where=str(run))
         problem, config = resolve(config)
         state = problem.read_construction(run / "best" / "construction.json")
         proof = certifying.certify(problem, state)

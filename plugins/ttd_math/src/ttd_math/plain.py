@@ -8,6 +8,7 @@ its own, so nothing that passed a check can change afterwards.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,18 @@ def not_finite(values: Floats, name: str) -> str:
         return ""
     index = tuple(int(i) for i in bad[0])
     return f"{name}{list(index)} is {values[index]}: {len(bad)} of {values.size} values are not finite"
+
+
+def total(values: Floats) -> float:
+    """The sum, rounded once; infinite where it, or what is added up on the way, is too large for a float.
+
+    :param values: float64 [n], finite.
+    """
+    try:
+        return math.fsum(values)
+    except OverflowError:
+        # `fsum` gives up when a partial sum overflows; 2^-60 of that leaves room.
+        return math.fsum(values * 2.0**-60) * 2.0**60
 
 
 def _numeric(value: npt.NDArray[Any], name: str, dimensions: int, most: int) -> npt.NDArray[Any]:

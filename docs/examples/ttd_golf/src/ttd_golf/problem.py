@@ -177,7 +177,8 @@ class NgramEval(Problem):
         bits = state.data.get("bits")
         if not isinstance(bits, np.ndarray) or bits.shape != (self.options.length,):
             return [f"bits must be one number for each of {self.options.length} blocks"]
-        if not (np.isfinite(bits).all() and (bits >= 0).all() and bits.sum() > 0):
+        # The least probability that is not 0 costs 1074 bits, the largest below 1 more than 2^-53.
+        if not ((bits >= 0) & (bits <= 1074 * self.options.lanes)).all() or bits.max() < 2.0**-53:
             return ["bits must be finite, not negative, and not all zero"]
         return []
 
