@@ -67,7 +67,14 @@ def values() -> list[Any]:
         *(np.zeros(0), np.zeros(()), np.zeros((0, 3)), np.zeros((3, 0)), np.zeros((2, 2, 2, 2))),
         *(np.full(3, special) for special in _specials()),
         *(np.array([0, 255], np.uint8), np.array([-(2**63)]), np.array([2**64 - 1], np.uint64)),
-        *(np.array([True, False]), np.full((4, 4), 1e308), np.full(3, 1e-320), np.ones(5000, np.float32)),
+        *(
+            np.array([True, False]),
+            np.full((4, 4), 1e308),
+            np.full(1000, 1.7e308),
+            np.full(3, 1e-320),
+            np.full(99, 5e-324),
+            np.ones(5000, np.float32),
+        ),
     ]
     return [*singles, *lists, *tables, *arrays]
 
