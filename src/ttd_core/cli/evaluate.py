@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pathlib
+import tokenize
 from typing import Any
 
 import attrs
@@ -14,7 +16,7 @@ from ttd_core.cli.output import json_option, print_json
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option
 from ttd_core.cli.wording import compare_with_published
 from ttd_core.errors import EnvironmentLacksError, UsageError
-from ttd_core.input_files import read_text_file
+from ttd_core.input_files import MAX_TEXT_BYTES, read_bytes, read_text_file
 from ttd_core.plugin import registry
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Problem
@@ -101,9 +103,20 @@ def draw(problem: Problem, state: State, path: pathlib.Path) -> None:
 def read_program(path: pathlib.Path) -> str:
     """A program's source.
 
+    A Python file may name its encoding as Python's own do (``# -*- coding: latin-1 -*-``).
+
     :raises UsageError: when the file cannot be read as text.
     """
-    return read_text_file(path)
+    if path.suffix.lower() != ".py":
+        return read_text_file(path)
+    data = read_bytes(path, MAX_TEXT_BYTES)
+    try:
+        encoding, first = tokenize.detect_encoding(io.BytesIO(data).readline)
+        text = data.decode(encoding) if first and encoding not in ("utf-8", "utf-8-sig") else ""
+    except (SyntaxError, ValueError, LookupError):
+        # It names no encoding, or one that Python does not know: text like any other, or refused as such.
+        text = ""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if text else read_text_file(path)
 
 
 def as_facts(problem: Problem, verdict: Verdict) -> dict[str, Any]:
