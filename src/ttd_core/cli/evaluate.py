@@ -111,7 +111,8 @@ def read_program(path: pathlib.Path) -> str:
         return read_text_file(path)
     data = read_bytes(path, MAX_TEXT_BYTES)
     try:
-        encoding, first = tokenize.detect_encoding(io.BytesIO(data).readline)
+        lines = io.BytesIO(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
+        encoding, first = tokenize.detect_encoding(lines.readline)
         text = data.decode(encoding) if first and encoding not in ("utf-8", "utf-8-sig") else ""
     except (SyntaxError, ValueError, LookupError):
         # It names no encoding, or one that Python does not know: text like any other, or refused as such.
