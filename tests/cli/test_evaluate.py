@@ -56,6 +56,29 @@ def test_files_that_cannot_be_read(ttd, summing, name, content, message) -> None
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("encoding", "cookie"),
+    [
+        ("utf-8", ""),
+        ("utf-8-sig", ""),
+        ("utf-16", ""),
+        ("latin-1", "# -*- coding: latin-1 -*-\n"),
+        ("cp1252", "#!/usr/bin/env python3\n# vim: set fileencoding=cp1252 :\n"),
+        ("utf-8", "# coding: utf-8\n"),
+        ("utf-8", "# coding: no-such-encoding\n"),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_program_in_the_encoding_that_it_names(ttd, summing, encoding, cookie, end) -> None:
+    source = (
+        f"{cookie}# naïve\ndef run(seed, budget_s, **kwargs):\n\treturn [1.0, 1.0, 0.75] * ('é' == '\\xe9')\n"
+    )
+    pathlib.Path("program.py").write_bytes(source.replace("\n", end).encode(encoding))
+    result = ttd("eval", "sum", "program.py")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("sum: valid; sum 2.75")
+
+
 def test_a_program_that_is_not_text(ttd, summing) -> None:
     pathlib.Path("binary.py").write_bytes(b"\x89PNG")
     result = ttd("eval", "sum", "binary.py")

@@ -69,9 +69,11 @@ def test_decorators_belong_to_their_function() -> None:
 
 
 def test_bare_statements_are_left_out() -> None:
-    assert merge_parts(PROGRAM, "print(run(0))\nSIZE = 4\nif True:\n    SIZE = 9\n") == PROGRAM.replace(
-        "= 3", "= 4"
-    )
+    assert merge_parts(PROGRAM, "print(run(0))\nSIZE = 4\n") == PROGRAM.replace("= 3", "= 4")
+
+
+def test_a_condition_that_binds_a_name_is_a_part() -> None:
+    assert value(merge_parts(PROGRAM, "SIZE = 4\nif True:\n    SIZE = 9\n")) == 10
 
 
 def test_the_whole_program_given_again_is_the_program() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import time
 
 import pytest
 
@@ -41,3 +42,12 @@ def test_start_programs_launch_kernels() -> None:
 )
 def test_a_kernel_counts_when_it_is_launched(source: str, names: list[str]) -> None:
     assert kernel_source.launched_triton_kernels(source) == names
+
+
+def test_sources_crafted_against_the_reader_cost_little() -> None:
+    nested = "".join(f"{' ' * n}@triton.jit\n{' ' * n}def f{n}():\n" for n in range(60)) + " " * 60
+    deep = "@" + "a." * 900 + "jit\ndef f():\n    pass\n\n\nf[1]()\n"
+    started = time.process_time()
+    assert kernel_source.launched_triton_kernels(f"{nested}{'x;' * 60_000}\nf0[1]()\n") == ["f0"]
+    assert kernel_source.launched_triton_kernels(deep) == []
+    assert time.process_time() - started < 3.0

@@ -113,19 +113,21 @@ def draw(problem: Problem, state: State, path: pathlib.Path) -> None:
 
 
 def read_program(path: pathlib.Path) -> str:
-    """A program's source, in the encoding that a Python file may name in its first lines (PEP 263).
+    """A program's source; a Python file may name its encoding (``# -*- coding: latin-1 -*-``, PEP 263).
 
     :raises UsageError: when the file cannot be read as text.
     """
-    try:
+    if path.suffix.lower() != ".py":
         return read_text_file(path)
-    except UsageError as refusal:
-        data = read_bytes(path, MAX_TEXT_BYTES)
-        try:
-            encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
-            return io.TextIOWrapper(io.BytesIO(data), encoding).read()
-        except (SyntaxError, ValueError, LookupError):
-            raise refusal from None
+    data = read_bytes(path, MAX_TEXT_BYTES)
+    try:
+        lines = io.BytesIO(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
+        encoding, first = tokenize.detect_encoding(lines.readline)
+        text = data.decode(encoding) if first and encoding not in ("utf-8", "utf-8-sig") else ""
+    except (SyntaxError, ValueError, LookupError):
+        # It names no encoding, or one that Python does not know: text like any other, or refused as such.
+        text = ""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if text else read_text_file(path)
 
 
 def as_facts(problem: Problem, verdict: Verdict) -> dict[str, Any]:

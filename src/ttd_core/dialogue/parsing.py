@@ -6,203 +6,169 @@ exhaust the parser. All of that ends in a failed :class:`~ttd_core.types.Verdict
 
 from __future__ import annotations
 
-import ast
 import re
-import threading
-import warnings
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Sequence
 
-import attrs
-
+from ttd_core.dialogue.fences import NEUTRAL, fits, tagged_texts, with_line_ends
+from ttd_core.dialogue.fences import FencedBlock as FencedBlock
+from ttd_core.dialogue.fences import fenced_blocks as fenced_blocks
+from ttd_core.dialogue.syntax import MAX_PROGRAM_CHARS as MAX_PROGRAM_CHARS
+from ttd_core.dialogue.syntax import binds_something, clipped, syntax_failure
+from ttd_core.dialogue.syntax import checked_program as checked_program
+from ttd_core.dialogue.syntax import syntax_tree as syntax_tree
+from ttd_core.text import without_surrogates
 from ttd_core.types import Action, Status, Verdict
 
-#: Longest program read, in characters: far above any real one, far below what makes the compiler slow.
-MAX_PROGRAM_CHARS = 200_000
-#: Fence labels that may hold a program of each language; no label fits every language.
-_LABELS: dict[str, frozenset[str]] = {
-    "python": frozenset(["python", "py", "python3", "py3", "python2", "ipython"]),
-    "c++": frozenset(["c++", "cpp", "cc", "cxx", "c", "c++17", "c++20", "cpp17", "cpp20"]),
-}
-# `warnings.catch_warnings` swaps process-wide state, so two threads must not do it at once.
-_COMPILE_LOCK = threading.Lock()
-
-
-@attrs.frozen
-class FencedBlock:
-    """A fenced block of a reply.
-
-    :param label: the language it is labelled with, in lower case; empty if none.
-    :param text: what is between the fences.
-    """
-
-    label: str
-    text: str
-
-
-def fenced_blocks(text: str) -> list[FencedBlock]:
-    """All fenced blocks of a reply, in order; a block that is never closed runs to the end.
-
-    A labelled fence inside an open block closes it and opens the next, as models do when they start over.
-    """
-    blocks: list[FencedBlock] = []
-    mark, label, lines = "", "", list[str]()
-    for line in text.replace("\r\n", "\n").split("\n"):
-        fence = _fence(line)
-        if not mark:
-            fence = fence or _fence_after_prose(line)
-            if fence:
-                (mark, label), lines = fence, []
-        elif fence and fence[0].startswith(mark):
-            blocks.append(FencedBlock(label, "\n".join(lines)))
-            mark, label, lines = (fence[0] if _is_language(fence[1]) else ""), fence[1], []
-        else:
-            lines.append(line)
-    if mark:
-        blocks.append(FencedBlock(label, "\n".join(lines)))
-    return blocks
-
-
-def _fence(line: str) -> tuple[str, str] | None:
-    """The fence characters and the lower-case label of a line that starts with a fence."""
-    text = line.strip()
-    if text[:3] not in ("```", "~~~"):
-        return None
-    rest = text.lstrip(text[0])
-    if "`" in rest:
-        return None
-    # The label is what a language name can hold: ``{.python}`` and ``python:name.py`` both mean python.
-    label = re.match(r"[\s{.]*([\w+#]*)", rest)
-    return text[: len(text) - len(rest)], label[1].lower() if label else ""
-
-
-def _fence_after_prose(line: str) -> tuple[str, str] | None:
-    """A labelled fence at the end of a line of prose: ``Here it is: ```python``."""
-    before, mark, label = line.rstrip().rpartition("```")
-    if not mark or "`" in before or not _is_language(label.lower()):
-        return None
-    return mark, label.lower()
+#: What a C++ program begins with, where no fence says that it is one.
+_CPP_BEGINNING = re.compile(r"\s*(?://[^\n]*\n\s*|/\*[\s\S]*?\*/\s*)*(?:#\s*\w|using\s|int\s+main\b)")
 
 
 def parse_program(text: str, language: str, entry: str) -> Action | Verdict:
     """The program of a reply: its last fenced block that defines ``entry``.
 
+    Fences inside strings and comments of the program belong to it. Where what they leave does not parse, the
+    block may end at any fence. A block of another label, text between tags such as ``<code>``, and a reply
+    that is a program from its first line to its last are programs where no block with a fitting label is one.
+
     :param text: the reply, thinking removed.
-    :param language: ``python`` (must compile) or ``c++`` (left to its compiler).
-    :param entry: name the program must define; empty asks for none.
+    :param language: ``python`` (must parse; what only its compiler finds, the sandbox says) or ``c++`` (left
+        to its compiler).
+    :param entry: name the program must define; empty for parts of a program, then the blocks that parse are
+        taken together, in order.
     :return: the action, or a verdict: ``parse_error`` without a fitting block, ``syntax_error`` (with the
-        line) when the block does not compile.
+        line) when the block does not parse.
     """
-    labels = _LABELS.get(language, frozenset([language]))
-    blocks = [block for block in fenced_blocks(text) if not block.label or block.label in labels]
-    blocks = [block for block in blocks if block.text.strip()]
+    blocks = fenced_blocks(text, language)
+    found = _fenced_program(blocks, language, entry)
+    if isinstance(found, Action):
+        return found
+    if found is None or found.status is not Status.SYNTAX_ERROR:
+        for source in _other_programs(text, blocks, language, entry):
+            action = _as_action(source, language, entry)
+            if isinstance(action, Action):
+                return action
+    plainly = fenced_blocks(text)
+    again = _fenced_program(plainly, language, entry) if plainly != blocks else None
+    if isinstance(again, Action):
+        return again
+    return found or Verdict.failed(Status.PARSE_ERROR, f"the reply has no fenced {language} code block")
+
+
+def _fenced_program(blocks: Sequence[FencedBlock], language: str, entry: str) -> Action | Verdict | None:
+    """What the blocks with a fitting label hold; ``None`` without any."""
+    blocks = [block for block in blocks if fits(block.label, language) and block.text.strip()]
     if not blocks:
-        return Verdict.failed(Status.PARSE_ERROR, f"the reply has no fenced {language} code block")
-    chosen = next((block for block in reversed(blocks) if _mentions(block.text, language, entry)), None)
+        return None
+    return _chosen(blocks, language, entry) if entry else _parts(blocks, language)
+
+
+def _chosen(blocks: Sequence[FencedBlock], language: str, entry: str) -> Action | Verdict:
+    """The last block that defines the entry, or else imports it."""
+    texts = [block.text for block in reversed(blocks)]
+    chosen = next((text for text in texts if _defines(text, language, entry)), None)
     if chosen is None:
-        if language == "python":
-            failure = _compile_failure(blocks[-1].text)
-            if failure is not None:
-                return failure
-        return Verdict.failed(
-            Status.PARSE_ERROR, f"no code block defines {entry}", code=_clip(blocks[-1].text)
-        )
-    source = chosen.text.strip("\n") + "\n"
+        chosen = next((text for text in texts if language == "python" and _imports(text, entry)), None)
+    if chosen is not None:
+        return _as_action(chosen, language, entry)
+    source = _source(blocks[-1].text, language)
+    failure = syntax_failure(source) if language == "python" else None
+    return failure or Verdict.failed(
+        Status.PARSE_ERROR, f"no code block defines {entry}", code=clipped(source)
+    )
+
+
+def _parts(blocks: Sequence[FencedBlock], language: str) -> Action | Verdict:
+    """All blocks that parse, in order, so that none of the parts is lost; the last one must."""
+    last = _as_action(blocks[-1].text, language, "")
+    if language != "python" or isinstance(last, Verdict):
+        return last
+    kept = [_source(block.text, language) for block in blocks[:-1]]
+    size = len(last.code)
+    joined = [last.code]
+    for source in reversed(kept):
+        size += len(source)
+        if size > MAX_PROGRAM_CHARS:
+            break
+        if binds_something(source):
+            joined.append(source)
+    return Action("\n\n".join(reversed(joined)), language)
+
+
+def _other_programs(text: str, blocks: Sequence[FencedBlock], language: str, entry: str) -> list[str]:
+    """Texts that are programs though no fitting fence says so, the likeliest first."""
+    if blocks:
+        known = language == "python" and bool(entry)
+        candidates = [
+            block.text
+            for block in reversed(blocks)
+            if block.label in NEUTRAL or (known and not fits(block.label, language))
+        ]
+    else:
+        candidates = [*tagged_texts(text), with_line_ends(text)]
+        if language == "c++":
+            candidates = [each for each in candidates if _CPP_BEGINNING.match(each)]
+    programs = [each for each in candidates if each.strip() and _may_be(each, language, entry)]
+    return programs[:4]
+
+
+def _may_be(text: str, language: str, entry: str) -> bool:
+    if entry:
+        return _defines(text, language, entry)
+    return language != "python" or binds_something(_source(text, language))
+
+
+def _as_action(text: str, language: str, entry: str) -> Action | Verdict:
+    source = _source(text, language)
     if len(source) > MAX_PROGRAM_CHARS:
         return Verdict.failed(
             Status.PARSE_ERROR,
             f"the program has {len(source)} characters; at most {MAX_PROGRAM_CHARS} are read",
         )
-    if language == "python":
+    if language != "python":
+        return Action(code=without_surrogates(source), language=language)
+    failure = checked_program(source, entry)
+    if failure is not None and "\ufeff" in source:
+        # Files put together, each with its byte order mark.
+        source = source.replace("\ufeff", "")
         failure = checked_program(source, entry)
-        if failure is not None:
-            return failure
-    return Action(code=source, language=language)
+    return failure if failure is not None else Action(code=source, language=language)
 
 
-def _is_language(label: str) -> bool:
-    return any(label in labels for labels in _LABELS.values())
-
-
-def _clip(text: str) -> str:
-    return text[:MAX_PROGRAM_CHARS]
-
-
-def _mentions(text: str, language: str, entry: str) -> bool:
-    if not entry:
-        return True
-    name = re.escape(entry)
+def _source(text: str, language: str) -> str:
+    """A block's text as a source file: without blank lines around it, nor the indentation of a list."""
+    text = text.strip("\n").removeprefix("\ufeff")
     if language == "python":
-        # Only a filter before the real parse; [ \t] rather than \s keeps blank lines from costing n squared.
-        bound = rf"^[ \t]*(?:(?:async[ \t]+)?def[ \t]+{name}\b|class[ \t]+{name}\b|{name}[ \t]*[:=])"
-        if re.search(bound, text, re.MULTILINE):
-            return True
-        return any("import" in line and re.search(rf"\b{name}\b", line) for line in text.split("\n"))
-    return re.search(rf"\b{name}\s*\(", text) is not None
+        text = _dedented(text)
+    return text.strip("\n") + "\n"
 
 
-def _compile_failure(source: str) -> Verdict | None:
-    """A verdict when Python cannot compile ``source``; compiling runs none of it."""
-    try:
-        _compiled(source, 0)
-    except SyntaxError as error:
-        line = f" (line {error.lineno})" if error.lineno else ""
-        return Verdict.failed(Status.SYNTAX_ERROR, f"{error.msg}{line}", code=_clip(source))
-    except (RecursionError, MemoryError):
-        return Verdict.failed(Status.SYNTAX_ERROR, "the program is nested too deeply", code=_clip(source))
-    except (ValueError, OverflowError) as error:
-        return Verdict.failed(Status.SYNTAX_ERROR, str(error), code=_clip(source))
-    return None
-
-
-def _entry_failure(source: str, entry: str) -> Verdict | None:
-    if not entry:
-        return None
-    try:
-        tree = syntax_tree(source)
-    except (RecursionError, MemoryError):
-        return Verdict.failed(Status.SYNTAX_ERROR, "the program is nested too deeply", code=_clip(source))
-    if entry in set(_bound_names(tree)):
-        return None
-    return Verdict.failed(
-        Status.PARSE_ERROR, f"the program does not define {entry} at its top level", code=source
+def _dedented(text: str) -> str:
+    """A Python program without what its first statement is indented by: no program begins so."""
+    lines = text.split("\n")
+    first = next((line for line in lines if line.strip() and not line.lstrip().startswith("#")), "")
+    indent = first[: len(first) - len(first.lstrip(" \t"))]
+    if not indent:
+        return text
+    return "\n".join(
+        line[len(indent) :] if line.startswith(indent) else _less(line, len(indent)) for line in lines
     )
 
 
-def syntax_tree(source: str) -> ast.Module:
-    """The syntax tree of a program; nothing of it runs.
-
-    :raises SyntaxError, ValueError, RecursionError, MemoryError: as :func:`compile` does.
-    """
-    tree: ast.Module = _compiled(source, ast.PyCF_ONLY_AST)
-    return tree
+def _less(line: str, width: int) -> str:
+    """A line without its first blanks, ``width`` of them at most."""
+    return line[min(width, len(line) - len(line.lstrip(" \t"))) :]
 
 
-def checked_program(source: str, entry: str) -> Verdict | None:
-    """A verdict when a Python program does not compile or does not define ``entry``; else ``None``."""
-    return _compile_failure(source) or _entry_failure(source, entry)
+def _defines(text: str, language: str, entry: str) -> bool:
+    """Whether a text seems to define a name: only a filter before the real parse."""
+    name = re.escape(entry)
+    if language == "python":
+        # [ \t] rather than \s keeps blank lines from costing n squared.
+        bound = rf"^[ \t\ufeff]*(?:(?:async[ \t]+)?def[ \t]+{name}\b|class[ \t]+{name}\b|{name}[ \t]*[:=,])"
+        return re.search(bound, text, re.MULTILINE) is not None
+    return not entry or re.search(rf"\b{name}\s*\(", text) is not None
 
 
-def _compiled(source: str, flags: int) -> Any:
-    if len(source) > MAX_PROGRAM_CHARS:
-        raise ValueError(f"the program has {len(source)} characters; at most {MAX_PROGRAM_CHARS} are read")
-    with _COMPILE_LOCK, warnings.catch_warnings():
-        # A candidate's dubious escapes are its own affair and must not become our warnings or errors.
-        warnings.simplefilter("ignore")
-        return compile(source, "<program>", "exec", flags=flags, dont_inherit=True)
-
-
-def _bound_names(node: ast.AST) -> Iterator[str]:
-    """Names bound at module level, those inside top-level ``if``, ``try``, ``with`` and loops included."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            yield child.name
-        elif isinstance(child, ast.Import | ast.ImportFrom):
-            yield from (alias.asname or alias.name.split(".")[0] for alias in child.names)
-        elif isinstance(child, ast.Assign | ast.AnnAssign | ast.NamedExpr):
-            targets = child.targets if isinstance(child, ast.Assign) else [child.target]
-            yield from (
-                name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)
-            )
-        elif isinstance(child, ast.stmt | ast.excepthandler | ast.match_case):
-            yield from _bound_names(child)
+def _imports(text: str, entry: str) -> bool:
+    name = re.compile(rf"\b{re.escape(entry)}\b")
+    return any("import" in line and name.search(line) for line in text.split("\n"))

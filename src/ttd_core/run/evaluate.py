@@ -101,7 +101,7 @@ def evaluate_state(hooks: Hooks, state: State) -> Verdict:
 
     :raises PluginError: when a hook fails; names the plugin.
     """
-    # A candidate's numbers may overflow; a verifier says what is wrong with them, and warnings say nothing more.
+    # A candidate's numbers may overflow: the verdict says what is wrong with them, warnings add nothing.
     with np.errstate(all="ignore"):
         violations = hooks.check(state)
         reward = None if violations else hooks.reward(state)

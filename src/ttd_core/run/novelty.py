@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import functools
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from ttd_core.dialogue.parsing import syntax_tree
 from ttd_core.types import Group
 
 
@@ -33,13 +35,17 @@ class Repeats:
 
 @functools.lru_cache(maxsize=4096)
 def fingerprint(code: str) -> str:
-    """A text that is equal for programs that differ only in layout.
+    """A digest that is equal for programs that differ only in layout.
 
-    The dump of the syntax tree without docstrings; for what is not Python, the lines stripped of their
-    surrounding white space, empty ones left out.
+    Of the syntax tree without docstrings; for what is not Python, of the lines stripped of their surrounding
+    white space, empty ones left out.
     """
+    return hashlib.sha256(_substance(code).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _substance(code: str) -> str:
     try:
-        tree = ast.parse(code)
+        tree = syntax_tree(code)
         for node in ast.walk(tree):
             if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
                 _drop_docstring(node)

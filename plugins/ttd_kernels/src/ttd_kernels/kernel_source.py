@@ -29,13 +29,24 @@ def launched_triton_kernels(source: str) -> list[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef) and any(_is_jit(each, names) for each in node.decorator_list)
     }
-    inside = {id(each) for node in jitted.values() for each in ast.walk(node)}
-    outside = [node for node in ast.walk(tree) if id(node) not in inside]
+    outside = _outside_of(tree, {id(node) for node in jitted.values()})
     launches = [node.func for node in outside if isinstance(node, ast.Call) and _is_launch(node)]
     if not launches:
         return []
     named = {node.id for node in outside if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     return sorted(jitted.keys() & named)
+
+
+def _outside_of(tree: ast.AST, left_out: set[int]) -> list[ast.AST]:
+    """The nodes of a tree but for those of some functions, each looked at once."""
+    found: list[ast.AST] = []
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in left_out:
+            found.append(node)
+            waiting.extend(ast.iter_child_nodes(node))
+    return found
 
 
 def _is_launch(node: ast.Call) -> bool:
@@ -59,4 +70,5 @@ def _is_jit(decorator: ast.expr, names: set[str]) -> bool:
         return target.id in names
     if not isinstance(target, ast.Attribute) or target.attr != _JIT:
         return False
-    return ast.unparse(target.value).rpartition(".")[2] in _DIALECTS
+    owner = target.value
+    return (owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")) in _DIALECTS
