@@ -70,6 +70,18 @@ def fenced(text: str, language: str = "") -> str:
     return f"{fence}{language}\n{text.strip(chr(10))}\n{fence}"
 
 
+def shown_cut(text: str, characters: int) -> str:
+    """``text`` if it has at most so many characters, else its beginning and its end with a line between."""
+    if len(text) <= characters:
+        return text
+    head, tail = text[: characters // 2], text[len(text) - characters // 2 :]
+    # Whole lines, where that leaves out little more.
+    head = head[: head.rfind("\n")] if "\n" in head[characters // 4 :] else head
+    tail = tail[tail.find("\n") + 1 :] if "\n" in tail[: characters // 4] else tail
+    missing = len(text) - len(head) - len(tail)
+    return f"{head}\n[... {missing} characters are left out here, for it is too long ...]\n{tail}"
+
+
 def score_lines(brief: Brief, history: Sequence[ScoredState]) -> str:
     """Score before and after the last program, the target and the gap, one line each."""
     better = "lower" if brief.direction == "min" else "higher"

@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ttd_core.config import RunConfig
+from ttd_core.errors import PromptTooLongError
 from ttd_core.learn.learner import GroupWithAdvantages, compute_advantages, learn
 from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Metered, Policy, SamplingParams, Trainer
 from ttd_core.run import events
+from ttd_core.run.prompts import PromptMaker
 from ttd_core.run.rollout import RolloutCollector
 from ttd_core.run.step_metrics import StepMetrics
 from ttd_core.run.totals import StepTotals
@@ -79,12 +81,12 @@ class StepRunner:
     ) -> None:
         assert hooks.problem is not None
         self._config = config
-        self._hooks = hooks
         self._policy = policy
         self._archive = archive
         self._emit = emit
         self._reuse = reuse_from_config(config.search)
         self._metrics = StepMetrics(hooks.problem, starting_codes)
+        self._prompts = PromptMaker(hooks, policy, archive)
         self._collector = RolloutCollector(hooks, policy, executor.run, executor.workers)
 
     def run(self, step: int) -> StepResult:
@@ -93,7 +95,8 @@ class StepRunner:
         rng = step_rng(self._config, step)
         starts = self._reuse.pick(self._archive, self._config.groups, rng)
         self._emit(events.step_started(step=step, starts=[node.id for node in starts]))
-        prompts = [self._hooks.render_prompt(node.start, self._archive.history(node.id)) for node in starts]
+        params = self._params(rng)
+        prompts = self._prompts.render(starts, params)
         stopwatch.lap(Timing.PREPARE)
         last_sampled = time.monotonic()
 
@@ -110,9 +113,18 @@ class StepRunner:
                 )
             )
 
-        groups = self._collector.collect(
-            starts, prompts, self._config.group_size, self._params(rng), sampled, self._on_evaluated(step)
-        )
+        while True:
+            try:
+                groups = self._collector.collect(
+                    starts, prompts, self._config.group_size, params, sampled, self._on_evaluated(step)
+                )
+                break
+            except PromptTooLongError:
+                shorter = self._prompts.shorter(starts, params)
+                if shorter is None:
+                    raise
+                prompts = shorter
+                self._emit(events.step_started(step=step, starts=[node.id for node in starts]))
         sampling = stopwatch.seconds_to(last_sampled)
         stopwatch.lap(Timing.ROLLOUTS)
         totals = StepTotals.of(groups)

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from ttd_core.config import PolicyConfig
-from ttd_core.errors import UsageError
+from ttd_core.errors import PromptTooLongError
 from ttd_core.policy.base import SamplingParams
 from ttd_core.policy.models.thinking import ThinkingFormat
 from ttd_core.types import Message
@@ -76,12 +76,12 @@ def reply_limits(prompt_lengths: Sequence[int], params: SamplingParams, longest_
 
     :param prompt_lengths: tokens of each prompt.
     :param longest_context: most tokens of prompt and reply that the model takes.
-    :raises UsageError: when a prompt leaves no room for a reply; names its length and the context's.
+    :raises PromptTooLongError: when a prompt leaves no room for a reply; names its length and the context's.
     """
     context = min(params.context, longest_context)
     for length in prompt_lengths:
         if length >= context:
-            raise UsageError(
+            raise PromptTooLongError(
                 f"the prompt is {length} tokens long and the context holds {context}; raise "
                 "policy.context or shorten the prompt (a smaller -o output_chars, a shorter program)"
             )

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 
 import openai
 
-from ttd_core.errors import EnvironmentLacksError, ModelUnavailableError, UsageError, did_you_mean
+from ttd_core.errors import (
+    EnvironmentLacksError,
+    ModelUnavailableError,
+    PromptTooLongError,
+    UsageError,
+    did_you_mean,
+)
 from ttd_core.policy.remote import ApiKey
 
 #: Servers word it in their own ways: "maximum context length is 8192 tokens", "prompt is too long: 9000".
@@ -52,7 +58,7 @@ def explained(
         )
     if isinstance(error, openai.BadRequestError | openai.UnprocessableEntityError) or _is_413(error):
         if _TOO_LONG.search(reason):
-            return UsageError(
+            return PromptTooLongError(
                 f"a prompt does not fit the context of '{model}' at {address} ({reason}); shorten it (a "
                 "smaller -o output_chars, a shorter program) or lower policy.max_new_tokens"
             )
