@@ -20,6 +20,7 @@ import numpy.typing as npt
 from ttd_ahc import judging
 from ttd_ahc.cases import Answer, Case, InvalidAnswer
 from ttd_ahc.options import ContestOptions
+from ttd_core.dialogue.prompting import fenced
 from ttd_core.errors import UsageError
 from ttd_core.input_files import read_text_file
 from ttd_core.package_files import package_text
@@ -107,9 +108,9 @@ class Contest(Problem):
         messages = super().render_prompt(state, history)
         failure = state.failures.get(Status.SYNTAX_ERROR)
         if failure is not None:
-            said = (failure.output or failure.message)[:_COMPILER_CHARS].replace("~~~~", "~~~")
+            said = fenced((failure.output or failure.message)[:_COMPILER_CHARS])
             heading = "## A program that did not compile\n\nThe last program tried from here failed:\n\n"
-            content = f"{messages[0]['content']}\n\n{heading}~~~~\n{said}\n~~~~\nAvoid that."
+            content = f"{messages[0]['content']}\n\n{heading}{said}\nAvoid that."
             messages[0] = {"role": messages[0]["role"], "content": content}
         return messages
 
