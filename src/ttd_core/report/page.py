@@ -29,6 +29,7 @@ from ttd_core.report.facts import RunFacts, against_published
 from ttd_core.report.pooling import by_problem, pool_seeds
 from ttd_core.run.records import StateRecord
 from ttd_core.scores import which_is_better
+from ttd_core.text import showable
 
 #: A larger picture of a problem is left out, saying so, bytes.
 LARGEST_PICTURE = 1_000_000
@@ -118,7 +119,7 @@ def picture(facts: RunFacts) -> tuple[Markup | None, str]:
         return None, f"The problem could not draw it: {one_line(error)}"
     if not svg:
         return None, ""
-    content = svg.encode()
+    content = showable(svg).encode()
     if len(content) > LARGEST_PICTURE:
         return None, f"The problem's picture is left out: {len(content) / 1e6:.1f} MB is too much for a page."
     return Markup("data:image/svg+xml;base64," + base64.b64encode(content).decode()), ""
@@ -255,4 +256,5 @@ def _render(template: str, **values: Any) -> str:
         "version": importlib.metadata.version("ttd-core"),
         "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }
-    return environment.get_template(template).render(**values)
+    # Escaping keeps HTML out; this, marks that turn the direction of writing or hide what follows.
+    return showable(environment.get_template(template).render(**values))
