@@ -35,6 +35,8 @@ from ttd_core.text import showable
 LARGEST_PICTURE = 1_000_000
 #: Lines of changes shown along the path to the best, in all.
 MOST_DIFF_LINES = 5000
+#: Characters of programs that are highlighted along that path, in all; those beyond are shown plain.
+MOST_HIGHLIGHTED = 2_000_000
 
 
 @attrs.frozen(eq=False)
@@ -68,7 +70,7 @@ def compare_page(runs: Sequence[RunFacts]) -> str:
 def path_to_best(facts: RunFacts) -> list[Milestone]:
     """How the best state came to be, oldest first, with the change that each step made."""
     milestones: list[Milestone] = []
-    room = MOST_DIFF_LINES
+    room, highlighted = MOST_DIFF_LINES, 0
     parent: StateRecord | None = None
     for state in facts.path_to_best():
         change: list[DiffLine] = []
@@ -77,8 +79,12 @@ def path_to_best(facts: RunFacts) -> list[Milestone]:
         if parent is not None:
             if state.reward is not None and parent.reward is not None:
                 gain = facts.problem.gain(parent.reward.score, state.reward.score)
-            if state.code != parent.code:
-                change = diff(parent.code, state.code, facts.problem.language)
+            if state.code != parent.code and room < 0:
+                note = "another program; left out to keep the page small"
+            elif state.code != parent.code:
+                highlighted += len(parent.code) + len(state.code)
+                language = facts.problem.language if highlighted <= MOST_HIGHLIGHTED else ""
+                change = diff(parent.code, state.code, language)
                 room -= len(change)
                 note = count_changes(change)
                 if room < 0:
