@@ -141,6 +141,15 @@ def _written(default: str | None = None) -> Any:
     return attrs.field(default=default, converter=without_surrogates)
 
 
+#: Characters kept of a verdict's message; one of a rule that quotes a candidate's data may be of any length.
+MESSAGE_CHARS = 2000
+
+
+def _message(text: str) -> str:
+    text = without_surrogates(text)
+    return text if len(text) <= MESSAGE_CHARS else f"{text[: MESSAGE_CHARS - 3]}..."
+
+
 #: Characters kept of a failed program's output: as many from its beginning as from its end.
 FAILURE_CHARS = 4000
 
@@ -253,7 +262,7 @@ class Verdict:
     """The judgement of one rollout, or of one stage that failed.
 
     :param status: how it ended; ``OK`` needs ``state`` and ``reward``.
-    :param message: one line for people: what was wrong, where.
+    :param message: one line for people: what was wrong, where; its end left out where it is long.
     :param state: the new state, only when ok.
     :param reward: its reward, only when ok.
     :param code: the program judged, where one was found (kept for failures too).
@@ -264,7 +273,7 @@ class Verdict:
     """
 
     status: Status
-    message: str = _written("")
+    message: str = attrs.field(default="", converter=_message)
     state: State | None = None
     reward: Reward | None = None
     code: str = _written("")

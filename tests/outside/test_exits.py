@@ -274,3 +274,22 @@ def test_commands_print_through_one_module() -> None:
     for file in folder.glob("*.py"):
         if file.name != "output.py":
             assert "click.echo" not in file.read_text(), file.name
+
+
+def test_the_traceback_of_a_bug_is_safe_too(work: pathlib.Path) -> None:
+    code = (
+        "import sys; from ttd_core.cli import group, main\n"
+        f"def fail(*a, **k): raise RuntimeError({HOSTILE!r})\n"
+        "group.TtdGroup.get_command = fail\nmain(['best', 'x'])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "Traceback (most recent call last)" in result.stderr
+    assert "RuntimeError: \\x1b[31mred" in result.stderr
+    assert is_safe(result.stderr)
+
+
+def test_a_message_that_quotes_a_whole_construction_is_cut() -> None:
+    verdict = Verdict.failed(Status.INVALID, "x" * 10_000_000)
+    assert len(verdict.message) == 2000
+    assert verdict.message.endswith("x...")
