@@ -7,16 +7,24 @@ import pathlib
 import re
 import runpy
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
 from ttd_core.cli import main
+from ttd_core.config import SearchConfig
 from ttd_core.dialogue.prompting import shown_cut
+from ttd_core.plugin import registry
+from ttd_core.plugin.hooks import Hooks
+from ttd_core.policy.base import SamplingParams
+from ttd_core.run.prompts import PromptMaker
 from ttd_core.run.reading import RunReader
+from ttd_core.search.archive import Archive
+from ttd_core.types import Completion, Group, Message, Reward, Rollout, State, Status, Verdict
 
 TESTS = pathlib.Path(__file__).parent.parent
 #: Every program is this long, valid, and better than the one before it; its lines are as told.
@@ -157,3 +165,34 @@ def test_what_is_cut_has_its_two_ends(text: str) -> None:
     assert len(head) + len(tail) <= 200
     assert json.loads(re.findall(r"\d+", said)[0]) == len(text) - len(head) - len(tail)
     assert shown_cut(text, len(text)) == text
+
+
+class Bytes:
+    """Measures prompts: a byte is a token."""
+
+    def measure_prompt(self, prompt: Sequence[Message], params: SamplingParams) -> tuple[int, int]:
+        return sum(len(message["content"].encode()) for message in prompt), params.context
+
+
+@pytest.mark.parametrize("words", [10, 200, 256, 400])
+def test_as_much_is_shown_as_leaves_an_eighth_or_else_as_fits(work: pathlib.Path, words: int) -> None:
+    source = work / "long.py"
+    source.write_text(source.read_text().replace('"Count."', f'"Count. " * {words}'))
+    problem = registry.load("long.py:Long", {})
+    archive = Archive(SearchConfig())
+    archive.add_seeds([(State(), None)])
+    code = "# 123\n" * 4000
+    verdict = Verdict(Status.OK, state=State(code=code, data={"n": 1}), reward=Reward(1.0, 1.0))
+    empty = np.zeros(0, np.int64)
+    archive.admit(1, [Group(0, [], empty, [Rollout(Completion("x"), verdict)])])
+    params = SamplingParams(context=2048)
+    (prompt,) = PromptMaker(Hooks(problem), Bytes(), archive).render([archive[1]], params)
+    length, _ = Bytes().measure_prompt(prompt, params)
+    assert "left out" in prompt[0]["content"]
+    assert length < 2048
+    if words <= 10:
+        assert 1200 < length <= 2048 * 7 // 8
+    elif words <= 200:
+        # The task leaves no eighth.
+        assert length > 2048 * 7 // 8
+    assert archive[1].state.code == code

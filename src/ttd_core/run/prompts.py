@@ -62,7 +62,13 @@ class PromptMaker:
         if not isinstance(self._policy, MeasuresPrompts):
             return prompt
         longest = _longest_text(node)
-        while longest and not _leaves_room(self._policy, prompt, params):
+        room = _ROOM
+        if not longest or _leaves(room, self._policy, prompt, params):
+            return prompt
+        if not _leaves(room, self._policy, self._render(node, _LEAST), params):
+            # The task alone takes most of the context: as much is shown as fits at all.
+            room = 0.0
+        while not _leaves(room, self._policy, prompt, params):
             limit = min(longest, longest if limit is None else limit) * 3 // 4
             if limit < _LEAST // _WHOLE:
                 break
@@ -87,9 +93,10 @@ class PromptMaker:
         ]
 
 
-def _leaves_room(policy: MeasuresPrompts, prompt: Sequence[Message], params: SamplingParams) -> bool:
+def _leaves(share: float, policy: MeasuresPrompts, prompt: Sequence[Message], params: SamplingParams) -> bool:
+    """Whether a prompt leaves a share of the context for the reply, a token at least."""
     tokens, context = policy.measure_prompt(prompt, params)
-    room = int(context * _ROOM)
+    room = int(context * share)
     return tokens + max(1, min(room, params.max_new_tokens or room)) <= context
 
 
