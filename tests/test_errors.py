@@ -20,6 +20,7 @@ EXIT_CODES = {
     "UsageError": 2,
     "UnknownProblemError": 2,
     "ConfigError": 2,
+    "PromptTooLongError": 2,
     "ResumeError": 2,
     "EnvironmentLacksError": 3,
     "ModelUnavailableError": 3,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import pathlib
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -25,6 +26,8 @@ from ttd_core.types import State, array_digest, pack, unpack
 FORMAT = "ttd certificate 1"
 #: Decimal places of a certified bound.
 PLACES = 20
+#: Names of arrays that may name a file. A candidate may have chosen another, which leads elsewhere.
+FILE_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 
 
 class CertificateError(TtdError):
@@ -82,14 +85,14 @@ def decimal_text(value: Fraction, places: int, up: bool) -> str:
 def write(
     certificate: Certificate, path: pathlib.Path, origin: Mapping[str, Any] | None = None
 ) -> list[pathlib.Path]:
-    """Write ``path`` and, beside it, each array as ``STEM.NAME.npy``.
+    """Write ``path`` and, beside it, each array as ``STEM.NAME.npy``, its digest for want of a plain name.
 
     :param origin: where the construction came from, JSON; kept beside the proof and no part of it.
     :return: every file written, the certificate first.
     :raises StorageError: when a file cannot be written.
     """
     names = {
-        array_digest(value): f"{path.stem}.{name}.npy"
+        array_digest(value): f"{path.stem}.{_file_name(name, value)}.npy"
         for name, value in certificate.state.data.items()
         if isinstance(value, np.ndarray)
     }
@@ -106,7 +109,9 @@ def write(
     try:
         for digest, name in names.items():
             np.save(path.with_name(name), arrays[digest], allow_pickle=False)
-        path.write_text(json.dumps(statement, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(statement, indent=1, ensure_ascii=False) + "\n"
+        # A lone surrogate in a construction's text becomes the escape that JSON has for it.
+        path.write_bytes(text.encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
     return [path, *(path.with_name(name) for name in names.values())]
@@ -117,6 +122,10 @@ def is_certificate(value: Any) -> bool:
     # Of arrays by name, "format" may be an array, which compares entry by entry.
     form = value.get("format") if isinstance(value, dict) else None
     return isinstance(form, str) and form == FORMAT
+
+
+def _file_name(key: str, array: npt.NDArray[Any]) -> str:
+    return key if FILE_NAME.fullmatch(key) else array_digest(array)[:16]
 
 
 def read(path: pathlib.Path) -> tuple[dict[str, Any], State]:

@@ -6,6 +6,7 @@
     ├── UsageError               2   the request is wrong (also a ValueError)
     │   ├── UnknownProblemError      no plugin registers this problem
     │   ├── ConfigError              a config key or value is wrong
+    │   ├── PromptTooLongError       a prompt does not fit the model's context
     │   └── ResumeError              a run cannot be continued as asked
     ├── EnvironmentLacksError    3   something is missing here, and the message says what to do
     │   ├── ModelUnavailableError    a model is neither local nor reachable, or its hash is wrong
@@ -43,6 +44,10 @@ class UnknownProblemError(UsageError):
 
 class ConfigError(UsageError):
     """A configuration key is unknown or its value does not fit."""
+
+
+class PromptTooLongError(UsageError):
+    """A prompt does not fit the model's context. A run then shows less of what candidates wrote."""
 
 
 class ResumeError(UsageError):

@@ -7,7 +7,8 @@ state, and a state that passes the problem's check gets a :class:`Reward`. What 
 :class:`Status` that says why.
 
 All are frozen, and so is a state's data (:mod:`ttd_core.frozen`): what survives a check cannot change
-afterwards.
+afterwards. Text that a model or a program wrote holds characters only: a lone half of a surrogate pair, which
+no file, terminal or tokeniser takes, is replaced where such a value is made.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy.typing as npt
 
 from ttd_core.frozen import ALLOWED_DTYPES as ALLOWED_DTYPES
 from ttd_core.frozen import freeze as freeze
-from ttd_core.text import showable_line
+from ttd_core.text import showable_line, without_surrogates
 
 
 class Message(TypedDict):
@@ -134,6 +135,25 @@ def unpack(value: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> Any:
     return value
 
 
+def _written(default: str | None = None) -> Any:
+    """A field of text that a model or a program wrote.
+
+    :param default: ``None`` where the text must be given.
+    """
+    if default is None:
+        return attrs.field(converter=without_surrogates)
+    return attrs.field(default=default, converter=without_surrogates)
+
+
+#: Characters kept of a verdict's message; one of a rule that quotes a candidate's data may be of any length.
+MESSAGE_CHARS = 2000
+
+
+def _message(text: str) -> str:
+    text = without_surrogates(text)
+    return text if len(text) <= MESSAGE_CHARS else f"{text[: MESSAGE_CHARS - 3]}..."
+
+
 #: Characters kept of a failed program's output: as many from its beginning as from its end.
 FAILURE_CHARS = 4000
 
@@ -146,8 +166,8 @@ class Failure:
     :param output: what the program or its compiler printed, its middle left out where it is long.
     """
 
-    message: str
-    output: str = ""
+    message: str = _written()
+    output: str = _written("")
 
     @classmethod
     def of(cls, message: str, output: str) -> Failure:
@@ -169,9 +189,9 @@ class State:
         the state that a prompt is rendered for; not stored with it and no part of its identity.
     """
 
-    code: str = ""
+    code: str = _written("")
     data: Mapping[str, Any] = attrs.field(factory=dict, converter=freeze)
-    output: str = ""
+    output: str = _written("")
     failures: Mapping[Status, Failure] = attrs.field(factory=dict)
 
     @property
@@ -237,7 +257,7 @@ class Action:
     :param language: ``python`` or ``c++``; what the problem's transition expects.
     """
 
-    code: str
+    code: str = _written()
     language: str = "python"
 
 
@@ -246,7 +266,7 @@ class Verdict:
     """The judgement of one rollout, or of one stage that failed.
 
     :param status: how it ended; ``OK`` needs ``state`` and ``reward``.
-    :param message: one line for people: what was wrong, where.
+    :param message: one line for people: what was wrong, where; its end left out where it is long.
     :param state: the new state, only when ok.
     :param reward: its reward, only when ok.
     :param code: the program judged, where one was found (kept for failures too).
@@ -257,11 +277,11 @@ class Verdict:
     """
 
     status: Status
-    message: str = ""
+    message: str = attrs.field(default="", converter=_message)
     state: State | None = None
     reward: Reward | None = None
-    code: str = ""
-    output: str = ""
+    code: str = _written("")
+    output: str = _written("")
     seconds: float = 0.0
     level: str = ""
     metrics: Mapping[str, Any] = attrs.field(factory=dict)
@@ -307,12 +327,14 @@ class Completion:
     :param answer: the part after the thinking, empty when there was only thinking; ``text`` when not given.
     """
 
-    text: str
+    text: str = _written()
     tokens: npt.NDArray[np.int64] = attrs.field(factory=lambda: np.zeros(0, np.int64))
     logprobs: npt.NDArray[np.float32] = attrs.field(factory=lambda: np.zeros(0, np.float32))
     trained: npt.NDArray[np.bool_] = attrs.field(factory=lambda: np.zeros(0, np.bool_))
     stop: StopReason = StopReason.STOP
-    answer: str = attrs.field(default=attrs.Factory(lambda self: self.text, takes_self=True))
+    answer: str = attrs.field(
+        default=attrs.Factory(lambda self: self.text, takes_self=True), converter=without_surrogates
+    )
 
     def __attrs_post_init__(self) -> None:
         if not len(self.tokens) == len(self.logprobs) == len(self.trained):

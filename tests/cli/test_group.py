@@ -155,6 +155,7 @@ def test_listing_problems_loads_nothing_heavy() -> None:
         "ttd_core.plugin",
         "ttd_core.plugin.entries",
         "ttd_core.errors",
+        "ttd_core.text",
     }
     assert len(modules) < 400
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ttd_core.dialogue.prompting import default_prompt, fenced
 from ttd_core.problem import Baseline, Options, Problem
@@ -119,6 +121,22 @@ def test_output_is_shown_only_where_there_is_any(output: str) -> None:
 def test_a_fence_is_longer_than_those_inside() -> None:
     assert fenced("a\n```\nb") == "````\na\n```\nb\n````"
     assert fenced("plain", "python") == "```python\nplain\n```"
+
+
+@given(st.text(st.sampled_from("`~a >-#\n\t\x0c\u2028"), max_size=60))
+def test_nothing_quoted_closes_its_fence(text: str) -> None:
+    markdown = pytest.importorskip("markdown_it").MarkdownIt()
+    tokens = markdown.parse(f"before\n\n{fenced(text)}\n\nafter")
+    assert [token.type for token in tokens if token.level == 0] == [
+        *("paragraph_open", "paragraph_close", "fence", "paragraph_open", "paragraph_close")
+    ]
+    assert tokens[3].content.strip("\n") == text.strip("\n")
+
+
+def test_the_fence_of_a_long_run_stays_short() -> None:
+    assert fenced("`" * 9).startswith("`" * 10 + "\n")
+    assert fenced("`" * 10_000) == f"~~~\n{'`' * 10_000}\n~~~"
+    assert len(fenced("`" * 10_000 + "~" * 12)) < 10_100
 
 
 def test_output_cannot_close_its_own_block() -> None:

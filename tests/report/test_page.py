@@ -149,6 +149,18 @@ def test_the_path_says_what_each_step_gained(first) -> None:
         assert bool(each.change) == (each.note != "the same program as before")
 
 
+def test_a_path_of_large_changes_keeps_the_page_small(first, monkeypatch) -> None:
+    monkeypatch.setattr("ttd_core.report.page.MOST_DIFF_LINES", 1)
+    notes = [
+        each.note for each in path_to_best(first) if each.note.endswith("left out to keep the page small")
+    ]
+    assert re.match(r"\d+ lines? added", notes[0])
+    assert set(notes[1:]) == {"another program; left out to keep the page small"}
+    monkeypatch.setattr("ttd_core.report.page.MOST_DIFF_LINES", 5000)
+    monkeypatch.setattr("ttd_core.report.page.MOST_HIGHLIGHTED", 0)
+    assert not any("<span" in line.html for each in path_to_best(first) for line in each.change)
+
+
 def test_the_picture_is_the_problems_own(first) -> None:
     address, complaint = picture(first)
     assert complaint == ""

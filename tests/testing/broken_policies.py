@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import attrs
 import numpy as np
 
-from ttd_core.errors import UsageError
+from ttd_core.errors import PromptTooLongError, UsageError
 from ttd_core.policy.base import Policy, Sample
 from ttd_core.testing.policies import PolicyContract, TrainerContract
 from ttd_core.types import StopReason
@@ -119,7 +119,7 @@ class TestIsBlockedByAnAbandonedStep(Contract):
 class Curt(BytePolicy):
     def check_fits(self, length: int, context: int) -> None:
         if length >= context:
-            raise UsageError(f"the prompt does not fit {context} tokens")
+            raise PromptTooLongError(f"the prompt does not fit {context} tokens")
 
 
 class TestDoesNotSayHowLongThePromptIs(Contract):

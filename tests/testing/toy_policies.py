@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ttd_core.config import RunConfig, load
-from ttd_core.errors import UsageError
+from ttd_core.errors import PromptTooLongError, UsageError
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
 from ttd_core.types import Completion, Message, StopReason
 
@@ -87,7 +87,7 @@ class BytePolicy:
 
     def check_fits(self, length: int, context: int) -> None:
         if length >= context:
-            raise UsageError(f"the prompt is {length} tokens long and the context holds {context}")
+            raise PromptTooLongError(f"the prompt is {length} tokens long and the context holds {context}")
 
     def reply(self, prompt: int, params: SamplingParams, rng: np.random.Generator) -> Completion:
         logprobs = self.logprobs()

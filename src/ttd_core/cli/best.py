@@ -10,7 +10,7 @@ import attrs
 import click
 
 from ttd_core.cli.folders import existing_folder, runs_dir_option, stored_config
-from ttd_core.cli.output import json_option, print_json, table
+from ttd_core.cli.output import json_option, print_json, say, table
 from ttd_core.plugin import registry
 from ttd_core.problem import Problem
 from ttd_core.run.reading import RunReader
@@ -73,7 +73,7 @@ def best(
     if as_json:
         print_json(states)
     else:
-        click.echo(table(header, rows) if rows else "no valid state yet")
+        say(table(header, rows) if rows else "no valid state yet")
 
 
 def _row(problem: Problem, each: Rechecked) -> list[Any]:

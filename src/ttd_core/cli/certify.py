@@ -10,7 +10,7 @@ import click
 
 from ttd_core import certificate, certifying
 from ttd_core.certificate import Certificate
-from ttd_core.cli.output import json_option, print_json
+from ttd_core.cli.output import json_option, print_json, say
 from ttd_core.cli.parameters import option_option, problem_options
 from ttd_core.errors import UsageError
 from ttd_core.plugin import registry
@@ -80,15 +80,13 @@ def _print(proof: Certificate, done: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(statement | done)
         return
-    click.echo(statement["claim"])
+    say(statement["claim"])
     for name, value in statement["facts"].items():
-        text = str(value)
-        click.echo(f"{name}: {text if len(text) <= 100 else f'{text[:97]}...'}")
+        text = showable_line(str(value))
+        say(f"{showable_line(name)}: {text if len(text) <= 100 else f'{text[:97]}...'}")
     bound = statement["bound"]
-    click.echo(
-        f"exact: a ratio of integers of {len(bound['numerator'])} and {len(bound['denominator'])} digits"
-    )
+    say(f"exact: a ratio of integers of {len(bound['numerator'])} and {len(bound['denominator'])} digits")
     if "checked" in done:
-        click.echo(f"{done['checked']}: holds")
+        say(f"{done['checked']}: holds")
     else:
-        click.echo(f"written: {', '.join(done['written'])}")
+        say(f"written: {', '.join(done['written'])}")

@@ -8,13 +8,14 @@ import click
 
 from ttd_core import config as configs
 from ttd_core.cli.flags import ProblemCommand
-from ttd_core.cli.output import json_option, print_json, table
+from ttd_core.cli.output import json_option, print_json, say, table
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option
 from ttd_core.plugin import registry
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.run.backends import open_executor
 from ttd_core.testing.checkup import Check, CheckResult, Subject, run_checks
 from ttd_core.testing.subject import with_short_budget
+from ttd_core.text import showable_line
 
 
 @click.command("check-problem", cls=ProblemCommand)
@@ -48,7 +49,7 @@ def check_problem(problem_name: str, options: tuple[str, ...], sandbox: str | No
             }
         )
     else:
-        click.echo(_text(problem.name, results))
+        say(_text(problem.name, results))
     return 1 if any(result.findings for _, result in results) else 0
 
 
@@ -72,7 +73,7 @@ def _text(name: str, results: list[tuple[Check, CheckResult]]) -> str:
     rows = [(check.name, _outcome(result), result.skipped or check.title) for check, result in results]
     lines = [table(["check", "outcome", "what it holds"], rows), ""]
     faults = [(check, finding) for check, result in results for finding in result.findings]
-    lines += [f"{check.name}: {finding}" for check, finding in faults]
+    lines += [f"{check.name}: {showable_line(str(finding))}" for check, finding in faults]
     failed = sum(bool(result.findings) for _, result in results)
     skipped = sum(bool(result.skipped) for _, result in results)
     kept = len(results) - failed - skipped

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ttd_core.cli.folders import runs_dir_option
-from ttd_core.cli.output import json_option, print_json, table
+from ttd_core.cli.output import json_option, print_json, say, table
 from ttd_core.cli.report import load_pages, output_option, read_runs, write_page
 from ttd_core.cli.wording import duration
 from ttd_core.problem import Problem
@@ -44,10 +44,10 @@ def compare(
         return
     for number, of_problem in enumerate(arms.values()):
         if number:
-            click.echo()
-        click.echo(as_text(of_problem[0].runs[0].problem, [arm.row() for arm in of_problem]))
+            say()
+        say(as_text(of_problem[0].runs[0].problem, [arm.row() for arm in of_problem]))
     if output is not None:
-        click.echo(f"\ncurves in {output}")
+        say(f"\ncurves in {output}")
 
 
 def as_text(problem: Problem, rows: list[dict[str, Any]]) -> str:

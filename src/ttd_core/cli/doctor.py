@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import attrs
 import click
 
-from ttd_core.cli.output import json_option, print_json
+from ttd_core.cli.output import json_option, print_json, say
 from ttd_core.config import RunConfig
 from ttd_core.errors import EnvironmentLacksError, TtdError, one_line
 from ttd_core.plugin.entries import PLUGINS, PROBLEMS, clashes, entries
@@ -22,6 +22,7 @@ from ttd_core.plugin.registry import load_all
 from ttd_core.run.backends import open_executor
 from ttd_core.sandbox.base import Level, PythonJob
 from ttd_core.sandbox.probe import probe
+from ttd_core.text import showable_line
 
 #: Optional extras, by what they bring in.
 EXTRAS = {
@@ -76,8 +77,9 @@ def doctor(as_json: bool) -> int:
         for diagnosis in diagnoses:
             if diagnosis.area != area:
                 area = diagnosis.area
-                click.echo(f"{area}:")
-            click.echo(f"  {diagnosis.name:{width}}  {diagnosis.status:7}  {diagnosis.detail}".rstrip())
+                say(f"{area}:")
+            detail = showable_line(diagnosis.detail)
+            say(f"  {diagnosis.name:{width}}  {diagnosis.status:7}  {detail}".rstrip())
     lacking = [each for each in diagnoses if each.status == "failed" and each.area in ("package", "sandbox")]
     return EnvironmentLacksError.exit_code if lacking else 0
 

@@ -12,7 +12,7 @@ import click
 
 from ttd_core import config as configs
 from ttd_core.cli.flags import ProblemCommand
-from ttd_core.cli.output import json_option, print_json
+from ttd_core.cli.output import json_option, print_json, say
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option
 from ttd_core.cli.wording import compare_with_published
 from ttd_core.errors import EnvironmentLacksError, UsageError
@@ -24,6 +24,7 @@ from ttd_core.run.backends import open_executor
 from ttd_core.run.evaluate import evaluate_action, evaluate_state
 from ttd_core.run.files import storage_errors
 from ttd_core.run.seeds import first_start
+from ttd_core.text import quoted_lines, showable, showable_line
 from ttd_core.types import Action, State, Status, Verdict
 
 #: File name suffixes of data, which no program has; what a problem cannot read of it, it refuses itself.
@@ -66,7 +67,7 @@ def evaluate(
     """
     problem = registry.load(problem_name, problem_options(options))
     verdict = evaluate_file(problem_name, problem, file, sandbox)
-    print_json(as_facts(problem, verdict)) if as_json else click.echo(as_text(problem, verdict))
+    print_json(as_facts(problem, verdict)) if as_json else say(as_text(problem, verdict))
     if picture is not None and verdict.state is not None:
         draw(problem, verdict.state, picture)
     return EnvironmentLacksError.exit_code if verdict.status is Status.INFRASTRUCTURE else 1 - verdict.ok
@@ -109,7 +110,7 @@ def draw(problem: Problem, state: State, path: pathlib.Path) -> None:
     if svg is None:
         raise UsageError(f"problem {problem.name} has no picture of this state")
     with storage_errors(path):
-        path.write_text(svg, encoding="utf-8")
+        path.write_text(showable(svg), encoding="utf-8")
 
 
 def read_program(path: pathlib.Path) -> str:
@@ -152,6 +153,9 @@ def as_facts(problem: Problem, verdict: Verdict) -> dict[str, Any]:
 def as_text(problem: Problem, verdict: Verdict) -> str:
     """A verdict for people: the score beside the best published one, or why it was refused."""
     if verdict.reward is None:
-        refusal = f"{problem.name}: {verdict.status}: {verdict.message or verdict.status.sentence}"
-        return f"{refusal}\n{verdict.output}".rstrip() if verdict.output else refusal
+        reason = showable_line(verdict.message) or verdict.status.sentence
+        refusal = f"{problem.name}: {verdict.status}: {reason}"
+        output = verdict.output.rstrip()
+        # Quoted, so that no line which a program printed can pass for a verdict.
+        return f"{refusal}\n{quoted_lines(output)}" if output else refusal
     return f"{problem.name}: valid; {problem.metric} {compare_with_published(problem, verdict.reward.score)}"

@@ -12,10 +12,11 @@ import click
 import rich.console
 import rich.live
 import rich.table
+import rich.text
 
 from ttd_core.cli.compare import as_text
 from ttd_core.cli.group import INTERRUPTED
-from ttd_core.cli.output import complain, json_option, print_json, table
+from ttd_core.cli.output import complain, json_option, print_json, say, table
 from ttd_core.cli.report import load_pages, write_page
 from ttd_core.cli.wording import duration
 from ttd_core.experiment.plan import Plan, read_plan
@@ -27,6 +28,7 @@ from ttd_core.plugin.registry import resolve
 from ttd_core.report.facts import read_facts
 from ttd_core.report.pooling import by_problem, pool_seeds
 from ttd_core.run.loop import terminate_as_interrupt
+from ttd_core.text import showable_line
 
 
 @click.command("experiment")
@@ -99,17 +101,17 @@ def _dry_run(plan: Plan, folders: Folders, as_json: bool) -> int:
     if as_json:
         print_json({"experiment": plan.name, "folder": str(folders.root), "runs": rows})
         return 0
-    click.echo(f"{plan.title}: {len(rows)} runs in {folders.root}\n")
+    say(f"{plan.title}: {len(rows)} runs in {folders.root}\n")
     header = ["run", "stage", "problem", "steps", "rollouts", "tokens, at most", "program time, at most"]
     cells = [[*list(row.values())[:6], duration(row["program_seconds_at_most"])] for row in rows]
-    click.echo(table(header, cells))
+    say(table(header, cells))
     rollouts, tokens = (sum(row[key] for row in rows) for key in ("rollouts", "tokens_at_most"))
     seconds = sum(row["program_seconds_at_most"] for row in rows)
-    click.echo(f"\nin all {rollouts} rollouts, at most {tokens} tokens and {duration(seconds)} of programs")
+    say(f"\nin all {rollouts} rollouts, at most {tokens} tokens and {duration(seconds)} of programs")
     done = [standing for standing in now.values() if standing.stage is Stage.FINISHED]
     if done:
         mean = sum(standing.seconds for standing in done) / len(done)
-        click.echo(f"{len(done)} are finished, in {duration(mean)} each on average")
+        say(f"{len(done)} are finished, in {duration(mean)} each on average")
     return 0
 
 
@@ -119,7 +121,7 @@ def _make(plan: Plan, folders: Folders, runner: ExperimentRunner) -> None:
     if not console.is_terminal:
         for ended in runner.go():
             now = standings(plan, folders)
-            click.echo(_ended_line(plan, now, ended.run.name, ended.error), err=True)
+            say(_ended_line(plan, now, ended.run.name, ended.error), err=True)
         return
     with rich.live.Live(console=console, refresh_per_second=2, auto_refresh=False) as live:
         looks = 0
@@ -131,7 +133,8 @@ def _make(plan: Plan, folders: Folders, runner: ExperimentRunner) -> None:
                 live.update(_live_table(plan, standings(plan, folders)), refresh=True)
 
         for ended in runner.go(look):
-            live.console.print(_ended_line(plan, standings(plan, folders), ended.run.name, ended.error))
+            line = _ended_line(plan, standings(plan, folders), ended.run.name, ended.error)
+            live.console.print(rich.text.Text(line))
         live.update(_live_table(plan, standings(plan, folders)), refresh=True)
 
 
@@ -140,17 +143,18 @@ def _ended_line(plan: Plan, now: Mapping[str, Standing], name: str, error: str) 
     standing = now[name]
     what = f"failed: {error}" if error else f"{standing.stage} after {standing.step} steps"
     score = "" if standing.best_score is None else f", best {standing.best_score:.10g}"
-    return f"[{finished}/{len(plan.runs)}] {name}: {what}{score}, {duration(standing.seconds)}"
+    line = f"[{finished}/{len(plan.runs)}] {name}: {what}{score}, {duration(standing.seconds)}"
+    return showable_line(line)
 
 
 def _live_table(plan: Plan, now: Mapping[str, Standing]) -> rich.table.Table:
-    drawn = rich.table.Table(title=plan.title)
+    drawn = rich.table.Table(title=rich.text.Text(showable_line(plan.title)))
     for column in ("run", "stage", "steps", "valid", "best", "time"):
         drawn.add_column(column)
     for run in plan.runs:
         standing = now[run.name]
         drawn.add_row(
-            run.name,
+            rich.text.Text(showable_line(run.name)),
             standing.stage.value,
             f"{standing.step}/{run.config.steps}",
             "" if standing.valid_share is None else f"{standing.valid_share:.0%}",
@@ -184,9 +188,9 @@ def _summarise(plan: Plan, folders: Folders, as_json: bool) -> int:
         )
     else:
         for line in _summary_lines(plan, now, groups):
-            click.echo(line)
+            say(line)
         if runs:
-            click.echo(f"\ncurves in {page}")
+            say(f"\ncurves in {page}")
     return 0 if whole else 1
 
 
@@ -211,5 +215,5 @@ def _summary_lines(plan: Plan, now: Mapping[str, Standing], groups: Mapping[str,
             )
     for name, standing in now.items():
         if standing.stage is not Stage.FINISHED:
-            why = f": {standing.error}" if standing.error else f" after step {standing.step}"
+            why = f": {showable_line(standing.error)}" if standing.error else f" after step {standing.step}"
             yield f"{name} is {standing.stage}{why}"

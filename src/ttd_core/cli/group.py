@@ -1,7 +1,7 @@
 """The root group: commands load on use, and every error is shown as it should be.
 
 Errors meant for a person are one line on standard error with the error's own exit code; anything else is a
-bug and keeps its traceback.
+bug and keeps its traceback, made safe to show.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ import contextlib
 import importlib
 import os
 import sys
+import traceback
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 import click
 
-from ttd_core.cli.output import complain
+from ttd_core.cli.output import complain, say
 from ttd_core.errors import RegistryClashError, TtdError, did_you_mean
 
 INTERRUPTED = 130
@@ -65,6 +67,7 @@ class TtdGroup(click.Group):
         name = prog_name or "ttd"
         if not standalone_mode:
             return super().main(args, name, complete_var, standalone_mode=False, **extra)
+        sys.excepthook = _show_bug
         try:
             code = super().main(args, name, complete_var, standalone_mode=False, **extra)
             sys.stdout.flush()
@@ -147,6 +150,11 @@ class TtdGroup(click.Group):
                 self.add_command(command, name)
         for failure in failures:
             complain(str(failure), "warning")
+
+
+def _show_bug(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+    """Print a traceback; its message may quote anything."""
+    say("".join(traceback.format_exception(kind, error, trace)).rstrip(), err=True)
 
 
 def _with_hint(error: click.UsageError) -> str:

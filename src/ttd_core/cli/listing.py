@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ttd_core.cli.output import complain, json_option, print_json, table
+from ttd_core.cli.output import complain, json_option, print_json, say, table
 from ttd_core.plugin.entries import clashes, entries
 
 
@@ -27,9 +27,9 @@ def list_problems(load: bool, as_json: bool) -> int:
     if as_json:
         print_json(rows)
     elif not rows:
-        click.echo("no problem is installed; try: pip install ttd-math")
+        say("no problem is installed; try: pip install ttd-math")
     else:
-        click.echo(_as_table(rows, load))
+        say(_as_table(rows, load))
     for row in rows:
         if "error" in row and not as_json:
             complain(row["error"])

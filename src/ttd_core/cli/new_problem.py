@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import click
 
-from ttd_core.cli.output import json_option, print_json
+from ttd_core.cli.output import json_option, print_json, say
 from ttd_core.errors import StorageError, UsageError
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
@@ -64,9 +64,7 @@ def new_problem(name: str, minimal: bool, parent: pathlib.Path, as_json: bool) -
     if as_json:
         print_json({"name": name, "files": paths, "commands": commands})
     else:
-        click.echo(
-            "\n".join(["made:", *(f"  {path}" for path in paths), "next:", *(f"  {c}" for c in commands)])
-        )
+        say("\n".join(["made:", *(f"  {path}" for path in paths), "next:", *(f"  {c}" for c in commands)]))
 
 
 def names_of(name: str) -> dict[str, str]:

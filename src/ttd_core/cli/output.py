@@ -1,12 +1,19 @@
-"""How results are printed: tables and JSON on standard output, complaints on standard error."""
+"""How results are printed: tables and JSON on standard output, complaints on standard error.
+
+Everything a command prints goes through here, for much of it quotes what candidates, servers and files say:
+nothing printed moves the cursor, sets colours, turns the direction of writing or passes for a line of ours.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
+
+from ttd_core.text import showable, showable_line, without_surrogates
 
 #: ``--json`` on every command that prints a result.
 json_option: Callable[[Any], Any] = click.option(
@@ -14,19 +21,34 @@ json_option: Callable[[Any], Any] = click.option(
 )
 
 
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print lines for a person; controls within them are shown as escapes."""
+    click.echo(showable(text), err=err)
+
+
+def say_whole(text: str) -> None:
+    """Print a program or a prompt: itself into a file or a pipe, made safe to show on a terminal."""
+    text = showable(text) if sys.stdout.isatty() else without_surrogates(text)
+    # Told that colours are wanted, click leaves escapes of the text where they are.
+    click.echo(text, nl=not text.endswith("\n"), color=True)
+
+
 def print_json(value: Any) -> None:
-    """Strict JSON on standard output."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    """Strict JSON on standard output; what a terminal would obey is escaped as JSON has it."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    if showable(text) != text:
+        text = json.dumps(value, indent=2, allow_nan=False).replace("\x7f", "\\u007f")
+    click.echo(text)
 
 
 def complain(message: str, kind: str = "error") -> None:
     """One line on standard error."""
-    click.echo(f"{kind}: {' '.join(message.split())}", err=True)
+    click.echo(f"{kind}: {showable_line(message)}", err=True)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Left-aligned columns two spaces apart, under a header in capitals; the last column is not padded."""
-    cells = [[str(cell) for cell in row] for row in [[name.upper() for name in header], *rows]]
+    cells = [[showable_line(str(cell)) for cell in row] for row in [[name.upper() for name in header], *rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
     return "\n".join(line.rstrip() for line in lines)

@@ -12,12 +12,14 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from ttd_core.cli.run_progress import RunProgress
 from ttd_core.cli.wording import step_line
 from ttd_core.plugin.guard import mark_as_hosts_own
 from ttd_core.plugin.spec import hookimpl
 from ttd_core.problem import Problem
+from ttd_core.text import showable, showable_line
 
 
 class ProgressView:
@@ -82,7 +84,7 @@ class ProgressView:
         size = f"{run.steps} steps of {run.per_step} rollouts"
         if run.sandbox:
             size += f", sandbox {run.sandbox}"
-        return f"{run.run}: {run.problem.name} with {run.policy}, {size}{already}"
+        return showable_line(f"{run.run}: {run.problem.name} with {run.policy}, {size}{already}")
 
     def _go_live(self) -> None:
         if self._stream.isatty() and self._live is None:
@@ -91,8 +93,9 @@ class ProgressView:
             self._live.start()
 
     def _say(self, line: str) -> None:
+        line = showable(line)
         if self._live is not None:
-            self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._live.console.print(Text(line), soft_wrap=True)
             return
         try:
             print(line, file=self._stream, flush=True)
@@ -117,5 +120,5 @@ class _Drawing:
             bars.add_row(label, ProgressBar(run.per_step or 1, count, width=40), f"{count}/{run.per_step}")
         facts = Table.grid(padding=(0, 2))
         for name, value in run.facts():
-            facts.add_row(name, value)
+            facts.add_row(name, Text(showable_line(value)))
         return Group(bars, facts)

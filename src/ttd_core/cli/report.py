@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ttd_core.cli.folders import existing_folder, runs_dir_option
-from ttd_core.cli.output import json_option, print_json
+from ttd_core.cli.output import json_option, print_json, say
 from ttd_core.errors import EnvironmentLacksError
 from ttd_core.report.facts import RunFacts, read_facts
 from ttd_core.report.pooling import pool_seeds
@@ -51,7 +51,7 @@ def report(
     if as_json:
         print_json({"page": str(path), "bytes": size, "runs": [arm.row() for arm in pool_seeds(runs)]})
     else:
-        click.echo(f"{path} ({size / 1e3:.0f} kB)")
+        say(f"{path} ({size / 1e3:.0f} kB)")
 
 
 def load_pages() -> types.ModuleType:

@@ -16,7 +16,7 @@ from ttd_core import config as configs
 from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.folders import existing_folder, new_folder, runs_dir_option
 from ttd_core.cli.group import INTERRUPTED
-from ttd_core.cli.output import complain, json_option, print_json, table
+from ttd_core.cli.output import complain, json_option, print_json, say, table
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option, set_option
 from ttd_core.cli.progress import ProgressView
 from ttd_core.cli.wording import compare_with_published
@@ -49,7 +49,7 @@ quiet_option: Callable[[Any], Any] = click.option("-q", "--quiet", is_flag=True,
 
 def _print_settings(ctx: click.Context, _parameter: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
-        click.echo(table(["key", "needs", "default", "meaning"], configs.describe_settings()))
+        say(table(["key", "needs", "default", "meaning"], configs.describe_settings()))
         ctx.exit()
 
 
@@ -187,7 +187,7 @@ def _follow(
         print_json(result_as_json(problem, result))
     else:
         for line in closing_lines(problem, result):
-            click.echo(line)
+            say(line)
     if result.interrupted:
         complain(f"interrupted after step {result.steps}; continue with: ttd resume {folder}")
         return INTERRUPTED

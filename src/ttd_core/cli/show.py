@@ -11,7 +11,7 @@ import numpy as np
 from ttd_core import config as configs
 from ttd_core.cli.evaluate import as_facts, as_text, draw, evaluate_file
 from ttd_core.cli.flags import ProblemCommand
-from ttd_core.cli.output import json_option, print_json, table
+from ttd_core.cli.output import json_option, print_json, say, say_whole, table
 from ttd_core.cli.parameters import option_option, problem_options
 from ttd_core.config.settings import describe_fields
 from ttd_core.errors import UsageError
@@ -21,6 +21,7 @@ from ttd_core.problem import Problem
 from ttd_core.run.backends import open_executor
 from ttd_core.run.seeds import first_start
 from ttd_core.scores import which_is_better
+from ttd_core.text import showable_line
 from ttd_core.types import Message, ScoredState, Status, Verdict
 
 
@@ -64,15 +65,15 @@ def show(
         if as_json:
             print_json(messages)
         else:
-            click.echo("\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages))
+            say_whole("\n\n".join(f"[{message['role']}]\n{message['content']}" for message in messages))
     elif program:
         source = problem.starting_program()
         if source is None:
             raise UsageError(f"problem {problem.name} has no starting program")
-        print_json({"program": source}) if as_json else click.echo(source, nl=not source.endswith("\n"))
+        print_json({"program": source}) if as_json else say_whole(source)
     else:
         facts = describe(problem, problem_name)
-        print_json(facts) if as_json else click.echo(_as_text(problem, facts))
+        print_json(facts) if as_json else say(_as_text(problem, facts))
     return 0
 
 
@@ -100,8 +101,13 @@ def show_state(
     if as_json:
         print_json(as_facts(problem, verdict) | {"holds": contents})
     else:
-        click.echo(
-            "\n".join([as_text(problem, verdict), *(f"  {name}: {text}" for name, text in contents.items())])
+        say(
+            "\n".join(
+                [
+                    as_text(problem, verdict),
+                    *(f"  {showable_line(name)}: {showable_line(text)}" for name, text in contents.items()),
+                ]
+            )
         )
     if output is not None and verdict.state is not None:
         draw(problem, verdict.state, output)

@@ -18,7 +18,7 @@ import click
 
 from ttd_core.cli.folders import existing_folder, runs_dir_option, stored_config
 from ttd_core.cli.group import INTERRUPTED
-from ttd_core.cli.output import json_option, print_json
+from ttd_core.cli.output import json_option, print_json, say
 from ttd_core.cli.progress import ProgressView
 from ttd_core.cli.run_progress import RunProgress
 from ttd_core.cli.wording import step_line
@@ -63,9 +63,9 @@ def watch(run_name: str, once: bool, runs_dir: pathlib.Path, as_json: bool) -> i
         print_json(watcher.state())
     elif once:
         for line in watcher.lines():
-            click.echo(line)
+            say(line)
     else:
-        click.echo(watcher.closing())
+        say(watcher.closing())
     return 0
 
 

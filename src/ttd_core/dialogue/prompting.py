@@ -17,6 +17,9 @@ from ttd_core.dialogue.merging import split_parts
 from ttd_core.options import Options
 from ttd_core.types import Message, ScoredState, State
 
+#: Backticks are kept up to this many, for models know them best.
+_USUAL_FENCE = 10
+
 
 @attrs.frozen
 class Brief:
@@ -64,10 +67,29 @@ def default_prompt(brief: Brief, state: State, history: Sequence[ScoredState]) -
 
 
 def fenced(text: str, language: str = "") -> str:
-    """``text`` in a code block whose fence is longer than any run of backticks inside it."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
+    """``text`` in a code block that nothing inside it can close: whatever a prompt quotes goes through here.
+
+    It is longer than any run of its character inside: of backticks, or of tildes where those are fewer.
+    """
+    fence = min((_fence_around(text, mark) for mark in "`~"), key=lambda each: max(len(each), _USUAL_FENCE))
     return f"{fence}{language}\n{text.strip(chr(10))}\n{fence}"
+
+
+def _fence_around(text: str, mark: str) -> str:
+    longest = max((len(run) for run in re.findall(f"{mark}+", text)), default=0)
+    return mark * max(3, longest + 1)
+
+
+def shown_cut(text: str, characters: int) -> str:
+    """``text`` if it has at most so many characters, else its beginning and its end with a line between."""
+    if len(text) <= characters:
+        return text
+    head, tail = text[: characters // 2], text[len(text) - characters // 2 :]
+    # Whole lines, where that leaves out little more.
+    head = head[: head.rfind("\n")] if "\n" in head[characters // 4 :] else head
+    tail = tail[tail.find("\n") + 1 :] if "\n" in tail[: characters // 4] else tail
+    missing = len(text) - len(head) - len(tail)
+    return f"{head}\n[... {missing} characters are left out here, for it is too long ...]\n{tail}"
 
 
 def score_lines(brief: Brief, history: Sequence[ScoredState]) -> str:

@@ -82,8 +82,8 @@ class Policy(Protocol):
     ) -> Iterator[Sample]:
         """Yield ``count`` replies to each prompt, each as soon as it is complete, in any order.
 
-        :raises UsageError: before sampling starts, when a prompt does not fit the context; names both
-            lengths.
+        :raises PromptTooLongError: before sampling starts, when a prompt does not fit the context; names
+            both lengths.
         """
         ...
 
@@ -128,6 +128,15 @@ class Trainer(Protocol):
 
     def adapter_digest(self) -> str:
         """SHA-256 over the adapter's weights: changes exactly when they move."""
+        ...
+
+
+@runtime_checkable
+class MeasuresPrompts(Protocol):
+    """A policy that knows how long a prompt is before it samples."""
+
+    def measure_prompt(self, prompt: Sequence[Message], params: SamplingParams) -> tuple[int, int]:
+        """Tokens of a prompt, and those that it and a reply may have together."""
         ...
 
 

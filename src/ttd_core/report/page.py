@@ -29,11 +29,14 @@ from ttd_core.report.facts import RunFacts, against_published
 from ttd_core.report.pooling import by_problem, pool_seeds
 from ttd_core.run.records import StateRecord
 from ttd_core.scores import which_is_better
+from ttd_core.text import showable
 
 #: A larger picture of a problem is left out, saying so, bytes.
 LARGEST_PICTURE = 1_000_000
 #: Lines of changes shown along the path to the best, in all.
 MOST_DIFF_LINES = 5000
+#: Characters of programs that are highlighted along that path, in all; those beyond are shown plain.
+MOST_HIGHLIGHTED = 2_000_000
 
 
 @attrs.frozen(eq=False)
@@ -70,7 +73,7 @@ def compare_page(runs: Sequence[RunFacts], arms: Mapping[str, str] | None = None
 def path_to_best(facts: RunFacts) -> list[Milestone]:
     """How the best state came to be, oldest first, with the change that each step made."""
     milestones: list[Milestone] = []
-    room = MOST_DIFF_LINES
+    room, highlighted = MOST_DIFF_LINES, 0
     parent: StateRecord | None = None
     for state in facts.path_to_best():
         change: list[DiffLine] = []
@@ -79,8 +82,12 @@ def path_to_best(facts: RunFacts) -> list[Milestone]:
         if parent is not None:
             if state.reward is not None and parent.reward is not None:
                 gain = facts.problem.gain(parent.reward.score, state.reward.score)
-            if state.code != parent.code:
-                change = diff(parent.code, state.code, facts.problem.language)
+            if state.code != parent.code and room < 0:
+                note = "another program; left out to keep the page small"
+            elif state.code != parent.code:
+                highlighted += len(parent.code) + len(state.code)
+                language = facts.problem.language if highlighted <= MOST_HIGHLIGHTED else ""
+                change = diff(parent.code, state.code, language)
                 room -= len(change)
                 note = count_changes(change)
                 if room < 0:
@@ -121,7 +128,7 @@ def picture(facts: RunFacts) -> tuple[Markup | None, str]:
         return None, f"The problem could not draw it: {one_line(error)}"
     if not svg:
         return None, ""
-    content = svg.encode()
+    content = showable(svg).encode()
     if len(content) > LARGEST_PICTURE:
         return None, f"The problem's picture is left out: {len(content) / 1e6:.1f} MB is too much for a page."
     return Markup("data:image/svg+xml;base64," + base64.b64encode(content).decode()), ""
@@ -258,4 +265,5 @@ def _render(template: str, **values: Any) -> str:
         "version": importlib.metadata.version("ttd-core"),
         "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }
-    return environment.get_template(template).render(**values)
+    # Escaping keeps HTML out; this, marks that turn the direction of writing or hide what follows.
+    return showable(environment.get_template(template).render(**values))

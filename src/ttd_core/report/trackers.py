@@ -19,6 +19,7 @@ import attrs
 
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
+from ttd_core.dialogue.prompting import fenced
 from ttd_core.errors import EnvironmentLacksError, UsageError, did_you_mean, one_line
 from ttd_core.metrics import StepTotal
 from ttd_core.plugin.spec import hookimpl
@@ -45,7 +46,7 @@ class TensorBoardSink:
 
         self._writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
         if not step:
-            self._writer.add_text("config", f"```toml\n{configs.to_toml(config)}```")
+            self._writer.add_text("config", fenced(configs.to_toml(config), "toml"))
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """One scalar a number."""

@@ -9,18 +9,16 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import re
 import shutil
 
 import numpy as np
 
+from ttd_core.certificate import FILE_NAME
 from ttd_core.problem import Problem
 from ttd_core.run.files import storage_errors
 from ttd_core.search.archive import Node
 
 _SUFFIX = {"python": ".py", "c++": ".cpp"}
-#: Names of arrays that get a file of their own. A candidate may have chosen another that leads elsewhere.
-_FILE_NAME = re.compile(r"\w[\w.-]{0,99}", re.ASCII)
 
 
 def write_best(folder: pathlib.Path, problem: Problem, node: Node) -> pathlib.Path:
@@ -59,7 +57,7 @@ def _write_state(target: pathlib.Path, problem: Problem, node: Node) -> None:
         text = json.dumps({"problem": problem.name, **state.data}, default=np.ndarray.tolist)
         (target / "construction.json").write_text(text, encoding="utf-8")
         for key, value in state.data.items():
-            if isinstance(value, np.ndarray) and _FILE_NAME.fullmatch(key):
+            if isinstance(value, np.ndarray) and FILE_NAME.fullmatch(key):
                 np.save(target / f"{key}.npy", value, allow_pickle=False)
     facts = {
         "problem": problem.name,

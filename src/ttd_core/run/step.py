@@ -11,21 +11,21 @@ import numpy as np
 import numpy.typing as npt
 
 from ttd_core.config import RunConfig
-from ttd_core.errors import PluginError
+from ttd_core.errors import PromptTooLongError
 from ttd_core.learn.learner import GroupWithAdvantages, compute_advantages, learn
 from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Metered, Policy, SamplingParams, Trainer
 from ttd_core.run import events
 from ttd_core.run.novelty import Repeats
+from ttd_core.run.prompts import PromptMaker
 from ttd_core.run.rollout import RolloutCollector
 from ttd_core.run.step_metrics import StepMetrics
 from ttd_core.run.totals import StepTotals
 from ttd_core.sandbox.base import Executor
-from ttd_core.search.archive import Archive, Node
+from ttd_core.search.archive import Archive
 from ttd_core.search.reuse import reuse_from_config
-from ttd_core.text import showable_line
-from ttd_core.types import Completion, Group, Message, Status, Verdict
+from ttd_core.types import Completion, Group, Status, Verdict
 
 _log = logging.getLogger("ttd_core")
 
@@ -87,7 +87,6 @@ class StepRunner:
     ) -> None:
         assert hooks.problem is not None
         self._config = config
-        self._hooks = hooks
         self._policy = policy
         self._archive = archive
         self._emit = emit
@@ -96,6 +95,7 @@ class StepRunner:
         self._repeats = Repeats(starting_codes)
         #: The step after which the policy is as it is now; ``None`` while it learns.
         self.policy_step: int | None = policy_step
+        self._prompts = PromptMaker(hooks, policy, archive, config.on_problem_error)
         self._collector = RolloutCollector(
             hooks, policy, executor.run, executor.workers, config.on_problem_error
         )
@@ -105,7 +105,8 @@ class StepRunner:
         stopwatch = _Stopwatch()
         rng = step_rng(self._config, step)
         picked = self._reuse.pick(self._archive, self._config.groups, rng)
-        starts, prompts = zip(*(self._start_with_prompt(node) for node in picked), strict=True)
+        params = self._params(rng)
+        starts, prompts = self._prompts.render(picked, params)
         self._emit(events.step_started(step=step, starts=[node.id for node in starts]))
         stopwatch.lap(Timing.PREPARE)
         last_sampled = time.monotonic()
@@ -123,9 +124,18 @@ class StepRunner:
                 )
             )
 
-        groups = self._collector.collect(
-            starts, prompts, self._config.group_size, self._params(rng), sampled, self._on_evaluated(step)
-        )
+        while True:
+            try:
+                groups = self._collector.collect(
+                    starts, prompts, self._config.group_size, params, sampled, self._on_evaluated(step)
+                )
+                break
+            except PromptTooLongError:
+                shorter = self._prompts.shorter(starts, params)
+                if shorter is None:
+                    raise
+                starts, prompts = shorter
+                self._emit(events.step_started(step=step, starts=[node.id for node in starts]))
         sampling = stopwatch.seconds_to(last_sampled)
         stopwatch.lap(Timing.ROLLOUTS)
         totals = StepTotals.of(groups)
@@ -154,24 +164,6 @@ class StepRunner:
             metrics,
             {**stopwatch.laps, Timing.SAMPLING: sampling},
         )
-
-    def _start_with_prompt(self, node: Node) -> tuple[Node, Sequence[Message]]:
-        """The node to start from, and its prompt: an ancestor's where the problem cannot render its own.
-
-        A state is what a candidate made of it, so rendering it may fail like judging it; a seed is not.
-
-        :raises PluginError: when a seed's prompt fails, or any where that is to stop the run.
-        """
-        try:
-            return node, self._hooks.render_prompt(node.start, self._archive.history(node.id))
-        except PluginError as error:
-            if node.parent is None or self._config.on_problem_error == "stop":
-                raise
-            _log.warning(
-                f"state {node.id}: no prompt could be rendered, so its parent takes its place: "
-                f"{showable_line(str(error))}"
-            )
-            return self._start_with_prompt(self._archive[node.parent])
 
     def _params(self, rng: np.random.Generator) -> SamplingParams:
         policy = self._config.policy

@@ -29,8 +29,8 @@ import attrs
 import numpy as np
 import pytest
 
-from ttd_core.errors import UsageError
-from ttd_core.policy.base import Policy, Sample, SamplingParams, Sequences, Trainer
+from ttd_core.errors import PromptTooLongError, UsageError
+from ttd_core.policy.base import MeasuresPrompts, Policy, Sample, SamplingParams, Sequences, Trainer
 from ttd_core.types import Message, StopReason
 
 __all__ = ["PolicyContract", "TrainerContract"]
@@ -145,8 +145,11 @@ class PolicyContract:
         if not self.refuses_long_prompts:
             pytest.skip("how long a prompt may be is not its affair")
         params = SamplingParams(context=self.context, max_new_tokens=4)
-        with pytest.raises(UsageError) as caught:
+        with pytest.raises(PromptTooLongError) as caught:
             list(policy.sample([_chat(self.long_prompt)], 1, params))
+        if isinstance(policy, MeasuresPrompts):
+            tokens, context = policy.measure_prompt(_chat(self.long_prompt), params)
+            assert tokens > context == self.context
         lengths = [int(number) for number in re.findall(r"\d+", str(caught.value))]
         assert self.context in lengths, caught.value
         assert any(length > self.context for length in lengths), caught.value

@@ -230,6 +230,11 @@ class ParallelPolicy:
             for thread in threads:
                 thread.join()
 
+    def measure_prompt(self, prompt: Sequence[Message], params: SamplingParams) -> tuple[int, int]:
+        """Tokens of a prompt, and those that it and a reply may have together."""
+        size: tuple[int, int] = self._local.measure_prompt(prompt, params)
+        return size
+
     def base_logprobs(
         self, prompt_tokens: npt.NDArray[np.int64], completions: Sequence[Completion], temperature: float
     ) -> list[npt.NDArray[np.float32]]:

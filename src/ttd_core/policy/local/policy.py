@@ -146,9 +146,14 @@ class LocalPolicy:
     def check_prompts_fit(self, prompts: Sequence[Sequence[Message]], params: SamplingParams) -> None:
         """Refuse prompts that do not fit the context.
 
-        :raises UsageError: names both lengths.
+        :raises PromptTooLongError: names both lengths.
         """
         self._limits([len(self._codec.encode(prompt, params.prefill)) for prompt in prompts], params)
+
+    def measure_prompt(self, prompt: Sequence[Message], params: SamplingParams) -> tuple[int, int]:
+        """Tokens of a prompt, and those that it and a reply may have together."""
+        tokens = len(self._codec.encode(prompt, params.prefill))
+        return tokens, min(params.context, self._logprob_model.longest_context)
 
     def sample_indices(
         self, prompts: Sequence[Sequence[Message]], indices: Sequence[range], params: SamplingParams
@@ -214,7 +219,7 @@ class LocalPolicy:
     def _limits(self, prompt_lengths: Sequence[int], params: SamplingParams) -> DecodeLimits:
         """Where replies end; refuses prompts that leave no room.
 
-        :raises UsageError: names the prompt's length and the context's.
+        :raises PromptTooLongError: names the prompt's length and the context's.
         """
         limits = reply_limits(prompt_lengths, params, self._logprob_model.longest_context)
         return DecodeLimits(

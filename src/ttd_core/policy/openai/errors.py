@@ -8,7 +8,14 @@ from collections.abc import Sequence
 
 import attrs
 
-from ttd_core.errors import EnvironmentLacksError, ModelUnavailableError, TtdError, UsageError, did_you_mean
+from ttd_core.errors import (
+    EnvironmentLacksError,
+    ModelUnavailableError,
+    PromptTooLongError,
+    TtdError,
+    UsageError,
+    did_you_mean,
+)
 from ttd_core.network import proxy_for, variable_to_blame
 from ttd_core.policy.openai.failures import Kind, ServerFailure
 from ttd_core.policy.remote import ApiKey
@@ -118,7 +125,7 @@ def _explained_refusal(
             f"{base}"
         )
     if kind is Kind.TOO_LONG:
-        return UsageError(
+        return PromptTooLongError(
             f"a prompt does not fit the context of '{asked.model}' at {address} ({words}); shorten it (a "
             "smaller -o output_chars, a shorter program) or lower policy.max_new_tokens"
         )

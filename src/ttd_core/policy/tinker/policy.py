@@ -119,7 +119,7 @@ class TinkerPolicy:
     ) -> Iterator[Sample]:
         """Yield ``count`` replies to each prompt as they finish, in parts of a group.
 
-        :raises UsageError: before sampling starts, when a prompt does not fit the context.
+        :raises PromptTooLongError: before sampling starts, when a prompt does not fit the context.
         """
         encoded = [self._codec.encode(prompt, params.prefill) for prompt in prompts]
         limits = reply_limits([len(tokens) for tokens in encoded], params, self._longest_context)
@@ -136,6 +136,10 @@ class TinkerPolicy:
                     completion=Completion(text, *reply.arrays(), stop=stop, answer=answer),
                     prompt_tokens=np.array(encoded[prompt], dtype=np.int64),
                 )
+
+    def measure_prompt(self, prompt: Sequence[Message], params: SamplingParams) -> tuple[int, int]:
+        """Tokens of a prompt, and those that it and a reply may have together."""
+        return len(self._codec.encode(prompt, params.prefill)), min(params.context, self._longest_context)
 
     def base_logprobs(
         self, prompt_tokens: npt.NDArray[np.int64], completions: Sequence[Completion], temperature: float
