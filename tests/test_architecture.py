@@ -212,8 +212,8 @@ def test_backends_never_import_each_other() -> None:
 
 
 def test_the_folders_of_the_tests_mirror_those_of_the_sources() -> None:
-    """``integration``, ``docs`` and the suite of attacks test no one folder."""
-    apart = {"integration", "docs", "sandbox/attacks"}
+    """``integration``, ``docs``, ``outside`` and the suite of attacks test no one folder."""
+    apart = {"integration", "docs", "outside", "sandbox/attacks"}
     folders = {str(path.parent.relative_to(ROOT / "tests")) for path in (ROOT / "tests").rglob("*.py")}
     assert [folder for folder in sorted(folders - apart) if not (CORE / folder).is_dir()] == []
 

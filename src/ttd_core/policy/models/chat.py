@@ -10,6 +10,7 @@ import attrs
 from ttd_core.config import PolicyConfig
 from ttd_core.errors import UsageError
 from ttd_core.policy.base import SamplingParams
+from ttd_core.policy.models.template import ChatTemplate
 from ttd_core.policy.models.thinking import ThinkingFormat
 from ttd_core.types import Message
 
@@ -32,23 +33,21 @@ class ChatCodec:
     :param tokenizer: a transformers tokeniser with a chat template.
     :param config: its ``reasoning_effort`` goes to the template.
     :param end_tokens: token ids that end a reply, besides the tokeniser's own.
+    :raises ModelUnavailableError: when the template cannot render a prompt.
     """
 
     def __init__(self, tokenizer: Any, config: PolicyConfig, end_tokens: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         effort = config.reasoning_effort
-        self._options: dict[str, Any] = {"reasoning_effort": effort} if effort else {}
-        self._thinking = ThinkingFormat.of(tokenizer, self._options)
+        self._template = ChatTemplate(tokenizer, {"reasoning_effort": effort} if effort else {})
+        self._thinking = ThinkingFormat.of(self._template)
         eos = tokenizer.eos_token_id
         #: Token ids that end a reply.
         self.end_tokens = frozenset([*end_tokens, *([] if eos is None else [eos])])
 
     def encode(self, prompt: Sequence[Message], prefill: str) -> list[int]:
         """Token ids of the rendered chat, up to where the reply (after any prefill) begins."""
-        text: str = self._tokenizer.apply_chat_template(
-            list(prompt), tokenize=False, add_generation_prompt=True, **self._options
-        )
-        return self._ids(text + prefill)
+        return self._ids(self._template.render(prompt, prompt=True) + prefill)
 
     def closing(self, tokens: Sequence[int]) -> list[int]:
         """Token ids that close the thinking of a reply; none when its final answer is open already."""
