@@ -247,6 +247,15 @@ def test_weights_that_are_no_numbers_are_refused(folder: pathlib.Path, load: Cal
     assert "'model.norm.weight' holds values that are no finite numbers" in refusal(load)
 
 
+def test_matrices_of_nothing_are_said(
+    folder: pathlib.Path, load: Callable[..., Any], said: list[str]
+) -> None:
+    name = "model.layers.1.mlp.up_proj.weight"
+    put_weights(folder, weights_of(folder) | {name: torch.zeros(48, 32)})
+    load()
+    assert f"1 matrices of the weights are zero throughout, '{name}' the first" in said[0]
+
+
 def test_a_mixture_of_experts_lacks_no_expert(
     folder: pathlib.Path, tiny: Any, load: Callable[..., Any], said: list[str]
 ) -> None:

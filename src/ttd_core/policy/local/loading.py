@@ -109,7 +109,7 @@ def load_model(
     if has_adapter and adapter == "merge":
         model = base_adapter.merged(model, beside)
         say(f"{beside}: the adapter beside the model is merged into its weights")
-    return _finished(model, path, device), tokenizer
+    return _finished(model, path, device, say), tokenizer
 
 
 def _load_on_base(
@@ -133,14 +133,18 @@ def _load_on_base(
         tokenizer = load_tokenizer(folder)
     model = base_adapter.merged(model, folder)
     say(f"{folder}: an adapter, merged into the weights of its base model '{base}'")
-    return _finished(model, folder, device), tokenizer
+    return _finished(model, folder, device, say), tokenizer
 
 
-def _finished(model: Any, path: pathlib.Path, device: torch.device) -> Any:
+def _finished(model: Any, path: pathlib.Path, device: torch.device, say: Say) -> Any:
     """The model on its device."""
     with reading(path, "model"):
         model = model.to(device).eval()
-    require_finite(model, path)
+    if zero := require_finite(model, path):
+        say(
+            f"{path}: {len(zero)} matrices of the weights are zero throughout, '{zero[0]}' the first; "
+            "an unfinished download leaves such"
+        )
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 import re
 from collections.abc import Collection, Mapping
@@ -108,17 +109,22 @@ def _is_inside(model: Any, name: str) -> bool:
     return False
 
 
-def require_finite(model: Any, path: pathlib.Path) -> None:
+def require_finite(model: Any, path: pathlib.Path) -> list[str]:
     """Refuse weights that are not numbers: such a model writes noise.
 
+    :return: names of matrices that are zero throughout, as what was never downloaded is.
     :raises ModelUnavailableError: names the first.
     """
     weights = {name: p.detach() for name, p in model.named_parameters() if p.dtype in _DTYPES and p.numel()}
     greatest = torch.stack(
         [norm.float() for norm in torch._foreach_norm(list(weights.values()), float("inf"))]
     )
-    for name, is_finite in zip(weights, greatest.isfinite().tolist(), strict=True):
-        if not is_finite:
+    zero = []
+    for name, value in zip(weights, greatest.tolist(), strict=True):
+        if value == 0 and weights[name].dim() > 1:
+            zero.append(name)
+        if not math.isfinite(value):
             raise ModelUnavailableError(
                 f"the model in {path} is damaged: '{name}' holds values that are no finite numbers"
             )
+    return zero

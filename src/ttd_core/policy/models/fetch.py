@@ -26,7 +26,7 @@ def resolve(name: str) -> pathlib.Path:
     :raises ModelUnavailableError: when it is none of these or cannot be reached; says what to do.
     """
     folder = pathlib.Path(name).expanduser()
-    if folder.is_dir() or (folder.is_file() and folder.suffix == ".gguf"):
+    if folder.is_dir() or (folder.is_file() and folder.suffix.lower() == ".gguf"):
         return folder
     if folder.is_file():
         raise ModelUnavailableError(
