@@ -9,6 +9,7 @@ import attrs
 import pytest
 import transformers
 
+from ttd_core.policy.models.template import ChatTemplate
 from ttd_core.policy.models.thinking import SENTENCE, ThinkingFormat
 
 
@@ -98,7 +99,7 @@ NEVER = {
 
 @pytest.fixture
 def format_of(make_tokenizer: Any) -> Any:
-    return lambda template: ThinkingFormat.of(make_tokenizer(template), {})
+    return lambda template: ThinkingFormat.of(ChatTemplate(make_tokenizer(template), {}))
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
@@ -128,12 +129,12 @@ def test_options_of_the_template_count(make_tokenizer: Any) -> None:
     tokenizer = make_tokenizer(
         _USER + "{{ m.content }}" + _GENERATE + "{% if thinks %}<think>{% endif %}{% endif %}"
     )
-    assert ThinkingFormat.of(tokenizer, {"thinks": True}).core == "</think>"
-    assert ThinkingFormat.of(tokenizer, {}).core == ""
+    assert ThinkingFormat.of(ChatTemplate(tokenizer, {"thinks": True})).core == "</think>"
+    assert ThinkingFormat.of(ChatTemplate(tokenizer, {})).core == ""
 
 
 def test_a_saved_tokeniser_keeps_its_format(make_tokenizer: Any, tmp_path: pathlib.Path) -> None:
     tokenizer = make_tokenizer(FAMILIES["channels"].template)
     tokenizer.save_pretrained(tmp_path)
     again = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    assert ThinkingFormat.of(again, {}) == ThinkingFormat.of(tokenizer, {})
+    assert ThinkingFormat.of(ChatTemplate(again, {})) == ThinkingFormat.of(ChatTemplate(tokenizer, {}))

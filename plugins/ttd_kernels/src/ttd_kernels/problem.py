@@ -26,6 +26,7 @@ from ttd_kernels.harness.evaluation_plan import EvaluationPlan
 from ttd_kernels.harness.evaluation_result import EvaluationOutcome
 from ttd_kernels.harness.judge_client import evaluate_apart
 from ttd_kernels.harness.kernel_io import KernelInputs, OutputSpec, Shape, shape_label
+from ttd_kernels.harness.no_gpu import NO_GPU, cannot_be_checked
 from ttd_kernels.harness.timing import TimingRules
 from ttd_kernels.kernel_source import launched_triton_kernels
 from ttd_kernels.options import KernelOptions
@@ -159,6 +160,8 @@ class KernelProblem(Problem):
                 status, message = Status(judgement["status"]), judgement["message"]
             elif not job.ok:
                 status, message = job.status, job.message
+                if not plan.measure and status is Status.CRASH and NO_GPU.search(message):
+                    status, message = Status.INFRASTRUCTURE, cannot_be_checked(message)
             return Verdict.failed(status, message, code=code, output=job.output)
         if not plan.measure:
             message = (

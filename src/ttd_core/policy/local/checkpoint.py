@@ -29,9 +29,9 @@ def save(
     optimiser: torch.optim.Optimizer,
 ) -> None:
     """Write the adapter as peft loads it, and the optimiser's state beside it."""
-    weights = {
-        name: value.contiguous().cpu() for name, value in peft.get_peft_model_state_dict(model).items()
-    }
+    # Embeddings are never adapted; left to itself, peft asks the hub whether the vocabulary changed.
+    state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+    weights = {name: value.contiguous().cpu() for name, value in state.items()}
     save_file(weights, folder / _ADAPTER)
     settings = {
         key: sorted(value) if isinstance(value, set) else value

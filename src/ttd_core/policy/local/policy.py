@@ -52,6 +52,10 @@ class LocalOptions:
         "auto",
         "lean (some families of models), plain (transformers' own code), or auto: lean on a GPU",
     )
+    adapter: Literal["refuse", "merge", "ignore"] = setting(
+        "refuse",
+        "what to do with an adapter in the model's folder: refuse, merge it into the weights, or ignore it",
+    )
 
     @classmethod
     def of(cls, config: RunConfig) -> Self:
@@ -86,8 +90,14 @@ def open_rank(config: RunConfig, rank: int = 0) -> LocalPolicy:
         device = torch.device("cuda", (device.index or 0) + rank)
     folder = fetch.resolve(config.policy.model)
     dtype = loading.choose_dtype(config.policy.dtype, device)
-    model, tokenizer = loading.load_model(folder, dtype, device)
-    return LocalPolicy(model, tokenizer, config)
+    adapter = LocalOptions.of(config).adapter
+    # Every rank reads the same files; the first says what there is to say of them.
+    say = loading.say if rank == 0 else lambda _: None
+    model, tokenizer = loading.load_model(folder, dtype, device, adapter, say)
+    policy = LocalPolicy(model, tokenizer, config)
+    # A template's own tokens may be new to the model; that is said before a run begins.
+    policy.encode([{"role": "user", "content": "a prompt"}], config.policy.prefill)
+    return policy
 
 
 class LocalPolicy:
@@ -129,6 +139,7 @@ class LocalPolicy:
             eps=learn.epsilon,
         )
         self._codec = ChatCodec(tokenizer, config.policy, _end_tokens(model))
+        self._embeddings: int = model.get_input_embeddings().weight.shape[0]
         self._decoder = self._make_decoder(lean_model)
 
     @property
@@ -148,7 +159,7 @@ class LocalPolicy:
 
         :raises PromptTooLongError: names both lengths.
         """
-        self._limits([len(self._codec.encode(prompt, params.prefill)) for prompt in prompts], params)
+        self._limits([len(self.encode(prompt, params.prefill)) for prompt in prompts], params)
 
     def measure_prompt(self, prompt: Sequence[Message], params: SamplingParams) -> tuple[int, int]:
         """Tokens of a prompt, and those that it and a reply may have together."""
@@ -162,7 +173,7 @@ class LocalPolicy:
 
         :param indices: which, by index within the prompt's group.
         """
-        encoded = [self._codec.encode(prompt, params.prefill) for prompt in prompts]
+        encoded = [self.encode(prompt, params.prefill) for prompt in prompts]
         limits = self._limits([len(tokens) for tokens in encoded], params)
         for reply in self._decoder.decode(encoded, indices, params.temperature, limits, params.seed):
             if reply.stop is None:
@@ -182,6 +193,19 @@ class LocalPolicy:
                 ),
                 prompt_tokens=np.array(encoded[reply.prompt_index], dtype=np.int64),
             )
+
+    def encode(self, prompt: Sequence[Message], prefill: str) -> list[int]:
+        """Token ids of a prompt, all of which the model knows.
+
+        :raises ModelUnavailableError: when the tokeniser has tokens that the model was never given.
+        """
+        tokens = self._codec.encode(prompt, prefill)
+        if max(tokens) >= self._embeddings:
+            raise ModelUnavailableError(
+                f"the tokeniser of model '{self._config.policy.model}' makes token {max(tokens)} of a prompt "
+                f"and the model knows {self._embeddings} tokens; take the tokeniser it was trained with"
+            )
+        return tokens
 
     def _make_lean(self) -> LeanModel | None:
         """The model without transformers' code, where that can run and the config does not say otherwise.
@@ -290,4 +314,9 @@ def _end_tokens(model: Any) -> list[int]:
     end_tokens = model.generation_config.eos_token_id
     if end_tokens is None:
         return []
-    return list(end_tokens) if isinstance(end_tokens, list | tuple) else [end_tokens]
+    several = list(end_tokens) if isinstance(end_tokens, list | tuple) else [end_tokens]
+    if not all(type(token) is int for token in several):
+        raise ModelUnavailableError(
+            f"the model's generation_config.json: eos_token_id is {end_tokens!r}, no token id or list of them"
+        )
+    return several

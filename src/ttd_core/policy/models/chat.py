@@ -16,6 +16,7 @@ from ttd_core.config import PolicyConfig
 from ttd_core.errors import PromptTooLongError
 from ttd_core.policy.base import SamplingParams
 from ttd_core.policy.models.tags import answer_within
+from ttd_core.policy.models.template import ChatTemplate
 from ttd_core.policy.models.thinking import ThinkingFormat
 from ttd_core.types import Message
 
@@ -46,13 +47,14 @@ class ChatCodec:
     :param tokenizer: a transformers tokeniser with a chat template.
     :param config: its ``reasoning_effort`` goes to the template.
     :param end_tokens: token ids that end a reply, besides the tokeniser's own.
+    :raises ModelUnavailableError: when the template cannot render a prompt.
     """
 
     def __init__(self, tokenizer: Any, config: PolicyConfig, end_tokens: Sequence[int] = ()) -> None:
         self._tokenizer = tokenizer
         effort = config.reasoning_effort
-        self._options: dict[str, Any] = {"reasoning_effort": effort} if effort else {}
-        self._thinking = ThinkingFormat.of(tokenizer, self._options)
+        self._template = ChatTemplate(tokenizer, {"reasoning_effort": effort} if effort else {})
+        self._thinking = ThinkingFormat.of(self._template)
         self._markup = _markup(tokenizer)
         eos = tokenizer.eos_token_id
         #: Token ids that end a reply.
@@ -93,10 +95,7 @@ class ChatCodec:
         return prefill + text, answer
 
     def _render(self, messages: Sequence[Message]) -> str:
-        text: str = self._tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=True, **self._options
-        )
-        return text
+        return self._template.render(messages, prompt=True)
 
     def _written_marks(self, outline: str) -> list[str]:
         """Marks such as ``[INST]`` that the template writes as plain text, for want of tokens."""

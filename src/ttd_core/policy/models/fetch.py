@@ -21,14 +21,18 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model"]
 
 
 def resolve(name: str) -> pathlib.Path:
-    """The folder that holds model ``name``, fetched if need be.
+    """The folder that holds model ``name``, or its GGUF file, fetched if need be.
 
-    :param name: a local folder, a catalogue name, or a hub id.
+    :param name: a local folder or GGUF file, a catalogue name, or a hub id.
     :raises ModelUnavailableError: when it is none of these or cannot be reached; says what to do.
     """
     folder = pathlib.Path(name).expanduser()
-    if folder.is_dir():
+    if folder.is_dir() or (folder.is_file() and folder.suffix.lower() == ".gguf"):
         return folder
+    if folder.is_file():
+        raise ModelUnavailableError(
+            f"model '{name}' is a file; pass the folder that holds it, with its config.json and its tokeniser"
+        )
     if name in CATALOGUE:
         return _fetch_catalogued(CATALOGUE[name])
     if name.count("/") != 1 or name.startswith((".", "/", "~")):

@@ -13,6 +13,7 @@ import transformers
 def quiet() -> Iterator[None]:
     """Silence progress bars and warnings for a ``with`` block; errors still come through."""
     level = transformers.logging.get_verbosity()
+    had_bars = transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
@@ -21,4 +22,5 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         transformers.logging.set_verbosity(level)
-        transformers.logging.enable_progress_bar()
+        if had_bars:
+            transformers.logging.enable_progress_bar()

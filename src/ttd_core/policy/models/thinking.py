@@ -13,6 +13,10 @@ from typing import Any
 
 import attrs
 
+from ttd_core.errors import ModelUnavailableError
+from ttd_core.policy.models.template import ChatTemplate
+from ttd_core.types import Message
+
 #: Said on the model's behalf when its thinking budget is used up (after the paper's Table 9, in our words).
 SENTENCE = "\n\nMy budget for thinking is used up, so I give the final answer now."
 
@@ -38,27 +42,31 @@ class ThinkingFormat:
     direct: str = ""
 
     @classmethod
-    def of(cls, tokenizer: Any, template_options: dict[str, Any]) -> ThinkingFormat:
-        """Read the format off a tokeniser's chat template."""
+    def of(cls, template: ChatTemplate) -> ThinkingFormat:
+        """Read the format off a chat template.
 
-        def render(*replies: dict[str, str], **options: Any) -> str:
-            question = {"role": "user", "content": "x"}
-            text: str = tokenizer.apply_chat_template(
-                [question, *replies], tokenize=False, **options, **template_options
-            )
-            return text
+        A template that takes no replies, and says so by an error, shows no format.
+        """
+        question: Message = {"role": "user", "content": "x"}
 
-        prompt = render(add_generation_prompt=True)
+        def with_reply(**thinking: str) -> str:
+            reply: Any = {"role": "assistant", "content": _ANSWER, **thinking}
+            return template.render([question, reply], prompt=False)
+
+        prompt = template.render([question], prompt=True)
         opened = _OPEN_TAG.search(prompt)
         for key in _THINKING_KEYS:
-            text = render({"role": "assistant", "content": _ANSWER, key: _THOUGHT})
+            try:
+                text, plain = with_reply(**{key: _THOUGHT}), with_reply()
+            except ModelUnavailableError:
+                continue
             before, thought, rest = text.partition(_THOUGHT)
             if not thought or _ANSWER not in rest or _ANSWER in before:
                 continue
             marker = rest[: rest.index(_ANSWER)]
             if not marker.strip() or _ends_with(prompt, marker.strip()):
                 return cls("")
-            answered = render({"role": "assistant", "content": _ANSWER}).partition(_ANSWER)[0]
+            answered = plain.partition(_ANSWER)[0]
             return cls(marker, _added_to(prompt, before), _added_to(prompt, answered))
         # Some templates open the thinking in the prompt and leave it out of past replies.
         return cls(f"\n{opened[1]}/{opened[2]}\n\n") if opened else cls("")

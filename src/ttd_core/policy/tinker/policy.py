@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tinker
-import transformers
 from tinker import types as protocol
 
 from ttd_core.config import PolicyConfig, RunConfig
@@ -36,6 +35,7 @@ from ttd_core.policy.base import Sample, SamplingParams, Sequences
 from ttd_core.policy.models import fetch
 from ttd_core.policy.models.chat import ChatCodec, reply_limits
 from ttd_core.policy.models.quiet import quiet
+from ttd_core.policy.models.tokenizer import load_tokenizer
 from ttd_core.policy.remote import ApiKey, checked_address, require_listener
 from ttd_core.policy.tinker.batch import build_data, protocol_loss, step_metrics
 from ttd_core.policy.tinker.errors import plain_errors
@@ -277,13 +277,13 @@ def _load_codec(name: str, config: PolicyConfig) -> ChatCodec:
     """The chat format of a folder or a hub id; of the hub's files, only those it needs."""
     folder = pathlib.Path(name).expanduser()
     try:
-        with quiet():
-            if not folder.is_dir():
+        if not folder.is_dir():
+            with quiet():
                 folder = fetch.tokenizer_files(name)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        tokenizer = load_tokenizer(folder)
         generation = folder / "generation_config.json"
         eos = json.loads(generation.read_text()).get("eos_token_id") if generation.is_file() else None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ModelUnavailableError) as error:
         line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelUnavailableError(
             f"no tokeniser for '{name}' ({line}); name a folder with policy.options.tokenizer"

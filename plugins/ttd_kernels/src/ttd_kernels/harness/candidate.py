@@ -10,11 +10,14 @@ from ttd_core.package_files import package_text
 from ttd_core.sandbox.base import FIRST_DESCRIPTOR, GIB, MIB, Limits, PythonJob
 from ttd_kernels.harness.gpu_access import kernel_access
 from ttd_kernels.harness.gpus import CPU
+from ttd_kernels.harness.no_gpu import NO_GPU
 
 #: Bytes of files that a candidate and the compilers it calls may write, in its own folder.
 _SCRATCH_ON_CPU, _SCRATCH_ON_GPU = 64 * MIB, 4 * GIB
 #: Processes and threads of a candidate and of the compilers it calls.
 _PROCESSES = 512
+#: Modules of the harness that are in the sandbox where kernels are interpreted.
+_INTERPRETED = ("interpreter_fixes", "interpreter_limits")
 
 
 @attrs.frozen
@@ -39,7 +42,7 @@ class Candidate:
         :param sizes: bytes of the two memories.
         """
         on_cpu = self.device == CPU
-        modules = ["shared_memory", "service", *(["interpreter_fixes"] if on_cpu else [])]
+        modules = ["shared_memory", "service", *(_INTERPRETED if on_cpu else ())]
         harness = {
             "sources": {f"ttd_{name}": _helper(name) for name in modules},
             "reference": self.reference,
@@ -47,6 +50,7 @@ class Candidate:
             "device": CPU if on_cpu else "cuda:0",
             "descriptor": FIRST_DESCRIPTOR,
             "sizes": list(sizes),
+            "no_gpu": NO_GPU.pattern,
         }
         scratch = _SCRATCH_ON_CPU if on_cpu else _SCRATCH_ON_GPU
         return PythonJob(

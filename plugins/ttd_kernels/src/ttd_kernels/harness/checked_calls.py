@@ -52,7 +52,8 @@ class CheckedCalls:
         try:
             result = self._session.call_kernel(self._channel, inputs, specs, self.seconds_left)
         except EvaluationError as error:
-            raise EvaluationError(error.status, f"{shape_label(shape)}: {error.message}") from error
+            message = f"{shape_label(shape)}: {error.message}"
+            raise EvaluationError(error.status, message, error.uninterpretable) from error
         expected = self._kernel.expected_outputs(inputs)
         mismatch = compare.describe_mismatch(result.outputs, expected, specs)
         if mismatch:

@@ -24,6 +24,7 @@ from ttd_kernels.harness.evaluation import Evaluation
 from ttd_kernels.harness.evaluation_plan import EvaluationPlan, KernelDefinition
 from ttd_kernels.harness.evaluation_result import EvaluationOutcome
 from ttd_kernels.harness.memory_layout import ALIGNMENT
+from ttd_kernels.harness.no_gpu import cannot_be_checked
 from ttd_kernels.harness.random_tensors import fresh_seed, seeded_generator
 from ttd_kernels.harness.replies import EvaluationError
 
@@ -54,6 +55,8 @@ def evaluate_over(
     try:
         return {"result": attrs.asdict(Evaluation(kernel, plan, session, channel, deadline).run())}
     except EvaluationError as error:
+        if error.uninterpretable and not plan.measure:
+            return {"status": Status.INFRASTRUCTURE.value, "message": cannot_be_checked(error.message)}
         return {"status": error.status.value, "message": error.message}
     except CandidateEndedError as error:
         return {"ended": str(error)}

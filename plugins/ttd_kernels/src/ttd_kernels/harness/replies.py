@@ -22,12 +22,15 @@ class EvaluationError(Exception):
 
     :param status: of the verdict.
     :param message: of the verdict.
+    :param uninterpretable: whether the candidate's process says that only a GPU can run it; counts where no
+        times are taken, and so no score is at stake.
     """
 
-    def __init__(self, status: Status, message: str) -> None:
+    def __init__(self, status: Status, message: str, uninterpretable: bool = False) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
+        self.uninterpretable = uninterpretable
 
 
 def reply_value(reply: dict[str, Any], key: str) -> Any:
@@ -36,8 +39,9 @@ def reply_value(reply: dict[str, Any], key: str) -> Any:
     :raises EvaluationError: when it reports one, or has no such key.
     """
     if "failed" in reply:
-        status = _STATUS_OF_KIND.get(str(reply.get("kind")), Status.CRASH)
-        raise EvaluationError(status, _printable(reply["failed"]))
+        kind = str(reply.get("kind"))
+        status = _STATUS_OF_KIND.get(kind, Status.CRASH)
+        raise EvaluationError(status, _printable(reply["failed"]), kind == "uninterpretable")
     if "wrong" in reply:
         raise EvaluationError(Status.INVALID, _printable(reply["wrong"]))
     if key not in reply:

@@ -19,6 +19,7 @@ def _ttd_boot(harness):
         service.install_reference(harness["reference"])
     if harness["device"] == "cpu":
         sys.modules["ttd_interpreter_fixes"].apply()
+        sys.modules["ttd_interpreter_limits"].apply(harness["no_gpu"])
     return service.start(harness["descriptor"], harness["sizes"], harness["device"])
 
 

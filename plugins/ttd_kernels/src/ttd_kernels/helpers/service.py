@@ -169,12 +169,17 @@ class Service:
         for frame, number in _walk(error.__traceback__):
             if frame.f_code.co_filename == "<candidate>":
                 line = number
+        beyond = None if self.cuda else sys.modules["ttd_interpreter_limits"].what_is_beyond(error)
+        error = beyond or error
         text = " ".join(str(error).split())[:300]
         where = f" (line {line})" if line else ""
-        sys.stderr.write("".join(traceback.format_exception(error, limit=-6))[-3000:])
+        if beyond is None:
+            sys.stderr.write("".join(traceback.format_exception(error, limit=-6))[-3000:])
         kind = "memory" if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) else "crash"
         if isinstance(error, OSError) and error.errno in {errno.EPERM, errno.EACCES, errno.EROFS}:
             kind = "forbidden"
+        if beyond is not None:
+            kind = "uninterpretable"
         return {"failed": f"{type(error).__name__}: {text}{where}", "kind": kind}
 
 
