@@ -7,6 +7,8 @@ import os
 import pathlib
 import runpy
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -820,6 +822,23 @@ def test_a_gguf_file_is_unpacked_once_for_each_content(
 
 
 @pytest.mark.usefixtures("quiet_bars")
+def test_two_processes_that_begin_together_unpack_a_file_once(tmp_path: pathlib.Path, tiny: Any) -> None:
+    put_gguf(tmp_path / "model.gguf", tiny)
+    code = (
+        "import pathlib, sys; from ttd_core.policy.local.unpacking import ready_folder; "
+        "folder = ready_folder(pathlib.Path(sys.argv[1])); "
+        "print((folder / 'model.safetensors').stat().st_ino)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "model.gguf")]
+    processes = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    answers = [process.communicate(timeout=50) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], answers
+    # All have the very file that the first one wrote.
+    assert len({out for out, _ in answers}) == 1
+
+
 def test_of_several_gguf_files_one_is_named(
     tmp_path: pathlib.Path, tiny: Any, load: Callable[..., Any]
 ) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import pathlib
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import gguf
@@ -23,6 +26,8 @@ from ttd_core.policy.models.quiet import quiet
 _UNPACKED = "unpacked"
 #: In a folder of unpacked weights: of which file they are.
 _SOURCE = "unpacked_from.json"
+#: Held while a file is unpacked.
+_LOCK = ".unpacking.lock"
 _SPLIT = re.compile(r".+-\d{5}-of-(\d{5})\.gguf")
 
 
@@ -64,8 +69,7 @@ def _gguf_files(folder: pathlib.Path) -> list[pathlib.Path]:
 def _unpacked(file: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
     """The folder with a file's weights, made if it is not there or of another file."""
     source = {"file": file.name, "bytes": file.stat().st_size if file.exists() else 0}
-    written = (target / CONFIG).is_file()
-    if written and (not (target / _SOURCE).is_file() or read_object(target / _SOURCE) == source):
+    if _is_unpacked(target, source):
         return target
     split = _SPLIT.fullmatch(file.name)
     if split and int(split[1]) > 1:
@@ -77,13 +81,29 @@ def _unpacked(file: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
     _require_readable(file)
     if not os.access(file.parent, os.W_OK):
         raise ModelUnavailableError(f"{file.parent} must be writable once, to unpack {file.name} there")
-    with tempfile.TemporaryDirectory(dir=file.parent) as temporary:
-        complete = pathlib.Path(temporary) / _UNPACKED
-        _convert(file, complete)
-        (complete / _SOURCE).write_text(json.dumps(source))
-        shutil.rmtree(target, ignore_errors=True)
-        complete.rename(target)
+    with _alone(file.parent), tempfile.TemporaryDirectory(dir=file.parent) as temporary:
+        # Another process may have done it meanwhile; what it reads already must not be replaced.
+        if not _is_unpacked(target, source):
+            complete = pathlib.Path(temporary) / _UNPACKED
+            _convert(file, complete)
+            (complete / _SOURCE).write_text(json.dumps(source))
+            shutil.rmtree(target, ignore_errors=True)
+            complete.rename(target)
     return target
+
+
+def _is_unpacked(target: pathlib.Path, source: dict[str, Any]) -> bool:
+    """Whether a folder holds the weights of a file, or of one that an older version did not note."""
+    written = (target / CONFIG).is_file()
+    return written and (not (target / _SOURCE).is_file() or read_object(target / _SOURCE) == source)
+
+
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path) -> Iterator[None]:
+    """Until it ends, no other process is in here with the same folder; waits for one that is."""
+    with open(folder / _LOCK, "ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _require_readable(file: pathlib.Path) -> None:
