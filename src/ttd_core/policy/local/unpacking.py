@@ -26,8 +26,6 @@ from ttd_core.policy.models.quiet import quiet
 _UNPACKED = "unpacked"
 #: In a folder of unpacked weights: of which file they are.
 _SOURCE = "unpacked_from.json"
-#: Held while a file is unpacked.
-_LOCK = ".unpacking.lock"
 _SPLIT = re.compile(r".+-\d{5}-of-(\d{5})\.gguf")
 
 
@@ -101,9 +99,14 @@ def _is_unpacked(target: pathlib.Path, source: dict[str, Any]) -> bool:
 @contextlib.contextmanager
 def _alone(folder: pathlib.Path) -> Iterator[None]:
     """Until it ends, no other process is in here with the same folder; waits for one that is."""
-    with open(folder / _LOCK, "ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        # Some network shares lock no folders; there two processes may both do the work.
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)
 
 
 def _require_readable(file: pathlib.Path) -> None:
