@@ -81,7 +81,7 @@ OPTIONS = {
         "PROBLEM --config --executor --group-size --groups --json --list-settings --model --name --option "
         "--policy --quiet --runs-dir --sandbox --seed --set --steps --track --variant -o -q"
     ),
-    "resume": "RUN --back-to --json --quiet --runs-dir --set --steps --track -q",
+    "resume": "RUN --accept-problem --back-to --json --quiet --runs-dir --set --steps --track -q",
     "best": "RUN --count --json --recheck --runs-dir",
     "watch": "RUN --json --once --runs-dir",
     "report": "RUN... --json --output --runs-dir -w",

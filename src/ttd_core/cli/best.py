@@ -9,9 +9,8 @@ from typing import Any
 import attrs
 import click
 
-from ttd_core.cli.folders import existing_folder, runs_dir_option, stored_config
+from ttd_core.cli.folders import existing_folder, problem_of, runs_dir_option, stored_config
 from ttd_core.cli.output import json_option, print_json, say, table
-from ttd_core.plugin import registry
 from ttd_core.problem import Problem
 from ttd_core.run.reading import RunReader
 from ttd_core.run.recheck import Rechecked
@@ -58,7 +57,7 @@ def best(
     """
     folder = existing_folder(run_name, runs_dir)
     stored = stored_config(folder)
-    problem = registry.load(stored.problem, stored.options)
+    problem = problem_of(folder, stored)
     if recheck is None:
         states = _best_states(folder, count)
         header = ["rank", "node", "step", problem.metric]

@@ -15,6 +15,8 @@ import click
 from ttd_core import config as configs
 from ttd_core.errors import ResumeError, StorageError, UsageError
 from ttd_core.input_files import read_text_file
+from ttd_core.problem import Problem
+from ttd_core.run.problem_record import ProblemRecord, problem_of_run
 from ttd_core.run.reading import DATABASE, RunReader
 from ttd_core.run.setup import CONFIG_FILE
 
@@ -72,6 +74,16 @@ def existing_folder(run: str, runs: pathlib.Path) -> pathlib.Path:
         if (folder / CONFIG_FILE).is_file() or (folder / DATABASE).is_file():
             return folder
     raise ResumeError(f"no run at {' or '.join(str(folder) for folder in dict.fromkeys(candidates))}")
+
+
+def problem_of(folder: pathlib.Path, stored: configs.RunConfig) -> Problem:
+    """The problem of a run that is read: as installed, else what the run noted of it.
+
+    :raises TtdError: when it cannot be built, and nothing was noted.
+    """
+    with RunReader.open(folder) as run:
+        noted = run.problem_record()
+    return problem_of_run(stored, ProblemRecord.from_text(noted) if noted is not None else None)
 
 
 def stored_config(folder: pathlib.Path) -> configs.RunConfig:

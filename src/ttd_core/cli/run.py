@@ -122,6 +122,9 @@ def run(
     metavar="STEP",
     help="Go on from this step, and forget those after it; 0 is the start.",
 )
+@click.option(
+    "--accept-problem", is_flag=True, help="Go on though the problem was changed since the run began."
+)
 @runs_dir_option
 @track_option
 @quiet_option
@@ -131,6 +134,7 @@ def resume(
     sets: tuple[str, ...],
     steps: int | None,
     back_to: int | None,
+    accept_problem: bool,
     runs_dir: pathlib.Path,
     trackers: tuple[str, ...],
     quiet: bool,
@@ -148,7 +152,7 @@ def resume(
     """
     folder = existing_folder(run_name, runs_dir)
     overrides = configs.parse_sets(sets) | ({} if steps is None else {"steps": steps})
-    setup = RunSetup.from_folder(folder, overrides)
+    setup = RunSetup.from_folder(folder, overrides, accept_problem=accept_problem)
     go = functools.partial(resume_run, back_to=back_to)
     return _follow(setup, folder, quiet, as_json, trackers, go)
 

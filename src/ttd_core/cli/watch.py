@@ -16,13 +16,12 @@ from typing import Any
 import attrs
 import click
 
-from ttd_core.cli.folders import existing_folder, runs_dir_option, stored_config
+from ttd_core.cli.folders import existing_folder, problem_of, runs_dir_option, stored_config
 from ttd_core.cli.group import INTERRUPTED
 from ttd_core.cli.output import json_option, print_json, say
 from ttd_core.cli.progress import ProgressView
 from ttd_core.cli.run_progress import RunProgress
 from ttd_core.cli.wording import step_line
-from ttd_core.plugin import registry
 from ttd_core.problem import Problem
 from ttd_core.run.events import Event, read_log
 from ttd_core.run.files import writing_process
@@ -51,7 +50,7 @@ def watch(run_name: str, once: bool, runs_dir: pathlib.Path, as_json: bool) -> i
     """
     folder = existing_folder(run_name, runs_dir)
     stored = stored_config(folder)
-    problem = registry.load(stored.problem, stored.options)
+    problem = problem_of(folder, stored)
     watcher = RunWatcher(folder, problem, quiet=as_json or once)
     try:
         watcher.catch_up()

@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from ttd_core.config import RunConfig
+from ttd_core.config import PolicyConfig, RunConfig
 from ttd_core.config.settings import dump, field_types, fill
 from ttd_core.errors import PluginError, TtdError, UsageError, one_line
 from ttd_core.plugin.entries import (
@@ -90,7 +90,20 @@ def resolve(config: RunConfig) -> tuple[Problem, RunConfig]:
         path, attribute = split_file_reference(name)
         attribute = attribute or type(problem).__qualname__
         name = f"{pathlib.Path(path).resolve()}:{attribute}"
-    return problem, attrs.evolve(config, problem=name, options=dump(problem.options))
+    return problem, attrs.evolve(
+        config, problem=name, options=dump(problem.options), policy=_with_absolute_paths(config.policy)
+    )
+
+
+def _with_absolute_paths(policy: PolicyConfig) -> PolicyConfig:
+    """The model's folder and the file of replies, wherever the run is resumed from."""
+    model = pathlib.Path(policy.model).expanduser()
+    options = dict(policy.options)
+    if isinstance(options.get("file"), str):
+        options["file"] = str(pathlib.Path(options["file"]).expanduser().absolute())
+    return attrs.evolve(
+        policy, model=str(model.absolute()) if model.exists() else policy.model, options=options
+    )
 
 
 def load_all(group: str = PROBLEMS) -> list[Loaded]:

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
-from ttd_core.plugin import registry
 from ttd_core.problem import Problem
 from ttd_core.run.events import Event
+from ttd_core.run.problem_record import ProblemRecord, problem_of_run
 from ttd_core.run.reading import RunReader
 from ttd_core.run.records import StateRecord, StepRecord
 from ttd_core.run.summary import RunSummary, summarise
@@ -52,6 +52,7 @@ class RunFacts:
     :param best: the best of them; ``None`` when none is scored.
     :param best_state: that one with its construction.
     :param events: of the run and its committed steps.
+    :param problem_changes: of the problem while the run went on, by the step they came after.
     """
 
     folder: pathlib.Path
@@ -69,6 +70,7 @@ class RunFacts:
     best: StateRecord | None
     best_state: State | None
     events: Sequence[Event]
+    problem_changes: Mapping[int, str]
     summary: RunSummary
 
     @property
@@ -168,7 +170,8 @@ def read_facts(folder: pathlib.Path) -> RunFacts:
     """
     with RunReader.open(folder) as run:
         config = configs.from_toml(run.config(), where=str(folder))
-        problem = registry.load(config.problem, config.options)
+        noted = run.problem_record()
+        problem = problem_of_run(config, ProblemRecord.from_text(noted) if noted is not None else None)
         rewards: dict[int, list[float]] = collections.defaultdict(list)
         statuses: dict[int, collections.Counter[Status]] = collections.defaultdict(collections.Counter)
         tokens: collections.Counter[int] = collections.Counter()
@@ -203,5 +206,6 @@ def read_facts(folder: pathlib.Path) -> RunFacts:
             best=best,
             best_state=run.state(best.id) if best is not None else None,
             events=run.events(),
+            problem_changes=run.problem_changes(),
             summary=summarise(run, problem),
         )

@@ -7,6 +7,7 @@ transaction is committed, then ``best/`` is switched. A run killed between these
 from __future__ import annotations
 
 import contextlib
+import logging
 import pathlib
 import signal
 import threading
@@ -26,6 +27,7 @@ from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
 from ttd_core.run.continuing import step_to_resume_at
 from ttd_core.run.files import storage_errors, write_atomically
+from ttd_core.run.problem_record import PROBLEM_FOLDER, ProblemRecord
 from ttd_core.run.seeds import score_seeds, starting_codes
 from ttd_core.run.setup import CONFIG_FILE, RunSetup
 from ttd_core.run.step import StepRunner, step_rng
@@ -34,6 +36,8 @@ from ttd_core.run.summary import RunSummary, summarise
 from ttd_core.sandbox.base import Executor
 from ttd_core.search.archive import Archive
 from ttd_core.types import Reward
+
+_log = logging.getLogger("ttd_core")
 
 
 @attrs.frozen
@@ -77,6 +81,7 @@ def start_run(setup: RunSetup, folder: pathlib.Path, observers: Sequence[Any] = 
         text = configs.to_toml(setup.config)
         with contextlib.closing(RunStore.create(folder, text)) as store:
             _write_config(folder, text)
+            _note_problem(setup, store)
             archive = Archive(setup.config.search)
             _add_seeds(setup, executor, store, archive)
             return _Run(setup, executor, policy, store, archive).go()
@@ -104,6 +109,8 @@ def resume_run(
                 store.set_config(text)
                 _write_config(folder, text)
             _rewind(store, policy, setup.config, back_to)
+            if setup.problem_change or store.problem_record() is None:
+                _note_problem(setup, store)
             archive = store.load_archive(setup.config.search)
             if not archive.nodes:
                 _add_seeds(setup, executor, store, archive)
@@ -113,6 +120,19 @@ def resume_run(
 def _write_config(folder: pathlib.Path, text: str) -> None:
     with storage_errors(folder):
         write_atomically(folder / CONFIG_FILE, text.encode())
+
+
+def _note_problem(setup: RunSetup, store: RunStore) -> None:
+    """Keep what the run's problem is, and the file of one that is a file."""
+    record = ProblemRecord.of(setup.problem, setup.config.problem)
+    if record.source:
+        kept = store.folder / PROBLEM_FOLDER / pathlib.Path(record.origin).name
+        with storage_errors(kept):
+            kept.parent.mkdir(exist_ok=True)
+            write_atomically(kept, record.source.encode())
+    store.note_problem(record.to_text(), setup.problem_change)
+    if setup.problem_change:
+        _log.warning(f"{store.folder}: {setup.problem_change}; accepted after step {store.last_step()}")
 
 
 def _add_seeds(setup: RunSetup, executor: Executor, store: RunStore, archive: Archive) -> None:

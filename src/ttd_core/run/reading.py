@@ -113,6 +113,19 @@ class RunReader:
         """The config's text, as it was given to ``create``."""
         return str(self._rows("SELECT value FROM meta WHERE key = 'config'")[0][0])
 
+    def problem_record(self) -> str | None:
+        """What was noted of the run's problem (:mod:`ttd_core.run.problem_record`), as JSON.
+
+        ``None`` in runs of versions that noted nothing.
+        """
+        rows = self._rows("SELECT value FROM meta WHERE key = 'problem'")
+        return str(rows[0][0]) if rows else None
+
+    def problem_changes(self) -> dict[int, str]:
+        """Changes of the problem that were accepted on a resume: by the step they came after, in a line."""
+        rows = self._rows("SELECT key, value FROM meta WHERE key LIKE 'problem_changed:%'")
+        return {int(key.partition(":")[2]): str(change) for key, change in rows}
+
     def checkpoint_digests(self) -> dict[int, str]:
         """The checkpoints that the run wrote, by step (:meth:`~ttd_core.run.checkpoints.Checkpoints.digest`).
 

@@ -15,6 +15,7 @@ from ttd_core.input_files import read_text_file
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.plugin.registry import resolve
 from ttd_core.problem import Problem
+from ttd_core.run.problem_record import PROBLEM_FOLDER, ProblemRecord, require_same_problem
 from ttd_core.run.reading import RunReader
 
 #: The resolved config, beside ``run.db``.
@@ -28,11 +29,13 @@ class RunSetup:
     :param problem: the problem, with its options.
     :param config: with every option spelled out and files made absolute.
     :param hooks: of the run; its ``failures`` name the plugins that could not be loaded.
+    :param problem_change: how the problem differs from when the run began, where that was accepted; a line.
     """
 
     problem: Problem
     config: RunConfig
     hooks: Hooks
+    problem_change: str = ""
 
     @classmethod
     def from_config(cls, config: RunConfig) -> RunSetup:
@@ -45,15 +48,29 @@ class RunSetup:
         return cls(problem, config, Hooks(problem))
 
     @classmethod
-    def from_folder(cls, folder: pathlib.Path, overrides: Mapping[str, Any]) -> RunSetup:
+    def from_folder(
+        cls, folder: pathlib.Path, overrides: Mapping[str, Any], *, accept_problem: bool = False
+    ) -> RunSetup:
         """A run that is to go on, from its folder.
 
         :param overrides: dotted keys; only those in ``RESUMABLE_KEYS`` may differ from the stored config.
-        :raises ResumeError: when there is no run, or a key that shapes steps differs; names every such key.
+        :param accept_problem: whether the run goes on with a problem that was changed since it began.
+        :raises ResumeError: when there is no run, a key that shapes steps differs (names every such key), or
+            the problem was changed.
         """
         with RunReader.open(folder) as run:
             stored = configs.from_toml(run.config(), where=f"{folder}/run.db")
-        return cls.from_config(_resumable(folder, stored, overrides))
+            noted = run.problem_record()
+        config = _resumable(folder, stored, overrides)
+        recorded = ProblemRecord.from_text(noted) if noted is not None else None
+        if recorded is not None and recorded.source and not pathlib.Path(recorded.origin).is_file():
+            raise ResumeError(
+                f"{recorded.origin} is missing: the run's problem. Put it back; as the run knows it, it is "
+                f"kept in {folder / PROBLEM_FOLDER}"
+            )
+        setup = cls.from_config(config)
+        change = require_same_problem(folder, recorded, setup.problem, setup.config.problem, accept_problem)
+        return attrs.evolve(setup, problem_change=change)
 
 
 def _require_room(config: RunConfig) -> None:

@@ -200,6 +200,19 @@ class RunStore(RunReader):
         with self._transaction():
             self._connection.execute("UPDATE meta SET value = ? WHERE key = 'config'", (config,))
 
+    def note_problem(self, record: str, change: str = "") -> None:
+        """Note what the run's problem is.
+
+        :param record: of :class:`~ttd_core.run.problem_record.ProblemRecord`, as JSON.
+        :param change: how it differs from what was noted before, where that was accepted.
+        :raises StorageError: when the disk is full or read-only.
+        """
+        rows = [("problem", record)]
+        if change:
+            rows.append((f"problem_changed:{self.last_step()}", change))
+        with self._transaction():
+            self._connection.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", rows)
+
     def rewind(self, step: int) -> None:
         """Forget every step after ``step``: to continue from a checkpoint older than the last step.
 
