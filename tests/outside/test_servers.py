@@ -338,12 +338,13 @@ def test_an_endless_answer_is_not_kept(
         ("retry-after: 1e9", r"1000000000 s"),
         ("retry-after: " + "9" * 400, r"1000000000 s"),
         ("retry-after-ms: 300000", r"300 s"),
-        ("retry-after: " + email.utils.formatdate(time.time() + 3600, usegmt=True), r"3(5\d\d|600) s"),
+        ("retry-after: in an hour", r"3(5\d\d|600) s"),
     ],
 )
 def test_a_long_wait_ends_the_run_and_says_how_long(
     connect: Open, server: RawServer, header: str, seconds: str
 ) -> None:
+    header = header.replace("in an hour", email.utils.formatdate(time.time() + 3600, usegmt=True))
     server.reply = lambda _: http(429, {"error": {"message": "Tokens per day"}}, header)
     error = refused(connect)
     assert re.search(

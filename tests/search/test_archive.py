@@ -199,7 +199,9 @@ def test_snapshot_survives_json_and_npy_exactly(tmp_path):
 
 
 def test_a_program_that_is_no_valid_unicode_has_an_identity():
-    assert State(code="x = '\ud800'").digest != State(code="x = '\ud801'").digest
+    state = State(code="x = '\ud800'")
+    assert state.code == "x = '\ufffd'"
+    assert state.digest == State(code="x = '\ufffd'").digest != State(code="x = ''").digest
 
 
 def test_a_construction_cannot_pose_as_a_stored_array():

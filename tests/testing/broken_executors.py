@@ -250,6 +250,29 @@ class TestNamesAnotherLine(Contract):
     fault = Shifted
 
 
+class Mending(Faulty):
+    def change_job(self, job: Any) -> Any:
+        if not isinstance(job, CompileJob):
+            return job
+        return attrs.evolve(job, source=job.source.encode(errors="replace").decode())
+
+
+class TestCompilesHalfCharacters(Contract):
+    fault = Mending
+
+
+class Hospitable(Faulty):
+    def change_job(self, job: Any) -> Any:
+        if not isinstance(job, CompileJob):
+            return job
+        lines = [line for line in job.source.splitlines() if "/dev/" not in line]
+        return attrs.evolve(job, source="\n".join(lines))
+
+
+class TestLetsACompilerReadDevices(Contract):
+    fault = Hospitable
+
+
 class Mute(Faulty):
     def change_job(self, job: Any) -> Any:
         return attrs.evolve(job, arguments=()) if isinstance(job, ProgramJob) else job

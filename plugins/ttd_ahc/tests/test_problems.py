@@ -165,7 +165,7 @@ def test_what_the_compiler_says_stays_in_its_fence(kind) -> None:
     state = State(code="int main() {}", failures={Status.SYNTAX_ERROR: Failure.of("error", said)})
     prompt = kind(kind.options_type(cases=1)).render_prompt(state, [])[0]["content"]
     fence = "`" * 11
-    assert f"{fence}\n{said}\n{fence}\nAvoid that." in prompt
+    assert f"{fence}\nerror\n{said}\n{fence}\nAvoid that." in prompt
 
 
 class _Scripted:
