@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import gc
+import itertools
 import os
 import pathlib
 import signal
@@ -398,6 +399,25 @@ def test_a_server_lost_again_is_told_as_ours(monkeypatch: pytest.MonkeyPatch) ->
         assert result.retries == 1
         monkeypatch.undo()
         assert executor.run(ONE).ok
+
+
+def test_a_job_whose_server_dies_twice_for_want_of_memory_used_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kernel frees the page tables of a job that it ended late, and may end the server meanwhile."""
+    kills = itertools.count()
+
+    def lost(self: connection.Connection):
+        raise connection.ServerLost("the fork server ended: without a word")
+
+    with LocalExecutor(1, preload=()) as executor:
+        monkeypatch.setattr(connection.Connection, "receive", lost)
+        monkeypatch.setattr(connection.Connection, "memory_kills", lambda self: next(kills))
+        result = executor.run(attrs.evolve(ONE, limits=Limits(memory=100 * MIB)))
+        assert (result.status, result.message) == (Status.MEMORY, "used more than 100 MiB of memory")
+        assert result.retries == 1
+        monkeypatch.setattr(connection.Connection, "memory_kills", lambda self: 5)
+        assert executor.run(ONE).status is Status.INFRASTRUCTURE
 
 
 def test_a_server_that_never_reports_ends_with_its_job(started: list[launch.ServerProcess]) -> None:

@@ -14,7 +14,7 @@ from ttd_core.sandbox.base import MIB, CompileJob, Job, JobResult, Level, Progra
 from ttd_core.sandbox.connection import Connection, ServerLost
 from ttd_core.sandbox.exchange import DeadlineMissed, Exchange, FrameReader, OutputListener, StreamTail
 from ttd_core.sandbox.inside import frames
-from ttd_core.sandbox.outcome import job_result, one_line
+from ttd_core.sandbox.outcome import job_result, one_line, size_text
 from ttd_core.types import Status
 
 _COMPILER_SCRATCH = 256 * MIB
@@ -181,6 +181,13 @@ class Attempt:
             retries=self._retries,
         )
 
-    def lost(self, error: ServerLost) -> JobResult:
-        """The result when the server died under the job."""
+    def lost(self, error: ServerLost, out_of_memory: bool) -> JobResult:
+        """The result when the server died under the job.
+
+        :param out_of_memory: whether the kernel ended processes meanwhile because memory was used up. What a
+            job before has not given back yet may be why, so that counts against this one the second time.
+        """
+        if out_of_memory and self._retries:
+            message = f"used more than {size_text(self._job.limits.memory)} of memory"
+            return attrs.evolve(self._failed(message), status=Status.MEMORY)
         return self._failed(str(error))

@@ -156,6 +156,19 @@ class ControlGroups:
                         return int(line.split()[1]) / 1e6
         return 0.0
 
+    def memory_kills(self) -> int:
+        """How many processes inside the kernel has ended for want of memory; 0 where no group counts them."""
+        if self.memory is None:
+            return 0
+        with contextlib.suppress(OSError):
+            for name in ("memory.events", "memory.oom_control"):  # of version 2, and of version 1
+                if not (self.memory[0] / name).exists():
+                    continue
+                for line in (self.memory[0] / name).read_text().splitlines():
+                    if line.startswith("oom_kill "):
+                        return int(line.split()[1])
+        return 0
+
     def kill_all(self) -> None:
         """Kill every process inside, where the kernel offers that."""
         if self.kill is not None:

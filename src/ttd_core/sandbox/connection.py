@@ -66,6 +66,10 @@ class Connection:
         """Processor seconds of the server and all its jobs so far; 0 where no control group counts them."""
         return self._groups.cpu_seconds()
 
+    def memory_kills(self) -> int:
+        """How many of its processes and its jobs' the kernel has ended for want of memory."""
+        return self._groups.memory_kills()
+
     def log_tail(self) -> str:
         """The last line that the server printed itself, for messages."""
         lines = os.pread(self._log, 1 << 16, 0).decode(errors="replace").strip().splitlines()

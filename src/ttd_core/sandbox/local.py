@@ -162,12 +162,14 @@ class LocalExecutor:
         uid = self._user_ids.job_uid(next(self._numbers))
         with Attempt(job, self._artifacts, self.level, retries, future.listener) as attempt:
             connection = self._connect(spec)
+            kills = connection.memory_kills()
             try:
                 result, clean = attempt.run(connection, next(self._numbers), cores, uid, cancel)
             except ServerLost as error:
+                out_of_memory = connection.memory_kills() > kills
                 connection.kill()
                 connection.close()
-                return attempt.lost(error)
+                return attempt.lost(error, out_of_memory)
             except BaseException:
                 connection.close()
                 raise

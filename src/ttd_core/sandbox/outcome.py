@@ -57,7 +57,8 @@ def one_line(text: str) -> str:
     return "".join(character for character in joined if character.isprintable())[: frames.MAX_MESSAGE]
 
 
-def _size(count: float) -> str:
+def size_text(count: float) -> str:
+    """An amount of bytes for people: in MiB, or in bytes below one."""
     return f"{count / MIB:.0f} MiB" if count >= MIB else f"{count:.0f} bytes"
 
 
@@ -69,11 +70,11 @@ def _stopped(job: Job, reason: str, exchange: Exchange) -> Ending:
     endings = {
         "wall": (Status.TIMEOUT, f"stopped after {limits.wall_s:g} s of wall time"),
         "cpu": (Status.TIMEOUT, f"stopped after {cpu:g} s of processor time"),
-        "memory": (Status.MEMORY, f"used more than {_size(limits.memory)} of memory"),
+        "memory": (Status.MEMORY, f"used more than {size_text(limits.memory)} of memory"),
         "processes": (Status.FORBIDDEN, f"started more than {limits.processes} processes and threads"),
-        "scratch": (Status.OUTPUT_LIMIT, f"wrote more than {_size(limits.scratch)} of files"),
-        "output": (Status.OUTPUT_LIMIT, f"printed more than {_size(limits.output)}{printed_to}"),
-        "result": (Status.OUTPUT_LIMIT, f"wrote more than {_size(limits.result)} to standard output"),
+        "scratch": (Status.OUTPUT_LIMIT, f"wrote more than {size_text(limits.scratch)} of files"),
+        "output": (Status.OUTPUT_LIMIT, f"printed more than {size_text(limits.output)}{printed_to}"),
+        "result": (Status.OUTPUT_LIMIT, f"wrote more than {size_text(limits.result)} to standard output"),
         "cancelled": (Status.INFRASTRUCTURE, "cancelled"),
     }
     if reason == "frame":
@@ -95,10 +96,10 @@ def _died(job: Job, code: int, report: dict[str, Any], output: bytes) -> Ending:
     if -code == signal.SIGSYS:
         return Status.FORBIDDEN, "made a system call that the sandbox denies (SIGSYS)"
     if -code == signal.SIGKILL or b"std::bad_alloc" in output[-2000:]:
-        return Status.MEMORY, f"used more than {_size(limits.memory)} of memory ({name})"
+        return Status.MEMORY, f"used more than {size_text(limits.memory)} of memory ({name})"
     if -code == signal.SIGXFSZ:
         largest = min(limits.scratch, limits.result) if isinstance(job, CompileJob) else limits.scratch
-        return Status.OUTPUT_LIMIT, f"wrote a file larger than {_size(largest)}"
+        return Status.OUTPUT_LIMIT, f"wrote a file larger than {size_text(largest)}"
     return Status.CRASH, f"killed by {name} ({signal.strsignal(-code)})"
 
 
@@ -139,7 +140,7 @@ def _compiler_failed(job: Job, report: dict[str, Any], output: bytes) -> Ending:
         if met := _TOOL_ENDED.search(text):
             return _died(job, -_TOOL_SIGNALS.get(met[1], signal.SIGKILL), report, output)
         if _NO_MEMORY.search(text):
-            return Status.MEMORY, f"used more than {_size(job.limits.memory)} of memory"
+            return Status.MEMORY, f"used more than {size_text(job.limits.memory)} of memory"
     return Status.SYNTAX_ERROR, _compiler_message(text)
 
 
