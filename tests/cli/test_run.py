@@ -49,6 +49,24 @@ def test_run_then_best_then_resume(ttd, summing, scripted) -> None:
     assert "continuing after step 2" in resumed.stderr
 
 
+@pytest.mark.parametrize("backend", ["local", "tinker"])
+def test_groups_of_one_are_refused_where_they_would_train(ttd, summing, backend, tmp_path) -> None:
+    given = ["run", "sum", "--policy", backend, "--model", tmp_path / "none", "--group-size", 1]
+    refused = ttd(*given)
+    assert refused.exit_code == 2
+    assert refused.stderr.count("\n") == 1
+    assert "group_size = 1 leaves nothing to learn from" in refused.stderr
+    assert "--variant no-training (learn.train = false)" in refused.stderr
+    assert not pathlib.Path("runs").exists()
+    # What does not train is refused for its model alone, or not at all.
+    assert "group_size" not in ttd(*given, "--variant", "no-training").stderr
+
+
+def test_groups_of_one_run_where_nothing_trains(ttd, summing, scripted) -> None:
+    result = ttd(*scripted, "--group-size", 1, "--steps", 1, "--name", "ones")
+    assert result.exit_code == 0, result.stderr
+
+
 def test_a_command_builds_the_hooks_once(ttd, summing, scripted, monkeypatch) -> None:
     built = []
     build = Hooks.__init__
