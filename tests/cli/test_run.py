@@ -67,6 +67,23 @@ def test_groups_of_one_run_where_nothing_trains(ttd, summing, scripted) -> None:
     assert result.exit_code == 0, result.stderr
 
 
+def test_a_run_of_no_steps_gives_no_shares_of_nothing(ttd, summing, scripted) -> None:
+    result = ttd(*scripted, "--steps", 0, "--name", "none")
+    assert result.exit_code == 0, result.stderr
+    assert "no step was made, so there are no rollouts" in result.stdout.splitlines()
+    assert "0 of 0" not in result.stdout
+    assert "%" not in result.stdout
+    row = ttd("compare", "none").stdout.splitlines()[3]
+    assert "%" not in row
+
+
+def test_replies_without_programs_are_not_said_to_repeat(ttd, summing, scripted) -> None:
+    pathlib.Path("replies.json").write_text(json.dumps(["I have no idea."]))
+    lines = ttd(*scripted, "--steps", 1, "--name", "wordy").stdout.splitlines()
+    assert lines[0].startswith("runs/wordy: sum with 1 scripted reply, 1 step of 8 rollouts")
+    assert "0 of 8 rollouts valid (0%); no reply held a program" in lines
+
+
 def test_a_command_builds_the_hooks_once(ttd, summing, scripted, monkeypatch) -> None:
     built = []
     build = Hooks.__init__
