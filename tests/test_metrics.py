@@ -27,6 +27,8 @@ OTHER_MEANINGS = {
     "cli/run_progress.py": {"tokens", "valid"},
     "cli/watch.py": {"valid"},
     "cli/wording.py": {"repeats", "rollouts", "valid"},
+    "report/comparison.py": {"rollouts"},
+    "report/facts.py": {"rollouts"},
     "report/figures.py": {"rollouts", "sampling"},
     "report/page.py": {"programs", "tokens"},
     "report/pooling.py": {"repeat_share", "rollouts", "tokens", "valid_share"},
