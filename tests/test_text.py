@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttd_core.text import decode_text, quoted_lines, showable, showable_line, without_surrogates
+from ttd_core.text import counted, decode_text, quoted_lines, showable, showable_line, without_surrogates
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
@@ -25,6 +25,11 @@ def test_what_is_no_text_is_refused_with_the_place() -> None:
         decode_text(b"\xff\xfea")
     with pytest.raises(ValueError, match="UTF-16 without a byte order mark"):
         decode_text("text".encode("utf-16-le"))
+
+
+def test_one_is_counted_without_an_s() -> None:
+    assert [counted(number, "step") for number in (0, 1, 2)] == ["0 steps", "1 step", "2 steps"]
+    assert [counted(number, "reply", "replies") for number in (1, 3)] == ["1 reply", "3 replies"]
 
 
 @given(st.binary(max_size=50))

@@ -55,7 +55,7 @@ class Metric(Described):
     )
     SCORE_START = "score_start", "Best start", "score", "best score among the step's start states"
     SCORE_GAIN = (
-        *("score_gain", "Gain", "score"),
+        *("score_gain", "Largest gain", "score"),
         "how much better than its own start the rollout is that gained most; negative when all lost",
     )
     SCORE_NOVEL = "score_novel", "Best new", "score", "best score of a program that repeats nothing"

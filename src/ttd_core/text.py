@@ -1,4 +1,4 @@
-"""Text from outside: bytes decoded, and text made safe to show to a person or to put on one line."""
+"""Text from outside: bytes decoded, and text made safe to show to a person or to put on one line; counts."""
 
 from __future__ import annotations
 
@@ -46,6 +46,14 @@ def without_surrogates(text: str) -> str:
     if not _SURROGATE.search(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """``1 step``, ``0 steps``, ``2 steps``.
+
+    :param plural: where an ``s`` does not make it.
+    """
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"
 
 
 def showable(text: str) -> str:

@@ -115,6 +115,63 @@ def test_phases() -> None:
     assert progress.phase == "done"
 
 
+def test_elapsed_and_left_say_of_what() -> None:
+    clock = Clock()
+    progress = RunProgress(Bound(), clock)
+    assert dict(progress.facts())["elapsed"] == dict(progress.facts())["time left"] == "-"
+    progress.update(started())
+    progress.update(events.step_started(step=1, starts=[0, 1]))
+    clock.now += 20
+    progress.update(finished(step=1, seconds=20.0))
+    clock.now += 3
+    assert [name for name, _ in progress.facts()][-2:] == ["elapsed", "time left"]
+    assert dict(progress.facts())["elapsed"] == "0:23 since the run began"
+    assert dict(progress.facts())["time left"] == "3:00 to the end of the run, 9 steps"
+    progress.update(finished(step=9, seconds=20.0))
+    assert dict(progress.facts())["time left"] == "0:20 to the end of the run, 1 step"
+    clock.now += 100
+    progress.update(started(step=9))
+    clock.now += 5
+    assert dict(progress.facts())["elapsed"] == "0:05 since the run went on after step 9"
+    assert progress.seconds_elapsed == 5.0
+
+
+def test_the_best_of_a_step_that_was_discarded_is_forgotten() -> None:
+    progress = RunProgress(Bound())
+    for event in (started(), events.step_started(step=1, starts=[0]), judged(0.45), finished(step=1)):
+        progress.update(event)
+    assert progress.best == 0.4
+    progress.update(events.step_started(step=2, starts=[0]))
+    progress.update(judged(0.39))
+    assert progress.best == 0.39
+    progress.update(events.run_interrupted(step=1, reason="interrupted", resume="ttd resume x"))
+    assert progress.best == 0.4
+    # Killed: nothing says so but the next start, which may go back further.
+    progress.update(events.step_started(step=2, starts=[0]))
+    progress.update(judged(0.39))
+    progress.update(started(step=1))
+    assert progress.best == 0.4
+    progress.update(started(step=0))
+    assert progress.best is None
+
+
+def test_what_a_finished_run_says_of_its_best_counts() -> None:
+    progress = RunProgress(Bound())
+    progress.update(started())
+    progress.update(events.run_finished(step=0, best_value=2.0, best_score=0.5, seconds=1.0))
+    assert progress.best == 0.5
+
+
+def test_one_step_and_one_rollout_are_no_plural() -> None:
+    stream = io.StringIO()
+    view = ProgressView(Bound(), stream)
+    event = events.run_started(
+        run="runs/x", problem="bound", policy="a model", step=0, steps=1, groups=1, group_size=1
+    )
+    view.ttd_event(event)
+    assert stream.getvalue() == "runs/x: bound with a model, 1 step of 1 rollout\n"
+
+
 def test_the_runs_best_is_taken_after_a_resume() -> None:
     progress = RunProgress(Bound())
     progress.update(started(step=3))
@@ -150,8 +207,9 @@ def test_step_line_says_everything() -> None:
         50,
     )
     assert line == (
-        "step 1/50  valid 5/8 (62%)  reward mean 1.25 best 2.5  score 0.4 (start 0.42, gain +0.02)  "
-        "new program 0.41 (gain +0.01)  KL 0.00123  advantage std 1.5  repeats 25%  tokens/s 812  20.0 s"
+        "step 1/50  valid 5/8 (62%)  reward mean 1.25 best 2.5  score 0.4 "
+        "(best start 0.42, largest gain +0.02)  new program 0.41 (gain on its start +0.01)  KL 0.00123  "
+        "advantage std 1.5  repeats 25%  tokens/s 812  20.0 s"
     )
 
 
@@ -208,7 +266,7 @@ def test_the_live_view_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Terminal()
     play(ProgressView(Bound(), stream))
     text = stream.getvalue()
-    for piece in ("sampled", "evaluated", "1/8", "time left", "tokens/s"):
+    for piece in ("sampled", "evaluated", "1/8", "elapsed", "time left", "tokens/s"):
         assert piece in text
     assert "step 1/10  valid 5/8 (62%)" in text
     assert "0.4 (above the published 0.380876 of machines by 0.0191: worse)" in text

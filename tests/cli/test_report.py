@@ -55,6 +55,22 @@ def test_compare_pools_seeds(ttd, two_runs) -> None:
     assert not pathlib.Path("compare.html").exists()
 
 
+def test_a_seed_that_comes_twice_is_said_and_not_pooled(ttd, two_runs, scripted) -> None:
+    assert ttd(*scripted, "--steps", 2, "--name", "c", "--seed", 1, "--quiet").exit_code == 0
+    lines = ttd("compare", "a", "b", "c", "-w", "compare.html").stdout.splitlines()
+    assert re.split("  +", lines[3])[:2] == ["a and 1 more", "2"]
+    assert re.split("  +", lines[4])[:2] == ["c, seed 1 again", "1"]
+    assert re.split("  +", lines[4])[8] == "-"
+    assert lines[6].startswith("seed 1 twice: a second run of the same config and seed is no second seed")
+    assert "Seed 1 twice: a second run" in pathlib.Path("compare.html").read_text(encoding="utf-8")
+    arms = json.loads(ttd("compare", "a", "b", "c", "--json").stdout)["arms"]
+    assert [(arm["seeds"], arm["again"]) for arm in arms] == [([0, 1], False), ([1], True)]
+    # The same folder named twice is one run.
+    (same,) = json.loads(ttd("compare", "a", "runs/a", "--json").stdout)["arms"]
+    assert (same["seeds"], same["spread"]) == ([0], None)
+    assert "twice" not in ttd("compare", "a", "b").stdout
+
+
 def test_compare_as_json_and_as_a_page(ttd, two_runs) -> None:
     result = ttd("compare", "a", "b", "--json", "-w", "compare.html")
     facts = json.loads(result.stdout)

@@ -49,6 +49,41 @@ def test_run_then_best_then_resume(ttd, summing, scripted) -> None:
     assert "continuing after step 2" in resumed.stderr
 
 
+@pytest.mark.parametrize("backend", ["local", "tinker"])
+def test_groups_of_one_are_refused_where_they_would_train(ttd, summing, backend, tmp_path) -> None:
+    given = ["run", "sum", "--policy", backend, "--model", tmp_path / "none", "--group-size", 1]
+    refused = ttd(*given)
+    assert refused.exit_code == 2
+    assert refused.stderr.count("\n") == 1
+    assert "group_size = 1 leaves nothing to learn from" in refused.stderr
+    assert "--variant no-training (learn.train = false)" in refused.stderr
+    assert not pathlib.Path("runs").exists()
+    # What does not train is refused for its model alone, or not at all.
+    assert "group_size" not in ttd(*given, "--variant", "no-training").stderr
+
+
+def test_groups_of_one_run_where_nothing_trains(ttd, summing, scripted) -> None:
+    result = ttd(*scripted, "--group-size", 1, "--steps", 1, "--name", "ones")
+    assert result.exit_code == 0, result.stderr
+
+
+def test_a_run_of_no_steps_gives_no_shares_of_nothing(ttd, summing, scripted) -> None:
+    result = ttd(*scripted, "--steps", 0, "--name", "none")
+    assert result.exit_code == 0, result.stderr
+    assert "no step was made, so there are no rollouts" in result.stdout.splitlines()
+    assert "0 of 0" not in result.stdout
+    assert "%" not in result.stdout
+    row = ttd("compare", "none").stdout.splitlines()[3]
+    assert "%" not in row
+
+
+def test_replies_without_programs_are_not_said_to_repeat(ttd, summing, scripted) -> None:
+    pathlib.Path("replies.json").write_text(json.dumps(["I have no idea."]))
+    lines = ttd(*scripted, "--steps", 1, "--name", "wordy").stdout.splitlines()
+    assert lines[0].startswith("runs/wordy: sum with 1 scripted reply, 1 step of 8 rollouts")
+    assert "0 of 8 rollouts valid (0%); no reply held a program" in lines
+
+
 def test_a_command_builds_the_hooks_once(ttd, summing, scripted, monkeypatch) -> None:
     built = []
     build = Hooks.__init__

@@ -82,7 +82,7 @@ def test_watch_follows_a_run_to_its_end(tmp_path, begun) -> None:
     assert process.wait(30) == 0
     lines = result.stdout.splitlines()
     title, _, level = lines[0].rpartition(", sandbox ")
-    assert title == "runs/slow: sum with 1 scripted replies, 12 steps of 2 rollouts"
+    assert title == "runs/slow: sum with 1 scripted reply, 12 steps of 2 rollouts"
     assert level in ("strong", "standard")
     steps = [line.split()[1] for line in lines[1:-2]]
     assert steps == [f"{step}/12" for step in range(13 - len(steps), 13)]
@@ -140,6 +140,30 @@ def test_once_on_a_finished_run_and_in_the_middle_of_a_step(ttd, summing, script
         assert state["sampled"] + state["evaluated"] == 2
     finally:
         holder.communicate("")
+
+
+def test_a_step_that_was_discarded_leaves_no_best(ttd, summing, scripted) -> None:
+    assert ttd(*scripted, "--steps", 2, "--name", "cut", "--quiet").exit_code == 0
+    log = pathlib.Path("runs/cut/log.jsonl")
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    # The process was killed in the second step, whose rollouts scored better than the first step's.
+    second = next(
+        place
+        for place, event in enumerate(events)
+        if event["kind"] == "rollout_evaluated" and event["step"] == 2 and event["score"] is not None
+    )
+    cut = [*events[:second], {**events[second], "score": 2.75}]
+    log.write_text("".join(json.dumps(event) + "\n" for event in cut))
+    state = json.loads(ttd("watch", "cut", "--once", "--json").stdout)
+    assert (state["state"], state["done"], state["best_score"]) == ("stopped", 1, 2.25)
+    lines = ttd("watch", "cut", "--once").stdout.splitlines()
+    assert lines[-1].startswith("best sum 2.25 ")
+    # Gone back to its start, the run shows no finished step either.
+    started = next(event for event in events if event["kind"] == "run_started")
+    log.write_text("".join(json.dumps(event) + "\n" for event in [*cut, started]))
+    lines = ttd("watch", "cut", "--once").stdout.splitlines()
+    assert not any(line.startswith("step 1/") for line in lines)
+    assert lines[-1] == "no valid sum yet"
 
 
 _HOLD = """

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttd_core.config import LearnConfig
-from ttd_core.learn.objective import group_advantages, leave_one_out, solve_beta, tilted_kl
+from ttd_core.learn.objective import (
+    LARGEST_SHARE,
+    bound_beta,
+    group_advantages,
+    leave_one_out,
+    solve_beta,
+    tilted_kl,
+)
 
 ADAPTIVE = LearnConfig()
 CONSTANT = attrs.evolve(ADAPTIVE, advantage="entropic")
@@ -29,6 +36,8 @@ SPREAD_REWARDS = REWARDS.filter(lambda rewards: max(rewards) > min(rewards))
         ([0] * 63 + [1], 3.359879073, [-0.30605819] * 63 + [27.78570971]),
         ([0, 0, 0, 1], 2.553244909, [-0.79796251] * 3 + [11.84872917]),
         ([0.6] * 31 + [0] * 33, 8.929064794, [1.08916921] * 31 + [-0.99046842] * 33),
+        ([0, 1], math.log(9), [-8 / 9, 8]),
+        ([5, 5.25], 4 * math.log(9), [-8 / 9, 8]),
     ],
 )
 def test_golden_vectors(rewards: list[float], beta: float, expected: list[float]) -> None:
@@ -86,6 +95,60 @@ def test_constant_groups_carry_nothing(config: LearnConfig, reward: float, size:
 @given(REWARDS)
 def test_mean_baseline_is_zero_mean(rewards: list[float]) -> None:
     assert group_advantages(rewards, MEAN).values.sum() == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("objective", ["entropic-adaptive", "entropic"])
+@given(
+    rewards=st.lists(st.floats(-1e9, 1e9), min_size=2, max_size=4),
+    budget=st.sampled_from([0.1, math.log(2), 1.0, 1.5, 10.0]),
+    beta=st.sampled_from([0.0, 0.5, 2.0, 1e3, 1e9]),
+    cap_on=st.sampled_from(["scaled", "raw"]),
+)
+def test_small_groups_have_bounded_advantages(
+    objective: str, rewards: list[float], budget: float, beta: float, cap_on: str
+) -> None:
+    config = attrs.evolve(
+        ADAPTIVE, advantage=objective, kl_budget=budget, beta=beta, beta_cap=1e12, beta_cap_on=cap_on
+    )
+    found = group_advantages(rewards, config)
+    most = 9 * (len(rewards) - 1) - 1
+    assert (found.values >= -1).all()
+    assert (found.values <= most * (1 + 1e-9)).all()
+    assert (np.diff(found.values[np.argsort(rewards, kind="stable")]) >= -1e-9).all()
+
+
+@given(
+    size=st.integers(2, 256),
+    place=st.integers(0, 255),
+    gain=st.sampled_from([1e-9, 1.0, 1e9]),
+    budget=st.sampled_from([math.log(2), 3.0, 100.0]),
+    objective=st.sampled_from(["entropic-adaptive", "entropic"]),
+)
+def test_a_lone_winner_is_bounded(size: int, place: int, gain: float, budget: float, objective: str) -> None:
+    rewards = np.zeros(size)
+    rewards[place % size] = gain
+    found = group_advantages(rewards, attrs.evolve(ADAPTIVE, advantage=objective, kl_budget=budget))
+    winner = found.values[place % size]
+    assert 0 < winner <= (9 * (size - 1) - 1) * (1 + 1e-9)
+    others = np.delete(found.values, place % size)
+    assert (others < 0).all()
+    assert (others >= -1).all()
+
+
+@given(SPREAD_REWARDS.filter(lambda rewards: len(rewards) > 2))
+def test_the_bound_leaves_the_papers_budget_alone_in_groups_of_three_and_more(rewards: list[float]) -> None:
+    scaled = (np.array(rewards) - max(rewards)) / (max(rewards) - min(rewards))
+    beta = solve_beta(scaled, math.log(2), 1e12)
+    assert bound_beta(scaled, beta) == beta
+    assert (group_advantages(rewards, ADAPTIVE).values == leave_one_out(scaled, beta)).all()
+
+
+def test_a_lowered_beta_leaves_the_leader_its_largest_share() -> None:
+    scaled = np.array([-1.0, 0.0, -0.5, -0.75])
+    beta = bound_beta(scaled, 1e12)
+    weights = np.exp(beta * scaled)
+    assert weights.max() / weights.sum() == pytest.approx(LARGEST_SHARE, rel=1e-12)
+    assert bound_beta(scaled, beta / 2) == beta / 2
 
 
 def test_leave_one_out_is_not_zero_mean() -> None:

@@ -32,7 +32,7 @@ def test_from_a_file(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "replies.json"
     path.write_text(json.dumps(["x"]))
     policy = open_scripted(configs.load("p", overrides={"policy.options": {"file": str(path)}}))
-    assert policy.name == "1 scripted replies"
+    assert policy.name == "1 scripted reply"
 
 
 @pytest.mark.parametrize("options", [{}, {"replies": []}, {"replies": [1]}, {"file": "/nowhere.json"}])

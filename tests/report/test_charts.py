@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import xml.etree.ElementTree as ET
@@ -87,6 +88,15 @@ def test_stairs_hold_a_value_until_the_next() -> None:
     root = parsed(line_chart((400, 200), [Line("a", [0, 1], [0.0, 4.0], 1, "stairs")], ("step", ""), "s"))
     start, corner, end = coordinates(of_class(root, "line")[0].get("d", ""))
     assert corner == (end[0], start[1])
+
+
+def test_the_band_of_stairs_has_their_corners() -> None:
+    line = Line("a", [0, 1, 2], [1.0, 2.0, 3.0], 1, "stairs", [0.0, 1.0, 2.0], [2.0, 3.0, 4.0])
+    root = parsed(line_chart((400, 200), [line], ("step", ""), "s"))
+    points = coordinates(of_class(root, "band")[0].get("d", ""))
+    assert len(points) == 10
+    for (x, y), (next_x, next_y) in itertools.pairwise(points):
+        assert x == next_x or y == next_y
 
 
 def test_what_lies_beyond_the_axis_is_an_arrow() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from ttd_core.report.facts import against_published, read_facts
 from ttd_core.report.figures import step_ranges
-from ttd_core.report.pooling import by_problem, pool_seeds
+from ttd_core.report.pooling import by_problem, pool_seeds, seeds_that_repeat
 from ttd_core.run.reading import RunReader
 from ttd_core.types import Status
 
@@ -72,6 +72,19 @@ def test_seeds_are_pooled_and_arms_named_by_what_differs(runs) -> None:
     assert other.row()["spread"] is None
 
 
+def test_a_run_that_ended_earlier_keeps_its_best_in_the_mean(runs) -> None:
+    first, second = (read_facts(folder) for folder in (runs.first, runs.second))
+    short = attrs.evolve(second, steps=second.steps[:4])
+    (pooled,) = pool_seeds([first, short])
+    steps, mean, _, high = pooled.pooled(lambda run: run.best_by_step(), holds=True)
+    assert steps == list(range(13))
+    assert mean == sorted(mean)
+    kept = short.best_by_step()[1][-1]
+    assert mean[12] == pytest.approx((first.best_by_step()[1][12] + kept) / 2)
+    assert high[12] == first.best_by_step()[1][12]
+    assert pooled.pooled(lambda run: run.best_by_step())[1][12] == first.best_by_step()[1][12]
+
+
 def test_best_scores_against_what_they_cost(runs) -> None:
     facts = [read_facts(folder) for folder in (runs.first, runs.second)]
     (pooled,) = pool_seeds(facts, {"first": "ours"})
@@ -88,6 +101,43 @@ def test_best_scores_against_what_they_cost(runs) -> None:
     assert row["best_scores"] == {0: one[-1], 1: two[-1]}
     rewards = [sum(run.rewards[step].sum() for step in (10, 11, 12)) / 24 for run in facts]
     assert row["last_mean_reward"] == pytest.approx(sum(rewards) / 2)
+
+
+def test_runs_of_one_seed_are_no_two_seeds(runs) -> None:
+    first, second, other = (read_facts(folder) for folder in (runs.first, runs.second, runs.other))
+    twin, third = attrs.evolve(first, name="twin"), attrs.evolve(first, name="third")
+    arms = pool_seeds([first, twin, second, third, other])
+    assert [[run.name for run in arm.runs] for arm in arms] == [
+        *(["first", "second"], ["twin"], ["third"], ["other"])
+    ]
+    assert [arm.again for arm in arms] == [False, True, True, False]
+    assert [arm.label for arm in arms] == [
+        *("variant = full", "twin, seed 0 again", "third, seed 0 again", "variant = no-reuse")
+    ]
+    assert arms[0].row()["spread"] == pool_seeds([first, second])[0].row()["spread"]
+    assert seeds_that_repeat(arms).startswith("seed 0 3 times: ")
+    assert seeds_that_repeat(pool_seeds([first, second, other])) == ""
+    again = pool_seeds([first, second, twin, attrs.evolve(second, name="copy")])
+    assert [arm.label for arm in again] == ["first and 1 more", "twin and 1 more, seeds 0, 1 again"]
+    assert seeds_that_repeat(again).startswith("seed 0 twice, seed 1 twice: ")
+
+
+def test_many_amounts_are_thinned_to_those_where_a_best_changes(runs) -> None:
+    facts = []
+    for folder in (runs.first, runs.second):
+        run = read_facts(folder)
+        # Nothing is found after the fifth step.
+        capped = [
+            attrs.evolve(each, best_score=run.steps[min(each.step, 5) - 1].best_score) for each in run.steps
+        ]
+        facts.append(attrs.evolve(run, steps=capped))
+    (pooled,) = pool_seeds(facts)
+    whole, thin = pooled.best_by_spent("seconds", points=10_000), pooled.best_by_spent("seconds", points=3)
+    assert 3 < len(thin[0]) < len(whole[0])
+    assert (thin[0][0], thin[0][-1]) == (whole[0][0], whole[0][-1])
+    for place, amount in enumerate(whole[0]):
+        held = max(index for index, each in enumerate(thin[0]) if each <= amount)
+        assert [curve[place] for curve in whole[1:]] == [curve[held] for curve in thin[1:]]
 
 
 def test_one_run_alone_is_named_after_its_folder(first) -> None:

@@ -11,8 +11,12 @@ import xml.etree.ElementTree as ET
 import attrs
 import pytest
 
+from ttd_core.problem import Baseline
+from ttd_core.report.comparison import comparison_figures
 from ttd_core.report.facts import read_facts
+from ttd_core.report.figures import score_figures
 from ttd_core.report.page import compare_page, duration, path_to_best, picture, report_page
+from ttd_core.report.pooling import pool_seeds
 
 VOID = {"meta", "link", "img", "br", "hr"}
 
@@ -193,6 +197,8 @@ def test_a_run_without_steps_has_a_page(pages) -> None:
     words = Document(pages["empty"]).words()
     assert "There is no reward yet." in words
     assert "0 of 0" in words
+    assert "%" not in words[words.index("Rollouts") : words.index("Wall time")]
+    assert "Repeats" not in words[: words.index("Rewards")]
 
 
 def test_several_runs_are_compared_first(pages) -> None:
@@ -200,6 +206,49 @@ def test_several_runs_are_compared_first(pages) -> None:
     assert words.index("Compared") < words.index("Overview")
     assert "variant = no-reuse" in words
     assert "Lines are means over seeds" in Document(pages["compared"]).words()
+
+
+def test_the_best_of_pooled_seeds_is_drawn_as_stairs(runs, first) -> None:
+    arms = pool_seeds([first, read_facts(runs.second)])
+    figures = {each.title: each for each in comparison_figures(arms)}
+    for title in ("Best score by step", "Best score by rollouts", "Best score by seconds"):
+        (line,) = re.findall(r'<path d="([^"]*)" class="line c1"', str(figures[title].wide))
+        assert set(re.sub(r"[^A-Z]", "", line)) == {"M", "H", "V"}
+    (slope,) = re.findall(r'<path d="([^"]*)" class="line c1"', str(figures["Mean reward"].wide))
+    assert "L" in slope
+
+
+def test_keys_that_equal_the_problems_defaults_are_not_told_as_changed(page, first) -> None:
+    table = page[page.index("<caption>Keys that differ") :]
+    cells = r"<th scope=.row.><code>([^<]*)</code></th><td[^>]*>([^<]*)</td><td>([^<]*)</td>"
+    rows = re.findall(cells, table)
+    changed = {key: (value, standard) for key, value, standard in rows}
+    options = {key: value for key, value in changed.items() if key.startswith("options.")}
+    standard = type(first.problem).options_type()
+    assert options == {
+        "options.start": ("program", standard.start),
+        "options.timeout_s": ("20.0", str(standard.timeout_s)),
+    }
+    assert changed["groups"] == ("2", "8")
+
+
+def test_the_close_up_names_a_published_result_only_where_there_is_one(first) -> None:
+    # A beginning so far away that the rest would be one flat line.
+    steps = [attrs.evolve(record, best_score=2.0 + 0.001 * record.step) for record in first.steps]
+
+    class Unpublished(type(first.problem)):
+        baselines = ()
+
+    def captions(problem) -> list[str]:
+        facts = attrs.evolve(first, steps=steps, problem=problem)
+        return [each.caption for each in score_figures(facts) if each.title == "Close-up"]
+
+    assert captions(Unpublished(first.problem.options)) == ["The last 10 steps."]
+
+    class Near(Unpublished):
+        baselines = (Baseline("somebody", 2.02),)
+
+    assert captions(Near(first.problem.options)) == ["The last 10 steps and the best published result."]
 
 
 @pytest.mark.parametrize(

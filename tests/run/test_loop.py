@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ttd_core import config as configs
+from ttd_core.errors import ConfigError
 from ttd_core.learn import learner
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Sample, Sequences
@@ -141,6 +142,19 @@ def test_each_is_computed_once(
     count(StepTotals, "of")
     start_run(RunSetup.from_config(config(VALID, steps=3, groups=2, group_size=3)), tmp_path / "run")
     assert calls == {"resolve": 1, "__init__": 1, "group_advantages": 3 * 2, "of": 3}
+
+
+def test_a_plugins_trainer_is_not_given_groups_of_one(
+    config: Callable[..., configs.RunConfig], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = TrainableScript(VALID)
+    monkeypatch.setattr(loop, "open_policy", lambda hooks, config: policy)
+    settings = {"steps": 1, "groups": 2, "group_size": 1}
+    with pytest.raises(ConfigError, match="group_size = 1 leaves nothing to learn from"):
+        start_run(RunSetup.from_config(config(VALID, **settings)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    frozen = config(VALID, **settings, **{"learn.train": False})
+    assert start_run(RunSetup.from_config(frozen), tmp_path / "run").steps == 1
 
 
 def test_the_advantages_that_train_are_those_that_are_stored(

@@ -12,7 +12,7 @@ from ttd_core.cli.output import json_option, print_json, say, table
 from ttd_core.cli.report import load_pages, output_option, read_runs, write_page
 from ttd_core.cli.wording import duration
 from ttd_core.problem import Problem
-from ttd_core.report.pooling import by_problem, pool_seeds
+from ttd_core.report.pooling import by_problem, pool_seeds, seeds_that_repeat
 from ttd_core.scores import which_is_better
 
 
@@ -46,6 +46,9 @@ def compare(
         if number:
             say()
         say(as_text(of_problem[0].runs[0].problem, [arm.row() for arm in of_problem]))
+        repeated = seeds_that_repeat(of_problem)
+        if repeated:
+            say(f"\n{repeated}")
     if output is not None:
         say(f"\ncurves in {output}")
 
@@ -63,8 +66,8 @@ def as_text(problem: Problem, rows: list[dict[str, Any]]) -> str:
             len(row["seeds"]),
             ", ".join(dict.fromkeys(str(count) for count in row["steps"])),
             row["rollouts"],
-            f"{row['valid_share']:.0%}",
-            f"{row['repeat_share']:.0%}",
+            f"{row['valid_share']:.0%}" if row["rollouts"] else "-",
+            f"{row['repeat_share']:.0%}" if row["rollouts"] else "-",
             _score(problem, row["best_score"]),
             _score(problem, row["mean_best_score"]),
             "-" if row["spread"] is None else f"{row['spread']:.2g}",

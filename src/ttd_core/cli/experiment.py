@@ -28,7 +28,7 @@ from ttd_core.plugin.registry import resolve
 from ttd_core.report.facts import read_facts
 from ttd_core.report.pooling import by_problem, pool_seeds
 from ttd_core.run.loop import terminate_as_interrupt
-from ttd_core.text import showable_line
+from ttd_core.text import counted, showable_line
 
 
 @click.command("experiment")
@@ -101,13 +101,14 @@ def _dry_run(plan: Plan, folders: Folders, as_json: bool) -> int:
     if as_json:
         print_json({"experiment": plan.name, "folder": str(folders.root), "runs": rows})
         return 0
-    say(f"{plan.title}: {len(rows)} runs in {folders.root}\n")
+    say(f"{plan.title}: {counted(len(rows), 'run')} in {folders.root}\n")
     header = ["run", "stage", "problem", "steps", "rollouts", "tokens, at most", "program time, at most"]
     cells = [[*list(row.values())[:6], duration(row["program_seconds_at_most"])] for row in rows]
     say(table(header, cells))
     rollouts, tokens = (sum(row[key] for row in rows) for key in ("rollouts", "tokens_at_most"))
     seconds = sum(row["program_seconds_at_most"] for row in rows)
-    say(f"\nin all {rollouts} rollouts, at most {tokens} tokens and {duration(seconds)} of programs")
+    in_all = f"{counted(rollouts, 'rollout')}, at most {counted(tokens, 'token')}"
+    say(f"\nin all {in_all} and {duration(seconds)} of programs")
     done = [standing for standing in now.values() if standing.stage is Stage.FINISHED]
     if done:
         mean = sum(standing.seconds for standing in done) / len(done)

@@ -19,7 +19,7 @@ from ttd_core.cli.wording import step_line
 from ttd_core.plugin.guard import mark_as_hosts_own
 from ttd_core.plugin.spec import hookimpl
 from ttd_core.problem import Problem
-from ttd_core.text import showable, showable_line
+from ttd_core.text import counted, showable, showable_line
 
 
 class ProgressView:
@@ -81,7 +81,7 @@ class ProgressView:
         """What runs, in a line."""
         run = self.progress
         already = f", continuing after step {run.steps_before}" if run.steps_before else ""
-        size = f"{run.steps} steps of {run.per_step} rollouts"
+        size = f"{counted(run.steps, 'step')} of {counted(run.per_step, 'rollout')}"
         if run.sandbox:
             size += f", sandbox {run.sandbox}"
         return showable_line(f"{run.run}: {run.problem.name} with {run.policy}, {size}{already}")

@@ -24,6 +24,8 @@ from ttd_core.problem import Problem
 from ttd_core.report.trackers import open_trackers
 from ttd_core.run.loop import RunResult, resume_run, start_run
 from ttd_core.run.setup import CONFIG_FILE, RunSetup
+from ttd_core.run.summary import RunSummary
+from ttd_core.text import counted
 
 #: Flags that are a config key under a shorter name.
 FLAGS = {
@@ -201,10 +203,7 @@ def _follow(
 def closing_lines(problem: Problem, result: RunResult) -> Iterator[str]:
     """A run's outcome for people."""
     summary = result.summary
-    yield (
-        f"{summary.valid} of {summary.rollouts} rollouts valid ({summary.valid_share:.0%}); "
-        f"{summary.repeats:.0%} of the programs repeat the one they started from"
-    )
+    yield _shares(summary)
     if summary.novel_score is not None:
         line = f"best new program: {problem.metric} {problem.format_score(summary.novel_score)}"
         if summary.novel_gain is not None and summary.start_score is not None:
@@ -222,6 +221,17 @@ def closing_lines(problem: Problem, result: RunResult) -> Iterator[str]:
     if summary.best_score is not None:
         yield f"best {problem.metric} {compare_with_published(problem, summary.best_score)}"
         yield f"kept in {result.folder / 'best'}"
+
+
+def _shares(summary: RunSummary) -> str:
+    """How many rollouts were valid and how many programs repeat, where there are any."""
+    if not summary.rollouts:
+        return "no step was made, so there are no rollouts"
+    rollouts = counted(summary.rollouts, "rollout")
+    line = f"{summary.valid} of {rollouts} valid ({summary.valid_share:.0%}); "
+    if not summary.programs:
+        return line + "no reply held a program"
+    return line + f"{summary.repeats:.0%} of the programs repeat the one they started from"
 
 
 def result_as_json(problem: Problem, result: RunResult) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from ttd_core.cli.wording import compare_with_published, duration
 from ttd_core.metrics import Metric
 from ttd_core.problem import Problem
+from ttd_core.text import counted
 
 
 class RunProgress:
@@ -39,9 +40,12 @@ class RunProgress:
         self.evaluated = 0
         self.valid = 0
         self.tokens = 0
-        #: The best score so far.
+        #: The best score so far, of the step under way too.
         self.best: float | None = None
+        #: The best score after each finished step, and before the first that is known.
+        self._best_after: dict[int, float | None] = {}
         self._clock = clock
+        self._started: float | None = None
         self._step_started: float | None = None
         self._step_seconds: list[float] = []
 
@@ -54,7 +58,10 @@ class RunProgress:
             self.steps_before = self.steps_done = event["step"]
             self.steps = event["steps"]
             self.per_step = event["groups"] * event["group_size"]
+            self._started = self._clock()
+            self._go_back_to(event["step"])
         elif kind == "step_started":
+            self._go_back_to(self.steps_done)
             self.step = event["step"]
             self.sampled = self.evaluated = self.valid = self.tokens = 0
             self._step_started = self._clock()
@@ -71,12 +78,25 @@ class RunProgress:
             self._step_seconds.append(event["seconds"])
             self._update_best(event["best_score"])
             self._update_best(event["metrics"].get(Metric.RUN_SCORE_BEST))
+            self._best_after[self.steps_done] = self.best
+        elif kind in ("run_interrupted", "run_finished"):
+            self.discard_step()
+            self._update_best(event.get("best_score"))
+
+    def discard_step(self) -> None:
+        """Forget what the step under way found: it was not committed, and no resumed run knows of it."""
+        self._go_back_to(self.steps_done)
 
     @property
     def tokens_per_second(self) -> float | None:
         """Sampled tokens a second in the step under way; ``None`` before there are any."""
         elapsed = self._elapsed()
         return self.tokens / elapsed if elapsed > 0 and self.tokens else None
+
+    @property
+    def seconds_elapsed(self) -> float | None:
+        """Seconds since the run was begun or resumed; ``None`` before."""
+        return None if self._started is None else max(0.0, self._clock() - self._started)
 
     @property
     def seconds_left(self) -> float | None:
@@ -105,7 +125,8 @@ class RunProgress:
             ("valid", share),
             ("best", self.best_in_words()),
             ("tokens/s", f"{speed:.0f}" if speed else "-"),
-            ("time left", duration(self.seconds_left)),
+            ("elapsed", self._elapsed_in_words()),
+            ("time left", self._left_in_words()),
         ]
 
     def best_in_words(self) -> str:
@@ -113,6 +134,26 @@ class RunProgress:
         if self.best is None:
             return f"no valid {self.problem.metric} yet"
         return compare_with_published(self.problem, self.best)
+
+    def _elapsed_in_words(self) -> str:
+        """Time since this process went on with the run, and since when."""
+        if self._started is None:
+            return duration(None)
+        since = f"went on after step {self.steps_before}" if self.steps_before else "began"
+        return f"{duration(self.seconds_elapsed)} since the run {since}"
+
+    def _left_in_words(self) -> str:
+        """Time to the end of the run, and for how many steps."""
+        left = self.seconds_left
+        if left is None:
+            return duration(None)
+        return f"{duration(left)} to the end of the run, {counted(self.steps - self.steps_done, 'step')}"
+
+    def _go_back_to(self, step: int) -> None:
+        """The best score is again the one after ``step``, or after the last one known before it."""
+        self._best_after = {each: best for each, best in self._best_after.items() if each <= step}
+        self.best = self._best_after[max(self._best_after)] if self._best_after else None
+        self._step_started = None
 
     def _elapsed(self) -> float:
         """Seconds since the step under way started; 0 between steps."""

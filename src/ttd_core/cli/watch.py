@@ -150,7 +150,7 @@ class RunWatcher:
 
     def state(self) -> dict[str, Any]:
         """The present state, JSON."""
-        run, ending = self.progress, self.ending()
+        run, ending = self.progress, self._ending_settled()
         published = run.problem.best_baseline()
         return {
             "run": str(self._folder),
@@ -166,6 +166,7 @@ class RunWatcher:
             "evaluated": run.evaluated,
             "valid": run.valid,
             "tokens_per_second": run.tokens_per_second if ending is None else None,
+            "seconds_elapsed": run.seconds_elapsed if ending is None else None,
             "seconds_left": run.seconds_left if ending is None else None,
             "best_score": run.best,
             "best_published": published.score if published else None,
@@ -184,9 +185,18 @@ class RunWatcher:
 
     def closing(self) -> str:
         """How it ended, with the best score beside the published."""
-        ending = self.ending()
+        ending = self._ending_settled()
         sentence = ending.sentence if ending is not None else "still going on"
-        return f"{sentence}\nbest {self.progress.problem.metric} {self.progress.best_in_words()}"
+        best = self.progress.best_in_words()
+        known = self.progress.best is not None
+        return f"{sentence}\nbest {self.progress.problem.metric} {best}" if known else f"{sentence}\n{best}"
+
+    def _ending_settled(self) -> RunEnding | None:
+        """How the run stopped, with what its unfinished step found forgotten, as a resumed run forgets it."""
+        ending = self.ending()
+        if ending is not None:
+            self.progress.discard_step()
+        return ending
 
     def _show(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -202,6 +212,10 @@ class RunWatcher:
         self._last_event = event
         if event["kind"] == "step_finished":
             self._recent.append(event)
+        elif event["kind"] == "run_started":
+            # Steps that a resumed run went back behind are no longer its own.
+            kept = [each for each in self._recent if each["step"] <= event["step"]]
+            self._recent = collections.deque(kept, maxlen=RECENT)
 
     def _new_events(self) -> list[Event]:
         events, self._offset = read_log(self._folder / LOG, self._offset)

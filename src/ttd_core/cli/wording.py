@@ -64,24 +64,28 @@ def duration(seconds: float | None) -> str:
 
 
 def _scores(problem: Problem, best: float | None, metrics: Mapping[str, Any]) -> list[str]:
-    """The step's best score beside its start's, and the best of a program that repeats nothing."""
+    """The step's best score, the best start and the largest gain; the best of a program that repeats nothing.
+
+    The three are over all groups: a gain is a rollout's on the start of its own group.
+    """
     parts = []
     start = metrics.get(Metric.SCORE_START)
     if best is not None:
-        notes = [] if start is None else [f"start {problem.format_score(start)}"]
-        notes += _gain(metrics.get(Metric.SCORE_GAIN))
+        # Of one group each, and seldom of the same: in these words none is taken for another's.
+        notes = [] if start is None else [f"best start {problem.format_score(start)}"]
+        notes += _gain("largest gain", metrics.get(Metric.SCORE_GAIN))
         parts.append(f"score {problem.format_score(best)}" + (f" ({', '.join(notes)})" if notes else ""))
     novel = metrics.get(Metric.SCORE_NOVEL)
     if novel is not None and novel != best:
-        notes = _gain(metrics.get(Metric.GAIN_NOVEL))
+        notes = _gain("gain on its start", metrics.get(Metric.GAIN_NOVEL))
         parts.append(
             f"new program {problem.format_score(novel)}" + (f" ({', '.join(notes)})" if notes else "")
         )
     return parts
 
 
-def _gain(gain: float | None) -> list[str]:
-    return [] if gain is None else [f"gain {gain:+.3g}"]
+def _gain(words: str, gain: float | None) -> list[str]:
+    return [] if gain is None else [f"{words} {gain:+.3g}"]
 
 
 def _percent(part: int, whole: int) -> str:

@@ -9,6 +9,7 @@ import attrs
 
 from ttd_core.experiment.plan import MachineShare
 from ttd_core.report.pooling import Arm
+from ttd_core.text import counted
 
 
 @attrs.frozen
@@ -34,7 +35,7 @@ class Paired:
             return f"{self.first} and {self.second} have no seed in common"
         mean = sum(self.gains) / len(self.gains)
         return (
-            f"{self.first} is ahead of {self.second} in {self.ahead} of {len(self.seeds)} seeds, "
+            f"{self.first} is ahead of {self.second} in {self.ahead} of {counted(len(self.seeds), 'seed')}, "
             f"by {mean:.3g} on average ({min(self.gains):.3g} to {max(self.gains):.3g})"
         )
 

@@ -16,6 +16,7 @@ from ttd_core.config.settings import fill, setting
 from ttd_core.errors import ConfigError, UsageError
 from ttd_core.input_files import read_data_file
 from ttd_core.policy.base import Sample, SamplingParams
+from ttd_core.text import counted
 from ttd_core.types import Completion, Message
 
 
@@ -60,7 +61,7 @@ class ScriptedPolicy:
     @property
     def name(self) -> str:
         """How many replies there are, for people."""
-        return f"{len(self._replies)} scripted replies"
+        return counted(len(self._replies), "scripted reply", "scripted replies")
 
     def sample(
         self, prompts: Sequence[Sequence[Message]], count: int, params: SamplingParams

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-from ttd_core.report.drawing import Axes, Drawing, draw_axes, path_of
+from ttd_core.report.drawing import Axes, Drawing, draw_axes, path_of, with_corners
 from ttd_core.report.scales import domain, spread_apart
 
 Floats = npt.NDArray[np.float64]
@@ -98,6 +98,8 @@ def _band(drawing: Drawing, axes: Axes, line: Line) -> None:
         return
     upper = [(axes.x(s), axes.y(v)) for s, v in zip(line.steps, line.high, strict=True) if math.isfinite(v)]
     lower = [(axes.x(s), axes.y(v)) for s, v in zip(line.steps, line.low, strict=True) if math.isfinite(v)]
+    if line.kind == "stairs":
+        upper, lower = with_corners(upper), with_corners(lower)
     if len(upper) > 1:
         drawing.add("path", d=path_of([*upper, *reversed(lower)]) + "Z", class_=f"band c{line.colour}")
 

@@ -30,12 +30,14 @@ class Curve:
     :param axis: label of the vertical axis.
     :param series: gives its steps and values in one run.
     :param ends: of the vertical axis, where they are known beforehand.
+    :param stairs: whether a value holds until the next, as a best score does.
     """
 
     title: str
     axis: str
     series: Series
     ends: tuple[float, float] | None = None
+    stairs: bool = False
 
 
 def _curve_of(metric: Metric, ends: tuple[float, float] | None = None) -> Curve:
@@ -58,7 +60,7 @@ def comparison_figures(arms: Sequence[Arm]) -> list[Figure]:
     :param arms: all of one problem.
     """
     problem = arms[0].runs[0].problem
-    best_score = Curve("Best score by step", problem.metric, RunFacts.best_by_step)
+    best_score = Curve("Best score by step", problem.metric, RunFacts.best_by_step, stairs=True)
     figures = [
         _figure(arms, best_score, published_lines(problem)),
         *(_spent_figure(arms, what) for what in ("rollouts", "seconds")),
@@ -77,7 +79,7 @@ def _spent_figure(arms: Sequence[Arm], what: Literal["rollouts", "seconds"]) -> 
         amounts, mean, low, high = arm.best_by_spent(what)
         if amounts and amounts[-1] > 0:
             band = (low, high) if len(arm.runs) > 1 else (None, None)
-            lines.append(Line(arm.label, amounts, mean, index % COLOURS + 1, "line", *band))
+            lines.append(Line(arm.label, amounts, mean, index % COLOURS + 1, "stairs", *band))
     if not lines:
         return None
     ends = domain([*values_shown(lines), *(line.value for line in published)], 0.08)
@@ -127,11 +129,11 @@ def _figure(arms: Sequence[Arm], curve: Curve, published: Sequence[ReferenceLine
     """
     lines = []
     for index, arm in enumerate(arms):
-        steps, mean, low, high = arm.pooled(curve.series)
+        steps, mean, low, high = arm.pooled(curve.series, holds=curve.stairs)
         if steps:
             colour = index % COLOURS + 1
             band = (low, high) if len(arm.runs) > 1 else (None, None)
-            kind = "stairs" if published and len(arm.runs) == 1 else "line"
+            kind = "stairs" if curve.stairs else "line"
             lines.append(Line(arm.label, steps, mean, colour, kind, *band))
     if not lines:
         return None
@@ -143,7 +145,7 @@ def _figure(arms: Sequence[Arm], curve: Curve, published: Sequence[ReferenceLine
     return figure(
         curve.title,
         lambda size: line_chart(size, lines, ("step", curve.axis), summary, references=published, ends=ends),
-        caption if pooled and published else "",
+        caption if pooled and curve.stairs else "",
         [(f"c{line.colour}", line.label) for line in lines],
         heights=(280.0, 240.0),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 from collections.abc import Sequence
 
 import attrs
@@ -122,6 +123,14 @@ def path_of(points: Sequence[tuple[float, float]], *, stairs: bool = False) -> s
     for x, y in points[1:]:
         parts.append(f"H{_number(x)}V{_number(y)}" if stairs else f"L{_number(x)},{_number(y)}")
     return "".join(parts)
+
+
+def with_corners(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points of stairs through some, their corners among them: each holds until the next."""
+    corners = list(points[:1])
+    for (_, before), (x, y) in itertools.pairwise(points):
+        corners += [(x, before), (x, y)]
+    return corners
 
 
 def _number(value: float | str) -> str:

@@ -20,6 +20,7 @@ from ttd_core.report.facts import RunFacts, against_published
 from ttd_core.report.lineage import lineage_tree
 from ttd_core.report.scales import domain
 from ttd_core.scores import which_is_better
+from ttd_core.text import counted
 from ttd_core.types import Status
 
 Size = tuple[float, float]
@@ -126,9 +127,8 @@ def score_figures(facts: RunFacts) -> list[Figure]:
     late = known[len(known) // 4 :]
     close = domain([*late, *(line.value for line in references[:1])], 0.1)
     if len(late) > 4 and close[1] - close[0] < 0.2 * (ends[1] - ends[0]):
-        figures.append(
-            score_figure(close, "Close-up", f"The last {len(late)} steps and the best published result.")
-        )
+        beside = " and the best published result" if references else ""
+        figures.append(score_figure(close, "Close-up", f"The last {len(late)} steps{beside}."))
     return figures
 
 
@@ -201,7 +201,7 @@ def validity_figure(facts: RunFacts) -> Figure:
     share = facts.summary.valid_share
     rest = ", ".join(f"{each.count} {str(each.status).replace('_', ' ')}" for each in facts.failures)
     summary = (
-        f"{facts.summary.valid} of {facts.summary.rollouts} rollouts valid ({share:.0%}); "
+        f"{facts.summary.valid} of {counted(facts.summary.rollouts, 'rollout')} valid ({share:.0%}); "
         f"{rest or 'no failures'}."
     )
     return figure(
@@ -221,8 +221,8 @@ def tree_figure(facts: RunFacts) -> Figure:
     held = sum(state.place == "held" for state in facts.states)
     seeds = sum(state.seed for state in facts.states)
     summary = (
-        f"{len(facts.states)} states from {seeds} seed{'s' if seeds != 1 else ''}, {held} still held; "
-        f"the best came in {max(0, len(path) - 1)} steps from a seed."
+        f"{counted(len(facts.states), 'state')} from {counted(seeds, 'seed')}, {held} still held; "
+        f"the best came in {counted(max(0, len(path) - 1), 'step')} from a seed."
     )
     return figure(
         "The archive's tree",

@@ -8,6 +8,7 @@ from ttd_core.problem import Problem
 from ttd_core.report.drawing import Drawing
 from ttd_core.report.scales import Scale, tick_labels, ticks
 from ttd_core.run.records import StateRecord
+from ttd_core.text import counted
 
 #: Pixels between leaves, at most; a large tree is drawn closer, to stay below :data:`TALLEST`.
 LEAF = 12.0
@@ -119,4 +120,4 @@ def _tip(state: StateRecord, problem: Problem) -> str:
         "no score" if state.reward is None else f"{problem.metric} {problem.format_score(state.reward.score)}"
     )
     origin = "seed" if state.seed else f"step {state.step}, from node {state.parent}"
-    return f"node {state.id}: {score}; {origin}; {state.visits} visits, {state.place}"
+    return f"node {state.id}: {score}; {origin}; {counted(state.visits, 'visit')}, {state.place}"

@@ -18,7 +18,7 @@ import jinja2
 from markupsafe import Markup
 
 from ttd_core import config as configs
-from ttd_core.config.settings import absent_as_word
+from ttd_core.config.settings import absent_as_word, dump
 from ttd_core.errors import one_line
 from ttd_core.metrics import Metric
 from ttd_core.problem import Problem
@@ -26,10 +26,10 @@ from ttd_core.report import figures
 from ttd_core.report.code import DiffLine, count_changes, diff, highlight_lines
 from ttd_core.report.comparison import comparison_figures
 from ttd_core.report.facts import RunFacts, against_published
-from ttd_core.report.pooling import by_problem, pool_seeds
+from ttd_core.report.pooling import by_problem, pool_seeds, seeds_that_repeat
 from ttd_core.run.records import StateRecord
 from ttd_core.scores import which_is_better
-from ttd_core.text import showable
+from ttd_core.text import counted, showable
 
 #: A larger picture of a problem is left out, saying so, bytes.
 LARGEST_PICTURE = 1_000_000
@@ -159,7 +159,7 @@ def _run_values(facts: RunFacts) -> dict[str, Any]:
         "times": [(name, sum(values), sum(values) / total) for name, values in times.items()],
         "tokens": {"all": sum(facts.tokens.values()), "forced": facts.total(Metric.TOKENS_FORCED)},
         "learned": any(Metric.KL in values for values in facts.metrics.values()),
-        "changed": _changed(facts.config),
+        "changed": _changed(facts),
         "config": configs.to_toml(facts.config),
         "rows": _step_rows(facts),
     }
@@ -179,11 +179,12 @@ def _overview(facts: RunFacts) -> list[tuple[str, str, str]]:
     if summary.start_score is not None:
         gain = "" if summary.novel_gain is None else f"best new program {summary.novel_gain:+.3g}"
         entries.append(("At the start", problem.format_score(summary.start_score), gain))
-    valid = f"{summary.valid:,} valid, {summary.valid_share:.0%}"
+    valid = f"{summary.valid:,} valid, {summary.valid_share:.0%}" if summary.rollouts else ""
     entries.append(("Rollouts", f"{summary.rollouts:,}", valid))
     entries.append(("Steps", f"{len(facts.steps)} of {facts.config.steps}", _ending(facts)))
     entries.append(("Wall time", duration(facts.seconds), f"sandbox: {facts.sandbox or 'not said'}"))
-    entries.append(("Repeats", f"{summary.repeats:.0%}", "of the programs repeat what they started from"))
+    if summary.programs:
+        entries.append(("Repeats", f"{summary.repeats:.0%}", "of the programs repeat what they started from"))
     return entries
 
 
@@ -206,12 +207,15 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def _changed(config: configs.RunConfig) -> list[tuple[str, str, str]]:
-    """Keys that differ from the defaults: key, value, default."""
-    standard = configs.RunConfig()
+def _changed(facts: RunFacts) -> list[tuple[str, str, str]]:
+    """Keys that differ from the defaults, those of the problem's options among them: key, value, default."""
+    defaults = dump(type(facts.problem).options_type())
+    # A run of before an option came is stored without it.
+    defaults = {name: value for name, value in defaults.items() if name in facts.config.options}
+    standard = configs.RunConfig(options=defaults)
     return [
         (each.key, str(absent_as_word(each.second)), "" if each.first is None else str(each.first))
-        for each in configs.diff(standard, config)
+        for each in configs.diff(standard, facts.config)
     ]
 
 
@@ -236,7 +240,12 @@ def _comparisons(runs: Sequence[RunFacts], names: Mapping[str, str] | None = Non
     arms = by_problem(pool_seeds(runs, names)) if len(runs) > 1 else {}
     return {
         "comparisons": [
-            (of_problem[0].runs[0].problem, [arm.row() for arm in of_problem], comparison_figures(of_problem))
+            (
+                of_problem[0].runs[0].problem,
+                [arm.row() for arm in of_problem],
+                comparison_figures(of_problem),
+                seeds_that_repeat(of_problem),
+            )
             for of_problem in arms.values()
         ]
     }
@@ -257,6 +266,7 @@ def _render(template: str, **values: Any) -> str:
     )
     environment.globals |= {
         "score": _score,
+        "counted": counted,
         "duration": duration,
         "which_is_better": which_is_better,
         "Metric": Metric,

@@ -1,7 +1,12 @@
-"""Runs side by side, as the arms of an experiment: runs that differ only in their seed form one arm."""
+"""Runs side by side, as the arms of an experiment: runs that differ only in their seed form one arm.
+
+A second run of the same config and seed tells nothing of how seeds differ, so it has no part in their mean
+and spread: it stands in an arm of its own.
+"""
 
 from __future__ import annotations
 
+import collections
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -19,31 +24,41 @@ LONGEST_LABEL = 48
 
 @attrs.frozen(eq=False)
 class Arm:
-    """One arm of a comparison: runs that differ in their seed only.
+    """One arm of a comparison: runs that differ in their seed only, each with another.
 
     :param label: what sets it apart from the other arms, in short.
     :param runs: at least one.
     :param differs: the config's keys on which another arm differs, with this one's values.
+    :param again: whether its runs repeat seeds that an arm of the same config before it has.
     """
 
     label: str
     runs: Sequence[RunFacts]
     differs: Mapping[str, Any]
+    again: bool = False
 
     def pooled(
-        self, series: Callable[[RunFacts], tuple[Sequence[int], Sequence[float]]]
+        self, series: Callable[[RunFacts], tuple[Sequence[int], Sequence[float]]], *, holds: bool = False
     ) -> tuple[list[int], list[float], list[float], list[float]]:
         """A quantity pooled over the runs, step by step.
 
         :param series: gives the steps and values of one run; values that are not finite are left out.
+        :param holds: whether a run's last value is its value at all later steps too, as a best score's is.
         :return: the steps, and the mean, least and largest value over the runs that have each step.
         """
         values: dict[int, list[float]] = {}
-        for run in self.runs:
-            for step, value in zip(*series(run), strict=True):
-                if math.isfinite(value):
-                    values.setdefault(step, []).append(value)
-        steps = sorted(values)
+        curves = [
+            {step: value for step, value in zip(*series(run), strict=True) if math.isfinite(value)}
+            for run in self.runs
+        ]
+        steps = sorted(set().union(*curves))
+        for curve in curves:
+            last = max(curve, default=None)
+            for step in steps:
+                if step in curve:
+                    values.setdefault(step, []).append(curve[step])
+                elif holds and last is not None and step > last:
+                    values.setdefault(step, []).append(curve[last])
         return (
             steps,
             [float(np.mean(values[step])) for step in steps],
@@ -56,22 +71,26 @@ class Arm:
     ) -> tuple[list[float], list[float], list[float], list[float]]:
         """The best score pooled over the runs against what was spent on it.
 
-        A run keeps its best score until it finds a better one, and after its end.
+        A run keeps its best score until it finds a better one, and after its end: the curve is one of stairs.
 
         :param what: rollouts judged, or wall seconds.
-        :param points: how many amounts, from nothing to what the run spent that spent most.
-        :return: the amounts, and the mean, least and largest best score of the runs at each; amounts at which
-            a run has no score yet are left out.
+        :param points: where the runs' steps ended at more amounts, those where nothing changed are left out.
+        :return: the amounts, from nothing to what the run spent that spent most, and the mean, least and
+            largest best score of the runs at each; amounts at which a run has no score yet are left out.
         """
         curves = [(run.spent_by_step(what), run.best_by_step()[1]) for run in self.runs]
-        amounts = np.linspace(0.0, max(spent[-1] for spent, _ in curves), points)
+        amounts = np.unique(np.concatenate([spent for spent, _ in curves]))
         at = np.array(
             [np.asarray(best)[np.searchsorted(spent, amounts, side="right") - 1] for spent, best in curves]
         )
         known = np.isfinite(at).all(axis=0)
-        at = at[:, known]
+        amounts, at = amounts[known], at[:, known]
+        if len(amounts) > points:
+            kept = np.concatenate(([True], (np.diff(at) != 0).any(axis=0)))
+            kept[-1] = True
+            amounts, at = amounts[kept], at[:, kept]
         return (
-            amounts[known].tolist(),
+            amounts.tolist(),
             at.mean(axis=0).tolist(),
             at.min(axis=0).tolist(),
             at.max(axis=0).tolist(),
@@ -91,6 +110,7 @@ class Arm:
             "differs": dict(self.differs),
             "runs": [run.name for run in self.runs],
             "seeds": [run.config.seed for run in self.runs],
+            "again": self.again,
             "steps": [len(run.steps) for run in self.runs],
             "rollouts": rollouts,
             "valid_share": sum(run.summary.valid for run in self.runs) / rollouts if rollouts else 0.0,
@@ -112,18 +132,50 @@ class Arm:
 def pool_seeds(runs: Sequence[RunFacts], names: Mapping[str, str] | None = None) -> list[Arm]:
     """Pool runs that agree in everything in their config but the seed, in the order given.
 
+    Where a seed comes twice, its second run goes to a second arm, its third to a third.
+
     :param names: what an arm is called, by the name of a run in it; by default what sets it apart.
     """
     names = names or {}
-    pools: dict[str, list[RunFacts]] = {}
+    pools: dict[tuple[str, int], list[RunFacts]] = {}
+    times: collections.Counter[tuple[str, int]] = collections.Counter()
     for run in runs:
-        pools.setdefault(configs.digest(_without_seed(run)), []).append(run)
+        digest = configs.digest(_without_seed(run))
+        seed = (digest, run.config.seed)
+        pools.setdefault((digest, times[seed]), []).append(run)
+        times[seed] += 1
     groups = list(pools.values())
     arms = []
-    for group in groups:
+    for (_, earlier), group in pools.items():
         differs = _differences(group, groups)
-        arms.append(Arm(names.get(group[0].name) or _label(group, differs), group, differs))
+        label = names.get(group[0].name) or _label(group, differs)
+        if earlier:
+            label = f"{group[0].name if differs else label}, {_seeds_again(group)}"
+        arms.append(Arm(label, group, differs, again=earlier > 0))
     return arms
+
+
+def seeds_that_repeat(arms: Sequence[Arm]) -> str:
+    """Which seeds have several runs of one config, in a sentence; empty when none has."""
+    times = collections.Counter(
+        (configs.digest(_without_seed(run)), run.config.seed) for arm in arms for run in arm.runs
+    )
+    repeated = [f"seed {seed} {_times(count)}" for (_, seed), count in times.items() if count > 1]
+    if not repeated:
+        return ""
+    return (
+        f"{', '.join(dict.fromkeys(repeated))}: a second run of the same config and seed is no second seed; "
+        "it has a row of its own, and no part in a mean or a spread"
+    )
+
+
+def _times(count: int) -> str:
+    return "twice" if count == 2 else f"{count} times"
+
+
+def _seeds_again(group: Sequence[RunFacts]) -> str:
+    seeds = ", ".join(str(run.config.seed) for run in group)
+    return f"seed{'s' if len(group) > 1 else ''} {seeds} again"
 
 
 def by_problem(arms: Sequence[Arm]) -> dict[str, list[Arm]]:

