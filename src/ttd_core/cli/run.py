@@ -20,6 +20,7 @@ from ttd_core.cli.output import complain, json_option, print_json, say, table
 from ttd_core.cli.parameters import option_option, problem_options, sandbox_option, set_option
 from ttd_core.cli.progress import ProgressView
 from ttd_core.cli.wording import compare_with_published
+from ttd_core.policy.models.catalogue import CATALOGUE
 from ttd_core.problem import Problem
 from ttd_core.report.trackers import open_trackers
 from ttd_core.run.loop import RunResult, resume_run, start_run
@@ -58,7 +59,7 @@ def _print_settings(ctx: click.Context, _parameter: click.Parameter, asked: bool
 @click.option("--config", "file", type=click.Path(path_type=pathlib.Path), help="TOML file with config keys.")
 @set_option
 @option_option
-@click.option("--model", help="A local folder, a hub id, or a catalogue name.")
+@click.option("--model", help=f"A local folder, a hub id, or one of the catalogue: {', '.join(CATALOGUE)}.")
 @click.option("--steps", type=int, help="Training steps.")
 @click.option("--groups", type=int, help="Groups per step.")
 @click.option("--group-size", type=int, help="Rollouts per group.")
