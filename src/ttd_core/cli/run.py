@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import pathlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,14 +18,18 @@ from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.folders import existing_folder, new_folder, runs_dir_option
 from ttd_core.cli.group import INTERRUPTED
 from ttd_core.cli.output import complain, json_option, print_json, say, table
-from ttd_core.cli.parameters import option_option, problem_options, sandbox_option, set_option
+from ttd_core.cli.parameters import option_option, problem_options, run_name, sandbox_option, set_option
 from ttd_core.cli.progress import ProgressView
 from ttd_core.cli.wording import compare_with_published
 from ttd_core.policy.models.catalogue import CATALOGUE
 from ttd_core.problem import Problem
 from ttd_core.report.trackers import open_trackers
 from ttd_core.run.loop import RunResult, resume_run, start_run
+from ttd_core.run.overview import finished_steps
+from ttd_core.run.reading import RunReader
+from ttd_core.run.seeds import require_start
 from ttd_core.run.setup import CONFIG_FILE, RunSetup
+from ttd_core.run.summary import summarise
 
 #: Flags that are a config key under a shorter name.
 FLAGS = {
@@ -68,7 +73,7 @@ def _print_settings(ctx: click.Context, _parameter: click.Parameter, asked: bool
 @click.option("--policy", help="Policy backend.")
 @click.option("--executor", help="Executor backend.")
 @sandbox_option
-@click.option("--name", help="Name of the run folder; default: problem and time.")
+@click.option("--name", callback=run_name, help="Name of the run folder; default: problem and time.")
 @runs_dir_option
 @click.option(
     "--list-settings",
@@ -109,6 +114,7 @@ def run(
         overrides["options"] = problem_options(options)
     config = configs.load(problem or "", file=file, sets=sets, variant=variant, overrides=overrides)
     setup = RunSetup.from_config(config)
+    require_start(setup.hooks, config.seed)
     folder = new_folder(runs_dir, name, setup.problem.name)
     return _follow(setup, folder, quiet, as_json, trackers, start_run)
 
@@ -140,7 +146,8 @@ def resume(
     """Continue a run from its last committed step.
 
     RUN is the run's folder, or its name inside --runs-dir. A run goes on under the config it was started
-    with: only steps, checkpoints_kept, on_problem_error and sandbox.workers may change.
+    with: only steps, checkpoints_kept, on_problem_error and sandbox.workers may change. One that has finished
+    all its steps is left as it is; --steps gives it more.
 
     \b
     Example:
@@ -150,8 +157,30 @@ def resume(
     folder = existing_folder(run_name, runs_dir)
     overrides = configs.parse_sets(sets) | ({} if steps is None else {"steps": steps})
     setup = RunSetup.from_folder(folder, overrides)
+    if back_to is None and (done := finished_steps(folder)) is not None and done >= setup.config.steps:
+        return _tell_finished(setup.problem, folder, done, quiet, as_json)
     go = functools.partial(resume_run, back_to=back_to)
     return _follow(setup, folder, quiet, as_json, trackers, go)
+
+
+def _tell_finished(problem: Problem, folder: pathlib.Path, done: int, quiet: bool, as_json: bool) -> int:
+    """What a finished run came to; nothing in its folder changes and no model is loaded."""
+    if not quiet:
+        go_on = f"go on with: {_resume(folder)} --steps {done + 1}"
+        say(f"{folder}: finished after step {done} already; {go_on}", err=as_json)
+    with RunReader.open(folder) as reader:
+        summary = summarise(reader, problem)
+    result = RunResult(folder, done, summary, adapter=("", ""), interrupted=False, seconds=0.0)
+    _print_result(problem, result, as_json)
+    return 0
+
+
+def _print_result(problem: Problem, result: RunResult, as_json: bool) -> None:
+    if as_json:
+        print_json(result_as_json(problem, result))
+    else:
+        for line in closing_lines(problem, result):
+            say(line)
 
 
 def _warn(message: str) -> None:
@@ -181,18 +210,19 @@ def _follow(
             view = closing.enter_context(ProgressView(problem, sys.stderr if as_json else sys.stdout, quiet))
             result = go(setup, folder, [view, *trackers])
     except KeyboardInterrupt:
-        hint = f"; continue with: ttd resume {folder}" if (folder / CONFIG_FILE).exists() else ""
+        hint = f"; continue with: {_resume(folder)}" if (folder / CONFIG_FILE).exists() else ""
         complain(f"interrupted{hint}")
         return INTERRUPTED
-    if as_json:
-        print_json(result_as_json(problem, result))
-    else:
-        for line in closing_lines(problem, result):
-            say(line)
+    _print_result(problem, result, as_json)
     if result.interrupted:
-        complain(f"interrupted after step {result.steps}; continue with: ttd resume {folder}")
+        complain(f"interrupted after step {result.steps}; continue with: {_resume(folder)}")
         return INTERRUPTED
     return 0
+
+
+def _resume(folder: pathlib.Path) -> str:
+    """The command that goes on with a run, as a shell takes it."""
+    return f"ttd resume {shlex.quote(str(folder))}"
 
 
 def closing_lines(problem: Problem, result: RunResult) -> Iterator[str]:

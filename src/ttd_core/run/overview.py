@@ -87,6 +87,16 @@ def overview(folder: pathlib.Path) -> RunOverview:
         return RunOverview(name=name, folder=str(folder), state="unreadable", error=str(error))
 
 
+def finished_steps(folder: pathlib.Path) -> int | None:
+    """How many steps a run has that is over; ``None`` when it was stopped before its end, or still goes on.
+
+    :raises ResumeError, StorageError: when it cannot be read.
+    """
+    with RunReader.open(folder) as run:
+        last = run.newest_event("run_started", *_ENDINGS)
+        return run.last_step() if last is not None and last["kind"] == "run_finished" else None
+
+
 def _state(folder: pathlib.Path, last_event: str) -> str:
     if writing_process(folder) is not None:
         return "running"
