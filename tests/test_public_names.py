@@ -79,7 +79,7 @@ OPTIONS = {
     "show": "PROBLEM STATE --json --option --output --picture --program --prompt -o",
     "run": (
         "PROBLEM --config --executor --group-size --groups --json --list-settings --model --name --option "
-        "--policy --quiet --runs-dir --sandbox --seed --set --steps --track --variant -o -q"
+        "--policy --preset --quiet --runs-dir --sandbox --seed --set --steps --track --variant -o -q"
     ),
     "resume": "RUN --back-to --json --quiet --runs-dir --set --steps --track -q",
     "list-runs": "--json --runs-dir",

@@ -64,6 +64,12 @@ def test_runs_are_listed_with_what_they_came_to(ttd, summing, scripted) -> None:
     assert len(lines) == 3
 
 
+def test_a_problem_in_a_file_is_told_by_its_name(ttd, problem_source, scripted) -> None:
+    pathlib.Path("mine.py").write_text(problem_source)
+    assert ttd("run", "./mine.py", *scripted[2:], "--steps", 0, "--name", "filed", "-q").exit_code == 0
+    assert listed(ttd)["filed"]["problem"] == "sum"
+
+
 def test_a_run_whose_process_is_gone_is_not_running(ttd, summing, scripted) -> None:
     assert ttd(*scripted, "--steps", 1, "--name", "gone", "--quiet").exit_code == 0
     forget("runs/gone", "run_finished")

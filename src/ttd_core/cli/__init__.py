@@ -48,5 +48,5 @@ def main() -> None:
     \b
     Example:
       ttd list-problems
-      ttd run erdos --model qwen2.5-coder-0.5b --steps 3
+      ttd run erdos --preset laptop -o start=program -o reply=parts -o budget_s=3 -o timeout_s=8
     """

@@ -14,6 +14,7 @@ import attrs
 import click
 
 from ttd_core import config as configs
+from ttd_core.cli import estimate
 from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.folders import existing_folder, new_folder, runs_dir_option
 from ttd_core.cli.group import INTERRUPTED
@@ -21,6 +22,7 @@ from ttd_core.cli.output import complain, json_option, print_json, say, table
 from ttd_core.cli.parameters import option_option, problem_options, run_name, sandbox_option, set_option
 from ttd_core.cli.progress import ProgressView
 from ttd_core.cli.wording import compare_with_published
+from ttd_core.config.presets import in_words
 from ttd_core.policy.models.catalogue import CATALOGUE
 from ttd_core.problem import Problem
 from ttd_core.report.trackers import open_trackers
@@ -70,6 +72,11 @@ def _print_settings(ctx: click.Context, _parameter: click.Parameter, asked: bool
 @click.option("--group-size", type=int, help="Rollouts per group.")
 @click.option("--seed", type=int, help="Seeds search, sampling and start states.")
 @click.option("--variant", type=click.Choice(list(configs.VARIANTS)), help="Named set of choices.")
+@click.option(
+    "--preset",
+    type=click.Choice(list(configs.PRESETS)),
+    help=f"A size to begin with. {' '.join(f'{name} sets {in_words(name)}.' for name in configs.PRESETS)}",
+)
 @click.option("--policy", help="Policy backend.")
 @click.option("--executor", help="Executor backend.")
 @sandbox_option
@@ -92,6 +99,7 @@ def run(
     sets: tuple[str, ...],
     options: tuple[str, ...],
     variant: str | None,
+    preset: str | None,
     name: str | None,
     runs_dir: pathlib.Path,
     trackers: tuple[str, ...],
@@ -102,20 +110,24 @@ def run(
     """Learn on a problem, in a new run folder.
 
     PROBLEM is a name from `ttd list-problems`, or FILE.py:Class; a --config file may name it instead.
-    Later wins: defaults, the file, then flags and --set.
+    Later wins: defaults, the --preset, the file, then flags and --set.
 
     \b
     Example:
-      ttd run erdos --model qwen2.5-coder-0.5b --steps 3 --groups 2 --group-size 8 -o start=program
+      ttd run erdos --preset laptop --name first -o start=program -o reply=parts -o budget_s=3 -o timeout_s=8
       ttd run erdos --config mine.toml --variant no-training --set policy.max_new_tokens=800
     """
     overrides: dict[str, Any] = {FLAGS[key]: value for key, value in flags.items() if value is not None}
     if options:
         overrides["options"] = problem_options(options)
-    config = configs.load(problem or "", file=file, sets=sets, variant=variant, overrides=overrides)
+    config = configs.load(
+        problem or "", file=file, sets=sets, variant=variant, preset=preset, overrides=overrides
+    )
     setup = RunSetup.from_config(config)
     require_start(setup.hooks, config.seed)
     folder = new_folder(runs_dir, name, setup.problem.name)
+    if told := estimate.warning(setup.config):
+        complain(told, "warning")
     return _follow(setup, folder, quiet, as_json, trackers, start_run)
 
 

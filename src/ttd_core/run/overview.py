@@ -28,7 +28,7 @@ class RunOverview:
     :param folder: its folder.
     :param state: ``running``, ``finished``, ``interrupted``, ``stopped`` (its process is gone without a
         word), or ``unreadable``.
-    :param problem: name of the problem, or its file.
+    :param problem: name of the problem; before the run has begun as it was asked for.
     :param policy: name of the policy, for people; the model's name before the run has begun.
     :param variant: named set of search and learning choices.
     :param seed: the run's.
@@ -67,15 +67,15 @@ def overview(folder: pathlib.Path) -> RunOverview:
     try:
         with RunReader.open(folder) as run:
             config = configs.from_toml(run.config(), where=str(folder / DATABASE))
-            started = run.newest_event("run_started")
+            started = run.newest_event("run_started") or {}
             last = run.newest_event("run_started", *_ENDINGS)
             best = next(iter(run.best(1)), None)
             return RunOverview(
                 name=name,
                 folder=str(folder),
                 state=_state(folder, last["kind"] if last else ""),
-                problem=config.problem,
-                policy=str((started or {}).get("policy") or config.policy.model),
+                problem=str(started.get("problem") or config.problem),
+                policy=str(started.get("policy") or config.policy.model),
                 variant=config.variant,
                 seed=config.seed,
                 done=run.last_step(),
