@@ -50,7 +50,7 @@ def test_a_start_that_there_is_not_is_refused_before_the_model_is_looked_for(ttd
     # No model can be had here under that name, and that would be said if it came first.
     result = ttd("run", "sum", "--model", "no/such/model", "-o", "start=bogus")
     assert "start must be 'empty'" in refusal(result)
-    assert "no/such/model" in refusal(ttd("run", "sum", "--model", "no/such/model"), 3)
+    assert "no/such/model" in refusal(ttd("run", "sum", "--model", "no/such/model", "--preset", "laptop"), 3)
     assert not pathlib.Path("runs").exists()
 
 
