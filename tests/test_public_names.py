@@ -76,12 +76,14 @@ HOMES = {
 #: Arguments and options of each command.
 OPTIONS = {
     "list-problems": "--json --load",
-    "show": "PROBLEM STATE --json --option --output --program --prompt -o",
+    "show": "PROBLEM STATE --json --option --output --picture --program --prompt -o",
     "run": (
         "PROBLEM --config --executor --group-size --groups --json --list-settings --model --name --option "
-        "--policy --quiet --runs-dir --sandbox --seed --set --steps --track --variant -o -q"
+        "--policy --preset --quiet --runs-dir --sandbox --seed --set --steps --track --variant -o -q"
     ),
     "resume": "RUN --accept-problem --back-to --json --quiet --runs-dir --set --steps --track -q",
+    "list-runs": "--json --runs-dir",
+    "rollouts": "RUN --json --limit --runs-dir --show --status --step",
     "best": "RUN --count --json --recheck --runs-dir",
     "watch": "RUN --json --once --runs-dir",
     "report": "RUN... --json --output --runs-dir -w",

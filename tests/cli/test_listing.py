@@ -13,10 +13,28 @@ def row(ttd, name: str, *flags: str) -> dict:
 
 def test_json_and_table_agree(ttd, summing) -> None:
     expected = {"name": "sum", "distribution": "ttd-sum", "version": "2.1", "class": "sum_problem:Sum"}
-    assert row(ttd, "sum") == expected
+    assert row(ttd, "sum") == expected | {"title": "Make a sum large"}
     lines = ttd("list-problems").stdout.splitlines()
-    assert lines[0].split() == ["NAME", "DISTRIBUTION", "VERSION"]
-    assert ["sum", "ttd-sum", "2.1"] in [line.split() for line in lines]
+    assert lines[0].split() == ["NAME", "DISTRIBUTION", "VERSION", "TITLE"]
+    assert ["sum", "ttd-sum", "2.1", "Make", "a", "sum", "large"] in [line.split() for line in lines]
+
+
+def test_titles_are_read_from_sources_that_are_never_imported(ttd, install) -> None:
+    sources = {
+        "told": "raise OSError('imported')\nclass Told:\n    title: str = 'Told, not run'\n",
+        "computed": "raise OSError('imported')\nclass Computed:\n    title = 'a' + 'b'\n",
+        "torn": "class Torn(\n",
+    }
+    references = {"told": "told:Told", "computed": "computed:Computed", "torn": "torn:Torn"}
+    install("ttd-titles", sources, problems=references | {"gone": "no_such_module.inner:Gone"})
+    rows = {each["name"]: each["title"] for each in json.loads(ttd("list-problems", "--json").stdout)}
+    assert [rows[name] for name in ("told", "computed", "torn", "gone")] == ["Told, not run", "", "", ""]
+
+
+def test_the_titles_of_a_package_are_those_that_its_classes_have(ttd) -> None:
+    listed = {each["name"]: each["title"] for each in json.loads(ttd("list-problems", "--json").stdout)}
+    loaded = json.loads(ttd("list-problems", "--load", "--json").stdout)
+    assert listed == {each["name"]: each["title"] for each in loaded if "error" not in each}
 
 
 def test_load_tells_more(ttd, summing) -> None:

@@ -96,10 +96,18 @@ def test_a_state_that_is_not_valid(ttd, summing) -> None:
 def test_a_picture_of_a_state(ttd) -> None:
     pytest.importorskip("ttd_math")
     pathlib.Path("h.json").write_text("[0.25, 0.75, 0.75, 0.25]")
-    assert ttd("show", "erdos", "h.json", "--output", "h.svg").exit_code == 0
+    assert ttd("show", "erdos", "h.json", "--picture", "h.svg").exit_code == 0
     assert pathlib.Path("h.svg").read_text().startswith("<svg")
     assert "h: float64 [4], 0.25 to 0.75" in ttd("show", "erdos", "h.json").stdout
     assert (
-        ttd("show", "erdos", "--output", "start.svg", "--start", "program", "--timeout-s=30").exit_code == 0
+        ttd("show", "erdos", "--picture", "start.svg", "--start", "program", "--timeout-s=30").exit_code == 0
     )
     assert pathlib.Path("start.svg").read_text().startswith("<svg")
+
+
+def test_the_former_name_of_the_option_still_draws(ttd) -> None:
+    pytest.importorskip("ttd_math")
+    pathlib.Path("h.json").write_text("[0.25, 0.75, 0.75, 0.25]")
+    assert ttd("show", "erdos", "h.json", "--output", "old.svg").exit_code == 0
+    assert pathlib.Path("old.svg").read_text().startswith("<svg")
+    assert "--output" not in ttd("show", "--help").stdout

@@ -68,7 +68,8 @@ def _command(name: str, command: click.Command, remark: str = "") -> str:
     usage = " ".join(["[OPTIONS]", *map(_argument, command.params)]).strip()
     example = "\n".join(f"$ {line.strip()}" for line in example.splitlines()[1:] if line.strip())
     parts = [f"## {name}", remark, f"```\n{name} {usage}\n```", *filter(None, paragraphs)]
-    rows = [_option(each, context) for each in command.params if isinstance(each, click.Option)]
+    options = [each for each in command.params if isinstance(each, click.Option) and not each.hidden]
+    rows = [_option(each, context) for each in options]
     if rows:
         parts.append(table(["option", "takes", "default", "what"], rows))
     parts.append(f"```console\n{example}\n```")

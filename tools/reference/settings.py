@@ -43,6 +43,10 @@ def config_page() -> str:
         [code(name), ", ".join(code(f"{key} = {json.dumps(each)}") for key, each in changes.items())]
         for name, changes in config.VARIANTS.items()
     ]
+    presets = [
+        [code(name), ", ".join(code(f"{key} = {json.dumps(each)}") for key, each in keys.items())]
+        for name, keys in config.PRESETS.items()
+    ]
     backends = [
         f"### policy.options of {name}\n\n" + _options_table(describe_fields(_located(target)))
         for name, target in BACKEND_OPTIONS.items()
@@ -58,6 +62,10 @@ def config_page() -> str:
         "## Variants",
         "`--variant NAME` is the paper's Table 8: the full method and its seven ablations.",
         table(["variant", "sets"], variants),
+        "## Presets",
+        "`--preset NAME` is a size to begin with: its keys come before those of a file and of the command "
+        "line. The run's stored config has them spelled out.",
+        table(["preset", "sets"], presets),
         "## Options of policy backends",
         "What `policy.options` takes depends on `policy.backend`. `scripted` takes `replies`, a list of "
         "texts, or `file`, a JSON file that holds one. [Choose a model or a server](../backends.md) and "

@@ -15,7 +15,9 @@ COMMANDS = {
     "show": Lazy("ttd_core.cli.show:show", "Show a problem: metric, published results, options."),
     "run": Lazy("ttd_core.cli.run:run", "Learn on a problem, in a new run folder."),
     "resume": Lazy("ttd_core.cli.run:resume", "Continue a run from its last committed step."),
+    "list-runs": Lazy("ttd_core.cli.list_runs:list_runs", "List the runs of a folder, the newest first."),
     "best": Lazy("ttd_core.cli.best:best", "Show a run's best states; evaluate them again on request."),
+    "rollouts": Lazy("ttd_core.cli.rollouts:rollouts", "List a run's rollouts, or print one of them."),
     "watch": Lazy("ttd_core.cli.watch:watch", "Watch a run from another terminal."),
     "report": Lazy("ttd_core.cli.report:report", "Write what runs came to as one HTML file."),
     "compare": Lazy("ttd_core.cli.compare:compare", "Compare runs; seeds count as one."),
@@ -46,5 +48,5 @@ def main() -> None:
     \b
     Example:
       ttd list-problems
-      ttd run erdos --model qwen2.5-coder-0.5b --steps 3
+      ttd run erdos --preset laptop -o start=program -o reply=parts -o budget_s=3 -o timeout_s=8
     """

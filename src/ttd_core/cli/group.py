@@ -7,6 +7,7 @@ bug and keeps its traceback, made safe to show.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import sys
@@ -19,11 +20,13 @@ import attrs
 import click
 
 from ttd_core.cli.output import complain, say
-from ttd_core.errors import RegistryClashError, TtdError, did_you_mean
+from ttd_core.errors import RegistryClashError, TtdError, UsageError, did_you_mean
 
 INTERRUPTED = 130
 #: What a shell reports for a process that a closed pipe ended.
 PIPE_CLOSED = 141
+#: Characters told of a name that is too long.
+_NAME_CHARS = 60
 
 
 @attrs.frozen
@@ -87,6 +90,12 @@ class TtdGroup(click.Group):
         except TtdError as error:
             complain(str(error))
             code = error.exit_code
+        except OSError as error:
+            # Whatever looks for a file may be given a name that no file can have.
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            complain(f"{str(error.filename)[:_NAME_CHARS]}...: no file can have so long a name")
+            code = UsageError.exit_code
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -1,4 +1,4 @@
-"""``ttd list-problems``: what is installed, from metadata alone unless ``--load`` asks for more."""
+"""``ttd list-problems``: what is installed, with nothing imported unless ``--load`` asks for it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ from typing import Any
 import click
 
 from ttd_core.cli.output import complain, json_option, print_json, say, table
-from ttd_core.plugin.entries import clashes, entries
+from ttd_core.plugin.entries import clashes, entries, title_in_source
 
 
 @click.command("list-problems")
-@click.option("--load", is_flag=True, help="Import every problem, show its title, report those that fail.")
+@click.option(
+    "--load",
+    is_flag=True,
+    help="Import every problem, show what is published, report those that fail.",
+)
 @json_option
 def list_problems(load: bool, as_json: bool) -> int:
     """List the installed problems.
 
-    Reads package metadata only and imports no plugin, unless --load is given.
+    Reads package metadata and sources, and imports no plugin unless --load is given.
 
     \b
     Example:
@@ -45,6 +49,7 @@ def _row(entry: Any) -> dict[str, Any]:
         "distribution": entry.distribution,
         "version": entry.version,
         "class": entry.value,
+        "title": title_in_source(entry),
     }
 
 
@@ -69,9 +74,11 @@ def _as_table(rows: list[dict[str, Any]], load: bool) -> str:
     header = ["name", "distribution", "version"]
     cells = [[row[key] for key in header] for row in rows]
     if not load:
-        return table(header, cells)
+        return table(
+            [*header, "title"], [[*line, row["title"]] for row, line in zip(rows, cells, strict=True)]
+        )
     for row, line in zip(rows, cells, strict=True):
         published = row.get("best_published")
         line.append("" if published is None else f"{published:.10g}")
-        line.append(row.get("title", "cannot be loaded, see below"))
+        line.append("cannot be loaded, see below" if "error" in row else row["title"])
     return table([*header, "published", "title"], cells)

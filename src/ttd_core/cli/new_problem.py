@@ -7,13 +7,15 @@ import importlib.resources
 import keyword
 import pathlib
 import re
+import shlex
 import string
 from collections.abc import Mapping
 
 import click
 
-from ttd_core.cli.output import json_option, print_json, say
+from ttd_core.cli.output import complain, json_option, print_json, say
 from ttd_core.errors import StorageError, UsageError
+from ttd_core.plugin import entries
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 #: Template to path in the package; ``$`` names are filled in both.
@@ -50,16 +52,30 @@ def new_problem(name: str, minimal: bool, parent: pathlib.Path, as_json: bool) -
     words = names_of(name)
     if minimal:
         files = {f"{words['plain']}.py": render("minimal.txt", words)}
-        commands = _commands_of_file(f"./{words['plain']}.py:{words['class_name']}")
         root = parent
+        file = str(root / f"{words['plain']}.py")
+        file = file if root.is_absolute() or root.parts else f"./{file}"
+        commands = _commands_of_file(shlex.quote(f"{file}:{words['class_name']}"))
     else:
         files = {
             string.Template(path).substitute(words): render(f"package/{template}", words)
             for template, path in _PACKAGE.items()
         }
         root = parent / words["distribution"]
-        commands = [f"cd {root}", "pip install -e '.[test]'", "pytest", f"ttd check-problem {name}"]
+        commands = [
+            f"cd {shlex.quote(str(root))}",
+            "pip install -e '.[test]'",
+            "pytest",
+            f"ttd check-problem {name}",
+        ]
     write_new(root, files)
+    for entry in entries.entries():
+        if entry.name == name:
+            complain(
+                f"{entry.label} is installed already: a second problem of that name could not be installed "
+                "beside it, and its runs would bear the same name",
+                "warning",
+            )
     paths = [str(root / path) for path in files]
     if as_json:
         print_json({"name": name, "files": paths, "commands": commands})

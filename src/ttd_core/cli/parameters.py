@@ -10,6 +10,7 @@ import click
 
 from ttd_core.config import SandboxConfig
 from ttd_core.config.settings import parse_assignment
+from ttd_core.text import showable_line
 
 #: ``-o KEY=VALUE``: the problem's own options.
 option_option: Callable[[Any], Any] = click.option(
@@ -36,6 +37,31 @@ sandbox_option: Callable[[Any], Any] = click.option(
     type=click.Choice(typing.get_args(typing.get_type_hints(SandboxConfig)["level"])),
     help="Least isolation to accept.",
 )
+
+
+#: Bytes of a run's name: file systems take 255, and a folder is made under a longer name first.
+_NAME_BYTES = 200
+
+
+def run_name(ctx: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    """``--name``: something that a folder can be called.
+
+    :raises click.BadParameter: when it is empty, too long, or holds what no name should.
+    """
+    if name is None:
+        return None
+    if not name.strip():
+        raise click.BadParameter(
+            "it is empty; leave --name out for one made of problem and time", ctx, parameter
+        )
+    if not name.isprintable():
+        raise click.BadParameter(
+            f"'{showable_line(name)[:60]}' holds characters that cannot be shown", ctx, parameter
+        )
+    size = len(name.encode())
+    if size > _NAME_BYTES:
+        raise click.BadParameter(f"it has {size} bytes; a name may have {_NAME_BYTES}", ctx, parameter)
+    return name
 
 
 def problem_options(texts: Sequence[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import pathlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,18 +14,24 @@ import attrs
 import click
 
 from ttd_core import config as configs
+from ttd_core.cli import estimate
 from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.folders import existing_folder, new_folder, runs_dir_option
 from ttd_core.cli.group import INTERRUPTED
 from ttd_core.cli.output import complain, json_option, print_json, say, table
-from ttd_core.cli.parameters import option_option, problem_options, sandbox_option, set_option
+from ttd_core.cli.parameters import option_option, problem_options, run_name, sandbox_option, set_option
 from ttd_core.cli.progress import ProgressView
 from ttd_core.cli.wording import compare_with_published
+from ttd_core.config.presets import in_words
+from ttd_core.policy.models.catalogue import CATALOGUE
 from ttd_core.problem import Problem
 from ttd_core.report.trackers import open_trackers
 from ttd_core.run.loop import RunResult, resume_run, start_run
+from ttd_core.run.overview import finished_steps
+from ttd_core.run.reading import RunReader
+from ttd_core.run.seeds import require_start
 from ttd_core.run.setup import CONFIG_FILE, RunSetup
-from ttd_core.run.summary import RunSummary
+from ttd_core.run.summary import RunSummary, summarise
 from ttd_core.text import counted
 
 #: Flags that are a config key under a shorter name.
@@ -60,16 +67,21 @@ def _print_settings(ctx: click.Context, _parameter: click.Parameter, asked: bool
 @click.option("--config", "file", type=click.Path(path_type=pathlib.Path), help="TOML file with config keys.")
 @set_option
 @option_option
-@click.option("--model", help="A local folder, a hub id, or a catalogue name.")
+@click.option("--model", help=f"A local folder, a hub id, or one of the catalogue: {', '.join(CATALOGUE)}.")
 @click.option("--steps", type=int, help="Training steps.")
 @click.option("--groups", type=int, help="Groups per step.")
 @click.option("--group-size", type=int, help="Rollouts per group.")
 @click.option("--seed", type=int, help="Seeds search, sampling and start states.")
 @click.option("--variant", type=click.Choice(list(configs.VARIANTS)), help="Named set of choices.")
+@click.option(
+    "--preset",
+    type=click.Choice(list(configs.PRESETS)),
+    help=f"A size to begin with. {' '.join(f'{name} sets {in_words(name)}.' for name in configs.PRESETS)}",
+)
 @click.option("--policy", help="Policy backend.")
 @click.option("--executor", help="Executor backend.")
 @sandbox_option
-@click.option("--name", help="Name of the run folder; default: problem and time.")
+@click.option("--name", callback=run_name, help="Name of the run folder; default: problem and time.")
 @runs_dir_option
 @click.option(
     "--list-settings",
@@ -88,6 +100,7 @@ def run(
     sets: tuple[str, ...],
     options: tuple[str, ...],
     variant: str | None,
+    preset: str | None,
     name: str | None,
     runs_dir: pathlib.Path,
     trackers: tuple[str, ...],
@@ -98,19 +111,24 @@ def run(
     """Learn on a problem, in a new run folder.
 
     PROBLEM is a name from `ttd list-problems`, or FILE.py:Class; a --config file may name it instead.
-    Later wins: defaults, the file, then flags and --set.
+    Later wins: defaults, the --preset, the file, then flags and --set.
 
     \b
     Example:
-      ttd run erdos --model qwen2.5-coder-0.5b --steps 3 --groups 2 --group-size 8 -o start=program
+      ttd run erdos --preset laptop --name first -o start=program -o reply=parts -o budget_s=3 -o timeout_s=8
       ttd run erdos --config mine.toml --variant no-training --set policy.max_new_tokens=800
     """
     overrides: dict[str, Any] = {FLAGS[key]: value for key, value in flags.items() if value is not None}
     if options:
         overrides["options"] = problem_options(options)
-    config = configs.load(problem or "", file=file, sets=sets, variant=variant, overrides=overrides)
+    config = configs.load(
+        problem or "", file=file, sets=sets, variant=variant, preset=preset, overrides=overrides
+    )
     setup = RunSetup.from_config(config)
+    require_start(setup.hooks, config.seed)
     folder = new_folder(runs_dir, name, setup.problem.name)
+    if told := estimate.warning(setup.config):
+        complain(told, "warning")
     return _follow(setup, folder, quiet, as_json, trackers, start_run)
 
 
@@ -145,7 +163,8 @@ def resume(
     """Continue a run from its last committed step.
 
     RUN is the run's folder, or its name inside --runs-dir. A run goes on under the config it was started
-    with: only steps, checkpoints_kept, on_problem_error and sandbox.workers may change.
+    with: only steps, checkpoints_kept, on_problem_error and sandbox.workers may change. One that has finished
+    all its steps is left as it is; --steps gives it more.
 
     \b
     Example:
@@ -155,8 +174,30 @@ def resume(
     folder = existing_folder(run_name, runs_dir)
     overrides = configs.parse_sets(sets) | ({} if steps is None else {"steps": steps})
     setup = RunSetup.from_folder(folder, overrides, accept_problem=accept_problem)
+    if back_to is None and (done := finished_steps(folder)) is not None and done >= setup.config.steps:
+        return _tell_finished(setup.problem, folder, done, quiet, as_json)
     go = functools.partial(resume_run, back_to=back_to)
     return _follow(setup, folder, quiet, as_json, trackers, go)
+
+
+def _tell_finished(problem: Problem, folder: pathlib.Path, done: int, quiet: bool, as_json: bool) -> int:
+    """What a finished run came to; nothing in its folder changes and no model is loaded."""
+    if not quiet:
+        go_on = f"go on with: {_resume(folder)} --steps {done + 1}"
+        say(f"{folder}: finished after step {done} already; {go_on}", err=as_json)
+    with RunReader.open(folder) as reader:
+        summary = summarise(reader, problem)
+    result = RunResult(folder, done, summary, adapter=("", ""), interrupted=False, seconds=0.0)
+    _print_result(problem, result, as_json)
+    return 0
+
+
+def _print_result(problem: Problem, result: RunResult, as_json: bool) -> None:
+    if as_json:
+        print_json(result_as_json(problem, result))
+    else:
+        for line in closing_lines(problem, result):
+            say(line)
 
 
 def _warn(message: str) -> None:
@@ -186,18 +227,19 @@ def _follow(
             view = closing.enter_context(ProgressView(problem, sys.stderr if as_json else sys.stdout, quiet))
             result = go(setup, folder, [view, *trackers])
     except KeyboardInterrupt:
-        hint = f"; continue with: ttd resume {folder}" if (folder / CONFIG_FILE).exists() else ""
+        hint = f"; continue with: {_resume(folder)}" if (folder / CONFIG_FILE).exists() else ""
         complain(f"interrupted{hint}")
         return INTERRUPTED
-    if as_json:
-        print_json(result_as_json(problem, result))
-    else:
-        for line in closing_lines(problem, result):
-            say(line)
+    _print_result(problem, result, as_json)
     if result.interrupted:
-        complain(f"interrupted after step {result.steps}; continue with: ttd resume {folder}")
+        complain(f"interrupted after step {result.steps}; continue with: {_resume(folder)}")
         return INTERRUPTED
     return 0
+
+
+def _resume(folder: pathlib.Path) -> str:
+    """The command that goes on with a run, as a shell takes it."""
+    return f"ttd resume {shlex.quote(str(folder))}"
 
 
 def closing_lines(problem: Problem, result: RunResult) -> Iterator[str]:

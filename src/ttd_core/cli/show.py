@@ -32,10 +32,11 @@ from ttd_core.types import Message, ScoredState, Status, Verdict
 @click.option("--prompt", is_flag=True, help="Print the first prompt of a run instead.")
 @click.option("--program", is_flag=True, help="Print the starting program instead.")
 @click.option(
-    "--output",
+    "--picture",
     type=click.Path(path_type=pathlib.Path, dir_okay=False),
     help="Draw STATE as SVG into this file; without STATE, the first start state of a run.",
 )
+@click.option("--output", hidden=True, type=click.Path(path_type=pathlib.Path, dir_okay=False))
 @json_option
 def show(
     problem_name: str,
@@ -43,6 +44,7 @@ def show(
     options: tuple[str, ...],
     prompt: bool,
     program: bool,
+    picture: pathlib.Path | None,
     output: pathlib.Path | None,
     as_json: bool,
 ) -> int:
@@ -55,11 +57,13 @@ def show(
     Example:
       ttd show erdos
       ttd show erdos --prompt -o start=program
-      ttd show erdos step_function.json --output step_function.svg
+      ttd show erdos step_function.json --picture step_function.svg
     """
+    # The option had the other name once.
+    picture = picture if picture is not None else output
     problem = registry.load(problem_name, problem_options(options))
-    if state is not None or output is not None:
-        return show_state(problem_name, problem, state, output, as_json)
+    if state is not None or picture is not None:
+        return show_state(problem_name, problem, state, picture, as_json)
     if prompt:
         messages = first_prompt(problem)
         if as_json:
@@ -78,9 +82,9 @@ def show(
 
 
 def show_state(
-    reference: str, problem: Problem, file: pathlib.Path | None, output: pathlib.Path | None, as_json: bool
+    reference: str, problem: Problem, file: pathlib.Path | None, picture: pathlib.Path | None, as_json: bool
 ) -> int:
-    """Print what a state holds and what it scores, and draw it into ``output``.
+    """Print what a state holds and what it scores, and draw it into ``picture``.
 
     :return: 0 when the state is valid, else 1.
     """
@@ -109,8 +113,8 @@ def show_state(
                 ]
             )
         )
-    if output is not None and verdict.state is not None:
-        draw(problem, verdict.state, output)
+    if picture is not None and verdict.state is not None:
+        draw(problem, verdict.state, picture)
     return 0 if verdict.ok else 1
 
 

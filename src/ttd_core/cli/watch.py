@@ -1,13 +1,14 @@
 """``ttd watch``: the live view of a run, from another terminal.
 
-Reads ``log.jsonl`` as it grows and feeds it to the same view that ``ttd run`` shows. It writes nothing and
-holds no lock, so any number may watch.
+Reads ``log.jsonl`` as it grows, or the database where there is none, and feeds it to the same view that
+``ttd run`` shows. It writes nothing and holds no lock, so any number may watch.
 """
 
 from __future__ import annotations
 
 import collections
 import pathlib
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ from ttd_core.cli.wording import step_line
 from ttd_core.problem import Problem
 from ttd_core.run.events import Event, read_log
 from ttd_core.run.files import writing_process
-from ttd_core.run.reading import LOG
+from ttd_core.run.reading import LOG, RunReader
 
 #: Seconds between looks at the log.
 INTERVAL = 0.25
@@ -104,6 +105,8 @@ class RunWatcher:
         self._view = ProgressView(problem, sys.stdout, quiet, self._clock)
         self._quiet = quiet
         self._offset = 0
+        #: Of the last event read from the database, where there is no log.
+        self._number = 0
         self._last_event: Event = {}
         self._recent: collections.deque[Event] = collections.deque(maxlen=RECENT)
 
@@ -136,7 +139,7 @@ class RunWatcher:
         if writing_process(self._folder) is not None:
             return None
         done = self.progress.steps_done
-        go_on = f"continue with: ttd resume {self._folder}"
+        go_on = f"continue with: ttd resume {shlex.quote(str(self._folder))}"
         if kind == "run_finished":
             return RunEnding("finished", f"finished after step {done}")
         if kind == "run_interrupted":
@@ -218,7 +221,13 @@ class RunWatcher:
             self._recent = collections.deque(kept, maxlen=RECENT)
 
     def _new_events(self) -> list[Event]:
-        events, self._offset = read_log(self._folder / LOG, self._offset)
+        if (self._folder / LOG).exists():
+            events, self._offset = read_log(self._folder / LOG, self._offset)
+            return events
+        # The log is gone: the database has the events of finished steps.
+        with RunReader.open(self._folder) as run:
+            events = run.events(self._number)
+        self._number = max([self._number, *(event["number"] for event in events)])
         return events
 
     def _size(self) -> int:

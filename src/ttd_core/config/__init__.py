@@ -20,6 +20,7 @@ from ttd_core.config.layers import (
     parse_sets,
     to_toml,
 )
+from ttd_core.config.presets import PRESETS
 from ttd_core.config.schema import (
     RESUMABLE_KEYS,
     VARIANTS,
@@ -31,6 +32,7 @@ from ttd_core.config.schema import (
 )
 
 __all__ = [
+    "PRESETS",
     "RESUMABLE_KEYS",
     "VARIANTS",
     "Difference",

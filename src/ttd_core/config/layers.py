@@ -1,4 +1,4 @@
-"""From layers to a config: defaults, the variant, a TOML file, the command line; later wins.
+"""From layers to a config: defaults, the variant, a preset, a TOML file, the command line; later wins.
 
 A variant counts in the layer that names it: one named on the command line also overrides the file.
 """
@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 import tomli_w
 
+from ttd_core.config.presets import PRESETS
 from ttd_core.config.schema import (
     RESUMABLE_KEYS,
     VARIANTS,
@@ -61,6 +62,7 @@ def load(
     file: str | pathlib.Path | None = None,
     sets: Sequence[str] = (),
     variant: str | None = None,
+    preset: str | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> RunConfig:
     """Resolve a config from its layers.
@@ -69,14 +71,15 @@ def load(
     :param file: a TOML file with any of the keys.
     :param sets: ``KEY=VALUE`` texts, as given to ``--set``.
     :param variant: a name in :data:`VARIANTS`.
+    :param preset: a name in :data:`PRESETS`; its keys come before the file's.
     :param overrides: dotted keys to values that have flags of their own, same rank as ``sets``.
     :raises ConfigError: for an unknown key or variant, a value that does not fit, a file that cannot be
         read or is for another problem, or two different values for one key on the command line.
     """
-    layers = []
+    layers = [] if preset is None else [_entries(PRESETS[preset])]
     if file is not None:
         layers.append(_read_file(pathlib.Path(file)))
-        named = layers[0].get("problem", problem)
+        named = layers[-1].get("problem", problem)
         if problem and named != problem:
             raise ConfigError(f"{file}: it is for problem '{named}', but '{problem}' was asked for")
     flags = dict(overrides or {})

@@ -1,13 +1,19 @@
 """What is installed: problems and plugins by entry point, read from metadata alone.
 
-Nothing is imported here, so listing stays fast and a broken plugin can be listed. Group ``ttd.problems``
-holds one line a problem (name -> class), group ``ttd.plugins`` one a module with hooks.
+Nothing is imported here, so listing stays fast and a broken plugin can be listed; a title is read from the
+source. Group ``ttd.problems`` holds one line a problem (name -> class), group ``ttd.plugins`` one a module
+with hooks.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import importlib.metadata
+import importlib.util
+import pathlib
 import re
+import warnings
 from collections.abc import Sequence
 
 import attrs
@@ -71,6 +77,39 @@ def entries(group: str = PROBLEMS) -> list[Entry]:
         if point.dist is not None
     }
     return sorted(installed, key=lambda entry: (entry.name, entry.distribution, entry.value))
+
+
+def title_in_source(entry: Entry) -> str:
+    """A problem's title as its class's source states it, read without importing anything.
+
+    Empty where the source has none that can be read so: a title that is computed, or inherited.
+    """
+    module, _, name = entry.value.partition(":")
+    package, *rest = module.split(".")
+    # Only the top package may be looked up: for a module within it, Python would import the package.
+    with contextlib.suppress(ImportError, ValueError, OSError, SyntaxError, RecursionError, MemoryError):
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            return ""
+        origin = pathlib.Path(spec.origin)
+        if rest:
+            inside = origin.parent.joinpath(*rest)
+            origin = inside / "__init__.py" if inside.is_dir() else inside.with_suffix(".py")
+        with warnings.catch_warnings(action="ignore"):
+            return _title_of(ast.parse(origin.read_bytes()), name)
+    return ""
+
+
+def _title_of(module: ast.Module, class_name: str) -> str:
+    classes = (each for each in module.body if isinstance(each, ast.ClassDef) and each.name == class_name)
+    for statement in (line for cls in classes for line in cls.body):
+        targets = statement.targets if isinstance(statement, ast.Assign) else []
+        targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
+        value = statement.value if isinstance(statement, ast.Assign | ast.AnnAssign) else None
+        named = any(isinstance(target, ast.Name) and target.id == "title" for target in targets)
+        if named and isinstance(value, ast.Constant) and isinstance(value.value, str):
+            return value.value
+    return ""
 
 
 def clashes(listed: Sequence[Entry]) -> list[RegistryClashError]:

@@ -9,12 +9,15 @@ kinds that speak of a single rollout.
 from __future__ import annotations
 
 import errno
+import functools
+import inspect
 import json
 import math
 import os
 import pathlib
 import time as clock
-from collections.abc import Mapping, Sequence
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ttd_core.run.files import storage_errors
@@ -242,7 +245,8 @@ class EventLog:
 def read_log(path: pathlib.Path, offset: int = 0) -> tuple[list[Event], int]:
     """Events appended since ``offset``, and the offset to go on from.
 
-    A last line without its end is left for the next call; a torn line in the middle is skipped.
+    A last line without its end is left for the next call; a torn line in the middle is skipped, and so is an
+    event that lacks what its kind says, or has it of another type.
 
     :param offset: bytes; 0, or what the last call returned.
     """
@@ -261,4 +265,39 @@ def _parse(line: bytes) -> Event | None:
         event = json.loads(line)
     except ValueError:
         return None
-    return event if isinstance(event, dict) and "kind" in event else None
+    return event if isinstance(event, dict) and _is_whole(event) else None
+
+
+def _is_whole(event: Mapping[str, Any]) -> bool:
+    """Whether an event has its kind, its time and the fields of its kind, each of its type."""
+    if not isinstance(event.get("kind"), str) or not isinstance(event.get("time"), int | float):
+        return False
+    return all(isinstance(event.get(name), kinds) for name, kinds in _fields(event["kind"]).items())
+
+
+@functools.cache
+def _fields(kind: str) -> dict[str, tuple[type, ...]]:
+    """The fields that every event of a kind has, with their types in JSON; none of unknown kinds."""
+    constructor = _CONSTRUCTORS.get(kind)
+    if constructor is None:
+        return {}
+    hints = typing.get_type_hints(constructor)
+    parameters = inspect.signature(constructor).parameters.values()
+    return {each.name: _JSON_TYPES[hints[each.name]] for each in parameters if each.default is each.empty}
+
+
+_CONSTRUCTORS: Mapping[str, Callable[..., Event]] = {
+    constructor.__name__: constructor
+    for constructor in (
+        *(run_started, step_started, rollout_sampled, rollout_evaluated, step_finished),
+        *(checkpoint_written, run_finished, run_interrupted),
+    )
+}
+_JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
+    str: (str,),
+    int: (int,),
+    float: (int, float),
+    float | None: (int, float, type(None)),
+    Sequence[int]: (list,),
+    Mapping[str, float]: (dict,),
+}

@@ -29,10 +29,10 @@ def storage_errors(path: pathlib.Path, action: str = "written") -> Iterator[None
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        raise StorageError(f"{path} cannot be {action}: {_reason(error, path)}") from error
+        raise StorageError(f"{path} cannot be {action}: {_reason(error, path, action)}") from error
 
 
-def _reason(error: OSError | sqlite3.Error, path: pathlib.Path) -> str:
+def _reason(error: OSError | sqlite3.Error, path: pathlib.Path, action: str) -> str:
     """What was wrong and what to do."""
     name = getattr(error, "sqlite_errorname", "") or ""
     code = error.errno if isinstance(error, OSError) else None
@@ -41,6 +41,8 @@ def _reason(error: OSError | sqlite3.Error, path: pathlib.Path) -> str:
         return f"the disk is full ({free}). Free some space and resume; every committed step is kept"
     if name.startswith("SQLITE_READONLY") or code in _READ_ONLY:
         return "the folder or the disk is read-only. Make it writable, or choose another folder"
+    if code == errno.ENOENT and action == "read":
+        return "it is missing. Bring it back from a copy"
     if name == "SQLITE_CANTOPEN" or code == errno.ENOENT:
         return "it is missing, or its folder cannot be written"
     if name.startswith("SQLITE_BUSY"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import pathlib
+import shlex
 import signal
 import threading
 import time
@@ -307,7 +308,9 @@ class _Run:
         ):
             self._store.note_checkpoint(step, self._write_checkpoint(step))
         self._emit(
-            events.run_interrupted(step=step, reason="interrupted", resume=f"ttd resume {self._store.folder}")
+            events.run_interrupted(
+                step=step, reason="interrupted", resume=f"ttd resume {shlex.quote(str(self._store.folder))}"
+            )
         )
         return self._result(started, interrupted=True)
 

@@ -126,6 +126,10 @@ class RunReader:
         rows = self._rows("SELECT key, value FROM meta WHERE key LIKE 'problem_changed:%'")
         return {int(key.partition(":")[2]): str(change) for key, change in rows}
 
+    def created(self) -> float:
+        """When the run was begun, in seconds since the epoch."""
+        return float(self._rows("SELECT value FROM meta WHERE key = 'created'")[0][0])
+
     def checkpoint_digests(self) -> dict[int, str]:
         """The checkpoints that the run wrote, by step (:meth:`~ttd_core.run.checkpoints.Checkpoints.digest`).
 
@@ -177,6 +181,14 @@ class RunReader:
         """
         rows = self._rows("SELECT number, body FROM events WHERE number > ? ORDER BY number", (since,))
         return [{"number": number, **json.loads(body)} for number, body in rows]
+
+    def newest_event(self, *kinds: str) -> Event | None:
+        """The newest event of some kinds; ``None`` where there is none."""
+        marks = ", ".join("?" * len(kinds))
+        rows = self._rows(
+            f"SELECT body FROM events WHERE kind IN ({marks}) ORDER BY number DESC LIMIT 1", kinds
+        )
+        return json.loads(rows[0][0]) if rows else None
 
     # -- what was found -----------------------------------------------------------------------------
 

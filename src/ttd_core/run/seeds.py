@@ -34,6 +34,15 @@ def score_seeds(
     return seeds
 
 
+def require_start(hooks: Hooks, seed: int) -> None:
+    """Ask for a state that a run starts from and run nothing, so that a refusal comes before a model loads.
+
+    :param seed: the run's.
+    :raises UsageError: when an option asks for a start that there is not.
+    """
+    hooks.seed_states(np.random.default_rng(seed), 1)
+
+
 def first_start(hooks: Hooks, execute: Execute) -> tuple[State, Reward | None]:
     """What a run with seed 0 starts from, for commands that need a start and no run.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import pathlib
+import shlex
 import shutil
 import sqlite3
 import time
@@ -340,7 +341,9 @@ def _make_tables(connection: sqlite3.Connection, folder: pathlib.Path, config: s
         connection.execute(statement)
     if connection.execute("SELECT 1 FROM meta").fetchone():
         connection.execute("ROLLBACK")
-        raise ResumeError(f"{folder} holds a run already; `ttd resume {folder}` continues it")
+        raise ResumeError(
+            f"{folder} holds a run already; `ttd resume {shlex.quote(str(folder))}` continues it"
+        )
     entries = [("schema", str(SCHEMA_VERSION)), ("config", config), ("created", repr(time.time()))]
     connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", entries)
     connection.execute("COMMIT")

