@@ -171,8 +171,14 @@ def test_check_is_total_on_any_state(data) -> None:
 @pytest.mark.parametrize(
     ("f", "message"),
     [
-        (np.full(999, 1.0), "the sequence has 999 heights; 1000 to 100000 are allowed"),
-        (np.full(100_001, 1.0), "the sequence has 100001 heights; 1000 to 100000 are allowed"),
+        (
+            np.full(999, 1.0),
+            "the sequence has 999 heights; 1000 to 100000 are allowed (-o min_values=999 allows fewer)",
+        ),
+        (
+            np.full(100_001, 1.0),
+            "the sequence has 100001 heights; 1000 to 100000 are allowed (-o max_values=100001 allows more)",
+        ),
         (np.zeros(0), "the sequence has 0 heights; 1000 to 100000 are allowed"),
         (np.r_[np.ones(999), np.nan], "f[999] is nan: 1 of 1000 values are not finite"),
         (np.r_[-np.inf, np.ones(999)], "f[0] is -inf: 1 of 1000 values are not finite"),

@@ -34,7 +34,8 @@ def certify(
     """Prove a construction's score in exact arithmetic.
 
     FILE holds a construction, as for `ttd eval`. The certificate is a small JSON file beside
-    the arrays as .npy; with --check, it is recomputed from those arrays and compared.
+    the arrays as .npy; with --check, it is recomputed from those arrays and compared, under the
+    options that it was made with (-o overrides them).
 
     \b
     Example:
@@ -44,7 +45,9 @@ def certify(
     if check:
         path = pathlib.Path(_require_count(names, 1, "--check takes one certificate FILE")[0])
         stated, _ = certificate.read(path)
-        problem = registry.load(_installed_name(stated.get("problem"), path), problem_options(options))
+        needed = certificate.stated_options(stated, path)
+        name = _installed_name(stated.get("problem"), path)
+        problem = registry.load(name, needed | problem_options(options))
         _print(certifying.check(problem, path), {"checked": str(path)}, as_json)
         return
     name, file = _require_count(names, 2, "give a PROBLEM and a FILE, or --check FILE")
@@ -86,7 +89,9 @@ def _print(proof: Certificate, done: dict[str, Any], as_json: bool) -> None:
         say(f"{showable_line(name)}: {text if len(text) <= 100 else f'{text[:97]}...'}")
     bound = statement["bound"]
     say(f"exact: a ratio of integers of {len(bound['numerator'])} and {len(bound['denominator'])} digits")
+    given = ", ".join(f"{name} = {showable_line(str(value))}" for name, value in proof.options.items())
     if "checked" in done:
-        say(f"{done['checked']}: holds")
+        say(f"{done['checked']}: holds{f' with {given}' if given else ''}")
     else:
         say(f"written: {', '.join(done['written'])}")
+        say(f"check: {certificate.check_command(pathlib.Path(done['written'][0]))}")

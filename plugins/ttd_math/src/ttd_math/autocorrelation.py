@@ -22,17 +22,17 @@ from ttd_core.package_files import package_text
 from ttd_core.problem import Baseline, option
 from ttd_core.types import Reward, State
 from ttd_math import certify, exact, svg
-from ttd_math.base import StepOptions, StepProblem, at_least_min_values
+from ttd_math.base import StepOptions, StepProblem, at_least_min_values, plain_heights, wrong_length
 from ttd_math.convolution import autoconvolution, first_interval, second_interval
-from ttd_math.plain import Floats, not_finite, plain_vector, total
+from ttd_math.plain import Floats, not_finite, total
 from ttd_math.rounding import score_from
 
 #: Heights above this count as this.
 CEILING = 1000.0
 #: Least sum of heights.
 LEAST_SUM = 0.01
-#: Entries looked at before a list is refused by length alone.
-READ_AT_MOST = 1_000_000
+#: Fewest heights that any option allows.
+FEWEST = 1
 
 
 def first_bound(f: Floats) -> float:
@@ -60,7 +60,7 @@ def violations(f: Floats, least: int = 1000, most: int = 100_000) -> list[str]:
     :param f: float64 [n].
     """
     if not least <= f.size <= most:
-        return [f"the sequence has {f.size} heights; {least} to {most} are allowed"]
+        return [f"the sequence has {f.size} heights; {wrong_length(f.size, least, most, FEWEST)}"]
     infinite = not_finite(f, "f")
     if infinite:
         return [infinite]
@@ -77,7 +77,7 @@ def violations(f: Floats, least: int = 1000, most: int = 100_000) -> list[str]:
 class SequenceOptions(StepOptions):
     """Options of ``ac1`` and ``ac2``."""
 
-    min_values: int = option(1000, "fewest heights", validator=attrs.validators.ge(1))
+    min_values: int = option(1000, "fewest heights", validator=attrs.validators.ge(FEWEST))
     max_values: int = option(100_000, "most heights", validator=at_least_min_values)
 
 
@@ -111,13 +111,13 @@ class Autocorrelation(StepProblem):
         """Heights from a list, those above the ceiling lowered to it."""
         if type(value) in (list, tuple) and len(value) == 1 and type(value[0]) in (list, tuple, np.ndarray):
             value = value[0]
-        f = plain_vector(value, "f", READ_AT_MOST)
+        f = plain_heights(value, "f", self.options.max_values)
         return {"f": np.where(f > CEILING, CEILING, f) if np.isfinite(f).all() else f}
 
     def check(self, state: State) -> Sequence[str]:
         """The rules of :func:`violations`."""
         try:
-            f = plain_vector(state.data.get("f"), "f", READ_AT_MOST)
+            f = plain_heights(state.data.get("f"), "f", self.options.max_values)
         except ValueError as error:
             return [str(error)]
         return violations(f, self.options.min_values, self.options.max_values)
@@ -126,7 +126,7 @@ class Autocorrelation(StepProblem):
         """The step function with integral 1 on [-1/4, 1/4], and its autoconvolution."""
         if self.check(state):
             return None
-        f = plain_vector(state.data["f"], "f", READ_AT_MOST)
+        f = plain_heights(state.data["f"], "f", self.options.max_values)
         f = f * (2.0 * f.size / f.sum())
         score = self.format_score(self.reward(state).score)
         values = np.concatenate([[0.0], autoconvolution(f)[0] / (2.0 * f.size), [0.0]])
@@ -157,13 +157,13 @@ class FirstInequality(Autocorrelation):
 
     def reward(self, state: State) -> Reward:
         """1 / C1, with C1 recomputed."""
-        f = plain_vector(state.data["f"], "f", READ_AT_MOST)
+        f = plain_heights(state.data["f"], "f", self.options.max_values)
         bound = first_bound(f)
         return Reward(value=1.0 / bound, score=bound, metrics={"values": int(f.size)})
 
     def certificate(self, state: State) -> Certificate:
         """Exact C1."""
-        return certify.first_inequality(plain_vector(state.data["f"], "f", READ_AT_MOST))
+        return certify.first_inequality(plain_heights(state.data["f"], "f", self.options.max_values))
 
 
 class SecondInequality(Autocorrelation):
@@ -184,10 +184,10 @@ class SecondInequality(Autocorrelation):
 
     def reward(self, state: State) -> Reward:
         """C2, recomputed."""
-        f = plain_vector(state.data["f"], "f", READ_AT_MOST)
+        f = plain_heights(state.data["f"], "f", self.options.max_values)
         bound = second_bound(f)
         return Reward(value=bound, score=bound, metrics={"values": int(f.size)})
 
     def certificate(self, state: State) -> Certificate:
         """Exact C2."""
-        return certify.second_inequality(plain_vector(state.data["f"], "f", READ_AT_MOST))
+        return certify.second_inequality(plain_heights(state.data["f"], "f", self.options.max_values))

@@ -24,14 +24,14 @@ from ttd_core.package_files import package_text
 from ttd_core.problem import Baseline, Examples, option
 from ttd_core.types import Reward, State
 from ttd_math import certify, exact, svg
-from ttd_math.base import StepOptions, StepProblem, at_least_min_values
-from ttd_math.plain import Floats, not_finite, plain_vector, total
+from ttd_math.base import StepOptions, StepProblem, at_least_min_values, plain_heights, wrong_length
+from ttd_math.plain import Floats, not_finite, total
 from ttd_math.rounding import ROUNDOFF, Interval, score_from
 
 #: How far the sum of the heights may be from n/2.
 SUM_TOLERANCE = 1e-9
-#: Entries looked at before a list is refused by length alone.
-READ_AT_MOST = 1_000_000
+#: Fewest heights that any option allows: one alone would be 1/2, and its bound 1/2.
+FEWEST = 2
 
 
 def overlap_interval(h: Floats) -> Interval:
@@ -64,7 +64,7 @@ def violations(h: Floats, least: int = 2, most: int = 1000) -> list[str]:
     :param h: float64 [n].
     """
     if not least <= h.size <= most:
-        return [f"h has {h.size} values; {least} to {most} are allowed"]
+        return [f"h has {h.size} values; {wrong_length(h.size, least, most, FEWEST)}"]
     infinite = not_finite(h, "h")
     if infinite:
         return [infinite]
@@ -107,7 +107,7 @@ def random_start(rng: np.random.Generator) -> Floats:
 class ErdosOptions(StepOptions):
     """Options of ``erdos``."""
 
-    min_values: int = option(2, "fewest heights", validator=attrs.validators.ge(2))
+    min_values: int = option(2, "fewest heights", validator=attrs.validators.ge(FEWEST))
     max_values: int = option(1000, "most heights", validator=at_least_min_values)
 
 
@@ -155,19 +155,19 @@ class Erdos(StepProblem):
             and type(value[0]) in (list, tuple, np.ndarray)
         ):
             value = value[0]
-        return {"h": plain_vector(value, "h", READ_AT_MOST)}
+        return {"h": plain_heights(value, "h", self.options.max_values)}
 
     def check(self, state: State) -> Sequence[str]:
         """The rules of :func:`violations`."""
         try:
-            h = plain_vector(state.data.get("h"), "h", READ_AT_MOST)
+            h = plain_heights(state.data.get("h"), "h", self.options.max_values)
         except ValueError as error:
             return [str(error)]
         return violations(h, self.options.min_values, self.options.max_values)
 
     def reward(self, state: State) -> Reward:
         """1 / C5, with C5 recomputed from the heights."""
-        h = plain_vector(state.data["h"], "h", READ_AT_MOST)
+        h = plain_heights(state.data["h"], "h", self.options.max_values)
         bound = overlap_bound(h)
         return Reward(value=1.0 / bound, score=bound, metrics={"values": int(h.size)})
 
@@ -179,13 +179,13 @@ class Erdos(StepProblem):
 
     def certificate(self, state: State) -> Certificate:
         """Exact C5 of the rational heights next to the state's that sum to n/2."""
-        return certify.overlap(plain_vector(state.data["h"], "h", READ_AT_MOST))
+        return certify.overlap(plain_heights(state.data["h"], "h", self.options.max_values))
 
     def plot(self, state: State) -> str | None:
         """The step function and its overlap with its complement at each shift."""
         if self.check(state):
             return None
-        h = plain_vector(state.data["h"], "h", READ_AT_MOST)
+        h = plain_heights(state.data["h"], "h", self.options.max_values)
         overlap = np.correlate(h, 1.0 - h, mode="full") * 2.0 / h.size
         return svg.curves(
             [
