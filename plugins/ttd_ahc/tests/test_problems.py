@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from ttd_ahc import judging
-from ttd_ahc.ahc039 import Fishing
+from ttd_ahc.ahc039 import Fishing, FishingOptions
 from ttd_ahc.ahc058 import Apples
 from ttd_ahc.contest import Case, Contest, InvalidAnswer
+from ttd_core.cli.wording import compare_with_published
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Examples
 from ttd_core.run.evaluate import evaluate_action
@@ -96,6 +97,33 @@ def test_each_is_registered_under_its_own_name(kind) -> None:
     assert point.dist.name == "ttd-ahc"
 
 
+@pytest.mark.parametrize(
+    ("options", "measured_on", "best_sum"),
+    [
+        ({}, "seeds 0-149", 570_404),
+        ({"official": True}, "the 150 official cases", 567_062),
+        ({"cases": 20}, "seeds 0-19", None),
+        ({"cases": 1, "first_seed": 7}, "seed 7", None),
+        ({"timeout_s": 4.0}, "seeds 0-149 of 4 s", None),
+        ({"official": True, "cases": 3, "first_seed": 5}, "3 official cases from number 5 on", None),
+    ],
+)
+def test_a_sum_is_compared_with_sums_over_the_same_cases(options, measured_on, best_sum) -> None:
+    problem = Fishing(FishingOptions(**options))
+    assert problem.measured_on() == measured_on
+    best = problem.best_comparable()
+    assert (best and round(best.score * 150)) == best_sum
+    text = compare_with_published(problem, 3500.0)
+    assert text.startswith("3500 (below the published" if best_sum else "3500 (nothing published on ")
+
+
+def test_seeds_of_ahc058_are_not_compared_with_official_cases() -> None:
+    best = Apples().best_comparable()
+    assert best is not None
+    assert (best.on, round(best.score * 150)) == ("seeds 0-149", 850_954_917)
+    assert any(round(each.score * 150) == 850_082_731 for each in Apples.baselines)
+
+
 def test_the_best_published_result_is_the_target(kind) -> None:
     totals = {"ahc039": 567_062, "ahc058": 848_414_228}
     assert kind().target == pytest.approx(totals[kind.name] / 150)
@@ -165,7 +193,7 @@ def test_what_the_compiler_says_stays_in_its_fence(kind) -> None:
     state = State(code="int main() {}", failures={Status.SYNTAX_ERROR: Failure.of("error", said)})
     prompt = kind(kind.options_type(cases=1)).render_prompt(state, [])[0]["content"]
     fence = "`" * 11
-    assert f"{fence}\n{said}\n{fence}\nAvoid that." in prompt
+    assert f"{fence}\nerror\n{said}\n{fence}\nAvoid that." in prompt
 
 
 class _Scripted:

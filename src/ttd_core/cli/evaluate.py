@@ -7,7 +7,6 @@ import pathlib
 import tokenize
 from typing import Any
 
-import attrs
 import click
 
 from ttd_core import config as configs
@@ -133,7 +132,7 @@ def read_program(path: pathlib.Path) -> str:
 
 def as_facts(problem: Problem, verdict: Verdict) -> dict[str, Any]:
     """A verdict as JSON."""
-    published = problem.best_baseline()
+    published = problem.best_comparable()
     reward = verdict.reward
     return {
         "problem": problem.name,
@@ -143,8 +142,10 @@ def as_facts(problem: Problem, verdict: Verdict) -> dict[str, Any]:
         "score": reward.score if reward else None,
         "reward": reward.value if reward else None,
         "metrics": dict(reward.metrics) if reward else {},
-        "best_published": attrs.asdict(published) if published else None,
-        "better": bool(reward and published and problem.better(reward.score, published.score)),
+        "measured_on": problem.measured_on() or None,
+        "best_published": published.facts() if published else None,
+        "better": bool(reward and published and problem.beats(reward.score, published)),
+        "equal": bool(reward and published and published.equals(reward.score)),
         "seconds": verdict.seconds,
         "level": verdict.level,
     }

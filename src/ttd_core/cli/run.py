@@ -222,7 +222,7 @@ def closing_lines(problem: Problem, result: RunResult) -> Iterator[str]:
 
 def result_as_json(problem: Problem, result: RunResult) -> dict[str, Any]:
     """A run's outcome as JSON."""
-    published = problem.best_baseline()
+    published = problem.best_comparable()
     before, after = result.adapter
     return {
         **attrs.asdict(result.summary),

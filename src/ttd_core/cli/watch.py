@@ -152,7 +152,7 @@ class RunWatcher:
     def state(self) -> dict[str, Any]:
         """The present state, JSON."""
         run, ending = self.progress, self.ending()
-        published = run.problem.best_baseline()
+        published = run.problem.best_comparable()
         return {
             "run": str(self._folder),
             "problem": run.problem.name,

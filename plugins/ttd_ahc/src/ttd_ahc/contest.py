@@ -29,8 +29,18 @@ from ttd_core.problem import Execute, Problem
 from ttd_core.text import showable
 from ttd_core.types import Action, Message, Reward, ScoredState, State, Status, Verdict
 
-__all__ = ["Answer", "Case", "Contest", "ContestOptions", "InvalidAnswer"]
+__all__ = [
+    "OFFICIAL_CASES",
+    "TRAINING_CASES",
+    "Answer",
+    "Case",
+    "Contest",
+    "ContestOptions",
+    "InvalidAnswer",
+]
 
+#: The cases that decided a contest, and those that programs are judged on by default, in words.
+OFFICIAL_CASES, TRAINING_CASES = "the 150 official cases", "seeds 0-149"
 #: Text of a compiler shown in a later prompt, in characters.
 _COMPILER_CHARS = 1500
 
@@ -83,6 +93,17 @@ class Contest(Problem):
     def seeds(self) -> list[int]:
         """The seeds a program is judged on."""
         return list(range(self.options.first_seed, self.options.first_seed + self.options.cases))
+
+    def cases_in_words(self) -> str:
+        """The cases that a program is judged on, for people."""
+        seeds = self.seeds()
+        return f"seeds {seeds[0]}-{seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
+
+    def measured_on(self) -> str:
+        """The cases, and the time of a case where it is not the contest's."""
+        usual = attrs.fields(ContestOptions).timeout_s.default
+        limit = self.options.timeout_s
+        return self.cases_in_words() + (f" of {limit:g} s" if limit != usual else "")
 
     def reward_of(self, total: int, count: int) -> tuple[float, Mapping[str, Any]]:
         """The reward for a sum of scores, and further metrics.

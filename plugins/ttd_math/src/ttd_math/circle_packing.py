@@ -21,6 +21,10 @@ TOLERANCE = Fraction(1, 10**12)
 #: Rounding error of the slack of a pair as computed below: four operations on numbers in [0, 1], `hypot`
 #: within one unit in the last place.
 SLACK_ERROR = 8 * 2.0**-52
+_FIRST = "published: Novikov et al., arXiv:2506.13131"
+_SECOND = "published: Georgiev et al., arXiv:2511.02864"
+#: Where the digits of the best packings come from; what the tolerance can add to them is below 3e-11.
+_CERTIFIED = "the same from several programs, certified"
 #: Rows looked at before a packing is refused by its shape alone.
 READ_AT_MOST = 10_000
 
@@ -173,10 +177,18 @@ class CirclePacking26(CirclePacking):
     name = "cp26"
     title = "Packing 26 circles in a square"
     count = 26
+    default_target = 2.635983
     baselines = (
-        Baseline("AlphaEvolve", 2.635862, "published: Novikov et al., arXiv:2506.13131"),
-        Baseline("AlphaEvolve V2", 2.635983, "published: Georgiev et al., arXiv:2511.02864"),
-        Baseline("TTT-Discover", 2.635983, "published: its paper, Table 3"),
+        Baseline("AlphaEvolve", 2.635862, _FIRST, date="2025-06", decimals=6),
+        Baseline(
+            "AlphaEvolve V2",
+            2.635983,
+            "published: Georgiev et al., arXiv:2511.02864",
+            date="2025-11",
+            decimals=6,
+        ),
+        Baseline("TTT-Discover", 2.635983, "published: its paper, Table 3", date="2026-01", decimals=6),
+        Baseline("best public packing", 2.6359830849, _CERTIFIED, date="2026-11", decimals=10),
     )
 
 
@@ -186,8 +198,16 @@ class CirclePacking32(CirclePacking):
     name = "cp32"
     title = "Packing 32 circles in a square"
     count = 32
+    default_target = 2.939572
     baselines = (
-        Baseline("AlphaEvolve", 2.937944, "published: Novikov et al., arXiv:2506.13131"),
-        Baseline("AlphaEvolve V2", 2.939572, "published: Georgiev et al., arXiv:2511.02864"),
-        Baseline("TTT-Discover", 2.939572, "published: its paper, Table 3"),
+        Baseline("AlphaEvolve", 2.937944, _FIRST, date="2025-06", decimals=6),
+        Baseline(
+            "AlphaEvolve V2",
+            2.939572,
+            "published: Georgiev et al., arXiv:2511.02864",
+            date="2025-11",
+            decimals=6,
+        ),
+        Baseline("TTT-Discover", 2.939572, "published: its paper, Table 3", date="2026-01", decimals=6),
+        Baseline("best public packing", 2.9395727712, _CERTIFIED, date="2026-11", decimals=10),
     )
