@@ -274,6 +274,14 @@ class Problem(abc.ABC):
         except UNREADABLE as error:
             raise UsageError(f"{path}: not a construction of {self.name}: {_reading_error(error)}") from error
 
+    def project(self, state: State) -> tuple[State, str]:
+        """The valid construction nearest to one that breaks a rule by little, for ``--project``.
+
+        :return: it, and one sentence that says what was changed, by how much.
+        :raises UsageError: when the problem has no honest repair, or none for this construction.
+        """
+        raise UsageError(f"{self.name} has no repair to offer: --project is for problems with one nearest")
+
     def certificate(self, state: State) -> Certificate:
         """The score of a valid state in exact arithmetic, for ``ttd certify``.
 

@@ -11,6 +11,7 @@ of norms. Neither bound changes when f is scaled, reversed, or refined by repeat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,14 @@ from ttd_core.package_files import package_text
 from ttd_core.problem import Baseline, option
 from ttd_core.types import Reward, State
 from ttd_math import certify, exact, svg
-from ttd_math.base import StepOptions, StepProblem, at_least_min_values, plain_heights, wrong_length
+from ttd_math.base import (
+    FILE_KEYS,
+    StepOptions,
+    StepProblem,
+    at_least_min_values,
+    plain_heights,
+    wrong_length,
+)
 from ttd_math.convolution import autoconvolution, first_interval, second_interval
 from ttd_math.plain import Floats, not_finite, total
 from ttd_math.rounding import score_from
@@ -84,7 +92,7 @@ class SequenceOptions(StepOptions):
 class Autocorrelation(StepProblem):
     """What both inequalities share; a state is ``{"f": float64 [n]}``."""
 
-    file_keys = ("f", "heights", "h")
+    file_keys = ("f", "heights", "h", *FILE_KEYS, "f_values", "height_sequence")
     options_type = SequenceOptions
     options: SequenceOptions
 
@@ -106,6 +114,17 @@ class Autocorrelation(StepProblem):
         """``evaluate_sequence`` for the candidate's own use."""
         limits = f"LEAST, MOST = {self.options.min_values}, {self.options.max_values}\n"
         return package_text("ttd_math", "helpers", f"{self.family}.py") + limits
+
+    def meant(self, value: Any) -> Any:
+        """The heights, those of a taller function scaled by the power of two that brings them to the ceiling.
+
+        A program is told that heights above the ceiling count as the ceiling. A file holds a function, and
+        neither bound changes when it is scaled; by a power of two no digit of it changes.
+        """
+        f = plain_heights(super().meant(value), "f", self.options.max_values)
+        if not f.size or not_finite(f, "f") or f.max() <= CEILING:
+            return f
+        return np.ldexp(f, -math.frexp(float(f.max()) / CEILING)[1])
 
     def construct(self, value: Any) -> Mapping[str, Any]:
         """Heights from a list, those above the ceiling lowered to it."""

@@ -157,6 +157,10 @@ class MathProblem(Problem):
         """
 
 
+#: Names that people give to the heights of a step function, whatever the problem.
+FILE_KEYS = ("values", "sequence", "step_function", "step_values", "construction", "solution", "data")
+
+
 class StepProblem(MathProblem):
     """A problem about a step function; its programs are called with a seed and a budget of seconds."""
 
@@ -167,7 +171,9 @@ class StepProblem(MathProblem):
 
     def meant(self, value: Any) -> Any:
         """The heights under one of their names, or bare; a single column is read as a row."""
-        return files.as_row(files.found(value, self.file_keys) if isinstance(value, dict) else value)
+        while isinstance(value, dict):
+            value = files.found(value, self.file_keys)
+        return files.as_row(value)
 
     def arguments(self, state: State) -> Mapping[str, Any]:
         """``seed`` and ``budget_s``."""

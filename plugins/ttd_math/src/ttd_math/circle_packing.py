@@ -40,8 +40,9 @@ def sum_of_radii(radii: Floats) -> float:
 def violations(centers: Floats, radii: Floats, count: int) -> list[str]:
     """Rules that a packing breaks, one sentence each.
 
-    The slacks are computed in float64, all pairs at once. Where that of a pair lies so close to the tolerance
-    that rounding (at most ``SLACK_ERROR``) could turn the verdict, exact rational arithmetic decides.
+    The slacks are computed in float64, all pairs at once. Where that of a pair, or of a circle to a wall,
+    lies so close to the tolerance that rounding (at most ``SLACK_ERROR``) could turn the verdict, exact
+    rational arithmetic decides.
 
     :param centers: float64 [n, 2].
     :param radii: float64 [n].
@@ -61,13 +62,16 @@ def violations(centers: Floats, radii: Floats, count: int) -> list[str]:
 
 
 def _outside(centers: Floats, radii: Floats) -> list[str]:
-    # No rounding can turn this verdict: for a center in the square, x and 1 - x are exact where they are the
-    # smaller, and so is their difference to a radius within a factor of two (Sterbenz).
     slack = (np.minimum(centers, 1.0 - centers) - radii[:, None]).min(axis=1)
-    return [
-        f"circle {index} leaves the square by {-float(slack[index]):.3g}"
-        for index in np.flatnonzero(slack < -float(TOLERANCE))[:3]
-    ]
+    outside = []
+    for index in np.flatnonzero(slack < SLACK_ERROR - float(TOLERANCE)):
+        places = [Fraction(float(x)) for x in centers[index]]
+        wall = min(min(x, 1 - x) for x in places)
+        if wall - Fraction(float(radii[index])) < -TOLERANCE:
+            outside.append(f"circle {index} leaves the square by {-float(slack[index]):.3g}")
+            if len(outside) == 3:
+                break
+    return outside
 
 
 def _overlapping(centers: Floats, radii: Floats) -> list[str]:

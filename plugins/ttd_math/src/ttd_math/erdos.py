@@ -20,11 +20,19 @@ import attrs
 import numpy as np
 
 from ttd_core.certificate import Certificate
+from ttd_core.errors import UsageError
 from ttd_core.package_files import package_text
 from ttd_core.problem import Baseline, Examples, option
 from ttd_core.types import Reward, State
 from ttd_math import certify, exact, svg
-from ttd_math.base import StepOptions, StepProblem, at_least_min_values, plain_heights, wrong_length
+from ttd_math.base import (
+    FILE_KEYS,
+    StepOptions,
+    StepProblem,
+    at_least_min_values,
+    plain_heights,
+    wrong_length,
+)
 from ttd_math.plain import Floats, not_finite, total
 from ttd_math.rounding import ROUNDOFF, Interval, score_from
 
@@ -119,7 +127,7 @@ class Erdos(StepProblem):
     metric = "upper bound C5"
     direction = "min"
     family = "erdos"
-    file_keys = ("h", "h_values", "heights")
+    file_keys = ("h", "h_values", "heights", *FILE_KEYS, "f")
     signature = "run(seed, budget_s, **kwargs)"
     options_type = ErdosOptions
     options: ErdosOptions
@@ -186,6 +194,24 @@ class Erdos(StepProblem):
         except ValueError as error:
             return [str(error)]
         return violations(h, self.options.min_values, self.options.max_values)
+
+    def project(self, state: State) -> tuple[State, str]:
+        """The nearest heights in [0, 1] with sum n/2: all shifted by the same, then clipped.
+
+        :raises UsageError: when they are not finite, or too few or too many: no shift helps that.
+        """
+        h = plain_heights(state.data.get("h"), "h", self.options.max_values)
+        if h.size == 0 or not_finite(h, "h"):
+            raise UsageError(f"{self.name}: no projection of these heights: {'; '.join(self.check(state))}")
+        nearest = project(h)
+        broken = self.check(State(data={"h": nearest}))
+        if broken:
+            raise UsageError(f"{self.name}: no projection of these heights: {'; '.join(broken)}")
+        change = (
+            f"the heights were moved by at most {float(np.abs(nearest - h).max()):.3g}, so that they lie in "
+            f"[0, 1] and sum to n/2 = {h.size / 2:g} (the sum was {total(h)!r})"
+        )
+        return State(data={"h": nearest}), change
 
     def reward(self, state: State) -> Reward:
         """1 / C5, with C5 recomputed from the heights."""
