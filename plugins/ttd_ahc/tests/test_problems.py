@@ -233,7 +233,50 @@ def test_processor_time_decides_however_the_job_ended() -> None:
     compiled = JobResult(Status.OK, artifact=judging.Artifact("0"), stdout=b"1", cpu_s=2.01)
     verdict = problem.transition(State(), Action("", "c++"), _Scripted(lambda job: compiled))
     assert verdict.status is Status.TIMEOUT
-    assert verdict.message == "seed 0: used 2.01 s of processor time; 2 s are allowed"
+    assert verdict.message == (
+        "seed 0: used 2.01 s of processor time; 2 s are allowed (-o timeout_s=4 allows more)"
+    )
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_one_slow_case_is_told_and_the_rest_is_judged_when_asked(cores) -> None:
+    options = Guess.options_type(cases=6, first_seed=10, cores=cores, keep_going=True)
+    slow = {Guess.case(seed).text.encode(): seed for seed in (12, 14)}
+
+    def judged(job) -> JobResult:
+        if not hasattr(job, "stdin"):
+            return JobResult(Status.OK, artifact=judging.Artifact("0"))
+        return JobResult(Status.OK, stdout=job.stdin, cpu_s=2.01 if job.stdin in slow else 1.0)
+
+    execute = _Scripted(judged)
+    verdict = Guess(options).transition(State(), Action("", "c++"), execute)
+    assert verdict.status is Status.TIMEOUT
+    assert verdict.message == (
+        "seed 12: used 2.01 s of processor time; 2 s are allowed (-o timeout_s=4 allows more); "
+        "2 of 6 cases failed (seeds 12, 14), the other 4: sum 400, mean 100"
+    )
+    assert len(execute.started) == 7, "the compiler and every case"
+    stopped = _Scripted(judged)
+    plain = Guess(attrs.evolve(options, keep_going=False, cores=1)).transition(
+        State(), Action("", "c++"), stopped
+    )
+    assert plain.message.endswith("(-o timeout_s=4 allows more)")
+    assert len(stopped.started) == 4, "none after the first that failed"
+
+
+def test_where_every_case_fails_no_mean_is_told() -> None:
+    options = Guess.options_type(cases=12, keep_going=True)
+    crash = _Scripted(
+        lambda job: (
+            JobResult(Status.CRASH, message="exited with code 3")
+            if hasattr(job, "stdin")
+            else JobResult(Status.OK, artifact=judging.Artifact("0"))
+        )
+    )
+    verdict = Guess(options).transition(State(), Action("", "c++"), crash)
+    seeds = ", ".join(map(str, range(10)))
+    expected = f"seed 0: exited with code 3; 12 of 12 cases failed (seeds {seeds} and 2 more)"
+    assert (verdict.status, verdict.message) == (Status.CRASH, expected)
 
 
 def test_how_long_it_takes_is_said_once_where_it_takes_long(monkeypatch, caplog) -> None:

@@ -26,7 +26,7 @@ from ttd_core.run.files import storage_errors
 from ttd_core.run.seeds import first_start
 from ttd_core.sandbox.base import MIB
 from ttd_core.text import quoted_lines, showable, showable_line
-from ttd_core.types import Action, State, Status, Verdict
+from ttd_core.types import Action, Completion, State, Status, Verdict
 
 #: What the first line of a saved reply begins with.
 FENCES = ("```", "~~~")
@@ -111,7 +111,7 @@ def evaluate_file(
     hooks = Hooks(problem)
     if is_construction(file):
         return evaluate_state(hooks, problem.read_construction(file))
-    action = read_action(problem, file)
+    action = read_action(hooks, problem, file)
     if isinstance(action, Verdict):
         return action
     config = configs.load(reference, overrides={"sandbox.level": sandbox} if sandbox else {})
@@ -120,31 +120,27 @@ def evaluate_file(
         return evaluate_action(hooks, start, action, executor.run)
 
 
-def read_action(problem: Problem, file: pathlib.Path) -> Action | Verdict:
+def read_action(hooks: Hooks, problem: Problem, file: pathlib.Path) -> Action | Verdict:
     """The program in a file, or a verdict on a file that says it is one and is not.
 
     Of a text whose first line is a fence, as of a saved reply, the program is taken as a rollout's would be.
-    Nothing is run of a text that defines no program, whatever it is.
+    Nothing is run of a text that defines no program, whatever it is; what one defines, a problem that reads
+    replies in its own way says itself.
 
     :raises UsageError: when the file cannot be read, or nothing says that it is a program.
     """
     text = read_program(file)
     if text.lstrip().startswith(FENCES):
-        return parsing.parse_program(text, problem.language, _entry(problem))
-    if problem.language != "python":
+        return hooks.parse_action(Completion(text))
+    if problem.language != "python" or type(problem).parse_action is not Problem.parse_action:
         return Action(text, problem.language)
-    failure = parsing.checked_program(text, _entry(problem))
+    failure = parsing.checked_program(text, "" if problem.options.reply == "parts" else problem.entry)
     if failure is not None and file.suffix.lower() != ".py":
         raise UsageError(
             f"{file}: neither data (its name ends otherwise) nor a program of {problem.name}: "
             f"{showable_line(failure.message)}"
         )
     return failure or Action(text, problem.language)
-
-
-def _entry(problem: Problem) -> str:
-    """The function that a program must define; none where it may be parts of one."""
-    return "" if problem.options.reply == "parts" else problem.entry
 
 
 def is_construction(file: pathlib.Path) -> bool:

@@ -143,13 +143,17 @@ class Contest(Problem):
     # -- judging -----------------------------------------------------------------------------------------
 
     def transition(self, state: State, action: Action, execute: Execute) -> State | Verdict:
-        """Compile once, run every case on a core of its own, stop at the first that fails."""
+        """Compile once, run every case on a core of its own, stop at the first that fails.
+
+        With ``keep_going`` the others run too, and the verdict on the first says what they score.
+        """
         compiled = judging.compile_program(execute, action.code)
         if isinstance(compiled, Verdict):
             return compiled
         judging.announce_duration(self.name, self.options)
         limits = judging.case_limits(self.options)
-        runs = judging.run_cases(execute, compiled, self, limits, self.options.cores)
+        cores, keep_going = self.options.cores, self.options.keep_going
+        runs = judging.run_cases(execute, compiled, self, limits, cores, keep_going)
         if isinstance(runs, Verdict):
             return attrs.evolve(runs, code=action.code)
         answers = [runs[seed].answer for seed in self.seeds()]
