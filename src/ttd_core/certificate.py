@@ -10,6 +10,7 @@ import json
 import math
 import pathlib
 import re
+import shlex
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -44,6 +45,8 @@ class Certificate:
     :param claim: what is proven, as a formula with ``{decimal}`` in the bound's place.
     :param state: the construction; its code and output are no part of the proof.
     :param facts: further exact results, JSON with rationals as text.
+    :param options: of the problem, those under which the construction is valid, where they are not the
+        defaults (a higher limit of length, say).
     """
 
     problem: str
@@ -52,6 +55,7 @@ class Certificate:
     claim: str
     state: State
     facts: Mapping[str, Any] = attrs.field(factory=dict)
+    options: Mapping[str, Any] = attrs.field(factory=dict)
 
     @property
     def decimal(self) -> str:
@@ -71,6 +75,7 @@ class Certificate:
                 "denominator": str(self.bound.denominator),
             },
             "facts": dict(self.facts),
+            **({"options": dict(self.options)} if self.options else {}),
         }
 
 
@@ -100,7 +105,7 @@ def write(
     statement = certificate.statement() | {
         "data": pack(dict(certificate.state.data), arrays),
         "arrays": names,
-        "check": f"ttd certify --check {path.name}",
+        "check": check_command(pathlib.Path(path.name)),
     }
     if origin is not None:
         statement["origin"] = dict(origin)
@@ -117,11 +122,28 @@ def write(
     return [path, *(path.with_name(name) for name in names.values())]
 
 
+def check_command(path: pathlib.Path) -> str:
+    """The command that verifies a certificate, for a shell; the options it needs are in the file."""
+    return shlex.join(["ttd", "certify", "--check", str(path)])
+
+
 def is_certificate(value: Any) -> bool:
     """Whether what a file holds says that it is a certificate."""
     # Of arrays by name, "format" may be an array, which compares entry by entry.
     form = value.get("format") if isinstance(value, dict) else None
     return isinstance(form, str) and form == FORMAT
+
+
+def stated_options(statement: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
+    """The problem's options under which a certificate's construction is valid; empty for the defaults.
+
+    :param statement: as :func:`read` gives it.
+    :raises UsageError: when they are not values by name; what each may be, the problem says.
+    """
+    options = statement.get("options", {})
+    if not isinstance(options, dict):
+        raise UsageError(f"{path}: its options must be values by name")
+    return dict(options)
 
 
 def _file_name(key: str, array: npt.NDArray[Any]) -> str:

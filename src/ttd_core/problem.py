@@ -9,8 +9,10 @@ that can be overridden method by method. Each public method of the contract is o
 from __future__ import annotations
 
 import abc
+import math
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -40,11 +42,46 @@ class Baseline:
     :param label: who or what.
     :param score: in the problem's metric.
     :param source: where it was published.
+    :param date: when, as far as it is known: ``2026``, ``2026-07`` or ``2026-07-31``.
+    :param decimals: places after the point that are known of a score that was rounded, up, down or to
+        nearest; none when the score is exact.
+    :param on: the cases or the data that it was measured on, in the words of :meth:`Problem.measured_on`;
+        empty where the problem has one measure only.
     """
 
     label: str
     score: float
     source: str = ""
+    date: str = attrs.field(default="", kw_only=True)
+    decimals: int | None = attrs.field(default=None, kw_only=True)
+    on: str = attrs.field(default="", kw_only=True)
+
+    def equals(self, score: float) -> bool:
+        """Whether a score is this one in all the digits that are known of it.
+
+        Bounds are rounded so that they stay true, other figures to nearest: which, a publication seldom
+        says. So a score that is less than one unit of the last known place away may be the published one.
+        """
+        if self.decimals is None or not math.isfinite(score):
+            return score == self.score
+        away = Decimal(repr(float(score))) - Decimal(repr(float(self.score)))
+        return abs(away) < Decimal(1).scaleb(-self.decimals)
+
+    @property
+    def by(self) -> str:
+        """Who or what, and when."""
+        return f"{self.label} ({self.date})" if self.date else self.label
+
+    @property
+    def origin(self) -> str:
+        """Where and when it was published, and what it was measured on."""
+        return ", ".join(filter(None, [self.source, self.on and f"on {self.on}", self.date]))
+
+    def facts(self) -> dict[str, Any]:
+        """It as JSON: label, score and source, and of the rest what is known."""
+        rest = {"date": self.date or None, "decimals": self.decimals, "on": self.on or None}
+        known = {name: value for name, value in rest.items() if value is not None}
+        return {"label": self.label, "score": self.score, "source": self.source, **known}
 
 
 @attrs.frozen
@@ -87,6 +124,9 @@ class Problem(abc.ABC):
     direction: ClassVar[Direction]
     #: Published results, in any order.
     baselines: ClassVar[tuple[Baseline, ...]] = ()
+    #: The score that prompts name as the one to aim for; ``None`` for the best published one. A problem sets
+    #: it where a later record shall not change its prompts, or where results are measured on several things.
+    default_target: ClassVar[float | None] = None
     #: Attrs class of this problem's options.
     options_type: ClassVar[type[Options]] = Options
     #: Function a candidate must define.
@@ -234,6 +274,14 @@ class Problem(abc.ABC):
         except UNREADABLE as error:
             raise UsageError(f"{path}: not a construction of {self.name}: {_reading_error(error)}") from error
 
+    def project(self, state: State) -> tuple[State, str]:
+        """The valid construction nearest to one that breaks a rule by little, for ``--project``.
+
+        :return: it, and one sentence that says what was changed, by how much.
+        :raises UsageError: when the problem has no honest repair, or none for this construction.
+        """
+        raise UsageError(f"{self.name} has no repair to offer: --project is for problems with one nearest")
+
     def certificate(self, state: State) -> Certificate:
         """The score of a valid state in exact arithmetic, for ``ttd certify``.
 
@@ -246,6 +294,13 @@ class Problem(abc.ABC):
     def examples(self) -> Examples:
         """Answers known to be good or bad; ``ttd check-problem`` holds the verifier to them."""
         return Examples()
+
+    def measured_on(self) -> str:
+        """The cases or the data that scores are taken on under these options; empty where there is no choice.
+
+        A score is compared with those baselines alone that were measured on the same.
+        """
+        return ""
 
     def plot(self, state: State) -> str | None:
         """A picture of a state as one ``<svg>`` element, for people; ``None`` if there is none."""
@@ -273,7 +328,7 @@ class Problem(abc.ABC):
 
     @classmethod
     def ranked_baselines(cls) -> list[Baseline]:
-        """The published results, the best first."""
+        """The published results, the best first, whatever they were measured on."""
         return scores.best_first(cls.direction, cls.baselines, lambda baseline: baseline.score)
 
     @classmethod
@@ -281,14 +336,35 @@ class Problem(abc.ABC):
         """The best published result, the first named of equals; ``None`` when nothing is published."""
         return next(iter(cls.ranked_baselines()), None)
 
+    def comparable_baselines(self) -> list[Baseline]:
+        """The published results that scores under these options compare with, the best first."""
+        here = self.measured_on()
+        return [each for each in self.ranked_baselines() if each.on in ("", here)]
+
+    def best_comparable(self) -> Baseline | None:
+        """The best published result that scores under these options compare with; ``None`` without any."""
+        return next(iter(self.comparable_baselines()), None)
+
+    def beats(self, score: float, baseline: Baseline) -> bool:
+        """Whether a score is better than a published one, in a digit that is known of it."""
+        return self.better(score, baseline.score) and not baseline.equals(score)
+
     @property
     def target(self) -> float | None:
-        """The score to aim for: the option, else the best published one."""
+        """The score to aim for: the option, else the problem's default, else the best published one."""
         if self.options.target is not None:
             return self.options.target
+        if self.default_target is not None:
+            return self.default_target
         best = self.best_baseline()
         return best.score if best else None
 
     def format_score(self, score: float) -> str:
         """A score as shown to people, ten significant digits."""
         return f"{score:.10g}"
+
+    def format_baseline(self, baseline: Baseline) -> str:
+        """A published score as shown to people, with the digits that are known of it."""
+        if baseline.decimals is None:
+            return self.format_score(baseline.score)
+        return f"{baseline.score:.{baseline.decimals}f}"

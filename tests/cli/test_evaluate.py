@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 
 import pytest
 
@@ -113,3 +114,59 @@ def test_a_picture(ttd, install, problem_source) -> None:
     assert ttd("eval", "sum", bad, "--picture", "bad.svg").exit_code == 1
     assert ttd("eval", "sum", good, "--picture", "nowhere/good.svg").exit_code == 3
     assert [path.name for path in pathlib.Path().glob("*.svg")] == ["good.svg"]
+
+
+RUN = "def run(seed, budget_s, **kwargs):\n    return [1.0, 1.0, 0.75]\n"
+
+
+@pytest.mark.parametrize("name", ["reply.md", "reply.py", "reply"])
+@pytest.mark.parametrize(
+    "reply", [f"```python\n{RUN}```\n", f"\n~~~py\n{RUN}~~~\nThat is all.\n", f"```\n{RUN}"]
+)
+def test_the_program_of_a_saved_reply_is_taken(ttd, summing, name, reply) -> None:
+    result = ttd("eval", "sum", write(name, reply))
+    assert result.stdout.startswith("sum: valid; sum 2.75"), result.output
+
+
+def test_a_saved_reply_without_the_function_is_refused_and_not_run(ttd, summing) -> None:
+    result = ttd("eval", "sum", write("reply.py", "```python\nprint('run me')\n```\n"))
+    assert (result.exit_code, result.stdout) == (1, "sum: parse_error: no code block defines run\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("My notes on the problem.\n", "invalid syntax (line 1)"),
+        ("hello\n", "the program does not define run at its top level"),
+        ("print('I ran')\n", "the program does not define run at its top level"),
+        ("", "the program does not define run at its top level"),
+    ],
+)
+def test_a_file_that_is_no_program_is_never_run_as_one(ttd, summing, content, reason) -> None:
+    result = ttd("eval", "sum", write("notes", content))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: notes: neither data ")
+    assert result.stderr.endswith(f"{reason}\n")
+    result = ttd("eval", "sum", write("notes.py", content))
+    assert result.exit_code == 1
+    assert result.stdout.count("\n") == 1
+    assert result.stdout.endswith(f"{reason}\n")
+
+
+def test_what_a_program_used_is_always_told(ttd, summing) -> None:
+    line = r"in the sandbox \((strong|standard)\): \d+\.\d\d s, peak memory \d+ MiB"
+    good = ttd("eval", "sum", write("good.py", RUN)).stdout.splitlines()
+    assert re.fullmatch(line, good[1])
+    crash = ttd("eval", "sum", write("crash.py", "def run(**kwargs):\n    return 1 / 0\n")).stdout
+    assert re.fullmatch(line, crash.splitlines()[1])
+    facts = json.loads(ttd("eval", "sum", "good.py", "--json").stdout)
+    assert facts["peak_memory"] > 1 << 20
+    assert (
+        json.loads(ttd("eval", "sum", write("c.json", "[1, 1, 1]"), "--json").stdout)["peak_memory"] is None
+    )
+
+
+def test_a_problem_without_a_repair_says_so(ttd, summing) -> None:
+    assert ttd("eval", "sum", write("good.json", "[1.0, 1.0, 0.75]"), "--project").exit_code == 0
+    result = ttd("eval", "sum", write("bad.json", "[2.0, 1.0, 0.75]"), "--project")
+    assert (result.exit_code, "sum has no repair to offer" in result.stderr) == (2, True)

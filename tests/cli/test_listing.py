@@ -68,3 +68,15 @@ def test_nothing_installed(ttd, monkeypatch) -> None:
     monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [])
     assert ttd("list-problems").stdout == "no problem is installed; try: pip install ttd-math\n"
     assert json.loads(ttd("list-problems", "--json").stdout) == []
+
+
+def test_the_published_result_listed_is_of_what_the_defaults_measure(ttd, install, problem_source) -> None:
+    measured = problem_source.replace(
+        'Baseline("nobody", 1.0)', 'Baseline("nobody", 1.0, on="a"), Baseline("far", 9.0, on="b")'
+    ).replace('Baseline("somebody", 2.5, "a paper")', 'Baseline("somebody", 2.5, "a paper", on="a")')
+    measured += "    def measured_on(self):\n        return 'a'\n"
+    install("ttd-measured", {"measured": measured}, problems={"sum": "measured:Sum"})
+    (row,) = [
+        row for row in json.loads(ttd("list-problems", "--load", "--json").stdout) if row["name"] == "sum"
+    ]
+    assert row["best_published"] == 2.5

@@ -13,7 +13,7 @@ from ttd_core import config
 from ttd_core.config.settings import describe_fields
 from ttd_core.options import Options
 from ttd_core.plugin import entries, registry
-from ttd_core.problem import Problem
+from ttd_core.problem import Baseline, Problem
 
 #: Backends with options of their own, and the class that holds these.
 BACKEND_OPTIONS = {
@@ -124,9 +124,15 @@ def _problem(cls: type[Problem], own: Sequence[tuple[str, str, Any, str]]) -> st
         ["a candidate", f"{cls.language}: {code(defines) if cls.language == 'python' else defines}"],
     ]
     for each in cls.baselines:
-        facts.append([each.label, " ".join(filter(None, [f"{each.score:.10g}", f"({each.source})"]))])
+        facts.append([each.label, " ".join(filter(None, [_known(each), f"({each.origin})"]))])
     options = f"\n\n{_options_table(own)}" if own else ""
     return f"### {cls.name}\n\n{cls.title}.\n\n{table(['', ''], facts)}{options}"
+
+
+def _known(baseline: Baseline) -> str:
+    """A published score with the digits that are known of it."""
+    places = baseline.decimals
+    return f"{baseline.score:.10g}" if places is None else f"{baseline.score:.{places}f}"
 
 
 def our_plugins() -> set[str]:

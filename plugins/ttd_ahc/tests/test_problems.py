@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from ttd_ahc import judging
-from ttd_ahc.ahc039 import Fishing
+from ttd_ahc.ahc039 import Fishing, FishingOptions
 from ttd_ahc.ahc058 import Apples
 from ttd_ahc.contest import Case, Contest, InvalidAnswer
+from ttd_core.cli.wording import compare_with_published
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Examples
 from ttd_core.run.evaluate import evaluate_action
@@ -94,6 +95,33 @@ def test_each_is_registered_under_its_own_name(kind) -> None:
     assert point.load() is kind
     assert point.dist is not None
     assert point.dist.name == "ttd-ahc"
+
+
+@pytest.mark.parametrize(
+    ("options", "measured_on", "best_sum"),
+    [
+        ({}, "seeds 0-149", 570_404),
+        ({"official": True}, "the 150 official cases", 567_062),
+        ({"cases": 20}, "seeds 0-19", None),
+        ({"cases": 1, "first_seed": 7}, "seed 7", None),
+        ({"timeout_s": 4.0}, "seeds 0-149 of 4 s", None),
+        ({"official": True, "cases": 3, "first_seed": 5}, "3 official cases from number 5 on", None),
+    ],
+)
+def test_a_sum_is_compared_with_sums_over_the_same_cases(options, measured_on, best_sum) -> None:
+    problem = Fishing(FishingOptions(**options))
+    assert problem.measured_on() == measured_on
+    best = problem.best_comparable()
+    assert (best and round(best.score * 150)) == best_sum
+    text = compare_with_published(problem, 3500.0)
+    assert text.startswith("3500 (below the published" if best_sum else "3500 (nothing published on ")
+
+
+def test_seeds_of_ahc058_are_not_compared_with_official_cases() -> None:
+    best = Apples().best_comparable()
+    assert best is not None
+    assert (best.on, round(best.score * 150)) == ("seeds 0-149", 850_954_917)
+    assert any(round(each.score * 150) == 850_082_731 for each in Apples.baselines)
 
 
 def test_the_best_published_result_is_the_target(kind) -> None:
@@ -205,7 +233,50 @@ def test_processor_time_decides_however_the_job_ended() -> None:
     compiled = JobResult(Status.OK, artifact=judging.Artifact("0"), stdout=b"1", cpu_s=2.01)
     verdict = problem.transition(State(), Action("", "c++"), _Scripted(lambda job: compiled))
     assert verdict.status is Status.TIMEOUT
-    assert verdict.message == "seed 0: used 2.01 s of processor time; 2 s are allowed"
+    assert verdict.message == (
+        "seed 0: used 2.01 s of processor time; 2 s are allowed (-o timeout_s=4 allows more)"
+    )
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_one_slow_case_is_told_and_the_rest_is_judged_when_asked(cores) -> None:
+    options = Guess.options_type(cases=6, first_seed=10, cores=cores, keep_going=True)
+    slow = {Guess.case(seed).text.encode(): seed for seed in (12, 14)}
+
+    def judged(job) -> JobResult:
+        if not hasattr(job, "stdin"):
+            return JobResult(Status.OK, artifact=judging.Artifact("0"))
+        return JobResult(Status.OK, stdout=job.stdin, cpu_s=2.01 if job.stdin in slow else 1.0)
+
+    execute = _Scripted(judged)
+    verdict = Guess(options).transition(State(), Action("", "c++"), execute)
+    assert verdict.status is Status.TIMEOUT
+    assert verdict.message == (
+        "seed 12: used 2.01 s of processor time; 2 s are allowed (-o timeout_s=4 allows more); "
+        "2 of 6 cases failed (seeds 12, 14), the other 4: sum 400, mean 100"
+    )
+    assert len(execute.started) == 7, "the compiler and every case"
+    stopped = _Scripted(judged)
+    plain = Guess(attrs.evolve(options, keep_going=False, cores=1)).transition(
+        State(), Action("", "c++"), stopped
+    )
+    assert plain.message.endswith("(-o timeout_s=4 allows more)")
+    assert len(stopped.started) == 4, "none after the first that failed"
+
+
+def test_where_every_case_fails_no_mean_is_told() -> None:
+    options = Guess.options_type(cases=12, keep_going=True)
+    crash = _Scripted(
+        lambda job: (
+            JobResult(Status.CRASH, message="exited with code 3")
+            if hasattr(job, "stdin")
+            else JobResult(Status.OK, artifact=judging.Artifact("0"))
+        )
+    )
+    verdict = Guess(options).transition(State(), Action("", "c++"), crash)
+    seeds = ", ".join(map(str, range(10)))
+    expected = f"seed 0: exited with code 3; 12 of 12 cases failed (seeds {seeds} and 2 more)"
+    assert (verdict.status, verdict.message) == (Status.CRASH, expected)
 
 
 def test_how_long_it_takes_is_said_once_where_it_takes_long(monkeypatch, caplog) -> None:

@@ -34,6 +34,26 @@ def judge(problem: Denoising, executor: LocalExecutor, source: str) -> Verdict:
     return evaluate_action(Hooks(problem, plugins=()), State(), Action(source), executor.run)
 
 
+@pytest.mark.parametrize(
+    ("options", "measured_on", "best"),
+    [
+        ({}, "pancreas, our split", 0.7256),
+        ({"dataset": "pbmc3k"}, "pbmc3k, our split", 0.766),
+        ({"split_seed": 1}, "pancreas in this split", None),
+        ({"test_fraction": 0.2, "dataset": "pbmc3k"}, "pbmc3k in this split", None),
+        ({"dataset": "some/counts.h5ad"}, "counts.h5ad, which is not in the catalogue", None),
+    ],
+)
+def test_a_score_is_compared_with_those_on_its_own_data(options, measured_on, best) -> None:
+    problem = Denoising(DenoisingOptions(**options))
+    published = problem.best_comparable()
+    assert (problem.measured_on(), published and published.score) == (measured_on, best)
+    assert {each.on for each in problem.baselines if each.score == 0.73} == {
+        "OpenProblems' Tabula Muris Senis Lung"
+    }
+    assert Denoising(DenoisingOptions(dataset="some/counts.h5ad")).target == 0.73
+
+
 @pytest.mark.parametrize("name", ["magic", "best"])
 def test_our_programs_are_valid_and_scored_by_the_definition(problem, executor, name) -> None:
     verdict = judge(problem, executor, package_text("ttd_bio", "programs", f"{name}.py"))

@@ -171,8 +171,14 @@ def test_check_is_total_on_any_state(data) -> None:
 @pytest.mark.parametrize(
     ("f", "message"),
     [
-        (np.full(999, 1.0), "the sequence has 999 heights; 1000 to 100000 are allowed"),
-        (np.full(100_001, 1.0), "the sequence has 100001 heights; 1000 to 100000 are allowed"),
+        (
+            np.full(999, 1.0),
+            "the sequence has 999 heights; 1000 to 100000 are allowed (-o min_values=999 allows fewer)",
+        ),
+        (
+            np.full(100_001, 1.0),
+            "the sequence has 100001 heights; 1000 to 100000 are allowed (-o max_values=100001 allows more)",
+        ),
         (np.zeros(0), "the sequence has 0 heights; 1000 to 100000 are allowed"),
         (np.r_[np.ones(999), np.nan], "f[999] is nan: 1 of 1000 values are not finite"),
         (np.r_[-np.inf, np.ones(999)], "f[0] is -inf: 1 of 1000 values are not finite"),
@@ -196,6 +202,21 @@ def test_heights_above_the_ceiling_are_lowered_before_anything_is_computed(probl
     lowered = np.array(f).clip(0, 1000)
     form = exact.first_bound if problem is FirstInequality else exact.second_bound
     assert judge.reward(state).score == pytest.approx(float(form(lowered)), rel=1e-9)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("top", [1000.0, 1000.5, 5000.0, 1e300])
+def test_a_file_of_a_taller_function_is_scaled_and_keeps_its_score(problem, top, tmp_path) -> None:
+    judge = problem()
+    f = np.random.default_rng(0).uniform(0.5, 1.0, 1000) * top
+    f[7] = top
+    np.save(tmp_path / "f.npy", f)
+    state = judge.read_construction(tmp_path / "f.npy")
+    assert judge.check(state) == []
+    scaled = state.data["f"]
+    assert 500 < scaled.max() <= 1000.0
+    form = exact.first_bound if problem is FirstInequality else exact.second_bound
+    assert form(scaled) == form(f), "not one digit of the exact bound changes"
 
 
 def test_infinite_heights_are_refused_and_not_lowered() -> None:

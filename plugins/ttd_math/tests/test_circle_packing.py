@@ -98,6 +98,20 @@ def test_at_the_wall_the_verdict_is_exact_to_the_last_bit(position, excess, ulps
     assert (violations(centers, radii, 1) == []) == exactly_valid(centers, radii)
 
 
+def test_a_tiny_circle_at_a_wall_is_judged_exactly() -> None:
+    rng = np.random.default_rng(5)
+    turned = 0
+    for _ in range(300):
+        x = rng.uniform(-1e-12, 4e-12)
+        radius = max(0.0, x + 1e-12)
+        for ulps in range(-2, 3):
+            centers, radii = np.array([[x, 0.5]]), np.array([max(0.0, radius + ulps * np.spacing(radius))])
+            verdict = exactly_valid(centers, radii)
+            turned += (float(x - radii[0]) >= -1e-12) != verdict
+            assert (violations(centers, radii, 1) == []) == verdict
+    assert turned > 10, "floats alone would have decided some of these wrongly"
+
+
 @settings(max_examples=30)
 @given(packings(7), st.randoms())
 def test_symmetries_leave_sum_and_verdict_alone(packing, random) -> None:

@@ -170,7 +170,8 @@ def test_a_sum_that_cancels_in_floats_is_still_seen() -> None:
 
 @pytest.mark.parametrize("size", [1, 1001])
 def test_length_limits(size) -> None:
-    assert violations(np.full(size, 0.5)) == [f"h has {size} values; 2 to 1000 are allowed"]
+    hint = " (-o max_values=1001 allows more)" if size > 1 else ""
+    assert violations(np.full(size, 0.5)) == [f"h has {size} values; 2 to 1000 are allowed{hint}"]
     options = ErdosOptions(max_values=2000)
     expected = [] if size > 1 else [f"h has {size} values; 2 to 2000 are allowed"]
     assert list(Erdos(options).check(State(data={"h": np.full(size, 0.5)}))) == expected

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ttd_core import certificate, certifying
 from ttd_core.cli.certify import certify
-from ttd_core.cli.evaluate import evaluate_file
+from ttd_core.cli.evaluate import evaluate, evaluate_file
 from ttd_core.errors import UsageError
 from ttd_core.testing.strategies import extreme_floats
 from ttd_core.types import State, Status
@@ -47,6 +47,9 @@ HEIGHTS = {
     "named": {"h": H},
     "another name": {"h_values": H, "c5_bound": 0.1},
     "capitals": {"H": H, "n": 4},
+    "sequence": {"sequence": H, "score": 0.4},
+    "values": {"n": 4, "values": H},
+    "within another": {"name": "best", "solution": {"values": H}},
     "with its problem": {"problem": "erdos", "h": H},
     "array": np.array(H),
     "float32": np.array(H, np.float32),
@@ -127,7 +130,7 @@ def without(circles: list[dict[str, float]], name: str) -> list[dict[str, float]
 
 
 WRONG = [
-    (Erdos, {"result": {"h": H}}, "has none of the keys h, h_values, heights; it has result"),
+    (Erdos, {"result": {"h": H}}, "has none of the keys h, h_values, heights, values, .*, f; it has result"),
     (Erdos, {}, "it has none at all"),
     (Erdos, {"problem": "ac1", "h": H}, "holds a construction of 'ac1', not of erdos"),
     (Erdos, {"problem": ["erdos"], "h": H}, "holds a construction of"),
@@ -282,3 +285,66 @@ def test_eval_tells_what_a_file_of_another_kind_is(tmp_path) -> None:
     (tmp_path / "h.npz").write_bytes(b"\x80\x04\x95")
     with pytest.raises(UsageError, match="a pickle, which is never read"):
         evaluate_file("erdos", Erdos(), tmp_path / "h.npz")
+
+
+@pytest.mark.parametrize("problem", [FirstInequality, SecondInequality])
+@pytest.mark.parametrize("key", ["f", "heights", "sequence", "values", "f_values", "height_sequence"])
+def test_public_names_of_heights(problem, key, tmp_path) -> None:
+    path = write(tmp_path, {key: [1.0] * 1000, "score": 1.5})
+    assert problem().read_construction(path).data["f"].tolist() == [1.0] * 1000
+
+
+OFF = [0.25, 0.75, 1.000002, 0.0, *H[:2], 0.5, 0.499999]
+
+
+@pytest.fixture
+def off(tmp_path) -> pathlib.Path:
+    """Heights whose sum is off by 1e-6, one of them above 1."""
+    return write(tmp_path, OFF)
+
+
+def test_a_sum_that_is_off_is_refused_by_how_much_and_can_be_projected(off, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plain = CliRunner().invoke(evaluate, ["erdos", str(off)]).output
+    assert plain.startswith("erdos: invalid: h[2] = 1.000002 is above 1; h sums to 4.000001")
+    assert "off by 1e-06\n--project moves it to the nearest that is valid: the heights were moved" in plain
+    wrong_length = write(tmp_path, [0.5])
+    assert "--project" not in CliRunner().invoke(evaluate, ["erdos", str(wrong_length)]).output
+    off = write(tmp_path, OFF)
+    result = CliRunner().invoke(evaluate, ["erdos", str(off), "--project", "--json"])
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.output)
+    assert facts["projected"].startswith(
+        "the heights were moved by at most 2e-06, so that they lie in [0, 1]"
+    )
+    assert "sum to n/2 = 4 (the sum was 4.000001" in facts["projected"]
+    text = CliRunner().invoke(evaluate, ["erdos", str(off), "--project"]).output
+    assert text.splitlines()[-1] == f"projected: {facts['projected']}"
+
+    made = CliRunner().invoke(certify, ["erdos", str(off), "--project", "-w", "off.json"])
+    assert made.exit_code == 0, made.output
+    assert f"projected: {facts['projected']}" in made.output
+    statement = json.loads((tmp_path / "off.json").read_text())
+    assert statement["origin"] == {"projected": facts["projected"]}
+    assert certifying.check(Erdos(), tmp_path / "off.json").state.data["h"].max() <= 1.0
+
+
+def test_what_is_valid_is_not_projected(tmp_path) -> None:
+    path = write(tmp_path, H)
+    result = CliRunner().invoke(evaluate, ["erdos", str(path), "--project", "--json"])
+    assert json.loads(result.output)["projected"] is None
+    assert Erdos().project(State(data={"h": np.array(H)}))[0].data["h"].tolist() == pytest.approx(H)
+
+
+@pytest.mark.parametrize(
+    ("problem", "value", "message"),
+    [
+        ("erdos", [float("nan"), 0.5], "no projection of these heights: h[0] is nan"),
+        ("erdos", [0.5] * 1001, "no projection of these heights: h has 1001 values"),
+        ("cp26", [[0.5, 0.5, 0.1]] * 26, "cp26 has no repair to offer"),
+    ],
+)
+def test_what_has_no_honest_repair_is_refused(problem, value, message, tmp_path) -> None:
+    result = CliRunner().invoke(evaluate, [problem, str(write(tmp_path, value)), "--project"])
+    assert isinstance(result.exception, UsageError)
+    assert message in str(result.exception)

@@ -11,7 +11,7 @@ import click
 from ttd_core import certificate, certifying
 from ttd_core.certificate import Certificate
 from ttd_core.cli.output import json_option, print_json, say
-from ttd_core.cli.parameters import option_option, problem_options
+from ttd_core.cli.parameters import option_option, problem_options, project_option, projected
 from ttd_core.errors import UsageError
 from ttd_core.plugin import registry
 from ttd_core.text import showable_line
@@ -27,32 +27,46 @@ from ttd_core.text import showable_line
     help="Where to write the certificate; default FILE with the ending .cert.json, in this folder.",
 )
 @option_option
+@project_option
 @json_option
 def certify(
-    names: tuple[str, ...], check: bool, output: pathlib.Path | None, options: tuple[str, ...], as_json: bool
+    names: tuple[str, ...],
+    check: bool,
+    output: pathlib.Path | None,
+    options: tuple[str, ...],
+    project: bool,
+    as_json: bool,
 ) -> None:
     """Prove a construction's score in exact arithmetic.
 
     FILE holds a construction, as for `ttd eval`. The certificate is a small JSON file beside
-    the arrays as .npy; with --check, it is recomputed from those arrays and compared.
+    the arrays as .npy; with --check, it is recomputed from those arrays and compared, under the
+    options that it was made with (-o overrides them).
 
     \b
     Example:
       ttd certify erdos best.json
       ttd certify --check best.cert.json
     """
+    if check and project:
+        raise UsageError("--project changes a construction: it goes with PROBLEM FILE, not with --check")
     if check:
         path = pathlib.Path(_require_count(names, 1, "--check takes one certificate FILE")[0])
         stated, _ = certificate.read(path)
-        problem = registry.load(_installed_name(stated.get("problem"), path), problem_options(options))
+        needed = certificate.stated_options(stated, path)
+        name = _installed_name(stated.get("problem"), path)
+        problem = registry.load(name, needed | problem_options(options))
         _print(certifying.check(problem, path), {"checked": str(path)}, as_json)
         return
     name, file = _require_count(names, 2, "give a PROBLEM and a FILE, or --check FILE")
     problem = registry.load(name, problem_options(options))
-    proof = certifying.certify(problem, problem.read_construction(pathlib.Path(file)))
-    target = output or pathlib.Path(f"{pathlib.Path(file).stem}.cert.json")
-    written = certificate.write(proof, target)
-    _print(proof, {"written": [str(path) for path in written]}, as_json)
+    source = pathlib.Path(file)
+    state, repair = projected(problem, source) if project else (problem.read_construction(source), "")
+    proof = certifying.certify(problem, state)
+    target = output or pathlib.Path(f"{source.stem}.cert.json")
+    written = certificate.write(proof, target, origin={"projected": repair} if repair else None)
+    done: dict[str, Any] = {"written": [str(path) for path in written]}
+    _print(proof, done | ({"projected": repair} if repair else {}), as_json)
 
 
 def _installed_name(name: Any, path: pathlib.Path) -> str:
@@ -86,7 +100,11 @@ def _print(proof: Certificate, done: dict[str, Any], as_json: bool) -> None:
         say(f"{showable_line(name)}: {text if len(text) <= 100 else f'{text[:97]}...'}")
     bound = statement["bound"]
     say(f"exact: a ratio of integers of {len(bound['numerator'])} and {len(bound['denominator'])} digits")
+    given = ", ".join(f"{name} = {showable_line(str(value))}" for name, value in proof.options.items())
     if "checked" in done:
-        say(f"{done['checked']}: holds")
+        say(f"{done['checked']}: holds{f' with {given}' if given else ''}")
     else:
+        if "projected" in done:
+            say(f"projected: {done['projected']}")
         say(f"written: {', '.join(done['written'])}")
+        say(f"check: {certificate.check_command(pathlib.Path(done['written'][0]))}")

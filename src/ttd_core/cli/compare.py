@@ -56,9 +56,9 @@ def compare(
 def as_text(problem: Problem, rows: list[dict[str, Any]]) -> str:
     """One problem's arms as a table."""
     title = f"{problem.name}: {problem.metric}, {which_is_better(problem.direction)}"
-    published = problem.best_baseline()
+    published = problem.best_comparable()
     if published is not None:
-        title += f", published {problem.format_score(published.score)} by {published.label}"
+        title += f", published {problem.format_baseline(published)} by {published.by}"
     header = ["runs", "seeds", "steps", "rollouts", "valid", "repeats", "best", "mean best", "spread"]
     cells = [
         [

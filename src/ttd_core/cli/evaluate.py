@@ -7,14 +7,14 @@ import pathlib
 import tokenize
 from typing import Any
 
-import attrs
 import click
 
 from ttd_core import config as configs
 from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.output import json_option, print_json, say
-from ttd_core.cli.parameters import option_option, problem_options, sandbox_option
+from ttd_core.cli.parameters import option_option, problem_options, project_option, projected, sandbox_option
 from ttd_core.cli.wording import compare_with_published
+from ttd_core.dialogue import parsing
 from ttd_core.errors import EnvironmentLacksError, UsageError
 from ttd_core.input_files import MAX_TEXT_BYTES, is_data, read_bytes, read_text_file
 from ttd_core.plugin import registry
@@ -24,9 +24,12 @@ from ttd_core.run.backends import open_executor
 from ttd_core.run.evaluate import evaluate_action, evaluate_state
 from ttd_core.run.files import storage_errors
 from ttd_core.run.seeds import first_start
+from ttd_core.sandbox.base import MIB
 from ttd_core.text import quoted_lines, showable, showable_line
-from ttd_core.types import Action, State, Status, Verdict
+from ttd_core.types import Action, Completion, State, Status, Verdict
 
+#: What the first line of a saved reply begins with.
+FENCES = ("```", "~~~")
 #: File name suffixes of data, which no program has; what a problem cannot read of it, it refuses itself.
 CONSTRUCTIONS = frozenset(
     [".json", ".jsonl", ".npy", ".npz", ".h5ad", ".csv", ".tsv", ".dat", ".txt", ".out"]
@@ -43,6 +46,7 @@ CONSTRUCTIONS = frozenset(
     type=click.Path(path_type=pathlib.Path, dir_okay=False),
     help="Also draw a valid result, as SVG into this file.",
 )
+@project_option
 @json_option
 def evaluate(
     problem_name: str,
@@ -50,13 +54,15 @@ def evaluate(
     options: tuple[str, ...],
     sandbox: str | None,
     picture: pathlib.Path | None,
+    project: bool,
     as_json: bool,
 ) -> int:
     """Judge a program or a construction from a file.
 
     A file of data (.json, .jsonl, .npy, .npz, .h5ad, .csv, .tsv, .dat, .txt, .out, each .gz too) is read as a
     construction and checked as it is; anything else is a program, which runs in the sandbox from the first
-    start state of a run with seed 0. The problem's options are flags too. Exit code 0 when valid, 1 when
+    start state of a run with seed 0. Of a saved reply, which begins with a fence, the program is taken. The
+    problem's options are flags too. Exit code 0 when valid, 1 when
     refused, 3 when this machine cannot judge it.
 
     \b
@@ -66,11 +72,32 @@ def evaluate(
       ttd eval cp26 packing.py -o timeout_s=60 --picture packing.svg
     """
     problem = registry.load(problem_name, problem_options(options))
-    verdict = evaluate_file(problem_name, problem, file, sandbox)
-    print_json(as_facts(problem, verdict)) if as_json else say(as_text(problem, verdict))
+    repair = ""
+    if project:
+        state, repair = projected(problem, file)
+        verdict = evaluate_state(Hooks(problem), state)
+    else:
+        verdict = evaluate_file(problem_name, problem, file, sandbox)
+    if as_json:
+        print_json(as_facts(problem, verdict) | {"projected": repair or None})
+    else:
+        say(as_text(problem, verdict))
+        if repair:
+            say(f"projected: {repair}")
+        elif not project and verdict.status is Status.INVALID and is_construction(file):
+            _offer_repair(problem, file)
     if picture is not None and verdict.state is not None:
         draw(problem, verdict.state, picture)
     return EnvironmentLacksError.exit_code if verdict.status is Status.INFRASTRUCTURE else 1 - verdict.ok
+
+
+def _offer_repair(problem: Problem, file: pathlib.Path) -> None:
+    """Say what ``--project`` would do to a construction that is not valid, where it would help."""
+    try:
+        _, repair = projected(problem, file)
+    except UsageError:
+        return
+    say(f"--project moves it to the nearest that is valid: {repair}")
 
 
 def evaluate_file(
@@ -84,11 +111,36 @@ def evaluate_file(
     hooks = Hooks(problem)
     if is_construction(file):
         return evaluate_state(hooks, problem.read_construction(file))
-    action = Action(read_program(file), problem.language)
+    action = read_action(hooks, problem, file)
+    if isinstance(action, Verdict):
+        return action
     config = configs.load(reference, overrides={"sandbox.level": sandbox} if sandbox else {})
     with open_executor(hooks, config) as executor:
         start, _ = first_start(hooks, executor.run)
         return evaluate_action(hooks, start, action, executor.run)
+
+
+def read_action(hooks: Hooks, problem: Problem, file: pathlib.Path) -> Action | Verdict:
+    """The program in a file, or a verdict on a file that says it is one and is not.
+
+    Of a text whose first line is a fence, as of a saved reply, the program is taken as a rollout's would be.
+    Nothing is run of a text that defines no program, whatever it is; what one defines, a problem that reads
+    replies in its own way says itself.
+
+    :raises UsageError: when the file cannot be read, or nothing says that it is a program.
+    """
+    text = read_program(file)
+    if text.lstrip().startswith(FENCES):
+        return hooks.parse_action(Completion(text))
+    if problem.language != "python" or type(problem).parse_action is not Problem.parse_action:
+        return Action(text, problem.language)
+    failure = parsing.checked_program(text, "" if problem.options.reply == "parts" else problem.entry)
+    if failure is not None and file.suffix.lower() != ".py":
+        raise UsageError(
+            f"{file}: neither data (its name ends otherwise) nor a program of {problem.name}: "
+            f"{showable_line(failure.message)}"
+        )
+    return failure or Action(text, problem.language)
 
 
 def is_construction(file: pathlib.Path) -> bool:
@@ -133,7 +185,7 @@ def read_program(path: pathlib.Path) -> str:
 
 def as_facts(problem: Problem, verdict: Verdict) -> dict[str, Any]:
     """A verdict as JSON."""
-    published = problem.best_baseline()
+    published = problem.best_comparable()
     reward = verdict.reward
     return {
         "problem": problem.name,
@@ -143,19 +195,37 @@ def as_facts(problem: Problem, verdict: Verdict) -> dict[str, Any]:
         "score": reward.score if reward else None,
         "reward": reward.value if reward else None,
         "metrics": dict(reward.metrics) if reward else {},
-        "best_published": attrs.asdict(published) if published else None,
-        "better": bool(reward and published and problem.better(reward.score, published.score)),
+        "measured_on": problem.measured_on() or None,
+        "best_published": published.facts() if published else None,
+        "better": bool(reward and published and problem.beats(reward.score, published)),
+        "equal": bool(reward and published and published.equals(reward.score)),
         "seconds": verdict.seconds,
+        "peak_memory": verdict.metrics.get("peak_memory"),
         "level": verdict.level,
     }
 
 
 def as_text(problem: Problem, verdict: Verdict) -> str:
-    """A verdict for people: the score beside the best published one, or why it was refused."""
+    """A verdict for people: the score beside the best published one, or why it was refused.
+
+    Where programs ran in the sandbox, a second line has their wall time added up and the largest of their
+    peaks of memory.
+    """
+    used = usage_line(verdict)
     if verdict.reward is None:
         reason = showable_line(verdict.message) or verdict.status.sentence
-        refusal = f"{problem.name}: {verdict.status}: {reason}"
         output = verdict.output.rstrip()
         # Quoted, so that no line which a program printed can pass for a verdict.
-        return f"{refusal}\n{quoted_lines(output)}" if output else refusal
-    return f"{problem.name}: valid; {problem.metric} {compare_with_published(problem, verdict.reward.score)}"
+        quoted = quoted_lines(output) if output else ""
+        return "\n".join(filter(None, [f"{problem.name}: {verdict.status}: {reason}", used, quoted]))
+    score = compare_with_published(problem, verdict.reward.score)
+    return "\n".join(filter(None, [f"{problem.name}: valid; {problem.metric} {score}", used]))
+
+
+def usage_line(verdict: Verdict) -> str:
+    """What the programs behind a verdict used; empty where none ran in the sandbox."""
+    if not verdict.level:
+        return ""
+    peak = verdict.metrics.get("peak_memory")
+    memory = f"peak memory {peak / MIB:.0f} MiB" if peak else "peak memory not measured"
+    return f"in the sandbox ({verdict.level}): {verdict.seconds:.2f} s, {memory}"

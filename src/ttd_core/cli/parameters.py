@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +11,9 @@ import click
 
 from ttd_core.config import SandboxConfig
 from ttd_core.config.settings import parse_assignment
+from ttd_core.problem import Problem
 from ttd_core.text import showable_line
+from ttd_core.types import State
 
 #: ``-o KEY=VALUE``: the problem's own options.
 option_option: Callable[[Any], Any] = click.option(
@@ -37,6 +40,22 @@ sandbox_option: Callable[[Any], Any] = click.option(
     type=click.Choice(typing.get_args(typing.get_type_hints(SandboxConfig)["level"])),
     help="Least isolation to accept.",
 )
+
+#: ``--project``: repair a construction where the problem knows one honest repair.
+project_option: Callable[[Any], Any] = click.option(
+    "--project",
+    is_flag=True,
+    help="Move a construction that breaks a rule by little to the nearest that keeps it, and say so.",
+)
+
+
+def projected(problem: Problem, file: pathlib.Path) -> tuple[State, str]:
+    """The valid construction nearest to that in a file, and what was changed; nothing where it is valid.
+
+    :raises UsageError: when the file holds none, or the problem knows no honest repair.
+    """
+    state = problem.read_construction(file)
+    return problem.project(state) if problem.check(state) else (state, "")
 
 
 #: Bytes of a run's name: file systems take 255, and a folder is made under a longer name first.

@@ -278,7 +278,7 @@ def _shares(summary: RunSummary) -> str:
 
 def result_as_json(problem: Problem, result: RunResult) -> dict[str, Any]:
     """A run's outcome as JSON."""
-    published = problem.best_baseline()
+    published = problem.best_comparable()
     before, after = result.adapter
     return {
         **attrs.asdict(result.summary),

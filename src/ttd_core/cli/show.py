@@ -148,10 +148,8 @@ def describe(problem: Problem, reference: str) -> dict[str, Any]:
         "metric": problem.metric,
         "direction": problem.direction,
         "target": problem.target,
-        "baselines": [
-            {"label": baseline.label, "score": baseline.score, "source": baseline.source}
-            for baseline in problem.ranked_baselines()
-        ],
+        "measured_on": problem.measured_on() or None,
+        "baselines": [baseline.facts() for baseline in problem.ranked_baselines()],
         "language": problem.language,
         "signature": problem.signature,
         "options": [
@@ -173,9 +171,16 @@ def _as_text(problem: Problem, facts: dict[str, Any]) -> str:
     lines.append(f"candidate  {problem.language}: {problem.signature}")
     if problem.baselines:
         rows = [
-            (problem.format_score(each.score), each.label, each.source) for each in problem.ranked_baselines()
+            (problem.format_baseline(each), each.label, each.origin) for each in problem.ranked_baselines()
         ]
-        lines += ["", "Published results, the best first:", "", table(["score", "by", "source"], rows)]
+        here = problem.measured_on()
+        compared = f" (scores are taken on {here})" if here else ""
+        lines += [
+            "",
+            f"Published results, the best first{compared}:",
+            "",
+            table(["score", "by", "source"], rows),
+        ]
     options = [
         (option["name"], "none" if option["value"] is None else option["value"], option["help"])
         for option in facts["options"]

@@ -154,7 +154,7 @@ class RunWatcher:
     def state(self) -> dict[str, Any]:
         """The present state, JSON."""
         run, ending = self.progress, self._ending_settled()
-        published = run.problem.best_baseline()
+        published = run.problem.best_comparable()
         return {
             "run": str(self._folder),
             "problem": run.problem.name,

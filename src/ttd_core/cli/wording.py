@@ -6,26 +6,42 @@ from collections.abc import Mapping
 from typing import Any
 
 from ttd_core.metrics import Metric
-from ttd_core.problem import Problem
+from ttd_core.problem import Baseline, Problem
 
 
 def compare_with_published(problem: Problem, score: float) -> str:
-    """A score beside the best published one.
+    """A score beside the best published one that was measured on the same.
 
     ``"0.4 (above the published 0.380876 of TTT-Discover by 0.0191: worse)"``; the score alone when nothing is
-    published.
+    published. Where the target is another result than the best, it stands beside the best of those that it
+    reaches, too.
     """
     shown = problem.format_score(score)
-    published = problem.best_baseline()
-    if published is None:
-        return shown
-    known = problem.format_score(published.score)
-    if score == published.score:
-        return f"{shown} (equal to the published {known} of {published.label})"
-    side = "below" if score < published.score else "above"
-    comparison = "better" if problem.better(score, published.score) else "worse"
-    gap = abs(score - published.score)
-    return f"{shown} ({side} the published {known} of {published.label} by {gap:.3g}: {comparison})"
+    published = problem.comparable_baselines()
+    if not published:
+        nothing = (
+            f" (nothing published on {problem.measured_on()} to compare with)" if problem.baselines else ""
+        )
+        return f"{shown}{nothing}"
+    best, *others = published
+    said = _beside(problem, score, best, "the published ")
+    reaches = best.equals(score) or problem.better(score, best.score)
+    if problem.default_target is not None and not reaches:
+        reached = (each for each in others if each.equals(score) or problem.better(score, each.score))
+        second = next(reached, None)
+        said += f"; {_beside(problem, score, second, '')}" if second is not None else ""
+    return f"{shown} ({said})"
+
+
+def _beside(problem: Problem, score: float, baseline: Baseline, what: str) -> str:
+    """How a score compares with one published result."""
+    known = f"{what}{problem.format_baseline(baseline)} of {baseline.by}"
+    if baseline.equals(score):
+        rounded = baseline.decimals is not None and score != baseline.score
+        return f"equal to {known}{' to all published digits' if rounded else ''}"
+    side = "below" if score < baseline.score else "above"
+    comparison = "better" if problem.better(score, baseline.score) else "worse"
+    return f"{side} {known} by {abs(score - baseline.score):.3g}: {comparison}"
 
 
 def step_line(problem: Problem, event: Mapping[str, Any], steps: int) -> str:

@@ -152,12 +152,14 @@ class RunFacts:
 
 def against_published(problem: Problem, score: float) -> str:
     """How a score compares with the best published one, in words that may follow it."""
-    published = problem.best_baseline()
+    published = problem.best_comparable()
     if published is None:
-        return "nothing published to compare with"
-    known = f"{problem.format_score(published.score)} of {published.label}"
-    if score == published.score:
-        return f"equal to the published {known}"
+        here = f" on {problem.measured_on()}" if problem.baselines else ""
+        return f"nothing published{here} to compare with"
+    known = f"{problem.format_baseline(published)} of {published.by}"
+    if published.equals(score):
+        rounded = published.decimals is not None and score != published.score
+        return f"equal to the published {known}{' to all published digits' if rounded else ''}"
     comparison = "better" if problem.better(score, published.score) else "worse"
     return f"{comparison} than the published {known} by {abs(score - published.score):.3g}"
 

@@ -80,10 +80,10 @@ def figure(
 
 
 def published_lines(problem: Problem) -> list[ReferenceLine]:
-    """The published scores as lines to compare with, the best first."""
+    """The published scores that compare with a run's, as lines, the best first."""
     return [
-        ReferenceLine(f"{each.label} {problem.format_score(each.score)}", each.score)
-        for each in problem.ranked_baselines()
+        ReferenceLine(f"{each.label} {problem.format_baseline(each)}", each.score)
+        for each in problem.comparable_baselines()
     ]
 
 

@@ -101,7 +101,7 @@ class Arm:
         problem = self.runs[0].problem
         scores = [run.best_score for run in self.runs if run.best_score is not None]
         rollouts = sum(run.summary.rollouts for run in self.runs)
-        published = problem.best_baseline()
+        published = problem.best_comparable()
         best = problem.best_of(scores) if scores else None
         return {
             "problem": problem.name,
@@ -121,9 +121,7 @@ class Arm:
             "mean_best_score": float(np.mean(scores)) if scores else None,
             "spread": float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
             "best_published": published.score if published else None,
-            "beats_published": best is not None
-            and published is not None
-            and problem.better(best, published.score),
+            "beats_published": best is not None and published is not None and problem.beats(best, published),
             "tokens": sum(sum(run.tokens.values()) for run in self.runs),
             "seconds": sum(run.seconds for run in self.runs),
         }

@@ -29,8 +29,18 @@ from ttd_core.problem import Execute, Problem
 from ttd_core.text import showable
 from ttd_core.types import Action, Message, Reward, ScoredState, State, Status, Verdict
 
-__all__ = ["Answer", "Case", "Contest", "ContestOptions", "InvalidAnswer"]
+__all__ = [
+    "OFFICIAL_CASES",
+    "TRAINING_CASES",
+    "Answer",
+    "Case",
+    "Contest",
+    "ContestOptions",
+    "InvalidAnswer",
+]
 
+#: The cases that decided a contest, and those that programs are judged on by default, in words.
+OFFICIAL_CASES, TRAINING_CASES = "the 150 official cases", "seeds 0-149"
 #: Text of a compiler shown in a later prompt, in characters.
 _COMPILER_CHARS = 1500
 
@@ -84,6 +94,17 @@ class Contest(Problem):
         """The seeds a program is judged on."""
         return list(range(self.options.first_seed, self.options.first_seed + self.options.cases))
 
+    def cases_in_words(self) -> str:
+        """The cases that a program is judged on, for people."""
+        seeds = self.seeds()
+        return f"seeds {seeds[0]}-{seeds[-1]}" if len(seeds) > 1 else f"seed {seeds[0]}"
+
+    def measured_on(self) -> str:
+        """The cases, and the time of a case where it is not the contest's."""
+        usual = attrs.fields(ContestOptions).timeout_s.default
+        limit = self.options.timeout_s
+        return self.cases_in_words() + (f" of {limit:g} s" if limit != usual else "")
+
     def reward_of(self, total: int, count: int) -> tuple[float, Mapping[str, Any]]:
         """The reward for a sum of scores, and further metrics.
 
@@ -122,13 +143,17 @@ class Contest(Problem):
     # -- judging -----------------------------------------------------------------------------------------
 
     def transition(self, state: State, action: Action, execute: Execute) -> State | Verdict:
-        """Compile once, run every case on a core of its own, stop at the first that fails."""
+        """Compile once, run every case on a core of its own, stop at the first that fails.
+
+        With ``keep_going`` the others run too, and the verdict on the first says what they score.
+        """
         compiled = judging.compile_program(execute, action.code)
         if isinstance(compiled, Verdict):
             return compiled
         judging.announce_duration(self.name, self.options)
         limits = judging.case_limits(self.options)
-        runs = judging.run_cases(execute, compiled, self, limits, self.options.cores)
+        cores, keep_going = self.options.cores, self.options.keep_going
+        runs = judging.run_cases(execute, compiled, self, limits, cores, keep_going)
         if isinstance(runs, Verdict):
             return attrs.evolve(runs, code=action.code)
         answers = [runs[seed].answer for seed in self.seeds()]

@@ -53,6 +53,8 @@ _WALL_PER_CPU_SECOND = 5.0
 _ANNOUNCED_FROM_S = 30.0
 #: Of how many of the worst cases a summary gives the scores.
 _LOWEST_SHOWN = 3
+#: Of how many of the failed cases the seeds are told.
+_FAILED_SHOWN = 10
 #: Characters kept of what the compiler said, from its beginning.
 _COMPILER_CHARS = 4000
 #: Characters kept of the end of a program's error output.
@@ -176,13 +178,20 @@ def _hint(message: str) -> str:
 
 
 def run_cases(
-    execute: Execute, program: Artifact, judge: CaseJudge, limits: Limits, cores: int
+    execute: Execute,
+    program: Artifact,
+    judge: CaseJudge,
+    limits: Limits,
+    cores: int,
+    keep_going: bool = False,
 ) -> dict[int, CaseRun] | Verdict:
-    """Run all cases, ``cores`` at once; after one fails no other is started.
+    """Run all cases, ``cores`` at once; after one fails no other is started, unless asked for.
 
     :param limits: of each case.
     :param cores: as in :func:`available_cores`.
-    :return: the runs by seed, or the verdict on the earliest case that failed.
+    :param keep_going: run the others too after a failure.
+    :return: the runs by seed, or the verdict on the earliest case that failed; having kept going it says
+        which others failed and what the rest score.
     """
     run_case = functools.partial(_run_case, execute, program, judge, limits)
     runs: dict[int, CaseRun] = {}
@@ -192,7 +201,8 @@ def run_cases(
     with concurrent.futures.ThreadPoolExecutor(count, "ahc-case") as pool:
         running: dict[concurrent.futures.Future[CaseRun | Verdict], tuple[int, int]] = {}
         while True:
-            while not failures and len(running) < count and (case := next(waiting, None)) is not None:
+            goes_on = keep_going or not failures
+            while goes_on and len(running) < count and (case := next(waiting, None)) is not None:
                 running[pool.submit(run_case, case[1])] = case
             if not running:
                 break
@@ -204,7 +214,29 @@ def run_cases(
                     failures[number] = outcome
                 else:
                     runs[seed] = outcome
-    return failures[min(failures)] if failures else runs
+    if not failures:
+        return runs
+    first = failures[min(failures)]
+    return attrs.evolve(first, message=_with_the_rest(first, judge, failures, runs)) if keep_going else first
+
+
+def _with_the_rest(
+    first: Verdict, judge: CaseJudge, failures: Mapping[int, Verdict], runs: Mapping[int, CaseRun]
+) -> str:
+    """The message of the first failure, with which cases failed beside it and what the others score.
+
+    :param failures: by the case's number among the seeds.
+    :param runs: of the cases that passed, by seed.
+    """
+    seeds = judge.seeds()
+    failed = [str(seeds[number]) for number in sorted(failures)]
+    more = f" and {len(failed) - _FAILED_SHOWN} more" if len(failed) > _FAILED_SHOWN else ""
+    word = "seed" if len(failed) == 1 else "seeds"
+    told = f"{len(failed)} of {len(seeds)} cases failed ({word} {', '.join(failed[:_FAILED_SHOWN])}{more})"
+    if not runs:
+        return f"{first.message}; {told}"
+    total = sum(run.score for run in runs.values())
+    return f"{first.message}; {told}, the other {len(runs)}: sum {total}, mean {total / len(runs):.10g}"
 
 
 def _run_case(
@@ -212,10 +244,14 @@ def _run_case(
 ) -> CaseRun | Verdict:
     result = execute(ProgramJob(program, stdin=judge.stdin(seed), limits=limits))
     stderr_tail = result.output[-_STDERR_CHARS:]
+    # Twice the time, since a machine that is not the contest's may be slower by half.
+    hint = f" (-o timeout_s={2 * limits.cpu_s:g} allows more)" if limits.cpu_s is not None else ""
     if not result.ok:
-        return Verdict.failed(result.status, f"seed {seed}: {result.message}", output=stderr_tail)
+        more = hint if result.status is Status.TIMEOUT else ""
+        return Verdict.failed(result.status, f"seed {seed}: {result.message}{more}", output=stderr_tail)
     if limits.cpu_s is not None and result.cpu_s > limits.cpu_s:
-        message = f"seed {seed}: used {result.cpu_s:.2f} s of processor time; {limits.cpu_s:g} s are allowed"
+        used = f"used {result.cpu_s:.2f} s of processor time; {limits.cpu_s:g} s are allowed"
+        message = f"seed {seed}: {used}{hint}"
         return Verdict.failed(Status.TIMEOUT, message, output=stderr_tail)
     try:
         answer, score = judge.judge_output(seed, result.stdout)

@@ -30,6 +30,9 @@ class ContestOptions(Options):
     cores: int = option(
         0, "cases run at once, each on a core of its own; 0 for all cores", validator=attrs.validators.ge(0)
     )
+    keep_going: bool = option(
+        False, "judge the other cases too after one has failed, and say what they score; the verdict stays"
+    )
     program: str = option(
         "short",
         "the starting program: 'short' (a small model can retype it) or 'strong' (our best method)",

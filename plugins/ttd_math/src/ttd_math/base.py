@@ -19,6 +19,10 @@ from ttd_core.problem import Examples, Options, Problem, option
 from ttd_core.text import showable_line
 from ttd_core.types import State
 from ttd_math import files
+from ttd_math.plain import Floats, plain_vector
+
+#: Heights looked at before a list is refused by its length alone, unless the options allow more.
+READ_AT_MOST = 1_000_000
 
 
 @attrs.frozen
@@ -46,6 +50,33 @@ def at_least_min_values(options: Any, attribute: attrs.Attribute[int], value: in
     """
     if value < options.min_values:
         raise ValueError(f"{attribute.name} = {value} is below min_values = {options.min_values}")
+
+
+def wrong_length(size: int, least: int, most: int, floor: int) -> str:
+    """What is said of a length that is not allowed, with the option that allows it, where one does.
+
+    :param floor: the least that ``min_values`` may be.
+    """
+    name, change = ("min_values", "fewer") if size < least else ("max_values", "more")
+    hint = f" (-o {name}={size} allows {change})" if size >= floor else ""
+    return f"{least} to {most} are allowed{hint}"
+
+
+def plain_heights(value: Any, name: str, max_values: int) -> Floats:
+    """A read-only float64 copy of the heights of a step function, of any length that may be allowed.
+
+    :param name: what to call them in messages.
+    :param max_values: of the problem's options.
+    :return: float64 [n], entries as given (finite or not).
+    :raises ValueError: when it is no list or array of numbers, or too long to be looked at.
+    """
+    most = max(READ_AT_MOST, max_values)
+    size = value.size if type(value) is np.ndarray else len(value) if type(value) in (list, tuple) else 0
+    if size > most:
+        raise ValueError(
+            f"{name} has {size} values; at most {most} are read (-o max_values={size} reads more)"
+        )
+    return plain_vector(value, name, most)
 
 
 class MathProblem(Problem):
@@ -126,6 +157,10 @@ class MathProblem(Problem):
         """
 
 
+#: Names that people give to the heights of a step function, whatever the problem.
+FILE_KEYS = ("values", "sequence", "step_function", "step_values", "construction", "solution", "data")
+
+
 class StepProblem(MathProblem):
     """A problem about a step function; its programs are called with a seed and a budget of seconds."""
 
@@ -136,7 +171,9 @@ class StepProblem(MathProblem):
 
     def meant(self, value: Any) -> Any:
         """The heights under one of their names, or bare; a single column is read as a row."""
-        return files.as_row(files.found(value, self.file_keys) if isinstance(value, dict) else value)
+        while isinstance(value, dict):
+            value = files.found(value, self.file_keys)
+        return files.as_row(value)
 
     def arguments(self, state: State) -> Mapping[str, Any]:
         """``seed`` and ``budget_s``."""
