@@ -21,9 +21,11 @@ PRODUCERS = [
 READERS = {CORE / "run" / "summary.py"}
 #: Texts that equal a metric's name and mean another thing: fields of events, columns, keys of JSON and pages.
 OTHER_MEANINGS = {
+    "cli/__init__.py": {"rollouts"},
     "cli/experiment.py": {"rollouts", "tokens", "valid"},
     "cli/best.py": {"valid"},
     "cli/compare.py": {"repeat_share", "repeats", "rollouts", "tokens", "valid", "valid_share"},
+    "cli/rollouts.py": {"rollouts", "tokens"},
     "cli/run_progress.py": {"tokens", "valid"},
     "cli/watch.py": {"valid"},
     "cli/wording.py": {"repeats", "rollouts", "valid"},
