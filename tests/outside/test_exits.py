@@ -206,8 +206,9 @@ def test_the_output_of_a_refused_program_is_quoted(work: pathlib.Path) -> None:
         f"def run(seed, budget_s, **kwargs):\n    print({FAKE!r})\n    return 0 / 0\n"
     )
     result = CliRunner().invoke(main, ["eval", "echo.py:Echo", "bad.py"])
-    first, *quoted = result.stdout.rstrip().split("\n")
+    first, second, *quoted = result.stdout.rstrip().split("\n")
     assert first.startswith("echo: crash: ZeroDivisionError")
+    assert second.startswith("in the sandbox (")
     assert quoted[: FAKE.count("\n") + 1] == [f"  | {line}" for line in FAKE.split("\n")]
     assert all(line.startswith("  | ") for line in quoted)
 

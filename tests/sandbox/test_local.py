@@ -127,7 +127,9 @@ def test_in_namespaces_a_job_s_number_does_not_count_what_others_started(method:
     with LocalExecutor(1, exactly=method) as executor:
         jobs = [PythonJob(_NUMBER, "run", args=[threads]) for threads in (0, 0, 0, 50, 0, 0, 20, 0)]
         numbers = [executor.run(job).value for job in jobs]
-    assert len(set(numbers)) == 2, "one job runs while the fork of the next waits"
+    # One job runs while the fork of the next waits; now and then that fork is made anew.
+    assert len(set(numbers)) <= 3
+    assert max(numbers) - min(number for number in numbers if number > 20_000) < 10
 
 
 _LIBRARIES = """

@@ -79,8 +79,8 @@ def read_hdf5(path: pathlib.Path, wanted: Sequence[str]) -> StoredMatrix:
             env=environment,
         )
         timer = threading.Timer(TIMEOUT_S, process.kill)
-        timer.start()
         start = time.monotonic()
+        timer.start()
         try:
             assert process.stdout is not None
             with process.stdout as answer:
