@@ -35,6 +35,11 @@ def decode_text(data: bytes) -> str:
         ) from error
     if not mark and "\0" in text[:4]:
         raise ValueError("not UTF-8 text: it holds NUL characters, as UTF-16 without a byte order mark does")
+    return universal_newlines(text)
+
+
+def universal_newlines(text: str) -> str:
+    r"""Text whose lines end with ``\n``, as Python reads files and sources."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -25,7 +25,7 @@ from ttd_core.run.evaluate import evaluate_action, evaluate_state
 from ttd_core.run.files import storage_errors
 from ttd_core.run.seeds import first_start
 from ttd_core.sandbox.base import MIB
-from ttd_core.text import quoted_lines, showable, showable_line
+from ttd_core.text import quoted_lines, showable, showable_line, universal_newlines
 from ttd_core.types import Action, Completion, State, Status, Verdict
 
 #: What the first line of a saved reply begins with.
@@ -180,7 +180,7 @@ def read_program(path: pathlib.Path) -> str:
     except (SyntaxError, ValueError, LookupError):
         # It names no encoding, or one that Python does not know: text like any other, or refused as such.
         text = ""
-    return text.replace("\r\n", "\n").replace("\r", "\n") if text else read_text_file(path)
+    return universal_newlines(text) if text else read_text_file(path)
 
 
 def as_facts(problem: Problem, verdict: Verdict) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pathlib
 import re
 import secrets
-import shlex
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,8 @@ from ttd_core import config as configs
 from ttd_core.errors import ResumeError, StorageError, UsageError
 from ttd_core.input_files import read_text_file
 from ttd_core.problem import Problem
-from ttd_core.run.problem_record import ProblemRecord, problem_of_run
+from ttd_core.run.files import resume_command
+from ttd_core.run.problem_record import problem_of_run
 from ttd_core.run.reading import DATABASE, RunReader
 from ttd_core.run.setup import CONFIG_FILE
 
@@ -49,7 +49,7 @@ def new_folder(runs: pathlib.Path, name: str | None, problem: str) -> pathlib.Pa
 def _taken(folder: pathlib.Path) -> str:
     """Why a new run cannot have an existing folder, and what to do."""
     if holds_run(folder):
-        return f"{folder} exists already; continue it with: ttd resume {shlex.quote(str(folder))}"
+        return f"{folder} exists already; continue it with: {resume_command(folder)}"
     return f"{folder} exists already and holds no run; remove it, or choose another --name"
 
 
@@ -82,8 +82,7 @@ def problem_of(folder: pathlib.Path, stored: configs.RunConfig) -> Problem:
     :raises TtdError: when it cannot be built, and nothing was noted.
     """
     with RunReader.open(folder) as run:
-        noted = run.problem_record()
-    return problem_of_run(stored, ProblemRecord.from_text(noted) if noted is not None else None)
+        return problem_of_run(run, stored)
 
 
 def stored_config(folder: pathlib.Path) -> configs.RunConfig:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import pathlib
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -26,6 +25,7 @@ from ttd_core.config.presets import in_words
 from ttd_core.policy.models.catalogue import CATALOGUE
 from ttd_core.problem import Problem
 from ttd_core.report.trackers import open_trackers
+from ttd_core.run.files import resume_command
 from ttd_core.run.loop import RunResult, resume_run, start_run
 from ttd_core.run.overview import finished_steps
 from ttd_core.run.reading import RunReader
@@ -183,7 +183,7 @@ def resume(
 def _tell_finished(problem: Problem, folder: pathlib.Path, done: int, quiet: bool, as_json: bool) -> int:
     """What a finished run came to; nothing in its folder changes and no model is loaded."""
     if not quiet:
-        go_on = f"go on with: {_resume(folder)} --steps {done + 1}"
+        go_on = f"go on with: {resume_command(folder)} --steps {done + 1}"
         say(f"{folder}: finished after step {done} already; {go_on}", err=as_json)
     with RunReader.open(folder) as reader:
         summary = summarise(reader, problem)
@@ -227,19 +227,14 @@ def _follow(
             view = closing.enter_context(ProgressView(problem, sys.stderr if as_json else sys.stdout, quiet))
             result = go(setup, folder, [view, *trackers])
     except KeyboardInterrupt:
-        hint = f"; continue with: {_resume(folder)}" if (folder / CONFIG_FILE).exists() else ""
+        hint = f"; continue with: {resume_command(folder)}" if (folder / CONFIG_FILE).exists() else ""
         complain(f"interrupted{hint}")
         return INTERRUPTED
     _print_result(problem, result, as_json)
     if result.interrupted:
-        complain(f"interrupted after step {result.steps}; continue with: {_resume(folder)}")
+        complain(f"interrupted after step {result.steps}; continue with: {resume_command(folder)}")
         return INTERRUPTED
     return 0
-
-
-def _resume(folder: pathlib.Path) -> str:
-    """The command that goes on with a run, as a shell takes it."""
-    return f"ttd resume {shlex.quote(str(folder))}"
 
 
 def closing_lines(problem: Problem, result: RunResult) -> Iterator[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import pathlib
-import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from ttd_core.cli.run_progress import RunProgress
 from ttd_core.cli.wording import step_line
 from ttd_core.problem import Problem
 from ttd_core.run.events import Event, read_log
-from ttd_core.run.files import writing_process
+from ttd_core.run.files import resume_command, writing_process
 from ttd_core.run.reading import LOG, RunReader
 
 #: Seconds between looks at the log.
@@ -139,7 +138,7 @@ class RunWatcher:
         if writing_process(self._folder) is not None:
             return None
         done = self.progress.steps_done
-        go_on = f"continue with: ttd resume {shlex.quote(str(self._folder))}"
+        go_on = f"continue with: {resume_command(self._folder)}"
         if kind == "run_finished":
             return RunEnding("finished", f"finished after step {done}")
         if kind == "run_interrupted":

@@ -200,14 +200,21 @@ def _schema() -> dict[str, Any]:
     return schema
 
 
-def _read_file(path: pathlib.Path) -> dict[str, Any]:
+def read_toml(path: pathlib.Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    :raises ConfigError: when it cannot be read, or is no TOML.
+    """
     try:
-        tree = tomllib.loads(read_text_file(path))
+        return tomllib.loads(read_text_file(path))
     except UsageError as error:
         raise ConfigError(str(error)) from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    return _entries(tree, where=f"{path}: ")
+
+
+def _read_file(path: pathlib.Path) -> dict[str, Any]:
+    return _entries(read_toml(path), where=f"{path}: ")
 
 
 def _command_line(sets: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import attrs
 
 from ttd_core.dialogue.literals import Literals
+from ttd_core.text import universal_newlines
 
 #: Fence labels that may hold a program of each language; no label fits every language.
 _LABELS = {
@@ -67,7 +68,7 @@ def names_language(label: str) -> bool:
 
 def with_line_ends(text: str) -> str:
     r"""Text whose lines end with ``\n``, as Python itself reads a source; a byte order mark is dropped."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff")
+    return universal_newlines(text).removeprefix("\ufeff")
 
 
 def fenced_blocks(text: str, language: str = "") -> list[FencedBlock]:

@@ -29,7 +29,6 @@ import itertools
 import math
 import pathlib
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -37,9 +36,9 @@ import attrs
 
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
+from ttd_core.config.layers import read_toml
 from ttd_core.config.settings import at_least, fill, setting
-from ttd_core.errors import ConfigError, UsageError, did_you_mean
-from ttd_core.input_files import read_text_file
+from ttd_core.errors import ConfigError, did_you_mean
 from ttd_core.plugin.registry import resolve
 
 _TABLES = ("name", "title", "run", "grid", "arm", "machine")
@@ -124,12 +123,7 @@ def read_plan(path: pathlib.Path) -> Plan:
         the same.
     :raises TtdError: when a run's problem cannot be built.
     """
-    try:
-        tree = tomllib.loads(read_text_file(path))
-    except UsageError as error:
-        raise ConfigError(str(error)) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    tree = read_toml(path)
     for key in tree:
         if key not in _TABLES:
             raise ConfigError(f"{path}: unknown key '{key}'.{did_you_mean(key, _TABLES)}")

@@ -15,7 +15,7 @@ from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.problem import Problem
 from ttd_core.run.events import Event
-from ttd_core.run.problem_record import ProblemRecord, problem_of_run
+from ttd_core.run.problem_record import problem_of_run
 from ttd_core.run.reading import RunReader
 from ttd_core.run.records import StateRecord, StepRecord
 from ttd_core.run.summary import RunSummary, summarise
@@ -172,8 +172,7 @@ def read_facts(folder: pathlib.Path) -> RunFacts:
     """
     with RunReader.open(folder) as run:
         config = configs.from_toml(run.config(), where=str(folder))
-        noted = run.problem_record()
-        problem = problem_of_run(config, ProblemRecord.from_text(noted) if noted is not None else None)
+        problem = problem_of_run(run, config)
         rewards: dict[int, list[float]] = collections.defaultdict(list)
         statuses: dict[int, collections.Counter[Status]] = collections.defaultdict(collections.Counter)
         tokens: collections.Counter[int] = collections.Counter()

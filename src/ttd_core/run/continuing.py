@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 import pathlib
-import shlex
 
 from ttd_core.config import RunConfig
 from ttd_core.errors import ResumeError
 from ttd_core.run.checkpoints import Checkpoints
+from ttd_core.run.files import resume_command
 from ttd_core.run.reading import RunReader
 
 _log = logging.getLogger("ttd_core")
@@ -83,4 +83,4 @@ def _require_unchanged(run: RunReader, checkpoints: Checkpoints, step: int) -> N
 
 
 def _resume(folder: pathlib.Path, step: int) -> str:
-    return f"ttd resume {shlex.quote(str(folder))} --back-to {step}"
+    return f"{resume_command(folder)} --back-to {step}"

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import pathlib
+import shlex
 import shutil
 import sqlite3
 import struct
@@ -17,6 +18,11 @@ from ttd_core.errors import ResumeError, StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def resume_command(folder: pathlib.Path) -> str:
+    """The command that goes on with a run, as a shell takes it."""
+    return f"ttd resume {shlex.quote(str(folder))}"
 
 
 @contextlib.contextmanager

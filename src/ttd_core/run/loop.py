@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import pathlib
-import shlex
 import signal
 import threading
 import time
@@ -27,7 +26,7 @@ from ttd_core.run.backends import open_executor, open_policy
 from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
 from ttd_core.run.continuing import step_to_resume_at
-from ttd_core.run.files import storage_errors, write_atomically
+from ttd_core.run.files import resume_command, storage_errors, write_atomically
 from ttd_core.run.problem_record import PROBLEM_FOLDER, ProblemRecord
 from ttd_core.run.seeds import score_seeds, starting_codes
 from ttd_core.run.setup import CONFIG_FILE, RunSetup, require_comparisons
@@ -308,9 +307,7 @@ class _Run:
         ):
             self._store.note_checkpoint(step, self._write_checkpoint(step))
         self._emit(
-            events.run_interrupted(
-                step=step, reason="interrupted", resume=f"ttd resume {shlex.quote(str(self._store.folder))}"
-            )
+            events.run_interrupted(step=step, reason="interrupted", resume=resume_command(self._store.folder))
         )
         return self._result(started, interrupted=True)
 

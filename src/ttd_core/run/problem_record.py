@@ -21,6 +21,7 @@ from ttd_core.input_files import read_text_file
 from ttd_core.plugin.entries import find, is_file_reference, split_file_reference
 from ttd_core.plugin.registry import load
 from ttd_core.problem import Baseline, Problem
+from ttd_core.run.reading import RunReader
 from ttd_core.text import showable_line
 from ttd_core.types import Reward, State
 
@@ -54,6 +55,12 @@ class ProblemRecord:
             path = pathlib.Path(split_file_reference(reference)[0])
             return cls(str(path), read_text_file(path), facts)
         return cls(find(reference).origin, "", facts)
+
+    @classmethod
+    def of_run(cls, run: RunReader) -> ProblemRecord | None:
+        """What a run noted; ``None`` in runs of versions that noted nothing."""
+        noted = run.problem_record()
+        return cls.from_text(noted) if noted is not None else None
 
     @classmethod
     def from_text(cls, text: str) -> ProblemRecord:
@@ -106,7 +113,7 @@ def require_same_problem(
     return change
 
 
-def problem_of_run(config: RunConfig, recorded: ProblemRecord | None) -> Problem:
+def problem_of_run(run: RunReader, config: RunConfig) -> Problem:
     """The problem of a run that is read: as installed, else what was noted of it, which draws no pictures.
 
     :raises TtdError: when it cannot be built, and nothing was noted.
@@ -114,6 +121,7 @@ def problem_of_run(config: RunConfig, recorded: ProblemRecord | None) -> Problem
     try:
         return load(config.problem, config.options)
     except (UnknownProblemError, UsageError, PluginError):
+        recorded = ProblemRecord.of_run(run)
         if recorded is None:
             raise
         return _recorded_problem(recorded.facts)

@@ -30,7 +30,7 @@ from ttd_core.run.records import (
     decode_row,
 )
 from ttd_core.run.tables import check_version, connect_reader
-from ttd_core.search.archive import Archive, Node
+from ttd_core.search.archive import NOT_FOR_PROMPTS, Archive, Node
 from ttd_core.types import Failure, State, Status
 
 Record = TypeVar("Record", bound=attrs.AttrsInstance)
@@ -56,7 +56,7 @@ _FAILURES_AT = f"""
     WITH last AS (
         SELECT start, status, max((step * 1000000 + group_index) * 1000000 + rollout_index) AS number
         FROM rollouts JOIN groups USING (step, group_index)
-        WHERE step <= ? AND status NOT IN ('{Status.OK}', '{Status.PROBLEM_ERROR}', '{Status.INFRASTRUCTURE}')
+        WHERE step <= ? AND status NOT IN ({", ".join(f"'{status}'" for status in sorted(NOT_FOR_PROMPTS))})
         GROUP BY start, status
     )
     SELECT start, last.status, message, output
@@ -123,8 +123,7 @@ class RunReader:
 
     def problem_changes(self) -> dict[int, str]:
         """Changes of the problem that were accepted on a resume: by the step they came after, in a line."""
-        rows = self._rows("SELECT key, value FROM meta WHERE key LIKE 'problem_changed:%'")
-        return {int(key.partition(":")[2]): str(change) for key, change in rows}
+        return self._meta_by_step("problem_changed")
 
     def created(self) -> float:
         """When the run was begun, in seconds since the epoch."""
@@ -135,8 +134,12 @@ class RunReader:
 
         Empty in runs of versions that did not note them; some may have been deleted since.
         """
-        rows = self._rows("SELECT key, value FROM meta WHERE key LIKE 'checkpoint:%'")
-        return {int(key.partition(":")[2]): str(digest) for key, digest in rows}
+        return self._meta_by_step("checkpoint")
+
+    def _meta_by_step(self, name: str) -> dict[int, str]:
+        """The entries ``NAME:STEP`` of the table ``meta``, by step."""
+        rows = self._rows("SELECT key, value FROM meta WHERE key LIKE ?", (f"{name}:%",))
+        return {int(key.partition(":")[2]): str(value) for key, value in rows}
 
     def last_step(self) -> int:
         """Number of the last committed step; 0 before the first."""

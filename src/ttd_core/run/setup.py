@@ -62,9 +62,8 @@ class RunSetup:
         """
         with RunReader.open(folder) as run:
             stored = configs.from_toml(run.config(), where=f"{folder}/run.db")
-            noted = run.problem_record()
+            recorded = ProblemRecord.of_run(run)
         config = _resumable(folder, stored, overrides)
-        recorded = ProblemRecord.from_text(noted) if noted is not None else None
         if recorded is not None and recorded.source and not pathlib.Path(recorded.origin).is_file():
             raise ResumeError(
                 f"{recorded.origin} is missing: the run's problem. Put it back; as the run knows it, it is "

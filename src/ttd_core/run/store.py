@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import pathlib
-import shlex
 import shutil
 import sqlite3
 import time
@@ -23,7 +22,7 @@ import numpy.typing as npt
 from ttd_core.errors import ResumeError
 from ttd_core.metrics import SECONDS
 from ttd_core.run.events import DURABLE_KINDS, ROLLOUT_KINDS, Event, EventLog, to_line
-from ttd_core.run.files import WriterLock, storage_errors, sync_folder
+from ttd_core.run.files import WriterLock, resume_command, storage_errors, sync_folder
 from ttd_core.run.reading import ARRAYS, DATABASE, LOG, RunReader
 from ttd_core.run.row_encoding import (
     INSERT_NODE_STATISTICS,
@@ -341,9 +340,7 @@ def _make_tables(connection: sqlite3.Connection, folder: pathlib.Path, config: s
         connection.execute(statement)
     if connection.execute("SELECT 1 FROM meta").fetchone():
         connection.execute("ROLLBACK")
-        raise ResumeError(
-            f"{folder} holds a run already; `ttd resume {shlex.quote(str(folder))}` continues it"
-        )
+        raise ResumeError(f"{folder} holds a run already; `{resume_command(folder)}` continues it")
     entries = [("schema", str(SCHEMA_VERSION)), ("config", config), ("created", repr(time.time()))]
     connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", entries)
     connection.execute("COMMIT")

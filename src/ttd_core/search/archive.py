@@ -23,7 +23,7 @@ SNAPSHOT_FORMAT = 1
 
 
 #: Statuses that say nothing a model could learn from: they are not remembered for the next prompt.
-_NOT_FOR_PROMPTS = frozenset([Status.OK, Status.PROBLEM_ERROR, Status.INFRASTRUCTURE])
+NOT_FOR_PROMPTS = frozenset([Status.OK, Status.PROBLEM_ERROR, Status.INFRASTRUCTURE])
 
 
 @attrs.define(eq=False)
@@ -236,7 +236,7 @@ class Archive:
             self.nodes[node].visits += weight
         for rollout in group:
             verdict = rollout.verdict
-            if verdict.status not in _NOT_FOR_PROMPTS:
+            if verdict.status not in NOT_FOR_PROMPTS:
                 # The newest comes last, in a run that was resumed too: it reads them back in this order.
                 start.failures.pop(verdict.status, None)
                 start.failures[verdict.status] = Failure.of(verdict.message, verdict.output)
