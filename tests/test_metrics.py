@@ -35,7 +35,7 @@ OTHER_MEANINGS = {
     "report/page.py": {"programs", "tokens"},
     "report/pooling.py": {"repeat_share", "rollouts", "tokens", "valid_share"},
     "report/trackers.py": {"rollouts", "valid"},
-    "run/reading.py": {"rollouts"},
+    "run/reading.py": {"checkpoint", "rollouts"},
     "run/store.py": {"rollouts"},
 }
 
