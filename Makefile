@@ -33,7 +33,7 @@ $(VENV)/.run: $(BIN)/python pyproject.toml constraints.txt plugins/ttd_math/pypr
 	touch $@
 
 $(VENV)/.dev: $(BIN)/python $(MANIFESTS)
-	$(INSTALL) -e '.[dev,docs,openai,ray,report,tensorboard,testing,tinker]' $(foreach p,$(PLUGINS),-e plugins/ttd_$(p))
+	$(INSTALL) -e '.[dev,docs,openai,ray,report,tensorboard,testing,tinker,ui]' $(foreach p,$(PLUGINS),-e plugins/ttd_$(p))
 	touch $@ $(VENV)/.run
 
 # Bubblewrap makes the strongest sandbox; without it the sandbox forms its namespaces by hand.

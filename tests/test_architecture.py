@@ -30,6 +30,7 @@ LAYERS = [
     ["options", "certificate", "learn"],
     ["dialogue"],
     ["problem"],
+    ["adopting"],
     ["certifying", "plugin"],
     ["run"],
     ["report", "testing"],
