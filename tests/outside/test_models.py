@@ -821,6 +821,7 @@ def test_a_gguf_file_is_unpacked_once_for_each_content(
     assert load(tmp_path)[0].config.tie_word_embeddings
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quiet_bars")
 def test_two_processes_that_begin_together_unpack_a_file_once(tmp_path: pathlib.Path, tiny: Any) -> None:
     put_gguf(tmp_path / "model.gguf", tiny)

@@ -41,7 +41,7 @@ def _skip_unless_formed(way: str) -> None:
         pytest.skip(f"{way} cannot be formed on this machine; `ttd doctor` says what is missing")
 
 
-@pytest.mark.parametrize("way", ["strong", "standard"])
+@pytest.mark.parametrize("way", ["strong", pytest.param("standard", marks=pytest.mark.slow)])
 def test_every_attack_ends_as_documented(way: str) -> None:
     _skip_unless_formed(way)
     _checked(list(attack_all(way, "warm")))
@@ -54,6 +54,7 @@ def unguarded() -> World:
         yield world
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_every_attack_succeeds_without_a_sandbox(attack, unguarded: World) -> None:
     assert control.succeeds(attack, unguarded)

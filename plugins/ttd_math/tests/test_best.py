@@ -51,6 +51,7 @@ def test_it_says_where_it_came_from(name) -> None:
     assert len(origin["program"]) == hashlib.sha256().digest_size * 2
 
 
+@pytest.mark.slow
 def test_a_short_prefix_of_the_run_can_be_repeated(name) -> None:
     origin = json.loads((keep.BEST / f"{name}.json").read_text())["origin"]
     prefix = origin["prefix"]

@@ -60,6 +60,7 @@ def test_parts_move_apart_or_together_and_nothing_of_them_is_lost(program) -> No
     assert min(lengths) < len(f) < max(lengths)
 
 
+@pytest.mark.slow
 def test_a_whole_call_begins_with_races_and_obeys_the_rules(program, capsys) -> None:
     f = program.construct_function(3, 6.0)
     assert violations(f) == []

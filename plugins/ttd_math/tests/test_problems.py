@@ -141,6 +141,7 @@ def test_the_starting_program_is_what_a_reply_must_be(kind, program) -> None:
     assert action.code.strip() == source.strip()
 
 
+@pytest.mark.slow
 def test_the_short_program_reaches_a_decent_score_in_the_sandbox(kind) -> None:
     problem = kind(kind.options_type(start="program", timeout_s=30.0, budget_s=3.0))
     (seed,) = problem.seed_states(np.random.default_rng(0), 1)

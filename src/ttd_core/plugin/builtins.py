@@ -13,7 +13,7 @@ from ttd_core.errors import EnvironmentLacksError
 from ttd_core.plugin.spec import hookimpl
 
 POLICIES = {
-    "local": "ttd_core.policy.local.policy:open_local",
+    "local": "ttd_core.policy.local.opening:open_local",
     "openai": "ttd_core.policy.openai.policy:open_openai",
     "scripted": "ttd_core.policy.scripted:open_scripted",
     "tinker": "ttd_core.policy.tinker.policy:open_tinker",

@@ -27,20 +27,11 @@ def resolve(name: str) -> pathlib.Path:
     :param name: a local folder or GGUF file, a catalogue name, or a hub id.
     :raises ModelUnavailableError: when it is none of these or cannot be reached; says what to do.
     """
-    folder = pathlib.Path(name).expanduser()
-    if folder.is_dir() or (folder.is_file() and folder.suffix.lower() == ".gguf"):
+    folder = local_path(name)
+    if folder is not None:
         return folder
-    if folder.is_file():
-        raise ModelUnavailableError(
-            f"model '{name}' is a file; pass the folder that holds it, with its config.json and its tokeniser"
-        )
     if name in CATALOGUE:
         return _fetch_catalogued(CATALOGUE[name])
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ModelUnavailableError(
-            f"model '{name}' is neither a folder nor a known name ({', '.join(CATALOGUE)}) nor a hub id "
-            f"such as 'org/model'.{did_you_mean(name, CATALOGUE)}"
-        )
     try:
         return _from_hub(name)
     except (OSError, ValueError) as error:
@@ -48,6 +39,26 @@ def resolve(name: str) -> pathlib.Path:
             f"model '{name}' is not a folder here and the hub did not give it ({_brief(error)}); download it "
             f"and pass its folder, or use one of {', '.join(CATALOGUE)}"
         ) from error
+
+
+def local_path(name: str) -> pathlib.Path | None:
+    """The folder or GGUF file here that a model's name is; ``None`` for a catalogue name or a hub id.
+
+    :raises ModelUnavailableError: when it is none of these; says what comes closest.
+    """
+    folder = pathlib.Path(name).expanduser()
+    if folder.is_dir() or (folder.is_file() and folder.suffix.lower() == ".gguf"):
+        return folder
+    if folder.is_file():
+        raise ModelUnavailableError(
+            f"model '{name}' is a file; pass the folder that holds it, with its config.json and its tokeniser"
+        )
+    if name not in CATALOGUE and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+        raise ModelUnavailableError(
+            f"model '{name}' is neither a folder nor a known name ({', '.join(CATALOGUE)}) nor a hub id "
+            f"such as 'org/model'.{did_you_mean(name, CATALOGUE)}"
+        )
+    return None
 
 
 class _HubUnreachable(OSError):
