@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
+from tests.policy.chat_server import completion, serving
 
 from ttd_core import config as configs
 from ttd_core.plugin.spec import hookimpl
@@ -308,6 +309,40 @@ def kept_in_step_2(folder: pathlib.Path, **changes: Any) -> int:
 
     resume(folder, [Watch(note)], **changes)
     return kept[-1]
+
+
+def test_a_server_is_asked_for_the_missing_replies_alone(
+    setup: Any, judged: list[str], tmp_path: pathlib.Path
+) -> None:
+    """Each reply is asked for with the seed that it has among all, so what the run comes to is the same."""
+
+    def answer(body: dict[str, Any]) -> Any:
+        return completion(f"0.{body['seed']:010}")
+
+    def stop(event: Any) -> None:
+        if event["kind"] == "rollout_evaluated" and event["step"] == 2:
+            raise KeyboardInterrupt
+
+    with serving() as chat:
+        chat.answer = answer
+        options = {"base_url": chat.url, "in_flight": 2}
+        settings = {"policy.backend": "openai", "policy.model": "small", "learn.train": False, "steps": 2}
+        start_run(setup(**settings, **{"policy.options": options}), tmp_path / "whole")
+        asked = sorted(body["seed"] for body in chat.bodies)
+        start_run(setup(**settings, **{"policy.options": options}), tmp_path / "run", [Watch(stop)])
+        kept = sum("text" in line for line in pending_of(tmp_path / "run"))
+        verdicts = sum("status" in line for line in pending_of(tmp_path / "run"))
+        chat.bodies.clear()
+        judged.clear()
+        resume(tmp_path / "run")
+    assert 0 < kept < GROUPS * SIZE
+    assert len(chat.bodies) == GROUPS * SIZE - kept
+    assert {body["seed"] for body in chat.bodies} < set(asked)
+    assert len(judged) == GROUPS * SIZE - verdicts
+    whole, run = rows(tmp_path / "whole"), rows(tmp_path / "run")
+    assert {name: run[name] for name in run if name != "metrics"} == {
+        name: whole[name] for name in whole if name != "metrics"
+    }
 
 
 def test_rollouts_of_a_policy_that_learned_something_else_are_dropped(stopped, policies) -> None:
