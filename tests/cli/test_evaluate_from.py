@@ -97,7 +97,7 @@ def test_a_file_in_the_place_of_a_state(place: pathlib.Path) -> None:
     [
         (["nowhere:1"], "no run at nowhere or runs/nowhere"),
         (["run:9"], "runs/run: there is no node 9: its nodes are 0 to 2"),
-        (["run:0"], "runs/run: node 0 is what the run began with, from no state; nodes found from it: 1"),
+        (["run:0"], "runs/run: node 0 is a start of the run, found from no state; nodes found from it: 1"),
         (["run"], "--from run: RUN:NODE is needed, such as runs/first:12; `ttd best RUN` lists nodes"),
         (["run:1", "sums.py:Sum", "a.py"], "--from takes the run's problem and options: leave PROBLEM, -o"),
         (["run:1", "-o", "size=3"], "--from takes the run's problem and options: leave PROBLEM, -o"),

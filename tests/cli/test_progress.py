@@ -254,7 +254,7 @@ def test_rollouts_from_before_a_stop_are_told_and_are_no_work_of_this_process() 
     kept = [sampled(), judged(0.5), sampled(), judged(0.5)]
     for event in (started(step=2), events.step_started(step=3, starts=[0], kept=2), *kept):
         view.ttd_event(event)
-    assert stream.getvalue().splitlines()[-1] == "step 3: 2 of 8 rollouts are there from before the stop"
+    assert stream.getvalue().splitlines()[-1] == "step 3: 2 of 8 replies are there from before the stop"
     run = view.progress
     assert (run.sampled, run.evaluated, run.tokens_per_second, run.seconds_left) == (2, 2, None, None)
     for event in (sampled(), judged(0.5)):

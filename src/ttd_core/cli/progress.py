@@ -67,7 +67,7 @@ class ProgressView:
             self.begin()
         elif kind == "step_started" and event.get("kept"):
             kept, per_step = event["kept"], self.progress.per_step
-            self._say(f"step {event['step']}: {kept} of {per_step} rollouts are there from before the stop")
+            self._say(f"step {event['step']}: {kept} of {per_step} replies are there from before the stop")
         elif kind == "step_finished":
             self.step(event)
 

@@ -60,8 +60,8 @@ class NodeOfRun:
             record = records[node]
             if record.parent is None:
                 found = [str(each.id) for each in records.values() if each.parent == node]
-                others = f"nodes found from it: {', '.join(found)}" if found else "nothing was found from it"
-                raise UsageError(f"{folder}: node {node} is what the run began with, from no state; {others}")
+                more = f"nodes found from it: {', '.join(found)}" if found else "nothing was found from it"
+                raise UsageError(f"{folder}: node {node} is a start of the run, found from no state; {more}")
             assert record.reward is not None
             recorded = ProblemRecord.of_run(run)
             require_problem_file(folder, recorded)

@@ -192,6 +192,10 @@ def test_two_processes_are_one_policy(
     again = in_order(two.sample(PROMPTS, 3, PARAMS))
     for a, b in zip(in_order(one.sample(PROMPTS, 3, PARAMS)), again, strict=True):
         assert a.completion.tokens.tolist() == b.completion.tokens.tolist()
+    part = in_order(two.sample_part(PROMPTS, 3, [[2], [], [0, 1]], PARAMS))
+    assert [(s.prompt, s.index) for s in part] == [(0, 2), (2, 0), (2, 1)]
+    for a, b in zip(part, (again[2], again[6], again[7]), strict=True):
+        assert a.completion.tokens.tolist() == b.completion.tokens.tolist()
     with pytest.raises(UsageError, match="tokens long and the context holds"):
         list(two.sample([[{"role": "user", "content": "x" * 600}]], 2, PARAMS))
     stopped = two.sample(PROMPTS, 3, PARAMS)
