@@ -35,6 +35,7 @@ OTHER_MEANINGS = {
     "report/page.py": {"programs", "tokens"},
     "report/pooling.py": {"repeat_share", "rollouts", "tokens", "valid_share"},
     "report/trackers.py": {"rollouts", "valid"},
+    "run/pending_lines.py": {"tokens"},
     "run/reading.py": {"checkpoint", "rollouts"},
     "run/store.py": {"rollouts"},
 }

@@ -89,7 +89,7 @@ OPTIONS = {
     "report": "RUN... --json --output --runs-dir -w",
     "compare": "RUN... --json --output --runs-dir -w",
     "experiment": "FILE --dry-run --folder --json --parallel --skip-failed --summary",
-    "eval": "PROBLEM FILE --json --option --picture --project --sandbox -o",
+    "eval": "PROBLEM FILE --from --json --option --picture --project --runs-dir --sandbox -o",
     "certify": "[PROBLEM] FILE --check --json --option --output --project -o -w",
     "new-problem": "NAME --json --minimal --to",
     "check-problem": "PROBLEM --json --option --sandbox -o",

@@ -247,6 +247,22 @@ def test_plain_lines() -> None:
     ]
 
 
+def test_rollouts_from_before_a_stop_are_told_and_are_no_work_of_this_process() -> None:
+    stream = io.StringIO()
+    clock = iter([0.0, 0.0, *[10.0] * 20])
+    view = ProgressView(Bound(), stream, clock=lambda: next(clock))
+    kept = [sampled(), judged(0.5), sampled(), judged(0.5)]
+    for event in (started(step=2), events.step_started(step=3, starts=[0], kept=2), *kept):
+        view.ttd_event(event)
+    assert stream.getvalue().splitlines()[-1] == "step 3: 2 of 8 replies are there from before the stop"
+    run = view.progress
+    assert (run.sampled, run.evaluated, run.tokens_per_second, run.seconds_left) == (2, 2, None, None)
+    for event in (sampled(), judged(0.5)):
+        view.ttd_event(event)
+    assert (run.sampled, run.tokens_per_second) == (3, 5.0)
+    assert run.seconds_left == 10 * 8 * 8 - 10
+
+
 def test_quiet() -> None:
     stream = io.StringIO()
     view = ProgressView(Bound(), stream, quiet=True)

@@ -61,4 +61,4 @@ def test_the_policy_of_the_page_keeps_the_contract(tmp_path: pathlib.Path) -> No
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout
-    assert "4 passed, 2 skipped" in done.stdout, done.stdout
+    assert "4 passed, 3 skipped" in done.stdout, done.stdout

@@ -28,6 +28,8 @@ SIZE = [
     "--set",
     "policy.dtype=float32",
 ]
+#: A step that was stopped is made again whole: the local engine rounds otherwise in smaller batches.
+REPEAT = ["--set", "keep_rollouts=false"]
 KEEP = ["--set", "checkpoints_kept=20", "--set", "learn.learning_rate=0.01", "--set", "policy.lora_rank=4"]
 
 
@@ -64,7 +66,8 @@ def wait_for(folder: pathlib.Path, process: subprocess.Popen[str], kind: str, st
 def test_kill_in_the_middle_of_a_step_then_resume(
     ttd: Ttd, tmp_path: pathlib.Path, problem_file: pathlib.Path, model_folder: pathlib.Path
 ) -> None:
-    common = ["run", f"{problem_file}:Letters", "--model", model_folder, "--steps", "5", *SIZE, *KEEP]
+    common = ["run", f"{problem_file}:Letters", "--model", model_folder, "--steps", "5"]
+    common += [*SIZE, *KEEP, *REPEAT]
     finish(ttd(*common, "--name", "whole"))
     whole, killed = tmp_path / "runs" / "whole", tmp_path / "runs" / "killed"
 

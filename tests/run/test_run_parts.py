@@ -23,6 +23,7 @@ from ttd_core.run.checkpoints import Checkpoints
 from ttd_core.run.evaluate import evaluate_completion
 from ttd_core.run.loop import start_run
 from ttd_core.run.novelty import Repeats
+from ttd_core.run.pending import PendingRollouts
 from ttd_core.run.reading import RunReader
 from ttd_core.run.recheck import recheck
 from ttd_core.run.rollout import RolloutCollector
@@ -131,7 +132,7 @@ def test_a_seed_program_is_run_once_and_scored(
         score_seeds(hooks, np.random.default_rng(0), 1, executor.run)
 
 
-def test_sampling_and_evaluation_overlap(reference: str) -> None:
+def test_sampling_and_evaluation_overlap(reference: str, tmp_path: pathlib.Path) -> None:
     """The first reply is judged while the second is still being sampled."""
     judged = threading.Event()
 
@@ -151,13 +152,16 @@ def test_sampling_and_evaluation_overlap(reference: str) -> None:
 
     archive = Archive(configs.SearchConfig())
     (start,) = archive.add_seeds([(State(), None)])
-    collector = RolloutCollector(hooks, Patient([reply("return [1, 0, 0]").text]), execute, workers=1)
+    policy = Patient([reply("return [1, 0, 0]").text])
+    pending = PendingRollouts(tmp_path, enabled=False)
+    collector = RolloutCollector(hooks, policy, execute, workers=1, pending=pending)
     events: list[tuple[str, int]] = []
     (group,) = collector.collect(
         [start],
         [[]],
         2,
         configs_params(),
+        {},
         lambda _group, index, _completion: events.append(("sampled", index)),
         lambda _group, index, _verdict: events.append(("judged", index)),
     )

@@ -74,9 +74,20 @@ class TestIgnoresTheSeed(Contract):
     fault = Forgetful
 
 
+class Counted(BytePolicy):
+    def sample_part(self, prompts: Any, count: int, indices: Any, params: Any) -> Iterator[Sample]:
+        whole = [list(range(len(group))) for group in indices]
+        for one in super().sample_part(prompts, count, whole, params):
+            yield attrs.evolve(one, index=indices[one.prompt][one.index])
+
+
+class TestCountsAPartFromTheFirst(Contract):
+    fault = Counted
+
+
 class Stubborn(BytePolicy):
-    def sample(self, prompts: Any, count: int, params: Any) -> Iterator[Sample]:
-        return super().sample(prompts, count, attrs.evolve(params, seed=0))
+    def sample_part(self, prompts: Any, count: int, indices: Any, params: Any) -> Iterator[Sample]:
+        return super().sample_part(prompts, count, indices, attrs.evolve(params, seed=0))
 
 
 class TestHasOneSeed(Contract):

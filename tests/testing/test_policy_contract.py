@@ -19,14 +19,16 @@ _LIMIT = "a_limit_ends_replies"
 _TRAINED = "what_is_sampled_is_what_is_trained"
 _STEP = "a_step_raises_what_was_rewarded"
 _CHECKPOINT = "a_checkpoint_restores_the_next_step"
+_PART = "a_part_is_what_the_whole_has"
 _FORCED = "the_answer_is_forced_and_teaches_nothing"
 #: What each fault breaks: the test about it, and those that rest on the same promise.
 FAILS = {
     "GivesAReplyTwice": {_WHOLE, "an_abandoned_step_leaves_it_usable"},
     "GivesArraysOfOtherTypes": {_WHOLE},
     "HasNoNameForPeople": {"its_name_is_for_people"},
-    "IgnoresTheSeed": {_SEED, _CHECKPOINT},
+    "IgnoresTheSeed": {_SEED, _PART, _CHECKPOINT},
     "HasOneSeed": {_SEED},
+    "CountsAPartFromTheFirst": {_PART},
     "IgnoresTheLimit": {_LIMIT},
     "CallsACutReplyComplete": {_LIMIT},
     "IsBlockedByAnAbandonedStep": {"an_abandoned_step_leaves_it_usable"},

@@ -77,11 +77,20 @@ class BytePolicy:
     def sample(
         self, prompts: Sequence[Sequence[Message]], count: int, params: SamplingParams
     ) -> Iterator[Sample]:
+        return self.sample_part(prompts, count, [range(count)] * len(prompts), params)
+
+    def sample_part(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        count: int,
+        indices: Sequence[Sequence[int]],
+        params: SamplingParams,
+    ) -> Iterator[Sample]:
         encoded = [self.encode(prompt) for prompt in prompts]
         for tokens in encoded:
             self.check_fits(len(tokens), params.context)
         for prompt, tokens in enumerate(encoded):
-            for index in range(count):
+            for index in indices[prompt]:
                 rng = np.random.default_rng([params.seed, prompt, index])
                 yield Sample(prompt, index, self.reply(len(tokens), params, rng), tokens)
 

@@ -11,6 +11,8 @@ import click
 
 from ttd_core import config as configs
 from ttd_core.cli.flags import ProblemCommand
+from ttd_core.cli.folders import runs_dir_option
+from ttd_core.cli.origin import command_of_run, comparison_facts, comparison_line, named_node
 from ttd_core.cli.output import json_option, print_json, say
 from ttd_core.cli.parameters import option_option, problem_options, project_option, projected, sandbox_option
 from ttd_core.cli.wording import compare_with_published
@@ -23,6 +25,7 @@ from ttd_core.problem import Problem
 from ttd_core.run.backends import open_executor
 from ttd_core.run.evaluate import evaluate_action, evaluate_state
 from ttd_core.run.files import storage_errors
+from ttd_core.run.reevaluate import NodeOfRun
 from ttd_core.run.seeds import first_start
 from ttd_core.sandbox.base import MIB
 from ttd_core.text import quoted_lines, showable, showable_line, universal_newlines
@@ -37,8 +40,8 @@ CONSTRUCTIONS = frozenset(
 
 
 @click.command("eval", cls=ProblemCommand)
-@click.argument("problem_name", metavar="PROBLEM")
-@click.argument("file", type=click.Path(path_type=pathlib.Path))
+@click.argument("problem_name", metavar="PROBLEM", required=False)
+@click.argument("file", required=False, type=click.Path(path_type=pathlib.Path))
 @option_option
 @sandbox_option
 @click.option(
@@ -47,14 +50,25 @@ CONSTRUCTIONS = frozenset(
     help="Also draw a valid result, as SVG into this file.",
 )
 @project_option
+@click.option(
+    "--from",
+    "origin",
+    metavar="RUN:NODE",
+    help="Judge as the run judged its state NODE, or FILE in that state's place.",
+)
+@runs_dir_option
 @json_option
+@click.pass_context
 def evaluate(
-    problem_name: str,
-    file: pathlib.Path,
+    ctx: click.Context,
+    problem_name: str | None,
+    file: pathlib.Path | None,
     options: tuple[str, ...],
     sandbox: str | None,
     picture: pathlib.Path | None,
     project: bool,
+    origin: str | None,
+    runs_dir: pathlib.Path,
     as_json: bool,
 ) -> int:
     """Judge a program or a construction from a file.
@@ -65,27 +79,87 @@ def evaluate(
     problem's options are flags too. Exit code 0 when valid, 1 when
     refused, 3 when this machine cannot judge it.
 
+    A program of a run may score otherwise so, since there it began from another state. --from RUN:NODE
+    judges under the run's problem, options and limits, from the state that NODE came from: NODE's own
+    program, or that in FILE; PROBLEM is left out then. Both scores are told, and whether they agree.
+
     \b
     Example:
       ttd eval erdos step_function.json
       ttd eval ahc039 program.cpp --cases 20
       ttd eval cp26 packing.py -o timeout_s=60 --picture packing.svg
+      ttd eval --from runs/first:12
     """
+    if origin is not None:
+        if file is not None or options or project:
+            raise UsageError(
+                "--from takes the run's problem and options: leave PROBLEM, -o and --project out"
+            )
+        path = pathlib.Path(problem_name) if problem_name is not None else None
+        return evaluate_origin(named_node(origin, runs_dir), path, sandbox, picture, as_json)
+    if problem_name is None or file is None:
+        missing = "'PROBLEM'" if problem_name is None else "'FILE'"
+        raise click.MissingParameter(ctx=ctx, param_hint=missing, param_type="argument")
     problem = registry.load(problem_name, problem_options(options))
-    repair = ""
+    repair, command = "", None
     if project:
         state, repair = projected(problem, file)
         verdict = evaluate_state(Hooks(problem), state)
     else:
         verdict = evaluate_file(problem_name, problem, file, sandbox)
+        if not is_construction(file):
+            command = command_of_run(file, verdict.code, runs_dir)
     if as_json:
-        print_json(as_facts(problem, verdict) | {"projected": repair or None})
+        print_json(as_facts(problem, verdict) | {"projected": repair or None, "as_its_run": command})
     else:
         say(as_text(problem, verdict))
+        if command:
+            say(f"a run has this program and may have scored it otherwise; as it did: {command}")
         if repair:
             say(f"projected: {repair}")
         elif not project and verdict.status is Status.INVALID and is_construction(file):
             _offer_repair(problem, file)
+    return _finished(problem, verdict, picture)
+
+
+def evaluate_origin(
+    node: NodeOfRun,
+    file: pathlib.Path | None,
+    sandbox: str | None,
+    picture: pathlib.Path | None,
+    as_json: bool,
+) -> int:
+    """Judge a state of a run as the run did, or a file in its place, and say both scores; the exit code.
+
+    :param sandbox: least isolation to accept, where it is not to be the run's.
+    :raises UsageError: when the file cannot be read.
+    """
+    hooks, problem = Hooks(node.problem), node.problem
+    config = configs.override(node.config, {"sandbox.level": sandbox} if sandbox else {})
+    program: str | None = None
+    if file is not None and is_construction(file):
+        verdict = evaluate_state(hooks, problem.read_construction(file))
+        program = ""
+    else:
+        action = read_action(hooks, problem, file) if file is not None else None
+        with open_executor(hooks, config) as executor:
+            if isinstance(action, Verdict):
+                verdict = action
+            elif action is not None:
+                verdict = evaluate_action(hooks, node.start, action, executor.run)
+            else:
+                verdict = node.evaluate(hooks, executor.run)
+        program = None if file is None else verdict.code
+    if as_json:
+        print_json(as_facts(problem, verdict) | {"run": comparison_facts(node, verdict, program)})
+    else:
+        say(as_text(problem, verdict))
+        say(comparison_line(node, verdict, program))
+    return _finished(problem, verdict, picture)
+
+
+def _finished(problem: Problem, verdict: Verdict, picture: pathlib.Path | None) -> int:
+    """Draw what was asked for; the exit code."""
     if picture is not None and verdict.state is not None:
         draw(problem, verdict.state, picture)
     return EnvironmentLacksError.exit_code if verdict.status is Status.INFRASTRUCTURE else 1 - verdict.ok

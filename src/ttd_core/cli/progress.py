@@ -65,6 +65,9 @@ class ProgressView:
         kind = event["kind"]
         if kind == "run_started":
             self.begin()
+        elif kind == "step_started" and event.get("kept"):
+            kept, per_step = event["kept"], self.progress.per_step
+            self._say(f"step {event['step']}: {kept} of {per_step} replies are there from before the stop")
         elif kind == "step_finished":
             self.step(event)
 

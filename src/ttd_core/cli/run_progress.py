@@ -40,6 +40,8 @@ class RunProgress:
         self.evaluated = 0
         self.valid = 0
         self.tokens = 0
+        #: Rollouts that the step had when it was begun: the first that are told of, made by another process.
+        self.kept = 0
         #: The best score so far, of the step under way too.
         self.best: float | None = None
         #: The best score after each finished step, and before the first that is known.
@@ -64,10 +66,12 @@ class RunProgress:
             self._go_back_to(self.steps_done)
             self.step = event["step"]
             self.sampled = self.evaluated = self.valid = self.tokens = 0
+            self.kept = event.get("kept", 0)
             self._step_started = self._clock()
         elif kind == "rollout_sampled":
             self.sampled += 1
-            self.tokens += event["tokens"]
+            if self.sampled > self.kept:
+                self.tokens += event["tokens"]
         elif kind == "rollout_evaluated":
             self.evaluated += 1
             self.valid += event["status"] == "ok"
@@ -105,9 +109,10 @@ class RunProgress:
         if self._step_seconds:
             mean = sum(self._step_seconds) / len(self._step_seconds)
             return max(0.0, mean * steps_left - self._elapsed())
-        if not self.evaluated or not self.per_step:
+        judged_here = self.evaluated - self.kept
+        if judged_here <= 0 or not self.per_step:
             return None
-        return max(0.0, self._elapsed() * self.per_step / self.evaluated * steps_left - self._elapsed())
+        return max(0.0, self._elapsed() * self.per_step / judged_here * steps_left - self._elapsed())
 
     @property
     def phase(self) -> str:

@@ -1,8 +1,8 @@
 """The policy protocol: where completions come from, and who learns from them.
 
-A frozen policy implements :class:`Policy` alone, one that learns :class:`Trainer` too, and one that counts
-what it asks of a server :class:`Metered`. ``ttd_core.testing.policies`` holds implementations to what is said
-here.
+A frozen policy implements :class:`Policy` alone, one that learns :class:`Trainer` too, one that samples parts
+of a group :class:`SamplesParts`, and one that counts what it asks of a server :class:`Metered`.
+``ttd_core.testing.policies`` holds implementations to what is said here.
 """
 
 from __future__ import annotations
@@ -128,6 +128,30 @@ class Trainer(Protocol):
 
     def adapter_digest(self) -> str:
         """SHA-256 over the adapter's weights: changes exactly when they move."""
+        ...
+
+
+@runtime_checkable
+class SamplesParts(Protocol):
+    """A policy that samples some replies of a group without the others.
+
+    A run that was stopped in the middle of a step then asks for those that are missing alone.
+    """
+
+    def sample_part(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        count: int,
+        indices: Sequence[Sequence[int]],
+        params: SamplingParams,
+    ) -> Iterator[Sample]:
+        """Yield some of the ``count`` replies to each prompt, each as :meth:`Policy.sample` would give it.
+
+        Log-probabilities may differ in their last bits, where a model rounds otherwise in other batches.
+
+        :param indices: for each prompt which, by index within its group; none for a group that is complete.
+        :raises PromptTooLongError: as :meth:`Policy.sample` does, for any of the prompts.
+        """
         ...
 
 

@@ -67,16 +67,27 @@ class ScriptedPolicy:
         self, prompts: Sequence[Sequence[Message]], count: int, params: SamplingParams
     ) -> Iterator[Sample]:
         """Replies from one on that the sampling seed picks, so that a repeated step repeats its replies."""
+        return self.sample_part(prompts, count, [range(count)] * len(prompts), params)
+
+    def sample_part(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        count: int,
+        indices: Sequence[Sequence[int]],
+        params: SamplingParams,
+    ) -> Iterator[Sample]:
+        """Some of these replies."""
         rng = np.random.default_rng(params.seed)
         first = int(rng.integers(len(self._replies)))
-        for number in range(len(prompts) * count):
-            text = self._replies[(first + number) % len(self._replies)]
-            yield Sample(
-                prompt=number // count,
-                index=number % count,
-                completion=Completion(text),
-                prompt_tokens=np.zeros(0, np.int64),
-            )
+        for prompt, group in enumerate(indices):
+            for index in group:
+                text = self._replies[(first + prompt * count + index) % len(self._replies)]
+                yield Sample(
+                    prompt=prompt,
+                    index=index,
+                    completion=Completion(text),
+                    prompt_tokens=np.zeros(0, np.int64),
+                )
 
     def close(self) -> None:
         """Nothing to release."""

@@ -8,19 +8,17 @@ kinds that speak of a single rollout.
 
 from __future__ import annotations
 
-import errno
 import functools
 import inspect
 import json
 import math
-import os
 import pathlib
 import time as clock
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ttd_core.run.files import storage_errors
+from ttd_core.run.files import LineFile, storage_errors
 
 Event = dict[str, Any]
 
@@ -67,13 +65,15 @@ def run_started(
     )
 
 
-def step_started(*, step: int, starts: Sequence[int]) -> Event:
+def step_started(*, step: int, starts: Sequence[int], kept: int = 0) -> Event:
     """Start states are picked and sampling begins.
 
     :param step: 1 for the first.
     :param starts: node of each group's start state.
+    :param kept: rollouts that the step has already, from before the run was stopped in its middle; their
+        events follow as those of all others.
     """
-    return _event("step_started", step=step, starts=list(starts))
+    return _event("step_started", step=step, starts=list(starts), kept=kept)
 
 
 def rollout_sampled(*, step: int, group: int, index: int, tokens: int, stop: str) -> Event:
@@ -181,7 +181,7 @@ def run_finished(*, step: int, best_value: float | None, best_score: float | Non
 def run_interrupted(*, step: int, reason: str, resume: str) -> Event:
     """The run stops early, on purpose or by an error.
 
-    :param step: last committed step; the one under way is abandoned.
+    :param step: last committed step; the one under way is begun again, with the rollouts that it has.
     :param reason: one line.
     :param resume: the command that continues it.
     """
@@ -211,35 +211,25 @@ def plain(value: Any) -> Any:
 
 
 class EventLog:
-    """Appends events to ``log.jsonl``, one write a line, so that concurrent writers never interleave.
+    """Appends events to ``log.jsonl``, one a line.
 
-    :param path: the file; made when missing. A line torn by a crash is closed, so the next stays whole.
+    :param path: the file; made when missing.
     :raises StorageError: when it cannot be written.
     """
 
     def __init__(self, path: pathlib.Path) -> None:
-        self._path = path
-        with storage_errors(path):
-            self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 - held until close
-            size = self._file.seek(0, os.SEEK_END)
-            self._file.seek(max(size - 1, 0))
-            self._torn = self._file.read(1) not in (b"", b"\n")
+        self._lines = LineFile(path)
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Write one event.
 
         :raises StorageError: when the disk is full or read-only.
         """
-        line = f"{to_line(event)}\n".encode()
-        with storage_errors(self._path):
-            line = b"\n" + line if self._torn else line
-            self._torn = self._file.write(line) != len(line)
-            if self._torn:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._lines.append(to_line(event))
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self._lines.close()
 
 
 def read_log(path: pathlib.Path, offset: int = 0) -> tuple[list[Event], int]:

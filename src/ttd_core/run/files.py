@@ -83,6 +83,41 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
         raise
 
 
+class LineFile:
+    """Appends lines to a file, one write a line, so that concurrent writers never interleave.
+
+    What was appended survives the end of this process, however it ends; a power cut may take the last lines.
+
+    :param path: the file; made when missing. A line torn by a crash is closed, so the next stays whole.
+    :raises StorageError: when it cannot be written.
+    """
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = path
+        with storage_errors(path):
+            self._file = open(path, "a+b", buffering=0)  # noqa: SIM115 - held until close
+            size = self._file.seek(0, os.SEEK_END)
+            self._file.seek(max(size - 1, 0))
+            self._torn = self._file.read(1) not in (b"", b"\n")
+
+    def append(self, text: str) -> None:
+        """Write one line.
+
+        :param text: without a line break.
+        :raises StorageError: when the disk is full or read-only.
+        """
+        line = f"{text}\n".encode()
+        with storage_errors(self._path):
+            line = b"\n" + line if self._torn else line
+            self._torn = self._file.write(line) != len(line)
+            if self._torn:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
 def sync_folder(folder: pathlib.Path) -> None:
     """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -1,7 +1,8 @@
 """A whole run: started or resumed, then step after step, each committed, until done or interrupted.
 
 Whatever happens, the run folder holds whole steps: a step's checkpoint is written first, then its database
-transaction is committed, then ``best/`` is switched. A run killed between these resumes from the last commit.
+transaction is committed, then ``best/`` is switched. A run killed between these resumes from the last commit,
+with the rollouts that the step after it had (:mod:`ttd_core.run.pending`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
 from ttd_core.run.continuing import step_to_resume_at
 from ttd_core.run.files import resume_command, storage_errors, write_atomically
+from ttd_core.run.pending import PendingRollouts
 from ttd_core.run.problem_record import PROBLEM_FOLDER, ProblemRecord
 from ttd_core.run.seeds import score_seeds, starting_codes
 from ttd_core.run.setup import CONFIG_FILE, RunSetup, require_comparisons
@@ -133,6 +135,8 @@ def _note_problem(setup: RunSetup, store: RunStore) -> None:
             write_atomically(kept, record.source.encode())
     store.note_problem(record.to_text(), setup.problem_change)
     if setup.problem_change:
+        # Judged by the problem as it was.
+        PendingRollouts(store.folder).clear()
         _log.warning(f"{store.folder}: {setup.problem_change}; accepted after step {store.last_step()}")
 
 
@@ -205,9 +209,11 @@ class _Run:
         self._archive = archive
         self._checkpoints = Checkpoints(store.folder)
         self._trains = setup.config.learn.train and isinstance(policy, Trainer)
+        self._pending = PendingRollouts(store.folder, setup.config.keep_rollouts)
         seeds = [(node.state, node.reward) for node in archive.seeds()]
         self._steps = StepRunner(
             *(setup.config, setup.hooks, policy, executor, archive, starting_codes(seeds), self._emit),
+            pending=self._pending,
             policy_step=store.last_step(),
         )
         self._level = str(executor.level)
@@ -218,7 +224,7 @@ class _Run:
         self._hooks.event(event)
 
     def go(self) -> RunResult:
-        """Run to the last step; an interrupt abandons the step under way and keeps all others."""
+        """Run to the last step; an interrupt ends the step under way, whose rollouts are kept."""
         started = time.monotonic()
         config = self._config
         self._emit(
@@ -273,6 +279,7 @@ class _Run:
             totals=result.totals,
             checkpoint=digest,
         )
+        self._pending.clear()
         if self._trains:
             self._checkpoints.prune(self._config.checkpoints_kept, committed=step)
         self._update_best()

@@ -93,6 +93,21 @@ def _first_difference(before: str, after: str) -> str:
     return f"{len(changed)} lines removed or added, the first: {first[:100]}"
 
 
+def require_problem_file(folder: pathlib.Path, recorded: ProblemRecord | None) -> None:
+    """Refuse to judge anything where the run's problem is a file that is not there.
+
+    The copy in the run's folder is for people: nothing of a run folder is executed.
+
+    :param recorded: ``None`` in runs of versions that noted nothing.
+    :raises ResumeError: names the file.
+    """
+    if recorded is not None and recorded.source and not pathlib.Path(recorded.origin).is_file():
+        raise ResumeError(
+            f"{recorded.origin} is missing: the run's problem. Put it back; as the run knows it, it is "
+            f"kept in {folder / PROBLEM_FOLDER}"
+        )
+
+
 def require_same_problem(
     folder: pathlib.Path, recorded: ProblemRecord | None, problem: Problem, reference: str, accept: bool
 ) -> str:

@@ -216,6 +216,11 @@ class RunReader:
             raise KeyError(node)
         return self._state(*decode_row(rows[0]))
 
+    def node_with_program(self, code: str) -> int | None:
+        """The first state that the run found with a program; ``None`` when there is none."""
+        rows = self._rows("SELECT min(id) FROM states WHERE code = ? AND seed = 0", (code,))
+        return None if rows[0][0] is None else int(rows[0][0])
+
     def load_archive(self, config: SearchConfig, step: int | None = None) -> Archive:
         """The archive exactly as it was when a step was committed.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import attrs
@@ -13,11 +13,11 @@ from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Policy, Sample, SamplingParams
 from ttd_core.problem import Execute
 from ttd_core.run.evaluate import evaluate_completion, judge_reply
+from ttd_core.run.missing import sample_missing
+from ttd_core.run.pending import KeptRollout, PendingRollouts, RolloutIndex
 from ttd_core.search.archive import Node
 from ttd_core.types import Completion, Group, Message, Rollout, Verdict
 
-#: Index of a group in the step, and of a rollout in that group.
-RolloutIndex = tuple[int, int]
 #: Called for each reply when it is sampled: group, index, completion.
 OnSampled = Callable[[int, int, Completion], None]
 #: Called for each verdict: group, index, verdict.
@@ -32,6 +32,7 @@ class RolloutCollector:
     :param policy: where replies come from.
     :param execute: the sandbox.
     :param workers: verdicts worked on at once.
+    :param pending: keeps replies and verdicts as they come.
     :param on_problem_error: whether an error of the problem's own code on a reply costs that rollout
         (``count``) or is raised (``stop``).
     """
@@ -40,6 +41,7 @@ class RolloutCollector:
     policy: Policy
     execute: Execute
     workers: int
+    pending: PendingRollouts
     on_problem_error: Literal["count", "stop"] = "count"
 
     def collect(
@@ -48,6 +50,7 @@ class RolloutCollector:
         prompts: Sequence[Sequence[Message]],
         count: int,
         params: SamplingParams,
+        kept: Mapping[RolloutIndex, KeptRollout],
         on_sampled: OnSampled,
         on_evaluated: OnEvaluated,
     ) -> list[Group]:
@@ -57,7 +60,8 @@ class RolloutCollector:
         :param prompts: the chat messages of each group.
         :param count: rollouts a group.
         :param params: how replies are sampled.
-        :param on_sampled: called from this thread only, as is :param on_evaluated:.
+        :param kept: rollouts that are there already; the others alone are sampled.
+        :param on_sampled: called from this thread only, as is :param on_evaluated:, for those kept too.
         :return: one group a start, in that order.
         :raises PluginError: when a hook fails and that is to stop the run; what was under way is dropped.
         """
@@ -67,6 +71,21 @@ class RolloutCollector:
         pool = concurrent.futures.ThreadPoolExecutor(self.workers, thread_name_prefix="evaluate")
         pending: dict[concurrent.futures.Future[Verdict], RolloutIndex] = {}
 
+        def judge_and_keep(sample: Sample) -> Verdict:
+            verdict = judge(self.hooks, starts[sample.prompt].state, sample.completion, self.execute)
+            self.pending.judged((sample.prompt, sample.index), verdict)
+            return verdict
+
+        def take_sample(sample: Sample, verdict: Verdict | None = None) -> None:
+            rollout = (sample.prompt, sample.index)
+            samples[rollout] = sample
+            on_sampled(*rollout, sample.completion)
+            if verdict is None:
+                pending[pool.submit(judge_and_keep, sample)] = rollout
+            else:
+                verdicts[rollout] = verdict
+                on_evaluated(*rollout, verdict)
+
         def take_verdicts(done: set[concurrent.futures.Future[Verdict]]) -> None:
             for future in done:
                 rollout = pending.pop(future)
@@ -74,13 +93,11 @@ class RolloutCollector:
                 on_evaluated(*rollout, verdicts[rollout])
 
         try:
-            for sample in self.policy.sample(prompts, count, params):
-                rollout = (sample.prompt, sample.index)
-                samples[rollout] = sample
-                on_sampled(*rollout, sample.completion)
-                start = starts[sample.prompt].state
-                verdict = pool.submit(judge, self.hooks, start, sample.completion, self.execute)
-                pending[verdict] = rollout
+            for each in kept.values():
+                take_sample(each.sample, each.verdict)
+            for sample in sample_missing(self.policy, prompts, count, params, kept):
+                self.pending.sampled(sample)
+                take_sample(sample)
                 take_verdicts({future for future in pending if future.done()})
             while pending:
                 done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)

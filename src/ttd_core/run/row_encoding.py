@@ -118,11 +118,15 @@ def encode_json(value: Any) -> str:
 
 
 def encode_reward(reward: Reward | None) -> str | None:
-    """A reward, exact: Python's JSON, whose numbers include NaN and the infinities."""
+    """A reward, exact (:func:`exact_json`)."""
     if reward is None:
         return None
-    fields = {"value": reward.value, "score": reward.score, "metrics": reward.metrics}
-    return json.dumps(fields, default=_numpy_to_json)
+    return exact_json({"value": reward.value, "score": reward.score, "metrics": reward.metrics})
+
+
+def exact_json(value: Any) -> str:
+    """Python's JSON, whose numbers include NaN and the infinities; of numpy's values what they hold."""
+    return json.dumps(value, default=_numpy_to_json)
 
 
 def _numpy_to_json(value: Any) -> Any:

@@ -15,7 +15,7 @@ from ttd_core.input_files import read_text_file
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.plugin.registry import resolve
 from ttd_core.problem import Problem
-from ttd_core.run.problem_record import PROBLEM_FOLDER, ProblemRecord, require_same_problem
+from ttd_core.run.problem_record import ProblemRecord, require_problem_file, require_same_problem
 from ttd_core.run.reading import RunReader
 
 #: The resolved config, beside ``run.db``.
@@ -64,11 +64,7 @@ class RunSetup:
             stored = configs.from_toml(run.config(), where=f"{folder}/run.db")
             recorded = ProblemRecord.of_run(run)
         config = _resumable(folder, stored, overrides)
-        if recorded is not None and recorded.source and not pathlib.Path(recorded.origin).is_file():
-            raise ResumeError(
-                f"{recorded.origin} is missing: the run's problem. Put it back; as the run knows it, it is "
-                f"kept in {folder / PROBLEM_FOLDER}"
-            )
+        require_problem_file(folder, recorded)
         setup = cls._built(config)
         change = require_same_problem(folder, recorded, setup.problem, setup.config.problem, accept_problem)
         return attrs.evolve(setup, problem_change=change)

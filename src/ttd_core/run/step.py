@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,15 +18,18 @@ from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Metered, Policy, SamplingParams, Trainer
 from ttd_core.run import events
+from ttd_core.run.missing import usable
 from ttd_core.run.novelty import Repeats
+from ttd_core.run.pending import PendingRollouts, prompt_key
 from ttd_core.run.prompts import PromptMaker
 from ttd_core.run.rollout import RolloutCollector
 from ttd_core.run.step_metrics import StepMetrics
 from ttd_core.run.totals import StepTotals
 from ttd_core.sandbox.base import Executor
-from ttd_core.search.archive import Archive
+from ttd_core.search.archive import Archive, Node
 from ttd_core.search.reuse import reuse_from_config
-from ttd_core.types import Completion, Group, Status, Verdict
+from ttd_core.text import counted
+from ttd_core.types import Completion, Group, Message, Status, Verdict
 
 _log = logging.getLogger("ttd_core")
 
@@ -66,11 +70,26 @@ class StepResult:
         )
 
 
+@attrs.frozen(eq=False)
+class _Collected:
+    """The rollouts of a step.
+
+    :param groups: with their rollouts judged.
+    :param last_sampled: when the last reply was complete, by :func:`time.monotonic`.
+    :param kept_tokens: of the replies that were there already.
+    """
+
+    groups: list[Group]
+    last_sampled: float
+    kept_tokens: int
+
+
 class StepRunner:
     """Makes the steps of one run.
 
     :param starting_codes: programs the run started from: one that equals them merely repeats.
     :param emit: called with each event.
+    :param pending: keeps the rollouts of the step under way.
     :param policy_step: the step that the policy learned last.
     """
 
@@ -83,6 +102,7 @@ class StepRunner:
         archive: Archive,
         starting_codes: Sequence[str],
         emit: Callable[[events.Event], None],
+        pending: PendingRollouts,
         policy_step: int,
     ) -> None:
         assert hooks.problem is not None
@@ -90,6 +110,7 @@ class StepRunner:
         self._policy = policy
         self._archive = archive
         self._emit = emit
+        self._pending = pending
         self._reuse = reuse_from_config(config.search)
         self._metrics = StepMetrics(hooks.problem)
         self._repeats = Repeats(starting_codes)
@@ -97,7 +118,7 @@ class StepRunner:
         self.policy_step: int | None = policy_step
         self._prompts = PromptMaker(hooks, policy, archive, config.on_problem_error)
         self._collector = RolloutCollector(
-            hooks, policy, executor.run, executor.workers, config.on_problem_error
+            hooks, policy, executor.run, executor.workers, pending, config.on_problem_error
         )
 
     def run(self, step: int) -> StepResult:
@@ -107,36 +128,18 @@ class StepRunner:
         picked = self._reuse.pick(self._archive, self._config.groups, rng)
         params = self._params(rng)
         starts, prompts = self._prompts.render(picked, params)
-        self._emit(events.step_started(step=step, starts=[node.id for node in starts]))
         stopwatch.lap(Timing.PREPARE)
-        last_sampled = time.monotonic()
-
-        def sampled(group: int, index: int, completion: Completion) -> None:
-            nonlocal last_sampled
-            last_sampled = time.monotonic()
-            self._emit(
-                events.rollout_sampled(
-                    step=step,
-                    group=group,
-                    index=index,
-                    tokens=len(completion.tokens),
-                    stop=completion.stop.value,
-                )
-            )
-
         while True:
             try:
-                groups = self._collector.collect(
-                    starts, prompts, self._config.group_size, params, sampled, self._on_evaluated(step)
-                )
+                collected = self._collect(step, starts, prompts, params)
                 break
             except PromptTooLongError:
                 shorter = self._prompts.shorter(starts, params)
                 if shorter is None:
                     raise
                 starts, prompts = shorter
-                self._emit(events.step_started(step=step, starts=[node.id for node in starts]))
-        sampling = stopwatch.seconds_to(last_sampled)
+        groups = collected.groups
+        sampling = stopwatch.seconds_to(collected.last_sampled)
         stopwatch.lap(Timing.ROLLOUTS)
         totals = StepTotals.of(groups)
         _warn_of_problem_errors(step, groups)
@@ -146,7 +149,8 @@ class StepRunner:
         metrics = self._metrics.compute(groups, repeats, totals, self._archive)
         if isinstance(self._policy, Metered):
             metrics.update(self._policy.take_metrics())
-        metrics[Metric.TOKENS_PER_S] = metrics[Metric.TOKENS] / sampling if sampling > 0 else 0.0
+        sampled = max(0.0, metrics[Metric.TOKENS] - collected.kept_tokens)
+        metrics[Metric.TOKENS_PER_S] = sampled / sampling if sampling > 0 else 0.0
         with_advantages = [
             compute_advantages(group, self._config.learn, repeated)
             for group, repeated in zip(groups, repeats, strict=True)
@@ -164,6 +168,52 @@ class StepRunner:
             metrics,
             {**stopwatch.laps, Timing.SAMPLING: sampling},
         )
+
+    def _collect(
+        self,
+        step: int,
+        starts: Sequence[Node],
+        prompts: Sequence[Sequence[Message]],
+        params: SamplingParams,
+    ) -> _Collected:
+        """The step's rollouts: those from before the run was stopped, and the others sampled and judged.
+
+        :raises PromptTooLongError: when a prompt is refused.
+        """
+        policy, size = self._policy, self._config.group_size
+        keys = [prompt_key(*each, params) for each in zip(starts, prompts, strict=True)]
+        self._pending.begin(step, policy.adapter_digest() if isinstance(policy, Trainer) else "", keys)
+        # On an interrupt it is closed before the executor, whose close ends what runs: that is no verdict.
+        with contextlib.closing(self._pending):
+            there = self._pending.kept(size)
+            kept = usable(policy, there, size)
+            if len(kept) < len(there):
+                _log.warning(
+                    f"step {step}: {counted(len(there) - len(kept), 'rollout')} of groups that were not "
+                    f"complete when the run was stopped must be sampled again: {policy.name} samples whole "
+                    "groups only"
+                )
+            self._emit(events.step_started(step=step, starts=[node.id for node in starts], kept=len(kept)))
+            last_sampled = time.monotonic()
+
+            def sampled(group: int, index: int, completion: Completion) -> None:
+                nonlocal last_sampled
+                if (group, index) not in kept:
+                    last_sampled = time.monotonic()
+                self._emit(
+                    events.rollout_sampled(
+                        step=step,
+                        group=group,
+                        index=index,
+                        tokens=len(completion.tokens),
+                        stop=completion.stop.value,
+                    )
+                )
+
+            evaluated = self._on_evaluated(step)
+            groups = self._collector.collect(starts, prompts, size, params, kept, sampled, evaluated)
+        tokens = sum(len(each.sample.completion.tokens) for each in kept.values())
+        return _Collected(groups, last_sampled, tokens)
 
     def _params(self, rng: np.random.Generator) -> SamplingParams:
         policy = self._config.policy

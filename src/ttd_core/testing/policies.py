@@ -30,7 +30,15 @@ import numpy as np
 import pytest
 
 from ttd_core.errors import PromptTooLongError, UsageError
-from ttd_core.policy.base import MeasuresPrompts, Policy, Sample, SamplingParams, Sequences, Trainer
+from ttd_core.policy.base import (
+    MeasuresPrompts,
+    Policy,
+    Sample,
+    SamplesParts,
+    SamplingParams,
+    Sequences,
+    Trainer,
+)
 from ttd_core.types import Message, StopReason
 
 __all__ = ["PolicyContract", "TrainerContract"]
@@ -53,6 +61,8 @@ class PolicyContract:
     :cvar params: how; ``max_new_tokens`` keeps the tests short.
     :cvar keeps_limits: whether ``max_new_tokens`` ends a reply; not where replies are given out whole.
     :cvar refuses_long_prompts: whether a prompt that does not fit the context is refused with both lengths.
+    :cvar part_gap: largest difference between the log-probabilities of a reply that is sampled beside all of
+        its group and beside some.
     :cvar context: the context that :attr:`long_prompt` does not fit, in tokens.
     """
 
@@ -60,6 +70,7 @@ class PolicyContract:
     params: ClassVar[SamplingParams] = SamplingParams(max_new_tokens=12, seed=7)
     keeps_limits: ClassVar[bool] = True
     refuses_long_prompts: ClassVar[bool] = True
+    part_gap: ClassVar[float] = 1e-4
     context: ClassVar[int] = 512
     long_prompt: ClassVar[str] = " ".join(str(number) for number in range(2000))
 
@@ -124,6 +135,24 @@ class PolicyContract:
         first = texts()
         assert first == texts()
         assert any(texts(seed=seed) != first for seed in range(3))
+
+    def test_a_part_is_what_the_whole_has(self, policy: Any) -> None:
+        part_of = policy if isinstance(policy, SamplesParts) else None
+        if part_of is None:
+            pytest.skip("it samples whole groups only")
+        params = attrs.evolve(self.params, max_new_tokens=6)
+        whole = {_key(one): one for one in self.sample(policy, max_new_tokens=6)}
+        for indices in ([[1, 3], [0]], [[], [2]]):
+            part = sorted(part_of.sample_part(self.prompts, _COUNT, indices, params), key=_key)
+            assert [_key(one) for one in part] == [
+                (prompt, index) for prompt, group in enumerate(indices) for index in group
+            ]
+            for one in part:
+                reply, other = one.completion, whole[_key(one)].completion
+                assert (reply.text, reply.stop) == (other.text, other.stop)
+                assert reply.tokens.tolist() == other.tokens.tolist()
+                assert np.allclose(reply.logprobs, other.logprobs, atol=self.part_gap)
+                assert one.prompt_tokens.tolist() == whole[_key(one)].prompt_tokens.tolist()
 
     def test_a_limit_ends_replies(self, policy: Any) -> None:
         if not self.keeps_limits:

@@ -33,11 +33,12 @@ PROMPTS: list[list[Message]] = [
 PARAMS = SamplingParams(max_new_tokens=12, seed=7)
 
 
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5))
-def test_every_reply_has_one_rank(prompts: int, count: int, ranks: int) -> None:
-    shards = shard_replies(prompts, count, ranks)
+@given(st.lists(st.sets(st.integers(0, 9)).map(sorted), min_size=1, max_size=9), st.integers(1, 5))
+def test_every_reply_has_one_rank(wanted: list[list[int]], ranks: int) -> None:
+    shards = shard_replies(wanted, ranks)
+    assert all(len(shard) == len(wanted) for shard in shards)
     found = sorted((p, i) for shard in shards for p, indices in enumerate(shard) for i in indices)
-    assert found == [(p, i) for p in range(prompts) for i in range(count)]
+    assert found == [(p, i) for p, indices in enumerate(wanted) for i in indices]
     sizes = [sum(len(indices) for indices in shard) for shard in shards]
     assert max(sizes) - min(sizes) <= 1
 
@@ -190,6 +191,10 @@ def test_two_processes_are_one_policy(
     assert two.adapter_digest() == digest
     again = in_order(two.sample(PROMPTS, 3, PARAMS))
     for a, b in zip(in_order(one.sample(PROMPTS, 3, PARAMS)), again, strict=True):
+        assert a.completion.tokens.tolist() == b.completion.tokens.tolist()
+    part = in_order(two.sample_part(PROMPTS, 3, [[2], [], [0, 1]], PARAMS))
+    assert [(s.prompt, s.index) for s in part] == [(0, 2), (2, 0), (2, 1)]
+    for a, b in zip(part, (again[2], again[6], again[7]), strict=True):
         assert a.completion.tokens.tolist() == b.completion.tokens.tolist()
     with pytest.raises(UsageError, match="tokens long and the context holds"):
         list(two.sample([[{"role": "user", "content": "x" * 600}]], 2, PARAMS))

@@ -33,6 +33,7 @@ from ttd_core.errors import EnvironmentLacksError
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
 from ttd_core.policy.local import messages
 from ttd_core.policy.local.adapter import Adapter
+from ttd_core.policy.local.replies import whole_groups
 from ttd_core.policy.local.sharding import shard_packs, shard_replies
 from ttd_core.policy.local.training import PackTotals
 from ttd_core.types import Completion, Message
@@ -198,12 +199,22 @@ class ParallelPolicy:
         self, prompts: Sequence[Sequence[Message]], count: int, params: SamplingParams
     ) -> Iterator[Sample]:
         """Yield ``count`` replies to each prompt as they finish, whichever device they come from."""
+        return self.sample_part(prompts, count, whole_groups(len(prompts), count), params)
+
+    def sample_part(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        count: int,
+        indices: Sequence[Sequence[int]],
+        params: SamplingParams,
+    ) -> Iterator[Sample]:
+        """Yield some of ``count`` replies to each prompt; each draws from random numbers of its own."""
         self._local.check_prompts_fit(prompts, params)
-        shards = shard_replies(len(prompts), count, self._ranks)
+        shards = shard_replies(indices, self._ranks)
         for worker, shard in zip(self._workers, shards[1:], strict=True):
             header = {
                 "prompts": [list(prompt) for prompt in prompts],
-                "indices": [[indices.start, indices.stop] for indices in shard],
+                "indices": [list(group) for group in shard],
                 "params": attrs.asdict(params),
             }
             worker.send(messages.RankMessage("sample", header))

@@ -154,6 +154,16 @@ class LocalPolicy:
         """Yield ``count`` replies to each prompt as they finish."""
         return self.sample_indices(prompts, whole_groups(len(prompts), count), params)
 
+    def sample_part(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        count: int,
+        indices: Sequence[Sequence[int]],
+        params: SamplingParams,
+    ) -> Iterator[Sample]:
+        """Yield some of ``count`` replies to each prompt; each draws from random numbers of its own."""
+        return self.sample_indices(prompts, indices, params)
+
     def check_prompts_fit(self, prompts: Sequence[Sequence[Message]], params: SamplingParams) -> None:
         """Refuse prompts that do not fit the context.
 
@@ -167,7 +177,7 @@ class LocalPolicy:
         return tokens, min(params.context, self._logprob_model.longest_context)
 
     def sample_indices(
-        self, prompts: Sequence[Sequence[Message]], indices: Sequence[range], params: SamplingParams
+        self, prompts: Sequence[Sequence[Message]], indices: Sequence[Sequence[int]], params: SamplingParams
     ) -> Iterator[Sample]:
         """Yield some of the replies to each prompt as they finish.
 

@@ -9,21 +9,19 @@ from ttd_core.policy.base import Sequences
 from ttd_core.policy.local.packing import pack_replies
 
 
-def shard_replies(prompts: int, count: int, ranks: int) -> list[list[range]]:
+def shard_replies(indices: Sequence[Sequence[int]], ranks: int) -> list[list[list[int]]]:
     """Which replies each rank samples: equal numbers, groups together where they can be.
 
-    :param count: replies to each prompt.
-    :return: for each rank and each prompt, the indices within the prompt's group.
+    :param indices: for each prompt which replies are wanted, by index within its group.
+    :return: for each rank the same of its own.
     """
-    total = prompts * count
-    bounds = [total * rank // ranks for rank in range(ranks + 1)]
-    return [
-        [
-            range(min(max(first - prompt * count, 0), count), min(max(last - prompt * count, 0), count))
-            for prompt in range(prompts)
-        ]
-        for first, last in itertools.pairwise(bounds)
-    ]
+    wanted = [(prompt, index) for prompt, group in enumerate(indices) for index in group]
+    bounds = [len(wanted) * rank // ranks for rank in range(ranks + 1)]
+    shards: list[list[list[int]]] = [[[] for _ in indices] for _ in range(ranks)]
+    for shard, (first, last) in zip(shards, itertools.pairwise(bounds), strict=True):
+        for prompt, index in wanted[first:last]:
+            shard[prompt].append(index)
+    return shards
 
 
 def shard_packs(batch: Sequence[Sequences], budget: int, ranks: int) -> list[list[Sequences]]:

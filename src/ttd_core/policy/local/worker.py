@@ -57,9 +57,8 @@ def _serve(channel: socket.socket, policy: LocalPolicy, group: ProcessGroup) -> 
     while (request := messages.receive(channel)) is not None and request.kind != "close":
         header = request.header
         if request.kind == "sample":
-            indices = [range(first, last) for first, last in header["indices"]]
             params = SamplingParams(**header["params"])
-            for sample in policy.sample_indices(header["prompts"], indices, params):
+            for sample in policy.sample_indices(header["prompts"], header["indices"], params):
                 messages.send(channel, messages.sample_message(sample))
             messages.send(channel, messages.RankMessage("done"))
         elif request.kind == "base_logprobs":

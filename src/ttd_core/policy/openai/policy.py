@@ -125,13 +125,27 @@ class OpenAIPolicy:
         :raises UsageError: when a prompt does not fit the server's context, or it refuses the request.
         :raises EnvironmentLacksError: when the server cannot be reached or refuses the key.
         """
+        return self.sample_part(prompts, count, [range(count)] * len(prompts), params)
+
+    def sample_part(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        count: int,
+        indices: Sequence[Sequence[int]],
+        params: SamplingParams,
+    ) -> Iterator[Sample]:
+        """Yield some of these replies, each requested with the seed that it has among all.
+
+        :raises UsageError: as :meth:`sample` does.
+        :raises EnvironmentLacksError: as :meth:`sample` does.
+        """
         seeds = np.random.default_rng(params.seed).integers(2**31, size=(count, len(prompts)))
+        wanted = sorted((index, prompt) for prompt, group in enumerate(indices) for index in group)
         futures = [
             asyncio.run_coroutine_threadsafe(
                 self._request(prompt, index, prompts[prompt], params, int(seeds[index, prompt])), self._loop
             )
-            for index in range(count)
-            for prompt in range(len(prompts))
+            for index, prompt in wanted
         ]
         try:
             for future in concurrent.futures.as_completed(futures):

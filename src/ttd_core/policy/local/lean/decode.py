@@ -105,7 +105,7 @@ class LeanDecoder:
     def decode(
         self,
         prompts: Sequence[Sequence[int]],
-        indices: Sequence[range],
+        indices: Sequence[Sequence[int]],
         temperature: float,
         limits: DecodeLimits,
         seed: int,

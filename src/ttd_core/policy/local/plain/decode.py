@@ -48,7 +48,7 @@ class PlainDecoder:
     def decode(
         self,
         prompts: Sequence[Sequence[int]],
-        indices: Sequence[range],
+        indices: Sequence[Sequence[int]],
         temperature: float,
         limits: DecodeLimits,
         seed: int,

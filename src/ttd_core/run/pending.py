@@ -1,0 +1,183 @@
+"""The rollouts of the step under way, kept as they come, so that a run which is stopped goes on with them.
+
+``pending.jsonl`` in the run's folder says in its first line which step it is of and what the policy had
+learned; then each reply has a line when it is sampled and one when it is judged, appended at once. A step
+that is begun again takes the replies that answer the same prompt, and their verdicts; what is missing alone
+is sampled and judged. The file is removed when the step is committed, and never read for anything else: a
+line that is torn or damaged is a rollout that is owed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from ttd_core.policy.base import Sample, SamplingParams
+from ttd_core.run.files import LineFile, storage_errors
+from ttd_core.run.pending_lines import (
+    parsed,
+    prompt_line,
+    read_sample,
+    read_verdict,
+    reply_line,
+    verdict_line,
+)
+from ttd_core.run.row_encoding import exact_json
+from ttd_core.search.archive import Node
+from ttd_core.types import Message, Status, Verdict
+
+#: In a run's folder, while a step is under way.
+PENDING = "pending.jsonl"
+#: Index of a group in the step, and of a rollout in that group.
+RolloutIndex = tuple[int, int]
+#: Verdicts that are not kept, since the reply had no part in them: it is judged again.
+_NOT_KEPT = frozenset({Status.INFRASTRUCTURE, Status.PROBLEM_ERROR})
+
+
+@attrs.frozen(eq=False)
+class KeptRollout:
+    """A reply from before the run was stopped.
+
+    :param sample: the reply.
+    :param verdict: on it; ``None`` where it was not judged yet.
+    """
+
+    sample: Sample
+    verdict: Verdict | None
+
+
+def prompt_key(start: Node, prompt: Sequence[Message], params: SamplingParams) -> str:
+    """SHA-256 over what makes a reply one to a group's prompt: its start, its messages, how it is sampled."""
+    of = [start.id, start.digest, [dict(message) for message in prompt], attrs.asdict(params)]
+    return hashlib.sha256(json.dumps(of).encode()).hexdigest()
+
+
+class PendingRollouts:
+    """The rollouts of the step under way of one run, for the process that writes it. Thread-safe.
+
+    :param folder: the run's.
+    :param enabled: whether any are kept; where not, what is there is removed.
+    """
+
+    def __init__(self, folder: pathlib.Path, enabled: bool = True) -> None:
+        self._path = folder / PENDING
+        self._enabled = enabled
+        self._file: LineFile | None = None
+        self._lock = threading.Lock()
+        #: Of the prompts of the step under way.
+        self._keys: list[str] = []
+        #: By index the lines of a reply and of its verdict, from before this process.
+        self._read: dict[RolloutIndex, tuple[dict[str, Any], dict[str, Any] | None]] = {}
+        #: The lines of prompts that are in the file, by key.
+        self._prompts: dict[str, dict[str, Any]] = {}
+
+    def begin(self, step: int, policy: str, keys: Sequence[str]) -> None:
+        """Begin a step, with what the file has of it.
+
+        :param policy: digest of what the policy has learned; replies of another are dropped.
+        :param keys: of the groups' prompts (:func:`prompt_key`).
+        :raises StorageError: when the disk is full or read-only.
+        """
+        self.close()
+        self._keys = list(keys)
+        header = {"step": step, "policy": policy}
+        self._read, self._prompts = {}, {}
+        if self._enabled:
+            self._read_file(header)
+        if not self._read:
+            self.clear()
+        if self._enabled:
+            self._file = LineFile(self._path)
+            if not self._read:
+                self._append(header)
+
+    def kept(self, count: int) -> dict[RolloutIndex, KeptRollout]:
+        """The rollouts of the step that are there already.
+
+        :param count: rollouts a group.
+        """
+        keys = self._keys
+        found: dict[RolloutIndex, KeptRollout] = {}
+        for (group, index), (reply, verdict) in self._read.items():
+            if group < len(keys) and reply["key"] == keys[group] and index < count:
+                try:
+                    sample = read_sample(reply, self._prompts[keys[group]])
+                    judged = None if verdict is None else read_verdict(verdict)
+                    found[group, index] = KeptRollout(sample, judged)
+                except (KeyError, TypeError, ValueError):
+                    continue  # damaged: owed again
+        return found
+
+    def sampled(self, sample: Sample) -> None:
+        """Keep a reply.
+
+        :raises StorageError: when the disk is full or read-only.
+        """
+        if self._file is None:
+            return
+        key = self._keys[sample.prompt]
+        if key not in self._prompts:
+            self._prompts[key] = prompt_line(key, sample)
+            self._append(self._prompts[key])
+        self._append(reply_line(key, sample))
+
+    def judged(self, rollout: RolloutIndex, verdict: Verdict) -> None:
+        """Keep a verdict, unless the reply had no part in it.
+
+        :raises StorageError: when the disk is full or read-only.
+        """
+        if self._file is not None and verdict.status not in _NOT_KEPT:
+            self._append(verdict_line(self._keys[rollout[0]], rollout, verdict))
+
+    def close(self) -> None:
+        """Keep nothing more of the step; what is in the file stays."""
+        with self._lock:
+            file, self._file = self._file, None
+            if file is not None:
+                file.close()
+
+    def clear(self) -> None:
+        """Forget all: the step was committed, or its rollouts count no more.
+
+        :raises StorageError: when the file cannot be removed.
+        """
+        self.close()
+        self._read, self._prompts = {}, {}
+        with storage_errors(self._path):
+            self._path.unlink(missing_ok=True)
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        text = exact_json(line)
+        with self._lock:
+            if self._file is not None:
+                self._file.append(text)
+
+    def _read_file(self, header: Mapping[str, Any]) -> None:
+        """Read the replies of a step, each with its verdict; none where the file is of another step."""
+        if not self._path.exists():
+            return
+        with storage_errors(self._path, "read"), open(self._path, "rb") as file:
+            if parsed(file.readline()) != header:
+                return
+            for line in map(parsed, file):
+                self._take(line)
+
+    def _take(self, line: dict[str, Any]) -> None:
+        """Take one line in; what is no line of ours is passed over."""
+        key, group, index = (line.get(name) for name in ("key", "group", "index"))
+        if type(key) is not str or type(group) is not int:
+            return
+        if "prompt_tokens" in line:
+            self._prompts[key] = line
+        elif type(index) is int and group >= 0 and index >= 0:
+            reply, _ = self._read.get((group, index), (None, None))
+            if "status" not in line:
+                self._read[group, index] = (line, None)
+            elif reply is not None and reply["key"] == key:
+                self._read[group, index] = (reply, line)
