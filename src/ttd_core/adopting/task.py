@@ -86,6 +86,8 @@ class Task:
     :param direction: whether a smaller or a larger one is better.
     :param timeout_s: seconds an evaluation may take.
     :param lacks: modules that evaluator or program import and that the task's Python does not have.
+    :param programs: programs that the evaluator starts and that are not on this machine's path, each with the
+        file and line that says so.
     :param needs: what the sandbox gives nobody.
     :param unused: what the folder says and nothing here uses, a line each.
     """
@@ -104,5 +106,6 @@ class Task:
     direction: Direction = "max"
     timeout_s: float = 60.0
     lacks: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
     needs: tuple[Need, ...] = ()
     unused: tuple[str, ...] = ()
