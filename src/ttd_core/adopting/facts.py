@@ -11,7 +11,7 @@ import attrs
 
 from ttd_core.adopting.folder import names_in
 from ttd_core.adopting.modules import missing_modules
-from ttd_core.adopting.needs import needs_of, programs_of
+from ttd_core.adopting.needs import gpu_of, needs_of, programs_of
 from ttd_core.adopting.sources import Source, followed, source_of
 from ttd_core.adopting.task import Need
 from ttd_core.errors import UsageError
@@ -27,6 +27,7 @@ class Facts:
     :param lacks: modules that the task's Python has not.
     :param programs: programs that it starts and that are not on this machine.
     :param needs: what the sandbox gives nobody.
+    :param gpu: where it asks for a CUDA device; empty where it does not.
     :param said: lines about what is there and not used.
     """
 
@@ -34,6 +35,7 @@ class Facts:
     lacks: tuple[str, ...]
     programs: tuple[str, ...]
     needs: tuple[Need, ...]
+    gpu: str
     said: list[str]
 
 
@@ -63,7 +65,7 @@ def facts_of(
         f"{name}: not run; run it yourself where the evaluator needs what it fetches"
         for name in _fetching(places, folder)
     ]
-    return Facts(sources, lacks, programs_of(sources), needs_of(sources), said)
+    return Facts(sources, lacks, programs_of(sources), needs_of(sources), gpu_of(sources), said)
 
 
 def _called(evaluator: Source, folder: pathlib.Path) -> list[Source]:

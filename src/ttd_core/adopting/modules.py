@@ -82,7 +82,16 @@ def missing_modules(
         for name in missing
         if name not in lacks
     ]
+    for name in lacks:
+        if beside := outside(name, places):
+            said.append(f"{wanted[name][0].where}: {name} is {beside}, outside the task's folder: copy it in")
     return lacks, said
+
+
+def outside(module: str, places: Sequence[pathlib.Path]) -> pathlib.Path | None:
+    """A module's file where it lies in a folder above the task's, which the sandbox does not have."""
+    above = [parent / f"{module}.py" for place in places for parent in list(place.parents)[:3]]
+    return next((path for path in above if path.is_file()), None)
 
 
 def _is_supplied(each: Import) -> bool:
@@ -140,6 +149,8 @@ def packages_of(modules: Iterable[str], folder: pathlib.Path) -> list[str]:
     plain = {_plain(line): line for line in required}
     packages = []
     for module in modules:
+        if outside(module, [folder]):
+            continue
         name = _DISTRIBUTIONS.get(module, module.replace("_", "-"))
         packages.append(plain.get(_plain(name)) or plain.get(_plain(module)) or name)
     return packages

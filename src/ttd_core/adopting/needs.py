@@ -15,7 +15,7 @@ _CLIENTS = frozenset(
     {
         *("requests", "httpx", "aiohttp", "openai", "anthropic", "litellm", "cohere", "groq", "mistralai"),
         *("boto3", "paramiko", "websockets", "urllib3", "google.generativeai", "google.genai", "together"),
-        *("shinka.llm", "openevolve.llm", "skydiscover.llm", "ale_bench", "modal"),
+        *("shinka.llm", "openevolve.llm", "skydiscover.llm", "modal"),
     }
 )
 #: Calls that ask a server, by the last two names of what is called.
@@ -38,6 +38,8 @@ _STARTING = frozenset(
 #: What such a call belongs to.
 _STARTERS = frozenset({"subprocess", "os", "shutil", "asyncio", "sp"})
 _CONTAINERS = frozenset({"docker", "podman", "singularity", "apptainer"})
+#: Modules that start containers.
+_CONTAINING = frozenset({"docker", "podman", "ale_bench"})
 _FETCHERS = frozenset({"curl", "wget", "pip", "conda", "npm"})
 #: Programs that are on every machine on which ttd runs.
 _PRESENT = frozenset(
@@ -66,6 +68,22 @@ def programs_of(sources: Sequence[Source]) -> tuple[str, ...]:
     return tuple(f"{word} ({where})" for word, where in found.items())
 
 
+def gpu_of(sources: Sequence[Source]) -> str:
+    """Where a task wants a CUDA device without asking first whether there is one; empty where not."""
+    for source in sources:
+        if "cuda.is_available" in source.text or "device_count()" in source.text:
+            continue
+        for node in ast.walk(source.tree) if source.tree else ():
+            if isinstance(node, ast.Call):
+                given = [*node.args, *(each.value for each in node.keywords)]
+                words = [each.value for each in given if isinstance(each, ast.Constant)]
+                if any(word == "cuda" or (isinstance(word, str) and word[:5] == "cuda:") for word in words):
+                    return source.at(node)
+                if _dotted(node.func)[-1:] == ["cuda"] or _dotted(node.func)[-2:] == ["cuda", "synchronize"]:
+                    return source.at(node)
+    return ""
+
+
 def _of_python(source: Source) -> Iterator[tuple[str, str, str]]:
     for each in imports_of(source):
         names = {each.module, each.module.split(".")[0], ".".join(each.module.split(".")[:2])}
@@ -73,8 +91,8 @@ def _of_python(source: Source) -> Iterator[tuple[str, str, str]]:
         if client := sorted(names & _CLIENTS):
             if not each.optional:
                 yield "network", f"it imports {client[0]}, which asks a server", each.where
-        elif each.module.split(".")[0] in _CONTAINERS and not each.optional:
-            yield "docker", f"it imports {each.module}", each.where
+        elif each.module.split(".")[0] in _CONTAINING and not each.optional:
+            yield "docker", f"it imports {each.module}, which starts containers", each.where
     for node in ast.walk(source.tree) if source.tree else ():
         if isinstance(node, ast.Call) and ".".join(_dotted(node.func)[-2:]) in _ASKING:
             yield "network", f"it calls {'.'.join(_dotted(node.func)[-2:])}", source.at(node)
@@ -104,6 +122,13 @@ def _of_shell(source: Source) -> Iterator[tuple[str, str, str]]:
 
 def _started(source: Source) -> Iterator[tuple[str, str]]:
     """Names of programs that a source starts, with where."""
+    lists = {
+        target.id: node.value
+        for node in ast.walk(source.tree or ast.Module([], []))
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.List)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
     for node in ast.walk(source.tree) if source.tree else ():
         if not isinstance(node, ast.Call) or not node.args:
             continue
@@ -111,6 +136,7 @@ def _started(source: Source) -> Iterator[tuple[str, str]]:
         if not dotted or dotted[-1] not in _STARTING or (len(dotted) > 1 and dotted[-2] not in _STARTERS):
             continue
         first = node.args[0]
+        first = lists.get(first.id, first) if isinstance(first, ast.Name) else first
         if isinstance(first, ast.List | ast.Tuple) and first.elts:
             first = first.elts[0]
         if isinstance(first, ast.JoinedStr) and first.values:

@@ -80,6 +80,7 @@ def read_openevolve(folder: pathlib.Path, python: str | None = None) -> Task:
         timeout_s=timeout_s,
         lacks=facts.lacks,
         programs=facts.programs,
+        gpu=facts.gpu,
         needs=facts.needs,
         unused=(*filter(None, said), *facts.said, *unused_keys(config, where, folder)),
     )
