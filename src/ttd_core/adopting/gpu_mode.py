@@ -124,10 +124,11 @@ def _source(source: str, folder: pathlib.Path, where: pathlib.Path) -> pathlib.P
     try:
         path = (folder / source).resolve()
         shared = folder.resolve().parents[:2]
-        if not path.is_file():
-            raise UsageError(f"{where}: there is no file {showable_line(source)[:200]}")
+        there = path.is_file()
     except (OSError, ValueError) as error:
         raise UsageError(f"{where}: '{showable_line(source)[:60]}' cannot be read") from error
+    if not there:
+        raise UsageError(f"{where}: there is no file {showable_line(source)[:200]}")
     if not any(path.is_relative_to(parent) for parent in shared if parent != parent.parent):
         raise UsageError(f"{where}: {showable_line(source)[:200]} lies outside the task and what it shares")
     return path

@@ -133,7 +133,10 @@ def _started(source: Source) -> Iterator[tuple[str, str]]:
         if not isinstance(node, ast.Call) or not node.args:
             continue
         dotted = _dotted(node.func)
-        if not dotted or dotted[-1] not in _STARTING or (len(dotted) > 1 and dotted[-2] not in _STARTERS):
+        alone = isinstance(node.func, ast.Name)
+        if not dotted or dotted[-1] not in _STARTING:
+            continue
+        if not alone and (len(dotted) < 2 or dotted[-2] not in _STARTERS):
             continue
         first = node.args[0]
         first = lists.get(first.id, first) if isinstance(first, ast.Name) else first

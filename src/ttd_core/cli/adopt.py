@@ -87,7 +87,7 @@ def as_facts(task: Task, folder: pathlib.Path, options: dict[str, str]) -> dict[
         "prompt": task.description,
         "lacks": list(task.lacks),
         "install": f"{python} -m pip install {' '.join(map(shlex.quote, packages))}" if packages else None,
-        "programs": list(task.programs),
+        "lacks_programs": list(task.programs),
         "gpu": task.gpu or None,
         "needs": [attrs.asdict(need) for need in task.needs],
         "unused": list(task.unused),
