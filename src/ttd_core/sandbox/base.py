@@ -86,8 +86,8 @@ class Access:
         (``LD_LIBRARY_PATH``), since they are there before the interpreter starts.
     :param pools: whether its processes work together as pools do: they signal each other, share memory and
         semaphores through a ``/dev/shm`` in the job's scratch folder (``shm`` there, which the job makes),
-        and talk over pairs of sockets. Only in namespaces, where nobody else is there to be reached; elsewhere it means
-        nothing.
+        start what they made in that folder, and talk over pairs of sockets. Only in namespaces, where nobody
+        else is there to be reached; elsewhere it means nothing.
     """
 
     devices: tuple[str, ...] = ()

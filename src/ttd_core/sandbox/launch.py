@@ -154,7 +154,11 @@ def _landlock_paths(
         "listed": list(shown.libraries),
         "readable": [*shown.readable(covered=method.namespaces), *map(os.path.realpath, access.readable)],
         "writable": [os.path.dirname(layout.SCRATCH)] if method.namespaces else [],
-        "executable": [os.path.realpath(path) for path in access.executables],
+        "executable": [
+            *(os.path.realpath(path) for path in access.executables),
+            # what its processes make for each other, a compiled program say, they may start too
+            *([os.path.dirname(layout.SCRATCH)] if access.pools and method.namespaces else []),
+        ],
         "system": [*(every if method.namespaces else shown.system()), *layout.KERNEL_FACTS],
         "loaders": _loaders(),
         "tools": ["/usr", "/bin", "/lib", "/lib64"],
