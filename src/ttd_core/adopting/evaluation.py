@@ -53,15 +53,15 @@ def stand_in_modules(interpreter: Interpreter) -> dict[str, str]:
 
 def evaluation_limits(limits: Limits) -> Limits:
     """The limits of a problem's options, with what an evaluator may write, print, give back and start."""
-    return attrs.evolve(
-        limits, scratch=_SCRATCH, output=_OUTPUT, result=_RESULT, processes=_PROCESSES
-    )
+    return attrs.evolve(limits, scratch=_SCRATCH, output=_OUTPUT, result=_RESULT, processes=_PROCESSES)
 
 
 def evaluation_access(task: Task, interpreter: Interpreter) -> Access:
-    """What of this machine an evaluation sees and starts: the task's folder, its Python, the system's programs."""
+    """What of this machine an evaluation sees and starts: the task's folder, its Python, programs."""
     files = [str(path) for _, path in task.evaluator.files]
-    readable = dict.fromkeys([str(task.folder), str(task.evaluator.path.parent), *files, *interpreter.readable])
+    readable = dict.fromkeys(
+        [str(task.folder), str(task.evaluator.path.parent), *files, *interpreter.readable]
+    )
     system = [path for path in _SYSTEM_PROGRAMS if os.path.isdir(path)]
     devices = _gpus() if task.evaluator.call is Call.POPCORN else ()
     return Access(

@@ -25,7 +25,7 @@ _PROBE = """
 import importlib.util, json, sys
 frameworks = [name for name in sys.argv[1:] if importlib.util.find_spec(name) is not None]
 print(json.dumps({
-    "executable": sys.executable, "prefix": sys.prefix, "base": sys.base_prefix, "version": sys.version_info[:2],
+    "executable": sys.executable, "prefix": sys.prefix, "base": sys.base_prefix,
     "search": [path for path in sys.path if path], "frameworks": frameworks,
 }))
 """
@@ -78,7 +78,8 @@ def _probe(path: str) -> dict[str, Any]:
     command = [path, "-c", _PROBE, *FRAMEWORKS]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_S, cwd="/", check=False)
-        return json.loads(ran.stdout)
+        facts: dict[str, Any] = json.loads(ran.stdout)
+        return facts
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         raise UsageError(f"python: {path} is no Python that runs: {showable_line(str(error))}") from error
 

@@ -26,7 +26,7 @@ from ttd_core.text import showable_line
 from ttd_core.types import Action, Message, Reward, ScoredState, State, Status, Verdict
 
 #: Said wherever a score of an adopted task is shown that was made beside the candidate.
-EVALUATORS_WORD = "the evaluator's word: it was made beside the candidate, which can forge it"
+EVALUATORS_WORD = "the evaluator's word"
 
 
 @attrs.frozen
@@ -36,7 +36,9 @@ class AdoptedOptions(Options):
     memory_mb: int = option(4096, "resident memory program and evaluator may use together, MiB")
     start: str = option("program", "where the first prompts start: 'program' (the task's) or 'empty'")
     python: str | None = option(None, "the Python that evaluator and program run in; default ttd's own")
-    split: bool = option(False, "run program and evaluator in jobs of their own, so that no score can be forged")
+    split: bool = option(
+        False, "run program and evaluator in jobs of their own, so that no score can be forged"
+    )
     calls: int = option(
         64, "with split: calls of the program's functions in one evaluation", validator=attrs.validators.ge(1)
     )
@@ -101,6 +103,7 @@ class AdoptedProblem(Problem):
             task = read_task(task.folder, self.options.python)
         self._task = task
         self._interpreter: Interpreter | None = None
+        self._required = False
         if self.options.split and (reason := why_not_split(task)):
             raise UsageError(f"{self.name}: split is not possible: {reason}")
 
@@ -127,19 +130,23 @@ class AdoptedProblem(Problem):
         if task.needs:
             needs = "; ".join(f"a {need.kind}, {need.what}" for need in task.needs)
             raise EnvironmentLacksError(
-                f"{self.name}: its evaluator needs what the sandbox gives nobody: {needs}. No option allows that"
+                f"{self.name}: its evaluator needs what no job is given, and no option allows: {needs}"
             )
         if task.lacks:
             where = self.options.python or "this Python"
             raise EnvironmentLacksError(
-                f"{self.name}: {where} lacks {', '.join(task.lacks)}: pip install {' '.join(task.lacks)}, or name "
-                "a Python that has it with --python"
+                f"{self.name}: {where} lacks {', '.join(task.lacks)}: pip install {' '.join(task.lacks)}, or "
+                "name a Python that has it with --python"
             )
         missing = missing_programs(task.language)
         if missing:
-            raise EnvironmentLacksError(f"{self.name}: this machine has no {' and no '.join(missing)} for jobs")
+            raise EnvironmentLacksError(
+                f"{self.name}: this machine has no {' and no '.join(missing)} for jobs"
+            )
         if task.evaluator.call is Call.POPCORN and shutil.which("nvidia-smi") is None:
-            raise EnvironmentLacksError(f"{self.name}: its kernels are timed on a CUDA device, and there is none")
+            raise EnvironmentLacksError(
+                f"{self.name}: its kernels are timed on a CUDA device, and there is none"
+            )
         _ = self.interpreter
 
     # -- the program and the prompt -----------------------------------------------------------------
@@ -173,6 +180,7 @@ class AdoptedProblem(Problem):
         whole = self.complete(state, action)
         if isinstance(whole, Verdict):
             return whole
+        self._require_once()
         result = self._evaluate(whole.code, execute)
         if not result.ok:
             return Verdict.failed(result.status, result.message, code=whole.code, output=result.output)
@@ -185,6 +193,11 @@ class AdoptedProblem(Problem):
             return Verdict.failed(Status.INVALID, str(error), code=whole.code, output=result.output)
         digest = hashlib.sha256(whole.code.encode("utf-8", "surrogatepass")).hexdigest()
         return State(code=whole.code, data={**data, "program": digest}, output=result.output)
+
+    def _require_once(self) -> None:
+        if not self._required:
+            self.require_machine()
+            self._required = True
 
     def _evaluate(self, program: str, execute: Execute) -> JobResult:
         limits = evaluation_limits(self.options.limits())

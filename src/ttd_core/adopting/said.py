@@ -40,7 +40,7 @@ def evaluator_section(data: Mapping[str, Any], characters: int) -> str:
     :param characters: most of it.
     """
     metrics, artifacts = data.get("metrics"), data.get("artifacts")
-    lines = [line for line in _metric_lines(metrics if isinstance(metrics, Mapping) else {})]
+    lines = list(_metric_lines(metrics if isinstance(metrics, Mapping) else {}))
     parts = [shown_cut("\n".join(lines), characters)] if lines else []
     left = characters - sum(map(len, parts))
     texts = [
@@ -52,7 +52,11 @@ def evaluator_section(data: Mapping[str, Any], characters: int) -> str:
         if left <= 0:
             break
         shown = shown_cut(showable(text), max(1, min(left, characters // 2)))
-        parts.append(f"{showable_line(name)[:80]}:\n{fenced(shown)}" if "\n" in shown else f"{showable_line(name)[:80]}: {shown}")
+        parts.append(
+            f"{showable_line(name)[:80]}:\n{fenced(shown)}"
+            if "\n" in shown
+            else f"{showable_line(name)[:80]}: {shown}"
+        )
         left -= len(shown)
     if not parts:
         return ""

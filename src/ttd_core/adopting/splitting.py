@@ -1,10 +1,10 @@
 """A program and its evaluator in jobs of their own, so that nothing the program does can reach its score.
 
-Beside the evaluator stands a module with the program's functions. Each call of one is looked up in a record by
-its name and arguments; what is not there yet ends the job, and the function is called on the same arguments in
-a job of its own, which never sees the evaluator. Then the evaluator is run again with the record extended, until
-it ends. What passes between the jobs is text that holds plain data and arrays (``programs/values.py``), and this
-process only carries it. So no two jobs run at once, and any executor can do this.
+Beside the evaluator stands a module with the program's functions. Each call of one is looked up in a record
+by its name and arguments; what is not there yet ends the job, and the function is called on the same
+arguments in a job of its own, which never sees the evaluator. Then the evaluator is run again with the record
+extended, until it ends. What passes between the jobs is text that holds plain data and arrays (``programs/values.py``),
+and this process only carries it. So no two jobs run at once, and any executor can do this.
 
 The evaluator's clocks are moved on by the seconds that a call's job took, by our clock.
 """
@@ -34,7 +34,7 @@ _CALL_BYTES = 4 * MIB
 def why_not_split(task: Task) -> str:
     """Why a task cannot be split, as far as its files say; empty when nothing speaks against it."""
     if task.language != "python":
-        return f"its programs are {task.language}, and only the functions of a Python program can be called apart"
+        return f"its programs are {task.language}, and only functions of Python programs can be called apart"
     if task.evaluator.call is Call.POPCORN:
         return "its evaluator hands tensors on a GPU to the program, which are no data"
     functions, _ = _surface(task.program)
@@ -87,7 +87,7 @@ class _Evaluation:
     output: str = ""
 
     def run(self) -> JobResult:
-        """Run the evaluator again and again until no call is missing; its last result, or why there is none."""
+        """Run the evaluator again and again until no call is missing: its last result, or why none."""
         asked: list[str] = []
         while True:
             result = self._evaluator()
@@ -143,7 +143,11 @@ class _Evaluation:
         raised = value.get("raised")
         if isinstance(value.get("returned"), str):
             entry["returned"] = value["returned"]
-        elif isinstance(raised, Sequence) and len(raised) == 2 and all(isinstance(each, str) for each in raised):
+        elif (
+            isinstance(raised, Sequence)
+            and len(raised) == 2
+            and all(isinstance(each, str) for each in raised)
+        ):
             entry["raised"] = list(raised)
         else:
             return self._refused(result, "what the program left cannot be read", by="")

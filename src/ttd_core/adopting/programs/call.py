@@ -16,7 +16,7 @@ _DEEPEST = 6
 _LARGEST_ARRAY = 64
 
 
-def plain(value, depth=0):  # type: ignore[no-untyped-def]
+def plain(value, depth=0):
     """A value as JSON has it; numpy's scalars and arrays too, and a text of whatever else there is."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value if type(value) in (bool, int, float, str) or value is None else _base(value)
@@ -33,13 +33,13 @@ def plain(value, depth=0):  # type: ignore[no-untyped-def]
     return str(value)
 
 
-def _base(value):  # type: ignore[no-untyped-def]
+def _base(value):
     """A number or text of a subclass as what it is a subclass of."""
     kind = next(kind for kind in (int, float, str) if isinstance(value, kind))
     return kind(value)
 
 
-def as_result(returned):  # type: ignore[no-untyped-def]
+def as_result(returned):
     """Metrics and artifacts of what an evaluator returned: metrics, or an object that has both."""
     if isinstance(getattr(returned, "metrics", None), dict):
         return dict(returned.metrics), dict(getattr(returned, "artifacts", None) or {})
@@ -50,13 +50,13 @@ def as_result(returned):  # type: ignore[no-untyped-def]
     return metrics, dict(artifacts) if isinstance(artifacts, dict) else {}
 
 
-def numbers(metrics):  # type: ignore[no-untyped-def]
+def numbers(metrics):
     """What of the metrics is merged from stage to stage: its numbers."""
     merged = {name: plain(value) for name, value in metrics.items() if name != "error"}
     return {name: float(value) for name, value in merged.items() if isinstance(value, (int, float))}
 
 
-def passes(metrics, threshold):  # type: ignore[no-untyped-def]
+def passes(metrics, threshold):
     """Whether a stage's score, or the mean of its numbers where it has none, reaches a threshold."""
     known = numbers(metrics)
     if "combined_score" in known:
@@ -64,8 +64,8 @@ def passes(metrics, threshold):  # type: ignore[no-untyped-def]
     return bool(known) and sum(known.values()) / len(known) >= threshold
 
 
-def run_stages(module, program, thresholds):  # type: ignore[no-untyped-def]
-    """The stages one after the other, each where the one before reached its threshold; their results merged."""
+def run_stages(module, program, thresholds):
+    """The stages in order, each where the one before reached its threshold; their results merged."""
     metrics, artifacts = as_result(module.evaluate_stage1(program))
     for number in (2, 3):
         stage = getattr(module, f"evaluate_stage{number}", None)
@@ -73,7 +73,7 @@ def run_stages(module, program, thresholds):  # type: ignore[no-untyped-def]
             break
         try:
             further, words = as_result(stage(program))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (what a later stage raises costs that stage alone)
             traceback.print_exc()
             artifacts[f"stage{number}_stderr"] = str(error)
             metrics[f"stage{number}_passed"] = 0.0
@@ -83,7 +83,7 @@ def run_stages(module, program, thresholds):  # type: ignore[no-untyped-def]
     return metrics, artifacts
 
 
-def evaluated(plan):  # type: ignore[no-untyped-def]
+def evaluated(plan):
     """The evaluator's metrics and artifacts for a program."""
     path = plan["path"]
     sys.path[0] = os.path.dirname(path)  # in place of this file's folder
@@ -98,7 +98,7 @@ def evaluated(plan):  # type: ignore[no-untyped-def]
     return {"metrics": plain(metrics), "artifacts": plain(artifacts)}
 
 
-def complaint(error, path):  # type: ignore[no-untyped-def]
+def complaint(error, path):
     """What an evaluator raised, in a line, with the deepest line of its own file."""
     text = " ".join(str(error).split())[:300]
     line = None
@@ -109,7 +109,7 @@ def complaint(error, path):  # type: ignore[no-untyped-def]
     return f"the evaluator raised {type(error).__name__}{': ' + text if text else ''}{where}"
 
 
-def main():  # type: ignore[no-untyped-def]
+def main():
     """Evaluate, and write the answer whole or not at all; whatever runs on ends with this process."""
     with open(sys.argv[1], encoding="utf-8") as file:
         plan = json.load(file)
@@ -117,7 +117,7 @@ def main():  # type: ignore[no-untyped-def]
         text = json.dumps(evaluated(plan))
     except SystemExit as error:
         text = json.dumps({"failed": f"the evaluator called exit({error.code!r})"})
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 (whatever it raises is its answer)
         traceback.print_exc()
         text = json.dumps({"failed": complaint(error, plan["path"])})
     with open(plan["answer"] + ".part", "w", encoding="utf-8") as file:

@@ -1,7 +1,7 @@
 """Run a task's evaluator on a program, inside the sandbox, and give back what it says, within bounds.
 
-Everything is made in the job's scratch folder: the program, a folder to work in with links to the task's files,
-one for temporary files, a home. Nothing of what comes back is to be believed beyond "the evaluator's word".
+Everything is made in the job's scratch folder: the program, a folder to work in with links to the task's
+files, one for temporary files, a home. What comes back is "the evaluator's word", and no more.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Failed(Exception):
 class Asked(Exception):
     """A split evaluation ended early: calls of the program are asked for, or it cannot be split."""
 
-    def __init__(self, answer):  # type: ignore[no-untyped-def]
+    def __init__(self, answer):
         super().__init__()
         self.answer = answer
 
 
-def run(plan):  # type: ignore[no-untyped-def]
+def run(plan):
     """Evaluate.
 
     :param plan: see :func:`ttd_core.adopting.evaluation.evaluation_job`.
@@ -58,7 +58,7 @@ def run(plan):  # type: ignore[no-untyped-def]
     }
 
 
-def _prepare(plan):  # type: ignore[no-untyped-def]
+def _prepare(plan):
     """Make the folders and files of one evaluation.
 
     :return: where things are: ``scratch``, ``program``, ``work``, ``ttd``, and the ``environment``.
@@ -109,13 +109,13 @@ def _prepare(plan):  # type: ignore[no-untyped-def]
     return places
 
 
-def _write(path, text, mode=0o644):  # type: ignore[no-untyped-def]
+def _write(path, text, mode=0o644):
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with open(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
 
 
-def _start(command, places, stdout=None, **options):  # type: ignore[no-untyped-def]
+def _start(command, places, stdout=None, **options):
     """Run a command in the working folder to its end.
 
     :return: its exit code.
@@ -146,7 +146,7 @@ _SPLIT = "split"
 _TOGETHER_S = 0.05
 
 
-def _look_for_asked():  # type: ignore[no-untyped-def]
+def _look_for_asked():
     """End a split evaluation where it asks for calls, or is refused."""
     if os.path.exists(f"{_SPLIT}/refused/reason"):
         raise Asked({"refused": _line(_read(f"{_SPLIT}/refused/reason"))})
@@ -157,17 +157,17 @@ def _look_for_asked():  # type: ignore[no-untyped-def]
     raise Asked({"asked": calls, "used": sorted(os.listdir(f"{_SPLIT}/used"))})
 
 
-def _asked():  # type: ignore[no-untyped-def]
+def _asked():
     return sorted(name for name in os.listdir(f"{_SPLIT}/asked") if not name.endswith(".part"))
 
 
-def _unused(plan):  # type: ignore[no-untyped-def]
+def _unused(plan):
     """How many recorded calls a split evaluation that has ended did not make."""
     used = set(os.listdir(f"{_SPLIT}/used")) if plan["record"] else set()
     return sum(each["identity"] not in used for each in plan["record"] or ())
 
 
-def _ended(code, what="the evaluator"):  # type: ignore[no-untyped-def]
+def _ended(code, what="the evaluator"):
     """How a process ended that left no result, in words."""
     if code >= 0:
         return f"{what} ended with exit code {code} and left no result"
@@ -178,7 +178,7 @@ def _ended(code, what="the evaluator"):  # type: ignore[no-untyped-def]
     return f"{what} was killed by {name}"
 
 
-def _read(path):  # type: ignore[no-untyped-def]
+def _read(path):
     """A file's text; ``None`` where there is none."""
     try:
         with open(path, "rb") as file:
@@ -190,7 +190,7 @@ def _read(path):  # type: ignore[no-untyped-def]
     return data.decode("utf-8", "replace")
 
 
-def _json(text, what):  # type: ignore[no-untyped-def]
+def _json(text, what):
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -200,11 +200,13 @@ def _json(text, what):  # type: ignore[no-untyped-def]
     return value
 
 
-def _function(plan, places):  # type: ignore[no-untyped-def]
+def _function(plan, places):
     """``evaluate(path)`` of a Python file, or its stages."""
     answer = os.path.join(places["ttd"], "answer.json")
     settings = {name: plan[name] for name in ("path", "call", "thresholds")}
-    _write(f"{places['ttd']}/plan.json", json.dumps({**settings, "program": places["program"], "answer": answer}))
+    _write(
+        f"{places['ttd']}/plan.json", json.dumps({**settings, "program": places["program"], "answer": answer})
+    )
     _write(f"{places['ttd']}/call.py", plan["caller"])
     code = _start([plan["python"], f"{places['ttd']}/call.py", f"{places['ttd']}/plan.json"], places)
     text = _read(answer)
@@ -213,8 +215,8 @@ def _function(plan, places):  # type: ignore[no-untyped-def]
     return _json(text, "what the evaluator left")
 
 
-def _shell(plan, places):  # type: ignore[no-untyped-def]
-    """``evaluate.sh PATH MODE``, which prints JSON. Where it names ``/benchmark``, its own folder is meant."""
+def _shell(plan, places):
+    """``evaluate.sh PATH MODE``, which prints JSON; by ``/benchmark`` its own folder is meant."""
     script = os.path.join(places["ttd"], os.path.basename(plan["path"]))
     text = _read(plan["path"])
     if text is None:
@@ -249,7 +251,7 @@ def _shell(plan, places):  # type: ignore[no-untyped-def]
     return {"metrics": metrics, "artifacts": artifacts, "error": error}
 
 
-def _script(plan, places):  # type: ignore[no-untyped-def]
+def _script(plan, places):
     """``evaluate.py --program_path PATH --results_dir FOLDER``, which writes two files."""
     arguments = ["--program_path", places["program"], "--results_dir", places["results"]]
     code = _start([plan["python"], plan["path"], *arguments], places)
@@ -267,7 +269,7 @@ def _script(plan, places):  # type: ignore[no-untyped-def]
     }
 
 
-def _popcorn(plan, places):  # type: ignore[no-untyped-def]
+def _popcorn(plan, places):
     """``eval.py test CASES``, then ``eval.py benchmark CASES``; nanoseconds become microseconds."""
     tests = _popcorn_mode(plan, places, "test", plan["tests"])
     if tests.get("check") != "pass":
@@ -295,7 +297,7 @@ def _popcorn(plan, places):  # type: ignore[no-untyped-def]
     return {"metrics": metrics, "artifacts": {}, "correct": True}
 
 
-def _popcorn_mode(plan, places, mode, cases):  # type: ignore[no-untyped-def]
+def _popcorn_mode(plan, places, mode, cases):
     """What ``eval.py`` says in one mode, by key."""
     listed = os.path.join(places["work"], f"{mode}.txt")
     _write(listed, "\n".join(cases) + "\n")
@@ -314,7 +316,7 @@ def _popcorn_mode(plan, places, mode, cases):  # type: ignore[no-untyped-def]
     return told
 
 
-def _one_call(plan, places):  # type: ignore[no-untyped-def]
+def _one_call(plan, places):
     """One function of the program, with arguments that are given as text."""
     answer = os.path.join(places["ttd"], "answer.json")
     settings = {name: plan[name] for name in ("name", "arguments", "folders")}
@@ -338,11 +340,11 @@ _CALLS = {
 }
 
 
-def _line(text):  # type: ignore[no-untyped-def]
+def _line(text):
     return " ".join(text.split())[:1000]
 
 
-def _bounded(value, budget, depth=0):  # type: ignore[no-untyped-def]
+def _bounded(value, budget, depth=0):
     """A value of JSON cut to size; numbers that are not finite as text.
 
     :param budget: characters that are left for all of it.
@@ -368,6 +370,6 @@ def _bounded(value, budget, depth=0):  # type: ignore[no-untyped-def]
     return value
 
 
-def _key(name, budget):  # type: ignore[no-untyped-def]
+def _key(name, budget):
     budget[0] -= 8
     return str(name)[:200].encode("utf-8", "replace").decode()

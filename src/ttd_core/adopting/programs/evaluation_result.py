@@ -13,14 +13,14 @@ class EvaluationResult:
     artifacts: dict = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def from_dict(cls, metrics):  # type: ignore[no-untyped-def]
+    def from_dict(cls, metrics):
         """Of metrics alone."""
         return cls(metrics)
 
-    def to_dict(self):  # type: ignore[no-untyped-def]
+    def to_dict(self):
         """The metrics."""
         return self.metrics
 
-    def has_artifacts(self):  # type: ignore[no-untyped-def]
+    def has_artifacts(self):
         """Whether there are artifacts."""
         return bool(self.artifacts)

@@ -1,4 +1,4 @@
-"""What evaluators of ShinkaEvolve import of it: run a program's function several times, and score the results."""
+"""What evaluators of ShinkaEvolve import of it: run a program's function, and score what it returns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import os
 import time
 
 
-def load_program(path):  # type: ignore[no-untyped-def]
+def load_program(path):
     """A program's module."""
     spec = importlib.util.spec_from_file_location("program", path)
     if spec is None or spec.loader is None:
@@ -20,17 +20,17 @@ def load_program(path):  # type: ignore[no-untyped-def]
     return module
 
 
-def _timed(function, arguments):  # type: ignore[no-untyped-def]
+def _timed(function, arguments):
     began = time.perf_counter()
     returned = function(**arguments)
     return returned, time.perf_counter() - began
 
 
-def _timed_in_worker(path, name, arguments):  # type: ignore[no-untyped-def]
+def _timed_in_worker(path, name, arguments):
     return _timed(getattr(load_program(path), name), arguments)
 
 
-def _all_runs(path, name, every, workers):  # type: ignore[no-untyped-def]
+def _all_runs(path, name, every, workers):
     """What the function returned for each set of arguments, in their order, and the seconds it took."""
     module = load_program(path)
     if not hasattr(module, name):
@@ -42,11 +42,11 @@ def _all_runs(path, name, every, workers):  # type: ignore[no-untyped-def]
         return [job.result() for job in jobs]
 
 
-def _plain(value):  # type: ignore[no-untyped-def]
+def _plain(value):
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def save_json_results(results_dir, metrics, correct, error=None, verbose=True):  # type: ignore[no-untyped-def]
+def save_json_results(results_dir, metrics, correct, error=None, verbose=True):
     """Write ``metrics.json`` and ``correct.json``."""
     os.makedirs(results_dir, exist_ok=True)
     for name, content in (("correct", {"correct": bool(correct), "error": error}), ("metrics", metrics)):
@@ -54,14 +54,14 @@ def save_json_results(results_dir, metrics, correct, error=None, verbose=True): 
             json.dump(content, file, indent=4, default=_plain)
 
 
-def _failed_metrics(given):  # type: ignore[no-untyped-def]
+def _failed_metrics(given):
     usual = {"combined_score": 0.0, "execution_time_mean": 0.0, "execution_time_std": 0.0}
     usual.update({"num_successful_runs": 0, "num_valid_runs": 0, "num_invalid_runs": 0})
     usual["all_validation_errors"] = []
     return {name: (given or {}).get(name, value) for name, value in usual.items()}
 
 
-def run_shinka_eval(  # type: ignore[no-untyped-def]
+def run_shinka_eval(
     program_path,
     results_dir,
     experiment_fn_name,
@@ -91,7 +91,9 @@ def run_shinka_eval(  # type: ignore[no-untyped-def]
     errors = []
     valid = invalid = 0
     try:
-        every = [(get_experiment_kwargs(i) if get_experiment_kwargs else {"seed": i + 1}) for i in range(num_runs)]
+        every = [
+            (get_experiment_kwargs(i) if get_experiment_kwargs else {"seed": i + 1}) for i in range(num_runs)
+        ]
         timed = _all_runs(program_path, experiment_fn_name, every, workers)
         results, seconds = [each for each, _ in timed], [took for _, took in timed]
         complaints = []
@@ -101,7 +103,9 @@ def run_shinka_eval(  # type: ignore[no-untyped-def]
             if not good:
                 errors.append(f"Validation failed: {words}" if words else "Validation failed")
                 complaints += [words] if words and words not in complaints else []
-        metrics = aggregate_metrics_fn(results) if aggregate_metrics_fn else {"num_successful_runs": len(results)}
+        metrics = (
+            aggregate_metrics_fn(results) if aggregate_metrics_fn else {"num_successful_runs": len(results)}
+        )
         mean = sum(seconds) / len(seconds) if seconds else 0.0
         spread = math.sqrt(sum((each - mean) ** 2 for each in seconds) / len(seconds)) if seconds else 0.0
         metrics.update({"execution_time_mean": mean, "execution_time_std": spread})
@@ -111,7 +115,7 @@ def run_shinka_eval(  # type: ignore[no-untyped-def]
         score = metrics.get("combined_score")
         if score is not None and not math.isfinite(score):
             errors.append(f"combined_score is {score}")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (whatever is raised is told in correct.json)
         print(f"Evaluation error: {error}")
         metrics = _failed_metrics(default_metrics_on_error)
         errors.append(str(error) or type(error).__name__)

@@ -15,7 +15,7 @@ _PROGRAM = os.environ.get("TTD_PROGRAM", "")
 _READERS = ("_bootstrap_external", "runpy.py", "shutil.py", "linecache.py", "tokenize.py", "py_compile.py")
 
 
-def _hook(event, args):  # type: ignore[no-untyped-def]
+def _hook(event, args):
     if event != "open" or not args or not isinstance(args[0], (str, bytes)):
         return
     if os.path.basename(os.fsdecode(args[0])) != os.path.basename(_PROGRAM):

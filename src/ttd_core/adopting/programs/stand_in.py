@@ -1,8 +1,8 @@
 """Stands for a program beside its evaluator: a call gives what was recorded for it, or is asked for.
 
-What was recorded lies in ``record`` of the folder that ``TTD_SPLIT`` names, a file a call: the digest of its
-name and arguments, and which of equal calls it is. A call that is not there is written to ``asked``, and waits
-until the whole evaluation ends; it is run again when the answer is known.
+What was recorded lies in ``record`` of the folder that ``TTD_SPLIT`` names, a file a call: the digest of
+its name and arguments, and which of equal calls it is. A call that is not there is written to ``asked``, and
+waits until the whole evaluation ends; it is run again when the answer is known.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import ttd_values
 _FOLDER = os.environ.get("TTD_SPLIT", "")
 
 
-def call(name, args, kwargs):  # type: ignore[no-untyped-def]
+def call(name, args, kwargs):
     """What a function of the program returned, or raised."""
     try:
         arguments = ttd_values.encode([list(args), dict(kwargs)])
@@ -46,13 +46,13 @@ def call(name, args, kwargs):  # type: ignore[no-untyped-def]
 _WITH_ARGUMENTS = (UnicodeDecodeError, UnicodeEncodeError, UnicodeTranslateError)
 
 
-def refuse(reason):  # type: ignore[no-untyped-def]
+def refuse(reason):
     """End the evaluation: it cannot be split. Never returns."""
     _leave("refused", "reason", reason)
     _wait()
 
 
-def _claim(key):  # type: ignore[no-untyped-def]
+def _claim(key):
     """The first number of equal calls that no process has taken."""
     number = 0
     while True:
@@ -64,14 +64,14 @@ def _claim(key):  # type: ignore[no-untyped-def]
             number += 1
 
 
-def _leave(folder, name, text):  # type: ignore[no-untyped-def]
+def _leave(folder, name, text):
     path = os.path.join(_FOLDER, folder, name)
     with open(f"{path}.part", "w", encoding="utf-8", errors="replace") as file:
         file.write(text)
     os.replace(f"{path}.part", path)
 
 
-def _wait():  # type: ignore[no-untyped-def]
+def _wait():
     sleep = time.sleep
     while True:
         sleep(3600)
@@ -80,18 +80,18 @@ def _wait():  # type: ignore[no-untyped-def]
 class _Clock:
     """The clocks of this process, moved on by the seconds that calls took where they ran."""
 
-    def __init__(self):  # type: ignore[no-untyped-def]
+    def __init__(self):
         self._seconds = 0.0
         for name in ("time", "perf_counter", "monotonic"):
             self._move(name, 1)
             self._move(f"{name}_ns", 10**9)
 
-    def _move(self, name, unit):  # type: ignore[no-untyped-def]
+    def _move(self, name, unit):
         read = getattr(time, name)
         convert = int if unit > 1 else float
         setattr(time, name, lambda: read() + convert(self._seconds * unit))
 
-    def advance(self, seconds):  # type: ignore[no-untyped-def]
+    def advance(self, seconds):
         self._seconds += seconds
 
 
