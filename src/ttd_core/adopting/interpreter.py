@@ -50,6 +50,17 @@ class Interpreter:
     frameworks: frozenset[str] = frozenset()
 
 
+def path_of(python: str) -> str:
+    """A Python's path, absolute, of a path or a program's name.
+
+    :raises UsageError: when there is no such program.
+    """
+    found = shutil.which(os.path.expanduser(python))
+    if found is None:
+        raise UsageError(f"python: there is no program {python}")
+    return os.path.abspath(found)
+
+
 @functools.cache
 def interpreter(python: str | None) -> Interpreter:
     """The interpreter at a path; this process's own where none is named.
@@ -61,10 +72,7 @@ def interpreter(python: str | None) -> Interpreter:
         shown = layout.find()
         installed = frozenset(name for name in FRAMEWORKS if importlib.util.find_spec(name) is not None)
         return Interpreter(shown.python, shown.libraries, (), (shown.python,), installed)
-    found = shutil.which(os.path.expanduser(python))
-    if found is None:
-        raise UsageError(f"python: there is no program {python}")
-    facts = _probe(os.path.abspath(found))
+    facts = _probe(path_of(python))
     if pathlib.Path(facts["prefix"]).resolve() == pathlib.Path(sys.prefix).resolve():
         return interpreter(None)
     command = facts["executable"]

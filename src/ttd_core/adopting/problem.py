@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import attrs
 
 from ttd_core.adopting.evaluation import evaluation_job, evaluation_limits
-from ttd_core.adopting.interpreter import Interpreter, interpreter, missing_programs
+from ttd_core.adopting.interpreter import Interpreter, interpreter, missing_programs, path_of
 from ttd_core.adopting.reading import read_task
 from ttd_core.adopting.said import as_text, evaluator_section
 from ttd_core.adopting.splitting import evaluate_split, why_not_split
@@ -99,6 +99,8 @@ class AdoptedProblem(Problem):
         super().__init__(options)
         task = type(self).adopted
         if self.options.python is not None:
+            # by its whole path, wherever the run is resumed from
+            self.options = attrs.evolve(self.options, python=path_of(self.options.python))
             # what it lacks depends on the Python that runs it
             task = read_task(task.folder, self.options.python)
         self._task = task
@@ -226,6 +228,10 @@ class AdoptedProblem(Problem):
         metrics = state.data.get("metrics")
         if not isinstance(metrics, Mapping):
             return ["the evaluator gave no metrics"]
+        if unknown := sorted(set(state.data) - _ENTRIES):
+            return [f"an evaluator's answer has no {showable_line(unknown[0])[:80]}"]
+        if not _is_plain(state.data):
+            return ["the evaluator's answer holds what is no JSON: an array, or a number that is not finite"]
         artifacts = state.data.get("artifacts")
         artifacts = artifacts if isinstance(artifacts, Mapping) else {}
         said = (state.data.get("error"), artifacts.get("error"), metrics.get("error"))
@@ -261,9 +267,35 @@ class AdoptedProblem(Problem):
         return Reward(value=value, score=score, metrics=numbers)
 
     def examples(self) -> Examples:
-        """The task's own program is good."""
+        """The task's own program is good, and so are two scores; answers that are none are not."""
         program = self.starting_program()
-        return Examples(good=[Action(program, self.language)] if program else [])
+        own = [Action(program, self.language)] if program else []
+        good = [State(data={"metrics": {self.metric: score}}) for score in (1.0, 2.0)]
+        scored = {"metrics": {self.metric: 1.0}}
+        bad = [
+            {"metrics": {}},
+            {"metrics": {self.metric: "nan"}},
+            {"metrics": {self.metric: True}},
+            {**scored, "correct": False},
+            {**scored, "artifacts": {"error": "it raised"}},
+            {**scored, "error": "it raised"},
+        ]
+        return Examples(good=[*own, *good], bad=[State(data=data) for data in bad])
+
+
+#: What a state of an adopted task may hold.
+_ENTRIES = frozenset({"metrics", "artifacts", "correct", "error", "program"})
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is JSON whose numbers are finite."""
+    if isinstance(value, Mapping):
+        return all(isinstance(name, str) and _is_plain(each) for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return True
+    return isinstance(value, int | float) and _is_finite(value)
 
 
 def _is_finite(value: float) -> bool:

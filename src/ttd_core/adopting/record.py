@@ -40,8 +40,8 @@ def digests_of(task: Task) -> str:
         digest = hashlib.sha256(data).hexdigest() if size <= _MOST_BYTES else f"{size} bytes"
         listed.append(f"{digest}  {name}")
         if path.suffix in _KEPT and size <= _TEXT_BYTES:
-            texts.append(f"\n==== {name}\n{_text(data)}")
-    return "\n".join(listed) + "\n" + "\n".join(texts)
+            texts.append(f"==== {name}\n{_text(data)}\n")
+    return "".join(texts) + "\n".join(listed) + "\n"
 
 
 def _text(data: bytes) -> str:

@@ -3,8 +3,9 @@
 Beside the evaluator stands a module with the program's functions. Each call of one is looked up in a record
 by its name and arguments; what is not there yet ends the job, and the function is called on the same
 arguments in a job of its own, which never sees the evaluator. Then the evaluator is run again with the record
-extended, until it ends. What passes between the jobs is text that holds plain data and arrays (``programs/values.py``),
-and this process only carries it. So no two jobs run at once, and any executor can do this.
+extended, until it ends. What passes between the jobs is text that holds plain data and arrays
+(``programs/values.py``), and this process only carries it. So no two jobs run at once, and any executor can
+do this.
 
 The evaluator's clocks are moved on by the seconds that a call's job took, by our clock.
 """
