@@ -38,6 +38,10 @@ class Facts:
     gpu: str
     said: list[str]
 
+    def evaluators(self, program: pathlib.Path) -> list[Source]:
+        """The sources without the starting program."""
+        return [source for source in self.sources if source.path != program]
+
 
 def facts_of(
     evaluator: Source,

@@ -17,6 +17,7 @@ from ttd_core.text import showable_line
 
 #: Seconds that another Python may take to say what it has.
 ASK_SECONDS = 30.0
+_SHINKA = frozenset({"run_shinka_eval", "save_json_results", "load_program"})
 #: What a task may import of its own framework: it is supplied, so the framework need not be installed.
 SUPPLIED: dict[str, frozenset[str]] = {
     "openevolve": frozenset({"EvaluationResult"}),
@@ -24,15 +25,17 @@ SUPPLIED: dict[str, frozenset[str]] = {
     "skydiscover": frozenset({"EvaluationResult"}),
     "skydiscover.evaluation": frozenset({"EvaluationResult"}),
     "skydiscover.evaluation.evaluation_result": frozenset({"EvaluationResult"}),
-    "shinka.core": frozenset({"run_shinka_eval"}),
-    "shinka.core.wrap_eval": frozenset({"run_shinka_eval"}),
-    "shinka.eval": frozenset({"run_shinka_eval"}),
+    "shinka.core": _SHINKA,
+    "shinka.core.wrap_eval": _SHINKA,
+    "shinka.eval": _SHINKA,
 }
 #: Distributions whose module is named otherwise.
 _DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "skimage": "scikit-image",
     "cv2": "opencv-python-headless",
+    "Stemmer": "PyStemmer",
+    "shinka": "shinka-evolve",
     "yaml": "pyyaml",
     "PIL": "pillow",
     "bs4": "beautifulsoup4",
@@ -76,12 +79,13 @@ def missing_modules(
         if top and not is_local(each.module, places, named) and not _is_supplied(each):
             wanted.setdefault(top, []).append(each)
     missing = absent(sorted(wanted), python)
-    lacks = tuple(name for name in missing if not all(each.optional for each in wanted[name]))
-    said = [
-        f"{wanted[name][0].where}: {name} is used where it is installed, and it is not"
-        for name in missing
-        if name not in lacks
-    ]
+    lacks = tuple(
+        name for name in missing if not all(each.optional or each.deferred for each in wanted[name])
+    )
+    said = []
+    for name in (name for name in missing if name not in lacks):
+        how = "where it is installed" if all(each.optional for each in wanted[name]) else "by a function"
+        said.append(f"{wanted[name][0].where}: {name} is imported {how}, and it is not installed")
     for name in lacks:
         if beside := outside(name, places):
             said.append(f"{wanted[name][0].where}: {name} is {beside}, outside the task's folder: copy it in")

@@ -62,7 +62,7 @@ def read_openevolve(folder: pathlib.Path, python: str | None = None) -> Task:
         timeout_s = seconds(settings["timeout"], "evaluator.timeout", where)
     places = tuple(dict.fromkeys([source.path.parent, folder, folder / "evaluator"]))
     facts = facts_of(source, program, folder, places, python)
-    metric, about_metric = metric_of(facts.sources, framework)
+    metric, about_metric = metric_of(facts.evaluators(program), framework)
     description, about_prompt = _description(folder, config, where)
     said = [others, about_stages, about_metric, about_prompt, other_configs]
     return Task(
@@ -74,7 +74,7 @@ def read_openevolve(folder: pathlib.Path, python: str | None = None) -> Task:
         language=language_of(program.suffix),
         suffix=program.suffix,
         program=text,
-        entry=entry_of(text, program.suffix, source),
+        entry=entry_of(text, program.suffix, facts.evaluators(program)),
         evaluator=evaluator,
         metric=metric,
         timeout_s=timeout_s,

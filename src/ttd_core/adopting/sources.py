@@ -50,12 +50,14 @@ class Import:
     :param names: what is taken of it; empty for the module itself.
     :param where: file and line.
     :param optional: whether the source goes on where the module is missing.
+    :param deferred: whether it is imported only where a function is called.
     """
 
     module: str
     names: tuple[str, ...]
     where: str
     optional: bool
+    deferred: bool
 
 
 def source_of(path: pathlib.Path, folder: pathlib.Path) -> Source:
@@ -133,23 +135,26 @@ def _files_of(
 
 def imports_of(source: Source) -> Iterator[Import]:
     """Every import of a source, those in functions too; not what stands under ``if TYPE_CHECKING``."""
-    waiting: list[tuple[ast.AST, bool]] = [(source.tree, False)] if source.tree else []
+    waiting: list[tuple[ast.AST, bool, bool]] = [(source.tree, False, False)] if source.tree else []
     while waiting:
-        node, optional = waiting.pop()
+        node, optional, deferred = waiting.pop()
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(alias.name, (), source.at(node), optional)
+                yield Import(alias.name, (), source.at(node), optional, deferred)
         elif isinstance(node, ast.ImportFrom):
             names = tuple(alias.name for alias in node.names)
-            yield Import("." * node.level + (node.module or ""), names, source.at(node), optional)
+            yield Import("." * node.level + (node.module or ""), names, source.at(node), optional, deferred)
         elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            waiting.extend((child, optional) for child in node.orelse)
+            waiting.extend((child, optional, deferred) for child in node.orelse)
         elif isinstance(node, ast.Try):
             inside = optional or any(_catches_imports(handler) for handler in node.handlers)
-            waiting.extend((child, inside) for child in node.body)
-            waiting.extend((child, optional) for child in (*node.handlers, *node.orelse, *node.finalbody))
+            waiting.extend((child, inside, deferred) for child in node.body)
+            waiting.extend(
+                (child, optional, deferred) for child in (*node.handlers, *node.orelse, *node.finalbody)
+            )
         else:
-            waiting.extend((child, optional) for child in ast.iter_child_nodes(node))
+            deferred = deferred or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            waiting.extend((child, optional, deferred) for child in ast.iter_child_nodes(node))
 
 
 def _catches_imports(handler: ast.ExceptHandler) -> bool:
@@ -165,14 +170,16 @@ def defined_names(tree: ast.Module) -> set[str]:
     return set(bound_names(tree))
 
 
-def entry_of(program: str, suffix: str, evaluator: Source) -> str:
+def entry_of(program: str, suffix: str, evaluators: Sequence[Source]) -> str:
     """The function or class of a program that its evaluator calls; empty where that cannot be read.
 
     Only what the program defines at its top level can be it. What the evaluator names as text, as in
     ``experiment_fn_name="run"`` or ``hasattr(program, "run")``, comes before what it calls by
     ``program.run(`` and what it imports; of several, the one that is named first.
+
+    :param evaluators: the evaluator, and the files that it imports.
     """
-    if suffix != ".py" or evaluator.tree is None:
+    if suffix != ".py":
         return ""
     try:
         tree = syntax_tree(program)
@@ -188,11 +195,10 @@ def entry_of(program: str, suffix: str, evaluator: Source) -> str:
         r"[\"']{}[\"']",
         r"\.{}\(",
     ):
-        found = [
-            (m.start(), name) for name in defined if (m := re.search(pattern.format(name), evaluator.text))
-        ]
-        if found:
-            return min(found)[1]
+        for evaluator in evaluators:
+            matches = [(re.search(pattern.format(name), evaluator.text), name) for name in defined]
+            if found := [(match.start(), name) for match, name in matches if match]:
+                return min(found)[1]
     return ""
 
 
