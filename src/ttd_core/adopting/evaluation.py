@@ -63,7 +63,7 @@ def evaluation_access(task: Task, interpreter: Interpreter) -> Access:
         [str(task.folder), str(task.evaluator.path.parent), *files, *interpreter.readable]
     )
     system = [path for path in _SYSTEM_PROGRAMS if os.path.isdir(path)]
-    devices = _gpus() if task.evaluator.call is Call.POPCORN else ()
+    devices = gpu_devices() if task.gpu or task.evaluator.call is Call.POPCORN else ()
     return Access(
         devices=devices,
         readable=tuple(readable),
@@ -72,7 +72,7 @@ def evaluation_access(task: Task, interpreter: Interpreter) -> Access:
     )
 
 
-def _gpus() -> tuple[str, ...]:
+def gpu_devices() -> tuple[str, ...]:
     """The devices of the machine's GPUs; none where it has none."""
     numbered = [f"/dev/nvidia{number}" for number in range(16)]
     return tuple(path for path in (*numbered, *_DEVICES) if os.path.exists(path))
@@ -88,12 +88,17 @@ def evaluation_job(
     """
     evaluator = task.evaluator
     beside = evaluator.call is Call.POPCORN
+    files = {name: str(path) for name, path in evaluator.files}
+    main = next((name for name, path in evaluator.files if path == evaluator.path), evaluator.path.name)
+    if beside:
+        files.setdefault(main, str(evaluator.path))
     plan: dict[str, Any] = {
         "call": evaluator.call.value,
         "caller": program_text("call.py"),
         "path": str(evaluator.path),
         "folders": list(dict.fromkeys([str(evaluator.path.parent), str(task.folder)])),
-        "files": {name: str(path) for name, path in evaluator.files},
+        "files": files,
+        "main": main,
         "thresholds": list(evaluator.thresholds),
         "tests": list(evaluator.tests),
         "benchmarks": list(evaluator.benchmarks),

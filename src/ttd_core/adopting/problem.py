@@ -5,14 +5,15 @@ from __future__ import annotations
 import ast
 import hashlib
 import math
-import shutil
+import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import attrs
 
-from ttd_core.adopting.evaluation import evaluation_job, evaluation_limits
+from ttd_core.adopting.evaluation import evaluation_job, evaluation_limits, gpu_devices
 from ttd_core.adopting.interpreter import Interpreter, interpreter, missing_programs, path_of
+from ttd_core.adopting.modules import packages_of
 from ttd_core.adopting.reading import read_task
 from ttd_core.adopting.said import as_text, evaluator_section
 from ttd_core.adopting.splitting import evaluate_split, why_not_split
@@ -35,6 +36,12 @@ class AdoptedOptions(Options):
 
     memory_mb: int = option(4096, "resident memory program and evaluator may use together, MiB")
     start: str = option("program", "where the first prompts start: 'program' (the task's) or 'empty'")
+    metric: str | None = option(None, "which of the evaluator's metrics is the score; default the task's")
+    direction: str | None = option(
+        None,
+        "whether its smaller ('min') or larger ('max') values are better; default the task's",
+        validator=attrs.validators.optional(attrs.validators.in_(("min", "max"))),
+    )
     python: str | None = option(None, "the Python that evaluator and program run in; default ttd's own")
     split: bool = option(
         False, "run program and evaluator in jobs of their own, so that no score can be forged"
@@ -95,6 +102,17 @@ class AdoptedProblem(Problem):
     adopted: ClassVar[Task]
     options: AdoptedOptions
 
+    def __new__(cls, options: Options | None = None) -> Self:
+        """One whose class has the metric and the direction that the options ask for."""
+        task = cls.adopted
+        metric = getattr(options, "metric", None) or task.metric
+        direction = getattr(options, "direction", None) or task.direction
+        if (metric, direction) == (task.metric, task.direction):
+            return super().__new__(cls)
+        asked = attrs.evolve(task, metric=metric, direction=direction)
+        body = {"adopted": asked, "metric": metric, "direction": direction, "__doc__": cls.__doc__}
+        return super().__new__(type(cls.__name__, (cls,), body))
+
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
         task = type(self).adopted
@@ -102,7 +120,8 @@ class AdoptedProblem(Problem):
             # by its whole path, wherever the run is resumed from
             self.options = attrs.evolve(self.options, python=path_of(self.options.python))
             # what it lacks depends on the Python that runs it
-            task = read_task(task.folder, self.options.python)
+            found = read_task(task.folder, self.options.python)
+            task = attrs.evolve(task, lacks=found.lacks, needs=found.needs, programs=found.programs)
         self._task = task
         self._interpreter: Interpreter | None = None
         self._required = False
@@ -135,20 +154,22 @@ class AdoptedProblem(Problem):
                 f"{self.name}: its evaluator needs what no job is given, and no option allows: {needs}"
             )
         if task.lacks:
-            where = self.options.python or "this Python"
+            python = self.options.python or "python"
+            lacks = ", ".join(task.lacks)
+            packages = " ".join(map(shlex.quote, packages_of(task.lacks, task.folder)))
+            install = f"{python} -m pip install {packages}, or " if packages else ""
             raise EnvironmentLacksError(
-                f"{self.name}: {where} lacks {', '.join(task.lacks)}: pip install {' '.join(task.lacks)}, or "
+                f"{self.name}: {self.options.python or 'this Python'} lacks {lacks}: {install}"
                 "name a Python that has it with --python"
             )
-        missing = missing_programs(task.language)
+        said = " ".join(task.programs)
+        missing = [*task.programs, *(name for name in missing_programs(task.language) if name not in said)]
         if missing:
             raise EnvironmentLacksError(
-                f"{self.name}: this machine has no {' and no '.join(missing)} for jobs"
+                f"{self.name}: jobs find no {' and no '.join(missing)} on this machine"
             )
-        if task.evaluator.call is Call.POPCORN and shutil.which("nvidia-smi") is None:
-            raise EnvironmentLacksError(
-                f"{self.name}: its kernels are timed on a CUDA device, and there is none"
-            )
+        if (task.gpu or task.evaluator.call is Call.POPCORN) and not gpu_devices():
+            raise EnvironmentLacksError(f"{self.name}: it wants a CUDA device, and this machine shows none")
         _ = self.interpreter
 
     # -- the program and the prompt -----------------------------------------------------------------
