@@ -50,7 +50,9 @@ JOBS: list[Job] = [
         helpers="x = 1",
         preload=("numpy", "scipy"),
         limits=Limits(wall_s=1.5, cpu_s=2.0, exclusive_core=True),
-        access=Access(devices=("/dev/null",), executables=("/bin/true",), environment=(("A", "b"),)),
+        access=Access(
+            devices=("/dev/null",), executables=("/bin/true",), environment=(("A", "b"),), pools=True
+        ),
     ),
     CompileJob("int main() {}", ("cc", "-O3"), ".c"),
     ProgramJob(Artifact("ab" * 32), b"\x00\xff\n", ("one", "two"), Limits(wall_s=2.0)),

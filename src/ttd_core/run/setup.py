@@ -64,7 +64,7 @@ class RunSetup:
             stored = configs.from_toml(run.config(), where=f"{folder}/run.db")
             recorded = ProblemRecord.of_run(run)
         config = _resumable(folder, stored, overrides)
-        if recorded is not None and recorded.source and not pathlib.Path(recorded.origin).is_file():
+        if recorded is not None and recorded.source and not pathlib.Path(recorded.origin).exists():
             raise ResumeError(
                 f"{recorded.origin} is missing: the run's problem. Put it back; as the run knows it, it is "
                 f"kept in {folder / PROBLEM_FOLDER}"
