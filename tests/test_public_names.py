@@ -91,7 +91,7 @@ OPTIONS = {
     "experiment": "FILE --dry-run --folder --json --parallel --skip-failed --summary",
     "eval": "PROBLEM FILE --json --option --picture --project --sandbox -o",
     "certify": "[PROBLEM] FILE --check --json --option --output --project -o -w",
-    "adopt": "FOLDER --direction --json --metric --python",
+    "adopt": "FOLDER --direction --json --metric --python --sandbox --score --write",
     "new-problem": "NAME --json --minimal --to",
     "check-problem": "PROBLEM --json --option --sandbox -o",
     "doctor": "--json",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 import sys
 
 import pytest
@@ -114,3 +115,71 @@ def test_controls_of_a_folder_reach_no_terminal(ttd) -> None:
     said = ttd("adopt", "task").stdout
     assert "\x1b" not in said
     assert "task: \\x1b[31mRed" in said.replace("task: task", "")
+
+
+def test_the_starting_programs_score_in_the_sandbox(ttd) -> None:
+    write(pathlib.Path("task"), OPENEVOLVE)
+    said = ttd("adopt", "task", "--score")
+    assert said.exit_code == 0
+    assert "task: valid; combined_score 0.2 (the evaluator's word)\n" in said.stdout
+    failing = EVALUATOR.replace("return {", 'return {"error": "no points", ')
+    write(pathlib.Path("task"), {"evaluator.py": failing})
+    said = ttd("adopt", "task", "--score", "--json")
+    assert (said.exit_code, json.loads(said.stdout)["score"]["status"]) == (1, "invalid")
+    write(pathlib.Path("task"), {"evaluator.py": "import absent_one\n" + EVALUATOR})
+    said = ttd("adopt", "task", "--score")
+    assert (said.exit_code, said.stderr.count("\n")) == (3, 1)
+    assert "lacks absent_one" in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("files", "folder", "name", "copied"),
+    [
+        (OPENEVOLVE, "task", "Task", ["config.yaml", "evaluator.py", "initial_program.py"]),
+        (SHINKA, "task", "Task", ["evaluate.py", "initial.py", "run_evo.py"]),
+        (
+            GPU_MODE,
+            "task/vectoradd",
+            "Vectoradd",
+            ["eval.py", "template.py", "vectoradd/reference.py", "vectoradd/task.yml"],
+        ),
+    ],
+)
+def test_a_plugin_of_ones_own(ttd, files: dict[str, str], folder: str, name: str, copied: list[str]) -> None:
+    write(pathlib.Path("task"), files | {"outputs/old.json": "{}", ".hidden": "x"})
+    made = ttd("adopt", folder, "--write", "mine", "--json")
+    assert made.exit_code == 0
+    package = pathlib.Path("mine/src") / f"ttd_{name.lower()}"
+    inside = sorted(str(path.relative_to(package / "task")) for path in (package / "task").rglob("*.*"))
+    assert inside == copied
+    assert json.loads(made.stdout)["commands"][-1] == f"ttd check-problem {name.lower()}"
+    # Its words may be changed, and the copy stands by itself.
+    (package / "prompt.md").write_text("Other words.\n")
+    shutil.rmtree("task")
+    prompt = ttd("show", f"./{package}/__init__.py:{name}", "--prompt")
+    assert prompt.exit_code == 0
+    assert "Other words." in prompt.stdout
+    described = json.loads(ttd("show", f"./{package}/__init__.py:{name}", "--json").stdout)
+    facts = json.loads(made.stdout)
+    assert {key: described[key] for key in ("name", "title", "metric", "direction")} == {
+        key: facts[key] for key in ("name", "title", "metric", "direction")
+    }
+
+
+def test_a_plugin_is_written_over_nothing(ttd) -> None:
+    write(pathlib.Path("task"), OPENEVOLVE)
+    write(pathlib.Path("mine"), {"notes.txt": "x"})
+    said = ttd("adopt", "task", "--write", "mine")
+    assert (said.exit_code, said.stderr) == (
+        2,
+        "error: mine exists already and is not empty; name a new folder\n",
+    )
+    assert sorted(path.name for path in pathlib.Path("mine").iterdir()) == ["notes.txt"]
+
+
+@pytest.mark.slow
+def test_a_plugin_of_ones_own_keeps_the_contract(ttd) -> None:
+    write(pathlib.Path("task"), SHINKA)
+    assert ttd("adopt", "task", "--write", "mine").exit_code == 0
+    checked = ttd("check-problem", "./mine/src/ttd_task/__init__.py:Task")
+    assert (checked.exit_code, checked.stdout.splitlines()[-1]) == (0, "task: 13 of 13 checks pass")

@@ -73,6 +73,7 @@ def read_gpu_mode(folder: pathlib.Path, python: str | None = None) -> Task:
         language=language_of(pathlib.Path(submission).suffix),
         suffix=pathlib.Path(submission).suffix,
         program=text,
+        program_path=program,
         entry=entry_of(text, program.suffix, facts.evaluators(program)),
         evaluator=Evaluator(
             Call.POPCORN,

@@ -74,6 +74,7 @@ def read_openevolve(folder: pathlib.Path, python: str | None = None) -> Task:
         language=language_of(program.suffix),
         suffix=program.suffix,
         program=text,
+        program_path=program,
         entry=entry_of(text, program.suffix, facts.evaluators(program)),
         evaluator=evaluator,
         metric=metric,

@@ -71,6 +71,7 @@ def read_shinka(folder: pathlib.Path, python: str | None = None) -> Task:
         language=language_of(program.suffix),
         suffix=program.suffix,
         program=text,
+        program_path=program,
         entry=entry_of(text, program.suffix, facts.evaluators(program)),
         evaluator=Evaluator(Call.SCRIPT, evaluator.path),
         timeout_s=timeout_s,

@@ -82,6 +82,7 @@ class Task:
     :param program: the text of the program it starts from.
     :param entry: the function that the evaluator calls of it; empty where that cannot be read.
     :param evaluator: how a program is scored.
+    :param program_path: where that text was read; ``None`` where nothing says so.
     :param metric: which of the evaluator's metrics is the score; of GPU MODE how the benchmarks' times become
         one: ``last``, ``mean`` or ``geom``.
     :param direction: whether a smaller or a larger one is better.
@@ -104,6 +105,7 @@ class Task:
     program: str
     entry: str
     evaluator: Evaluator
+    program_path: pathlib.Path | None = None
     metric: str = "combined_score"
     direction: Direction = "max"
     timeout_s: float = 60.0

@@ -8,13 +8,25 @@ from typing import Any
 
 import attrs
 import click
+import numpy as np
 
+from ttd_core import config as configs
 from ttd_core.adopting.modules import packages_of
 from ttd_core.adopting.reading import framework_of, read_task
 from ttd_core.adopting.task import Call, Form, Task
+from ttd_core.cli import evaluate
+from ttd_core.cli.adopted_plugin import write_plugin
 from ttd_core.cli.output import json_option, print_json, say
+from ttd_core.cli.parameters import sandbox_option
+from ttd_core.errors import EnvironmentLacksError
+from ttd_core.plugin import registry
+from ttd_core.plugin.hooks import Hooks
+from ttd_core.problem import Problem
+from ttd_core.run.backends import open_executor
+from ttd_core.run.evaluate import evaluate_action
 from ttd_core.scores import which_is_better
 from ttd_core.text import counted, quoted_lines, showable_line
+from ttd_core.types import Action, Status, Verdict
 
 #: Lines of the prompt that are shown.
 PROMPT_LINES = 6
@@ -33,18 +45,37 @@ _CALLS = {
 @click.option(
     "--direction", type=click.Choice(["min", "max"]), help="Whether its smaller or larger values are better."
 )
+@click.option("--score", is_flag=True, help="Also run the evaluator on the starting program, in the sandbox.")
+@sandbox_option
+@click.option(
+    "--write",
+    "target",
+    metavar="FOLDER",
+    type=click.Path(path_type=pathlib.Path),
+    help="Make a plugin of your own from it, in this new folder.",
+)
 @json_option
 def adopt(
-    folder: pathlib.Path, python: str | None, metric: str | None, direction: Any, as_json: bool
-) -> None:
+    folder: pathlib.Path,
+    python: str | None,
+    metric: str | None,
+    direction: Any,
+    score: bool,
+    sandbox: str | None,
+    target: pathlib.Path | None,
+    as_json: bool,
+) -> int:
     """Say what a task written for another framework is, and how to learn on it.
 
     FOLDER has the form of OpenEvolve or SkyDiscover (initial_program.*, evaluator.py, config.yaml), of
-    ShinkaEvolve (initial.*, evaluate.py) or of GPU MODE (task.yml). It is read; nothing in it is run.
+    ShinkaEvolve (initial.*, evaluate.py) or of GPU MODE (task.yml). It is read; nothing in it is run but for
+    --score, and that in the sandbox. Exit code 1 when the starting program has no score then, 3 when this
+    machine cannot judge it.
 
     \b
     Example:
-      ttd adopt examples/circle_packing
+      ttd adopt examples/circle_packing --score
+      ttd adopt examples/circle_packing --write ttd-circle-packing
       ttd adopt tasks/trimul --python ~/venvs/trimul/bin/python --json
     """
     task = read_task(folder, python)
@@ -53,8 +84,41 @@ def adopt(
     if direction:
         task = attrs.evolve(task, direction=direction)
     options = {"python": python, "metric": metric, "direction": direction}
-    facts = as_facts(task, folder, {name: value for name, value in options.items() if value})
-    print_json(facts) if as_json else say(as_text(task, facts))
+    given = {name: value for name, value in options.items() if value}
+    facts = as_facts(task, folder, given)
+    if target is not None:
+        facts["files"], facts["commands"] = write_plugin(task, target)
+    if not as_json:
+        say(as_text(task, facts))
+    verdict = None
+    if score:
+        problem, verdict = score_start(f"adopted:{folder}", given, sandbox)
+        facts["score"] = evaluate.as_facts(problem, verdict)
+        if not as_json:
+            say(evaluate.as_text(problem, verdict))
+    if as_json:
+        print_json(facts)
+    if verdict is None or verdict.ok:
+        return 0
+    return EnvironmentLacksError.exit_code if verdict.status is Status.INFRASTRUCTURE else 1
+
+
+def score_start(
+    reference: str, options: dict[str, Any], sandbox: str | None = None
+) -> tuple[Problem, Verdict]:
+    """What the evaluator says of the starting program, in the sandbox.
+
+    :param reference: the problem, as ``adopted:FOLDER``.
+    :raises EnvironmentLacksError: when this machine lacks what the task needs.
+    """
+    problem = registry.load(reference, options)
+    problem.require_machine()
+    hooks = Hooks(problem)
+    config = configs.load(reference, overrides={"sandbox.level": sandbox} if sandbox else {})
+    with open_executor(hooks, config) as executor:
+        start = hooks.seed_states(np.random.default_rng(0), 1)[0]
+        action = Action(problem.starting_program() or "", problem.language)
+        return problem, evaluate_action(hooks, start, action, executor.run)
 
 
 def as_facts(task: Task, folder: pathlib.Path, options: dict[str, str]) -> dict[str, Any]:
@@ -115,6 +179,8 @@ def as_text(task: Task, facts: dict[str, Any]) -> str:
         lines.append(f"  ({counted(len(prompt) - PROMPT_LINES, 'line')} more)")
     if task.unused:
         lines += ["not used:", *(f"  {showable_line(line)}" for line in task.unused)]
+    if "files" in facts:
+        lines += ["made:", *(f"  {path}" for path in facts["files"])]
     lines += ["next:", *(f"  {command}" for command in facts["commands"])]
     return "\n".join(lines)
 
