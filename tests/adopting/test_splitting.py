@@ -95,7 +95,7 @@ def test_several_calls_with_arrays_and_errors_are_as_together(
 ) -> None:
     program = """
         import numpy as np
-        SIZE = 3
+        SIZE = 2
 
         def solve(n, *, scale=1.0):
             if n < 0:
@@ -106,7 +106,7 @@ def test_several_calls_with_arrays_and_errors_are_as_together(
         "values = load(path).solve(4)\n",
         """program = load(path)
         total = 0.0
-        for n in range(program.SIZE):
+        for n in (0, program.SIZE):
             values, told = program.solve(n, scale=np.float64(2.0))
             assert isinstance(values, np.ndarray) and told["n"] == (n, None) and told[2] == float("inf")
             total += values.sum()
@@ -149,7 +149,7 @@ def test_a_program_s_seconds_pass_for_its_evaluator(make_task: MakeTask, evaluat
             "split: the evaluator calls the program more than 2 times",
         ),
         (
-            "import random; values = load(path).solve(random.random())",
+            "import os; values = load(path).solve(os.urandom(8))",
             "does not make the same calls each time",
         ),
     ],
@@ -205,7 +205,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(VALUES)
 def test_data_comes_back_as_it_was(value: Any) -> None:
     values = _VALUES
