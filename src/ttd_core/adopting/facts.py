@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import pathlib
 import re
@@ -15,6 +16,7 @@ from ttd_core.adopting.needs import gpu_of, needs_of, programs_of
 from ttd_core.adopting.sources import Source, followed, source_of
 from ttd_core.adopting.task import Need
 from ttd_core.errors import UsageError
+from ttd_core.text import showable_line
 
 _NOTHING: Mapping[str, pathlib.Path] = {}
 
@@ -69,6 +71,7 @@ def facts_of(
         f"{name}: not run; run it yourself where the evaluator needs what it fetches"
         for name in _fetching(places, folder)
     ]
+    said += _of_an_image(sources)
     return Facts(sources, lacks, programs_of(sources), needs_of(sources), gpu_of(sources), said)
 
 
@@ -79,6 +82,18 @@ def _called(evaluator: Source, folder: pathlib.Path) -> list[Source]:
     names = dict.fromkeys(re.findall(r"([\w-]+\.py)\b", evaluator.text))
     paths = [path for name in names if (path := evaluator.path.parent / name).is_file()]
     return [source_of(path, folder) for path in paths[:20]]
+
+
+def _of_an_image(sources: Sequence[Source]) -> list[str]:
+    """Lines on files that Python sources look for where only SkyDiscover's Docker image has them."""
+    return [
+        f"{source.at(node)}: it names {showable_line(node.value)[:80]}, which only its Docker image has"
+        for source in sources
+        for node in (ast.walk(source.tree) if source.tree else ())
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and node.value.startswith("/benchmark/")
+    ][:5]
 
 
 def _fetching(places: Sequence[pathlib.Path], folder: pathlib.Path) -> list[str]:
