@@ -75,6 +75,16 @@ def test_needs_of_files_that_the_evaluator_imports_and_of_a_shell_script(tmp_pat
     ]
 
 
+def test_needs_of_a_file_that_the_evaluator_starts(tmp_path: pathlib.Path) -> None:
+    evaluator = (
+        EVALUATOR + "import subprocess\ncommand = ['python', 'submit.py', '-f']\nsubprocess.run(command)\n"
+    )
+    files = OPENEVOLVE | {"evaluator.py": evaluator, "submit.py": "import requests\n"}
+    assert [need.what for need in read_task(write(tmp_path / "task", files)).needs] == [
+        "it imports requests, which asks a server (submit.py:1)"
+    ]
+
+
 def test_modules_that_are_lacking_and_those_that_are_not(tmp_path: pathlib.Path) -> None:
     evaluator = (
         "import json, numpy, absent_one.sub\nfrom helper import x\nfrom absent_two import y\n"
