@@ -75,6 +75,16 @@ def test_needs_of_files_that_the_evaluator_imports_and_of_a_shell_script(tmp_pat
     ]
 
 
+def test_needs_of_a_file_that_the_evaluator_starts(tmp_path: pathlib.Path) -> None:
+    evaluator = (
+        EVALUATOR + "import subprocess\ncommand = ['python', 'submit.py', '-f']\nsubprocess.run(command)\n"
+    )
+    files = OPENEVOLVE | {"evaluator.py": evaluator, "submit.py": "import requests\n"}
+    assert [need.what for need in read_task(write(tmp_path / "task", files)).needs] == [
+        "it imports requests, which asks a server (submit.py:1)"
+    ]
+
+
 def test_modules_that_are_lacking_and_those_that_are_not(tmp_path: pathlib.Path) -> None:
     evaluator = (
         "import json, numpy, absent_one.sub\nfrom helper import x\nfrom absent_two import y\n"
@@ -166,6 +176,15 @@ def test_a_cuda_device_is_wanted_only_where_nobody_asks_whether_there_is_one(tmp
     assert read_task(write(tmp_path / "a", OPENEVOLVE | {"evaluator.py": wants})).gpu == "evaluator.py:12"
     asks = wants + "def have(torch):\n    return torch.cuda.is_available()\n"
     assert read_task(write(tmp_path / "b", OPENEVOLVE | {"evaluator.py": asks})).gpu == ""
+
+
+def test_a_file_that_only_a_docker_image_has_is_said(tmp_path: pathlib.Path) -> None:
+    files = {"evaluator/evaluate.sh": 'python /benchmark/evaluator.py "$1"\n', "initial_program.py": PROGRAM}
+    files |= {"evaluator/evaluator.py": 'data = open("/benchmark/pairs.json").read()\n'}
+    task = read_task(write(tmp_path / "task", files))
+    said = "evaluator/evaluator.py:1: it names /benchmark/pairs.json, which only its Docker image has"
+    assert said in task.unused
+    assert task.needs == ()
 
 
 def test_what_a_task_fetches_is_said_and_not_run(tmp_path: pathlib.Path) -> None:

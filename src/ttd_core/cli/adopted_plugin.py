@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 import pathlib
 import shlex
@@ -12,16 +11,16 @@ from ttd_core.adopting.copying import copy_task, files_to_copy, folder_within
 from ttd_core.adopting.modules import packages_of
 from ttd_core.adopting.reading import framework_of
 from ttd_core.adopting.task import Task
-from ttd_core.cli.new_problem import names_of, write_new
+from ttd_core.cli.new_problem import names_of, render, write_new
 from ttd_core.errors import UsageError
 from ttd_core.text import showable_line, without_surrogates
 
 #: Template to path in the package; ``$`` names are filled in both.
 _PACKAGE = {
-    "pyproject.txt": "pyproject.toml",
-    "README.md": "README.md",
-    "module.txt": "src/$module/__init__.py",
-    "test.txt": "tests/test_$plain.py",
+    "adopted_pyproject.txt": "pyproject.toml",
+    "adopted_README.md": "README.md",
+    "adopted_module.txt": "src/$module/__init__.py",
+    "adopted_test.txt": "tests/test_$plain.py",
 }
 
 
@@ -50,7 +49,10 @@ def write_plugin(task: Task, root: pathlib.Path) -> tuple[list[str], list[str]]:
             json.dumps(each) for each in (words["core"], *packages_of(task.lacks, task.folder))
         ),
     }
-    files = {string.Template(path).substitute(words): _render(name, words) for name, path in _PACKAGE.items()}
+    files = {
+        string.Template(path).substitute(words): render(f"package/{name}", words)
+        for name, path in _PACKAGE.items()
+    }
     package = f"src/{words['module']}"
     files[f"{package}/prompt.md"] = without_surrogates(task.description) + "\n"
     write_new(root, files)
@@ -64,8 +66,3 @@ def write_plugin(task: Task, root: pathlib.Path) -> tuple[list[str], list[str]]:
         f"ttd check-problem {task.name}",
     ]
     return paths, commands
-
-
-def _render(template: str, words: dict[str, str]) -> str:
-    folder = importlib.resources.files("ttd_core").joinpath("templates", "adopted")
-    return string.Template(folder.joinpath(template).read_text(encoding="utf-8")).substitute(words)
