@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import sys
 
@@ -302,6 +303,11 @@ def test_what_is_missing_is_said_before_a_run_begins(make_task: MakeTask, tmp_pa
     if problem_of(other).language == "wolfram":
         with pytest.raises(EnvironmentLacksError, match="jobs find no wolframscript on this machine"):
             problem_of(other).require_machine()
+    closed = make_task(name="closed")
+    closed.chmod(0o700)
+    if os.geteuid() == 0:
+        with pytest.raises(EnvironmentLacksError, match=r"cannot read .*closed: chmod -R go\+rX"):
+            problem_of(closed).require_machine()
     with pytest.raises(UsageError, match="there is no program"):
         problem_of(make_task(name="usual"), python=str(tmp_path / "nowhere"))
 
