@@ -255,6 +255,30 @@ def test_an_evaluator_has_pools_and_ends_its_children_but_writes_nowhere_else(
     assert not (folder / "new.txt").exists()
 
 
+def test_what_an_evaluator_leaves_running_ends_with_its_job(make_task: MakeTask, evaluate: Evaluate) -> None:
+    mark = f"left-{os.getpid()}"
+    body = f"""
+        import os, subprocess
+
+        def evaluate(path):
+            subprocess.Popen(["sleep", "300"], start_new_session=True, env={{"MARK": "{mark}"}})
+            for number in (9, 15, 19):
+                os.kill(1, number)
+            return {{"combined_score": 1.0}}
+    """
+    verdict = evaluate(make_task({"evaluator.py": body}))
+    assert verdict.ok, verdict.message
+    left = [path for path in pathlib.Path("/proc").glob("[0-9]*/environ") if _holds(path, mark)]
+    assert left == []
+
+
+def _holds(path: pathlib.Path, mark: str) -> bool:
+    try:
+        return mark.encode() in path.read_bytes()
+    except OSError:
+        return False
+
+
 def test_a_program_of_another_language_is_compiled_and_started(
     make_task: MakeTask, evaluate: Evaluate
 ) -> None:
