@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -78,7 +79,7 @@ def facts_of(
 def _started(evaluator: Source, folder: pathlib.Path) -> list[Source]:
     """Python files beside an evaluator that it starts as programs: a shell script's, or named in a call."""
     if evaluator.tree is None:
-        names = re.findall(r"([\w-]+\.py)\b", evaluator.text)
+        names = re.findall(r"(?<![\w-])[\w-]+\.py\b", evaluator.text)
     else:
         calls = (node for node in ast.walk(evaluator.tree) if isinstance(node, ast.List | ast.Call))
         given = (each for node in calls for each in (node.elts if isinstance(node, ast.List) else node.args))
@@ -86,7 +87,7 @@ def _started(evaluator: Source, folder: pathlib.Path) -> list[Source]:
             each.value for each in given if isinstance(each, ast.Constant) and isinstance(each.value, str)
         ]
     plain = dict.fromkeys(name for name in names if re.fullmatch(r"[\w-]+\.py", name))
-    paths = [path for name in plain if (path := evaluator.path.parent / name).is_file()]
+    paths = [path for name in plain if os.path.isfile(path := evaluator.path.parent / name)]
     found = []
     for path in paths[:20]:
         with contextlib.suppress(UsageError):
