@@ -45,7 +45,7 @@ SHINKA = """
 SHELL = """
     #!/usr/bin/env bash
     set -euo pipefail
-    python /benchmark/evaluator.py "$1"
+    python /benchmark/score.py "$1"
 """
 PRINTS = (
     EVALUATOR
@@ -122,7 +122,12 @@ def test_a_script_of_shinka_says_what_is_not_correct(make_task: MakeTask, evalua
 def test_a_shell_script_finds_its_folder_by_the_container_s_name(
     make_task: MakeTask, evaluate: Evaluate
 ) -> None:
-    files = {"initial_program.py": PROGRAM, "evaluator/evaluate.sh": SHELL, "evaluator/evaluator.py": PRINTS}
+    reads = PRINTS.replace(
+        "def evaluate(path):",
+        "def evaluate(path):\n        assert open('/benchmark/pairs.txt').read() == '3'",
+    )
+    files = {"initial_program.py": PROGRAM, "evaluator/evaluate.sh": SHELL}
+    files |= {"evaluator/score.py": reads, "evaluator/pairs.txt": "3"}
     folder = make_task(files, whole=True)
     verdict = evaluate(folder)
     assert verdict.reward is not None, verdict.message

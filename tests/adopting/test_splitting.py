@@ -74,7 +74,7 @@ def test_a_forged_score_counts_together_and_is_stopped_apart(
 def test_a_value_that_acts_does_not_reach_the_evaluator(make_task: MakeTask, evaluate: Evaluate) -> None:
     apart = evaluate(make_task(), FORGERIES["a value that lies"], split=True)
     assert apart.status is Status.INVALID
-    assert apart.message == "what solve returned holds a program.Large, which is no data"
+    assert apart.message == "what solve returned holds a value of type program.Large, which is no data"
 
 
 @pytest.mark.slow
@@ -142,7 +142,7 @@ def test_a_program_s_seconds_pass_for_its_evaluator(make_task: MakeTask, evaluat
         ("values = [float(len(open(path).read()))]", "split: the evaluator reads the program's text"),
         (
             "values = load(path).solve(lambda: 4)",
-            "split: the evaluator calls solve with a function, which is no data",
+            "split: the evaluator calls solve with a value of type function, which is no data",
         ),
         (
             "values = [load(path).solve(i)[0] for i in range(1, 4)]",

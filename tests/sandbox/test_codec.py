@@ -51,7 +51,11 @@ JOBS: list[Job] = [
         preload=("numpy", "scipy"),
         limits=Limits(wall_s=1.5, cpu_s=2.0, exclusive_core=True),
         access=Access(
-            devices=("/dev/null",), executables=("/bin/true",), environment=(("A", "b"),), pools=True
+            devices=("/dev/null",),
+            executables=("/bin/true",),
+            environment=(("A", "b"),),
+            links=(("/a", "/b"),),
+            pools=True,
         ),
     ),
     CompileJob("int main() {}", ("cc", "-O3"), ".c"),

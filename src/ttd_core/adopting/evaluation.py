@@ -20,6 +20,8 @@ PROGRAM = "candidate_program"
 _SCRATCH, _OUTPUT, _RESULT, _PROCESSES = 512 * MIB, 16 * MIB, 2 * MIB, 512
 #: Folders whose programs an evaluation may start: shells, compilers and their parts.
 _SYSTEM_PROGRAMS = ("/bin", "/usr/bin", "/usr/local/bin", "/usr/lib", "/usr/libexec", "/usr/local/lib")
+#: SkyDiscover's containers have the evaluator's folder here.
+_CONTAINER_FOLDER = "/benchmark"
 #: NVIDIA's devices, for evaluators that need CUDA.
 _DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
 
@@ -69,7 +71,15 @@ def evaluation_access(task: Task, interpreter: Interpreter) -> Access:
         readable=tuple(readable),
         executables=tuple(dict.fromkeys([*interpreter.executables, *system])),
         pools=True,
+        links=_links(task),
     )
+
+
+def _links(task: Task) -> tuple[tuple[str, str], ...]:
+    """Where an evaluator written for a container finds its folder, unless this machine has that path."""
+    if task.evaluator.call is not Call.SHELL or os.path.lexists(_CONTAINER_FOLDER):
+        return ()
+    return ((_CONTAINER_FOLDER, os.path.realpath(task.evaluator.path.parent)),)
 
 
 def gpu_devices() -> tuple[str, ...]:

@@ -88,6 +88,8 @@ class Access:
         semaphores through a ``/dev/shm`` in the job's scratch folder (``shm`` there, which the job makes),
         start what they made in that folder, and talk over pairs of sockets. Only in namespaces, where nobody
         else is there to be reached; elsewhere it means nothing.
+    :param links: symbolic links in the view of the file system, as (path, target) pairs, where nothing else
+        is. Only in namespaces.
     """
 
     devices: tuple[str, ...] = ()
@@ -95,6 +97,7 @@ class Access:
     executables: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     pools: bool = False
+    links: tuple[tuple[str, str], ...] = ()
 
 
 @attrs.frozen(eq=False)

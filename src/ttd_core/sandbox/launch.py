@@ -68,6 +68,7 @@ def _filesystem_view(shown: layout.Layout, access: Access) -> dict[str, list[Any
     devices = [*layout.DEVICES, *access.devices]
     links = [[path, os.readlink(path)] for path in system if os.path.islink(path)]
     links += [[layout.SHARED_MEMORY, f"{layout.SCRATCH}/shm"]] if access.pools else []
+    links += [list(pair) for pair in access.links]
     empty = [path for path in layout.EMPTY if not (access.pools and path == layout.SHARED_MEMORY)]
     return {
         "folders": [*_folders_above([*bind, *devices, layout.SCRATCH]), layout.SCRATCH, *empty],

@@ -54,7 +54,7 @@ def _pack(value, depth):
         data["v"] = base64.b64encode(value.astype(data["t"]).tobytes()).decode()
         return {"a" if kind.__name__ == "ndarray" else "n": data}
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    raise NotDataError(f"a {module}{kind.__qualname__}")
+    raise NotDataError(f"a value of type {module}{kind.__qualname__}")
 
 
 _SEQUENCES = {"ts": tuple, "ss": set, "fs": frozenset}
