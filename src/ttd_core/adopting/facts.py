@@ -17,7 +17,6 @@ from ttd_core.adopting.needs import gpu_of, needs_of, programs_of
 from ttd_core.adopting.sources import Source, followed, source_of
 from ttd_core.adopting.task import Need
 from ttd_core.errors import UsageError
-from ttd_core.text import showable_line
 
 _NOTHING: Mapping[str, pathlib.Path] = {}
 
@@ -72,7 +71,6 @@ def facts_of(
         f"{name}: not run; run it yourself where the evaluator needs what it fetches"
         for name in _fetching(places, folder)
     ]
-    said += _of_an_image(sources)
     return Facts(sources, lacks, programs_of(sources), needs_of(sources), gpu_of(sources), said)
 
 
@@ -93,18 +91,6 @@ def _started(evaluator: Source, folder: pathlib.Path) -> list[Source]:
         with contextlib.suppress(UsageError):
             found.append(source_of(path, folder))
     return found
-
-
-def _of_an_image(sources: Sequence[Source]) -> list[str]:
-    """Lines on files that Python sources look for where only SkyDiscover's Docker image has them."""
-    return [
-        f"{source.at(node)}: it names {showable_line(node.value)[:80]}, which only its Docker image has"
-        for source in sources
-        for node in (ast.walk(source.tree) if source.tree else ())
-        if isinstance(node, ast.Constant)
-        and isinstance(node.value, str)
-        and node.value.startswith("/benchmark/")
-    ][:5]
 
 
 def _fetching(places: Sequence[pathlib.Path], folder: pathlib.Path) -> list[str]:
