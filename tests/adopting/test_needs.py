@@ -178,15 +178,6 @@ def test_a_cuda_device_is_wanted_only_where_nobody_asks_whether_there_is_one(tmp
     assert read_task(write(tmp_path / "b", OPENEVOLVE | {"evaluator.py": asks})).gpu == ""
 
 
-def test_a_file_that_only_a_docker_image_has_is_said(tmp_path: pathlib.Path) -> None:
-    files = {"evaluator/evaluate.sh": 'python /benchmark/evaluator.py "$1"\n', "initial_program.py": PROGRAM}
-    files |= {"evaluator/evaluator.py": 'data = open("/benchmark/pairs.json").read()\n'}
-    task = read_task(write(tmp_path / "task", files))
-    said = "evaluator/evaluator.py:1: it names /benchmark/pairs.json, which only its Docker image has"
-    assert said in task.unused
-    assert task.needs == ()
-
-
 def test_what_a_task_fetches_is_said_and_not_run(tmp_path: pathlib.Path) -> None:
     task = read_task(write(tmp_path / "task", OPENEVOLVE | {"download_dataset.sh": "curl x\n"}))
     said = "download_dataset.sh: not run; run it yourself where the evaluator needs what it fetches"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+import random
+import time
 
 import pytest
 from tests.adopting.small_tasks import (
@@ -341,3 +344,46 @@ def test_a_config_that_stands_for_more_than_any_memory_is_refused_at_once(tmp_pa
     ]
     with pytest.raises(UsageError, match="81 references"):
         read_task(write(tmp_path / "task", OPENEVOLVE | {"config.yaml": "\n".join(levels)}))
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"evaluator.py": EVALUATOR + "# " + "prog" * 45_000},
+        {"evaluator.py": EVALUATOR + "x = '" + "A_" * 90_000 + "'\n"},
+        {"evaluator.py": EVALUATOR + "[" + "'a.py', " * 5_000 + "]\n"},
+        {"evaluator.py": EVALUATOR + "import " + "a." * 10_000 + "b\n"},
+        {"initial_program.py": "\n".join(f"def f{n}(): pass" for n in range(4000))},
+        {"README.md": "# \n" * 300_000, "config.yaml": ""},
+        {"config.yaml": "a: " + ":1" * 100_000},
+        {"evaluate.sh": "A" * 190_000 + "\n" + ";" * 190_000, "evaluator.py": "x = 1\n"},
+    ],
+)
+def test_reading_takes_time_in_proportion_to_what_is_read(
+    tmp_path: pathlib.Path, files: dict[str, str]
+) -> None:
+    folder = write(tmp_path / "task", OPENEVOLVE | files)
+    start = time.process_time()
+    with contextlib.suppress(UsageError):
+        read_task(folder)
+    assert time.process_time() - start < 5.0
+
+
+def test_whatever_a_folder_holds_is_a_task_or_one_line(tmp_path: pathlib.Path) -> None:
+    pieces = ["\n", "  ", "[", "}", '"', ": ", "&a ", "*a", "<<: ", "!!set", "1e999", "~", "|", "\x00", "é"]
+    pieces += ["import x\n", "from . import y\n", "def f(", "lambda: ", "2001-99-99", "1:1:1", "- "]
+    rng = random.Random(0)
+    for number in range(60):
+        files = dict(rng.choice([OPENEVOLVE, SHINKA, GPU_MODE]))
+        name = rng.choice(list(files))
+        text = files[name]
+        for _ in range(rng.randint(1, 5)):
+            at = rng.randrange(len(text) + 1)
+            text = text[:at] + rng.choice(pieces) + text[at + rng.choice([0, 0, 5, 20]) :]
+        folder = write(tmp_path / str(number), files | {name: text})
+        said = ""
+        try:
+            read_task(folder / "vectoradd" if "vectoradd/task.yml" in files else folder)
+        except UsageError as error:
+            said = str(error)
+        assert "\n" not in said

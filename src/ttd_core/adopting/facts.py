@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,6 @@ from ttd_core.adopting.needs import gpu_of, needs_of, programs_of
 from ttd_core.adopting.sources import Source, followed, source_of
 from ttd_core.adopting.task import Need
 from ttd_core.errors import UsageError
-from ttd_core.text import showable_line
 
 _NOTHING: Mapping[str, pathlib.Path] = {}
 
@@ -71,14 +71,13 @@ def facts_of(
         f"{name}: not run; run it yourself where the evaluator needs what it fetches"
         for name in _fetching(places, folder)
     ]
-    said += _of_an_image(sources)
     return Facts(sources, lacks, programs_of(sources), needs_of(sources), gpu_of(sources), said)
 
 
 def _started(evaluator: Source, folder: pathlib.Path) -> list[Source]:
     """Python files beside an evaluator that it starts as programs: a shell script's, or named in a call."""
     if evaluator.tree is None:
-        names = re.findall(r"([\w-]+\.py)\b", evaluator.text)
+        names = re.findall(r"(?<![\w-])[\w-]+\.py\b", evaluator.text)
     else:
         calls = (node for node in ast.walk(evaluator.tree) if isinstance(node, ast.List | ast.Call))
         given = (each for node in calls for each in (node.elts if isinstance(node, ast.List) else node.args))
@@ -86,24 +85,12 @@ def _started(evaluator: Source, folder: pathlib.Path) -> list[Source]:
             each.value for each in given if isinstance(each, ast.Constant) and isinstance(each.value, str)
         ]
     plain = dict.fromkeys(name for name in names if re.fullmatch(r"[\w-]+\.py", name))
-    paths = [path for name in plain if (path := evaluator.path.parent / name).is_file()]
+    paths = [path for name in plain if os.path.isfile(path := evaluator.path.parent / name)]
     found = []
     for path in paths[:20]:
         with contextlib.suppress(UsageError):
             found.append(source_of(path, folder))
     return found
-
-
-def _of_an_image(sources: Sequence[Source]) -> list[str]:
-    """Lines on files that Python sources look for where only SkyDiscover's Docker image has them."""
-    return [
-        f"{source.at(node)}: it names {showable_line(node.value)[:80]}, which only its Docker image has"
-        for source in sources
-        for node in (ast.walk(source.tree) if source.tree else ())
-        if isinstance(node, ast.Constant)
-        and isinstance(node.value, str)
-        and node.value.startswith("/benchmark/")
-    ][:5]
 
 
 def _fetching(places: Sequence[pathlib.Path], folder: pathlib.Path) -> list[str]:

@@ -21,6 +21,8 @@ from ttd_core.text import decode_text, showable_line
 #: Largest config read, in bytes, and the most references (``*name``) in it: a few that refer to each other
 #: stand for more than any memory holds.
 MAX_CONFIG_BYTES, MAX_REFERENCES = 256 * 1024, 20
+#: Deepest nesting of a config: the loader calls itself.
+MAX_DEPTH = 50
 #: Most entries of a folder that are looked at.
 MAX_ENTRIES = 10_000
 #: Longest description taken from a README, in characters.
@@ -135,7 +137,7 @@ def _as_name(text: str) -> str:
 def title_of(folder: pathlib.Path) -> str:
     """One line about a task: its README's heading, or the folder's name."""
     text = _readme(folder)
-    heading = re.search(r"^#{1,2}\s+(.+)$", text, re.MULTILINE)
+    heading = re.search(r"^#{1,2}[ \t]+(.+)$", text, re.MULTILINE)
     line = showable_line(re.sub(r"[*`_#]", "", heading[1])) if heading else ""
     return line[:120] or re.sub(r"[-_]+", " ", folder.name)
 
@@ -177,9 +179,7 @@ def read_yaml(path: pathlib.Path) -> dict[str, Any]:
     except ValueError as error:
         raise UsageError(f"{path}: not a text file: {error}") from error
     try:
-        references = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_LOADER))
-        if references > MAX_REFERENCES:
-            raise UsageError(f"{path}: {references} references (*name); at most {MAX_REFERENCES} are read")
+        _require_small(path, text)
         value = yaml.load(text, Loader=_LOADER)
     except UsageError:
         raise
@@ -196,6 +196,21 @@ def read_yaml(path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f"{path}: it must hold keys with values, such as 'evaluator:', and holds none")
     return {str(key): item for key, item in value.items()}
+
+
+def _require_small(path: pathlib.Path, text: str) -> None:
+    """Refuse YAML that is nested too deeply for the loader, or that could stand for more than it holds.
+
+    :raises UsageError: in one line.
+    """
+    references = depth = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        references += isinstance(event, yaml.AliasEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise UsageError(f"{path}: not YAML that is read: it is nested deeper than {MAX_DEPTH} levels")
+    if references > MAX_REFERENCES:
+        raise UsageError(f"{path}: {references} references (*name); at most {MAX_REFERENCES} are read")
 
 
 def section(config: Mapping[str, Any], name: str, where: pathlib.Path) -> dict[str, Any]:

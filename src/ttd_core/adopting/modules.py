@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -95,7 +96,7 @@ def missing_modules(
 def outside(module: str, places: Sequence[pathlib.Path]) -> pathlib.Path | None:
     """A module's file where it lies in a folder above the task's, which the sandbox does not have."""
     above = [parent / f"{module}.py" for place in places for parent in list(place.parents)[:3]]
-    return next((path for path in above if path.is_file()), None)
+    return next((path for path in above if os.path.isfile(path)), None)
 
 
 def _is_supplied(each: Import) -> bool:

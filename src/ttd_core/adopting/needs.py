@@ -45,7 +45,7 @@ _FETCHERS = frozenset({"curl", "wget", "pip", "conda", "npm"})
 _PRESENT = frozenset(
     {"python", "python3", "bash", "sh", "env", "echo", "cd", "cat", "cp", "mv", "rm", "mkdir"}
 )
-_KEY = re.compile(r"[A-Z][A-Z0-9_]*(?:API_KEY|ACCESS_KEY|SECRET_KEY|_SECRET|_TOKEN)|HF_TOKEN")
+_KEY = re.compile(r"\b[A-Z][A-Z0-9_]*(?:API_KEY|ACCESS_KEY|SECRET_KEY|_SECRET|_TOKEN)|HF_TOKEN")
 _PROGRAM = re.compile(r"[A-Za-z][\w.+-]*")
 
 

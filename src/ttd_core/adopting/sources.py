@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import ast
+import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
-from ttd_core.dialogue.syntax import UNPARSABLE, bound_names, syntax_tree
+from ttd_core.dialogue.syntax import MAX_PROGRAM_CHARS, UNPARSABLE, bound_names, syntax_tree
 from ttd_core.errors import UsageError
 from ttd_core.input_files import read_text_file
 from ttd_core.text import showable_line
 
-#: Most files of a task that are followed.
-MAX_SOURCES = 200
+#: Most files of a task that are followed, parts of a module's name, and names of a program looked for.
+MAX_SOURCES, MAX_PARTS, MAX_NAMES = 200, 10, 200
 #: Metrics that stand for a score where an evaluator gives no ``combined_score``, in this order.
 _SCORES = ("combined_score", "score", "overall_score", "final_score", "fitness")
 #: What catches a module that is not there.
@@ -68,6 +69,8 @@ def source_of(path: pathlib.Path, folder: pathlib.Path) -> Source:
     text = read_text_file(path)
     name = str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name
     if path.suffix != ".py":
+        if len(text) > MAX_PROGRAM_CHARS:
+            raise UsageError(f"{path}: {len(text)} characters; at most {MAX_PROGRAM_CHARS} are read")
         return Source(path, name, text, None)
     try:
         return Source(path, name, text, syntax_tree(text))
@@ -111,7 +114,9 @@ def followed(
 def is_local(module: str, places: Sequence[pathlib.Path], named: Mapping[str, pathlib.Path]) -> bool:
     """Whether a module is a file or a folder of the task's own."""
     top = module.split(".")[0]
-    return top in named or any((place / f"{top}.py").is_file() or (place / top).is_dir() for place in places)
+    return top in named or any(
+        os.path.isfile(place / f"{top}.py") or os.path.isdir(place / top) for place in places
+    )
 
 
 def _files_of(
@@ -123,14 +128,16 @@ def _files_of(
         yield named[module]
         return
     roots = [source.path.parents[level - 1]] if 0 < level <= len(source.path.parents) else list(places)
-    parts = module.split(".") if module else []
+    parts = module.split(".")[:MAX_PARTS] if module else []
     for root in roots:
         # The module, the packages around it, and the modules that are taken out of a package.
         for end in range(1, len(parts) + 1):
             base = root.joinpath(*parts[:end])
-            yield from (path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file())
+            yield from (
+                path for path in (base.with_suffix(".py"), base / "__init__.py") if os.path.isfile(path)
+            )
         base = root.joinpath(*parts)
-        yield from (path for name in each.names if (path := base / f"{name}.py").is_file())
+        yield from (path for name in each.names if os.path.isfile(path := base / f"{name}.py"))
 
 
 def imports_of(source: Source) -> Iterator[Import]:
@@ -186,11 +193,11 @@ def entry_of(program: str, suffix: str, evaluators: Sequence[Source]) -> str:
     except UNPARSABLE:
         return ""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    defined = [each.name for each in tree.body if isinstance(each, kinds)]
+    defined = [each.name for each in tree.body if isinstance(each, kinds)][:MAX_NAMES]
     for pattern in (
         r"experiment_fn_name\s*=\s*[\"']{}[\"']",
         r"(?:has|get)attr\(\s*\w+\s*,\s*[\"']{}[\"']",
-        r"\b\w*(?:prog|module|solution|candidate|submission|mod)\w*\.{}\(",
+        r"\b(?:prog|program|mod|module|solution|candidate|submission)(?:_module)?\.{}\(",
         r"\bimport\s+(?:\w+\s*,\s*)*{}\b",
         r"[\"']{}[\"']",
         r"\.{}\(",
