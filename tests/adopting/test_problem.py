@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import sys
 
@@ -254,6 +255,30 @@ def test_an_evaluator_has_pools_and_ends_its_children_but_writes_nowhere_else(
     assert not (folder / "new.txt").exists()
 
 
+def test_what_an_evaluator_leaves_running_ends_with_its_job(make_task: MakeTask, evaluate: Evaluate) -> None:
+    mark = f"left-{os.getpid()}"
+    body = f"""
+        import os, subprocess
+
+        def evaluate(path):
+            subprocess.Popen(["sleep", "300"], start_new_session=True, env={{"MARK": "{mark}"}})
+            for number in (9, 15, 19):
+                os.kill(1, number)
+            return {{"combined_score": 1.0}}
+    """
+    verdict = evaluate(make_task({"evaluator.py": body}))
+    assert verdict.ok, verdict.message
+    left = [path for path in pathlib.Path("/proc").glob("[0-9]*/environ") if _holds(path, mark)]
+    assert left == []
+
+
+def _holds(path: pathlib.Path, mark: str) -> bool:
+    try:
+        return mark.encode() in path.read_bytes()
+    except OSError:
+        return False
+
+
 def test_a_program_of_another_language_is_compiled_and_started(
     make_task: MakeTask, evaluate: Evaluate
 ) -> None:
@@ -302,6 +327,11 @@ def test_what_is_missing_is_said_before_a_run_begins(make_task: MakeTask, tmp_pa
     if problem_of(other).language == "wolfram":
         with pytest.raises(EnvironmentLacksError, match="jobs find no wolframscript on this machine"):
             problem_of(other).require_machine()
+    closed = make_task(name="closed")
+    closed.chmod(0o700)
+    if os.geteuid() == 0:
+        with pytest.raises(EnvironmentLacksError, match=r"cannot read .*closed: chmod -R go\+rX"):
+            problem_of(closed).require_machine()
     with pytest.raises(UsageError, match="there is no program"):
         problem_of(make_task(name="usual"), python=str(tmp_path / "nowhere"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import pathlib
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from tests.adopting.conftest import EVALUATOR, PROGRAM, Evaluate, MakeTask, problem_of
 
 from ttd_core.adopting.evaluation import program_text
+from ttd_core.adopting.splitting import _stand_in
 from ttd_core.errors import UsageError
 from ttd_core.types import Status
 
@@ -174,6 +176,27 @@ def test_a_task_that_never_could_be_split_is_refused_when_its_problem_is_made(ma
         UsageError, match="split is not possible: its program defines no function at top level"
     ):
         problem_of(flat, split=True)
+
+
+def test_beside_the_evaluator_stands_nothing_of_a_program_that_acts() -> None:
+    program = """
+        import os
+        LIMIT, STEP = 1e999, -2.5
+        BOUND = 1e999
+        NAMES: list = ["a"]
+        PAIR = ("x", {"y": [None, b"z"]})
+        PLACE = os.environ
+        class Solver: pass
+        def solve(n): os._exit(0)
+        async def later(): ...
+        """
+    text = _stand_in(textwrap.dedent(program))
+    kinds = {type(node).__name__ for node in ast.parse(text).body}
+    assert kinds == {"Import", "Assign", "FunctionDef"}
+    assert "os" not in text.replace("class", "")
+    assert "BOUND = 1e309" in text
+    assert "PAIR = ('x', {'y': [None, b'z']})" in text
+    assert _stand_in("not python (") == "import ttd_stand_in as _ttd\n"
 
 
 def _values_module() -> dict[str, Any]:

@@ -75,6 +75,16 @@ def evaluation_access(task: Task, interpreter: Interpreter) -> Access:
     )
 
 
+def closed_to_jobs(task: Task) -> str:
+    """What of a task's files no job can read, as root's jobs run as another user; empty where all can be."""
+    if os.geteuid() != 0:
+        return ""
+    paths = [task.folder, task.evaluator.path.parent, task.evaluator.path]
+    paths += [path for _, path in task.evaluator.files]
+    closed = (path for path in paths if not path.stat().st_mode & (0o001 if path.is_dir() else 0o004))
+    return str(next(closed, ""))
+
+
 def _links(task: Task) -> tuple[tuple[str, str], ...]:
     """Where an evaluator written for a container finds its folder, unless this machine has that path."""
     if task.evaluator.call is not Call.SHELL or os.path.lexists(_CONTAINER_FOLDER):

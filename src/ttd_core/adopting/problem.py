@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 
 import attrs
 
-from ttd_core.adopting.evaluation import evaluation_job, evaluation_limits, gpu_devices
+from ttd_core.adopting.evaluation import closed_to_jobs, evaluation_job, evaluation_limits, gpu_devices
 from ttd_core.adopting.interpreter import Interpreter, interpreter, missing_programs, path_of
 from ttd_core.adopting.modules import packages_of
 from ttd_core.adopting.reading import read_task
@@ -170,6 +170,11 @@ class AdoptedProblem(Problem):
             )
         if (task.gpu or task.evaluator.call is Call.POPCORN) and not gpu_devices():
             raise EnvironmentLacksError(f"{self.name}: it wants a CUDA device, and this machine shows none")
+        if closed := closed_to_jobs(task):
+            raise EnvironmentLacksError(
+                f"{self.name}: jobs of root run as another user, who cannot read {closed}: chmod -R go+rX "
+                f"{shlex.quote(str(task.folder))}"
+            )
         _ = self.interpreter
 
     # -- the program and the prompt -----------------------------------------------------------------

@@ -46,18 +46,19 @@ def why_not_split(task: Task) -> str:
     return ""
 
 
-def _surface(program: str) -> tuple[list[str], dict[str, Any]]:
-    """A program's functions at top level, and its constants that are literals."""
+def _surface(program: str) -> tuple[list[str], dict[str, str]]:
+    """A program's functions at top level, and its constants that are literals, as they are written."""
     try:
         body = ast.parse(program).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return [], {}
     functions = [node.name for node in body if isinstance(node, ast.FunctionDef)]
-    constants: dict[str, Any] = {}
+    constants: dict[str, str] = {}
     for node in body:
         if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             try:
-                constants[node.targets[0].id] = ast.literal_eval(node.value)
+                ast.literal_eval(node.value)
+                constants[node.targets[0].id] = ast.unparse(node.value)
             except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
                 continue
     return functions, constants
@@ -67,7 +68,7 @@ def _stand_in(program: str) -> str:
     """The text of the module that stands for a program beside its evaluator."""
     functions, constants = _surface(program)
     lines = ["import ttd_stand_in as _ttd"]
-    lines += [f"{name} = {value!r}" for name, value in constants.items() if name.isidentifier()]
+    lines += [f"{name} = {written}" for name, written in constants.items()]
     for name in functions:
         lines += [f"def {name}(*args, **kwargs):", f"    return _ttd.call({name!r}, args, kwargs)"]
     return "\n".join(lines) + "\n"
