@@ -113,7 +113,8 @@ def test_a_module_in_a_folder_above_is_named_and_not_looked_for_in_an_index(tmp_
         write(tmp_path / "task", OPENEVOLVE | {"evaluator.py": "import shared_part\n" + EVALUATOR})
     )
     assert task.lacks == ("shared_part",)
-    assert task.unused[0].endswith("outside the task's folder: copy it in")
+    where = f"{tmp_path / 'shared_part.py'}, outside the task's folder: copy it in"
+    assert task.unused[0] == f"evaluator.py:1: it imports shared_part, which is {where}"
     assert packages_of(task.lacks, task.folder) == []
 
 

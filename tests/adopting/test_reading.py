@@ -329,6 +329,15 @@ def test_a_wrong_task_of_gpu_mode_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
+def test_the_tasks_in_a_folder_that_is_none_are_named(tmp_path: pathlib.Path) -> None:
+    write(tmp_path / "many" / "five", OPENEVOLVE)
+    write(tmp_path / "many" / "mean", SHINKA)
+    with pytest.raises(
+        UsageError, match=r"/many: no task: .* is wanted; in it, five, mean may be what you mean$"
+    ):
+        read_task(tmp_path / "many")
+
+
 def test_a_file_or_nothing_in_place_of_a_folder(tmp_path: pathlib.Path) -> None:
     folder = write(tmp_path / "task", OPENEVOLVE)
     with pytest.raises(UsageError, match=r"evaluator.py: a file; name the task's folder, .*/task$"):

@@ -24,7 +24,7 @@ def test_what_was_understood_and_how_to_go_on(ttd) -> None:
         "  limit      20 s for an evaluation\n"
         "prompt:\n"
         "  | Spread five points over the unit interval.\n"
-        "not used:\n"
+        "notes:\n"
         "  config.yaml: llm (primary_model, temperature): the model is that of the run (--model)\n"
         "  config.yaml: database (population_size): where programs start from is the run's search\n"
         "  config.yaml: prompt (num_top_programs): what else a prompt shows is ttd's\n"
@@ -46,6 +46,7 @@ def test_what_is_missing_has_a_row_each_and_a_command(ttd) -> None:
     )
     said = ttd("adopt", "task").stdout
     assert "\n  lacks      absent_one: python -m pip install absent_one==2\n" in said
+    assert "\n  evaluator.py:1: it imports absent_one, which is not installed\n" in said
     assert "\n  lacks      no-such-compiler (evaluator.py:14): no such program is on the path\n" in said
     assert "\n  needs      a network: it imports requests, which asks a server (evaluator.py:2)\n" in said
 

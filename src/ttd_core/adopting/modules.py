@@ -88,8 +88,10 @@ def missing_modules(
         how = "where it is installed" if all(each.optional for each in wanted[name]) else "by a function"
         said.append(f"{wanted[name][0].where}: {name} is imported {how}, and it is not installed")
     for name in lacks:
-        if beside := outside(name, places):
-            said.append(f"{wanted[name][0].where}: {name} is {beside}, outside the task's folder: copy it in")
+        where = next(each.where for each in wanted[name] if not (each.optional or each.deferred))
+        beside = outside(name, places)
+        what = f"is {beside}, outside the task's folder: copy it in" if beside else "is not installed"
+        said.append(f"{where}: it imports {name}, which {what}")
     return lacks, said
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 
 from ttd_core.adopting import gpu_mode, openevolve, shinka
@@ -19,6 +20,8 @@ _FRAMEWORKS = {
     Form.SHINKA: "ShinkaEvolve",
     Form.GPU_MODE: "GPU MODE",
 }
+#: Folders of a folder that are looked into, and shown, where it is no task itself.
+MAX_INNER, SHOWN_INNER = 100, 3
 _WANTED = "initial_program.* with evaluator.py, initial.* with evaluate.py, or task.yml"
 
 
@@ -44,7 +47,7 @@ def form_of(folder: pathlib.Path) -> Form:
     """
     names = names_in(folder)
     evaluators = _evaluators(folder, names)
-    if not names and not evaluators:
+    if not names and not any(folder.iterdir()):
         raise UsageError(f"{folder}: empty; a task's folder has {_WANTED}")
     # Where there are evaluators of several frameworks, the starting program says whose task it is.
     whole = [form for form in evaluators if _has_program(form, names)] or list(evaluators)
@@ -57,7 +60,20 @@ def form_of(folder: pathlib.Path) -> Form:
         return Form.OPENEVOLVE
     if _has_program(Form.SHINKA, names):
         raise UsageError(f"{folder}: no evaluator: evaluate.py is wanted beside {_program(names)}")
-    raise UsageError(f"{folder}: no task: {_WANTED} is wanted")
+    raise UsageError(f"{folder}: no task: {_WANTED} is wanted{_tasks_within(folder)}")
+
+
+def _tasks_within(folder: pathlib.Path) -> str:
+    """Which folders of one seem to be tasks, for a message."""
+    inner = sorted(path for path in folder.iterdir() if path.is_dir())[:MAX_INNER]
+    found = []
+    for path in inner:
+        with contextlib.suppress(UsageError):
+            found += [path.name] if path.name != "evaluator" and _evaluators(path, names_in(path)) else []
+    if not found:
+        return ""
+    shown = ", ".join(found[:SHOWN_INNER]) + (" and others" if len(found) > SHOWN_INNER else "")
+    return f"; in it, {shown} may be what you mean"
 
 
 def _evaluators(folder: pathlib.Path, names: list[str]) -> dict[Form, str]:

@@ -178,7 +178,7 @@ def as_text(task: Task, facts: dict[str, Any]) -> str:
     if len(prompt) > PROMPT_LINES:
         lines.append(f"  ({counted(len(prompt) - PROMPT_LINES, 'line')} more)")
     if task.unused:
-        lines += ["not used:", *(f"  {showable_line(line)}" for line in task.unused)]
+        lines += ["notes:", *(f"  {showable_line(line)}" for line in task.unused)]
     if "files" in facts:
         lines += ["made:", *(f"  {path}" for path in facts["files"])]
     lines += ["next:", *(f"  {command}" for command in facts["commands"])]
