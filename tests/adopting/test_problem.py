@@ -279,6 +279,7 @@ def _holds(path: pathlib.Path, mark: str) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_program_of_another_language_is_compiled_and_started(
     make_task: MakeTask, evaluate: Evaluate
 ) -> None:

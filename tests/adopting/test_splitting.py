@@ -61,7 +61,9 @@ SHINKA_FORGERY = """
 """
 
 
-@pytest.mark.parametrize("forgery", ["the evaluator's module", "the answer"])
+@pytest.mark.parametrize(
+    "forgery", ["the evaluator's module", pytest.param("the answer", marks=pytest.mark.slow)]
+)
 def test_a_forged_score_counts_together_and_is_stopped_apart(
     make_task: MakeTask, evaluate: Evaluate, forgery: str
 ) -> None:
@@ -92,6 +94,7 @@ def test_shinka_s_files_are_forged_together_and_not_apart(make_task: MakeTask, e
     assert apart.reward.score == 3.0
 
 
+@pytest.mark.slow
 def test_several_calls_with_arrays_and_errors_are_as_together(
     make_task: MakeTask, evaluate: Evaluate
 ) -> None:
@@ -126,6 +129,7 @@ def test_several_calls_with_arrays_and_errors_are_as_together(
     assert together.reward.score == apart.reward.score == 2.0
 
 
+@pytest.mark.slow
 def test_a_program_s_seconds_pass_for_its_evaluator(make_task: MakeTask, evaluate: Evaluate) -> None:
     evaluator = EVALUATOR.replace("values =", "began = time.time()\n        values =")
     evaluator = evaluator.replace("len(values)}", "time.time() - began}")
