@@ -91,6 +91,7 @@ OPTIONS = {
     "experiment": "FILE --dry-run --folder --json --parallel --skip-failed --summary",
     "eval": "PROBLEM FILE --from --json --option --picture --project --runs-dir --sandbox -o",
     "certify": "[PROBLEM] FILE --check --json --option --output --project -o -w",
+    "adopt": "FOLDER --direction --json --metric --python --sandbox --score --write",
     "new-problem": "NAME --json --minimal --to",
     "check-problem": "PROBLEM --json --option --sandbox -o",
     "doctor": "--json",

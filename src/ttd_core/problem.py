@@ -302,6 +302,13 @@ class Problem(abc.ABC):
         """
         return ""
 
+    def score_caution(self) -> str:
+        """What a score is where it was made beside the candidate, which can forge it; empty elsewhere.
+
+        A few words (``the evaluator's word``), shown wherever such a score is, and noted with a run.
+        """
+        return ""
+
     def plot(self, state: State) -> str | None:
         """A picture of a state as one ``<svg>`` element, for people; ``None`` if there is none."""
         return None

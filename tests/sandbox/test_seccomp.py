@@ -62,12 +62,25 @@ def test_every_listed_call_is_answered_as_listed(machine: str, profile: str) -> 
     calls = SyscallTable(machine)
     for name in calls.allowed:
         assert answer(machine, profile, name) == "allow", name
-    by_profile = {"fork", "vfork", "execve", "execveat"}
-    for name in set(calls.denied) - by_profile:
-        assert answer(machine, profile, name) == errno.EPERM, name
-    for name in by_profile & set(calls.denied):
-        expected = "allow" if profile == "tools" else errno.EPERM
+    starts = {"fork", "vfork", "execve", "execveat"}
+    pools = {"link", "linkat", "chmod", "fchmod", "fchmodat", "fchmodat2", "setsid", "setpgid", "tkill"}
+    pools |= {"utime", "utimes", "utimensat", "futimesat", "shutdown", "sendto", "recvfrom", "sendmsg"}
+    pools |= {"recvmsg", "getsockname", "getpeername", "setsockopt", "getsockopt"}
+    by_profile = {"tools": starts, "pools": starts | pools}.get(profile, set())
+    for name in calls.denied:
+        expected = "allow" if name in by_profile else errno.EPERM
         assert answer(machine, profile, name) == expected, name
+
+
+def test_processes_of_a_pool_signal_each_other_and_reach_nobody_else(machine: str) -> None:
+    for target in (PID, PID + 1, 0xFFFFFFFF):
+        assert answer(machine, "pools", "kill", target, 9) == "allow"
+        assert answer(machine, "pools", "tgkill", target, target, 9) == "allow"
+    assert answer(machine, "pools", "socketpair", 1, 1) == "allow"
+    for family in (2, 10, 16, 17):
+        assert answer(machine, "pools", "socketpair", family, 1) == errno.EPERM
+    for name in ("socket", "connect", "bind", "listen", "accept4", "ptrace", "process_vm_readv", "unshare"):
+        assert answer(machine, "pools", name, 1) == errno.EPERM
 
 
 @pytest.mark.parametrize("profile", seccomp.PROFILES)
@@ -185,7 +198,7 @@ def test_no_call_tells_or_changes_which_pages_of_a_file_are_in_memory(machine: s
 def test_where_numbers_are_the_machine_s_a_process_asks_about_itself_alone(
     machine: str, profile: str
 ) -> None:
-    own = [0] if profile == "tools" else [0, PID]
+    own = [0] if profile in ("tools", "pools") else [0, PID]
     names = ("sched_getaffinity", "sched_getparam", "sched_getscheduler", "sched_rr_get_interval")
     names += ("sched_getattr", "getpgid", "getsid", "get_robust_list")
     for name in names:

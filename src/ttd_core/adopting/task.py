@@ -82,10 +82,15 @@ class Task:
     :param program: the text of the program it starts from.
     :param entry: the function that the evaluator calls of it; empty where that cannot be read.
     :param evaluator: how a program is scored.
-    :param metric: which of the evaluator's metrics is the score.
+    :param program_path: where that text was read; ``None`` where nothing says so.
+    :param metric: which of the evaluator's metrics is the score; of GPU MODE how the benchmarks' times become
+        one: ``last``, ``mean`` or ``geom``.
     :param direction: whether a smaller or a larger one is better.
-    :param timeout_s: seconds an evaluation may take.
+    :param timeout_s: seconds an evaluation may take; of GPU MODE those of tests and benchmarks together.
     :param lacks: modules that evaluator or program import and that the task's Python does not have.
+    :param programs: programs that the evaluator starts and that are not on this machine's path, each with the
+        file and line that says so.
+    :param gpu: where the task asks for a CUDA device, as file and line; empty where it does not.
     :param needs: what the sandbox gives nobody.
     :param unused: what the folder says and nothing here uses, a line each.
     """
@@ -100,9 +105,12 @@ class Task:
     program: str
     entry: str
     evaluator: Evaluator
+    program_path: pathlib.Path | None = None
     metric: str = "combined_score"
     direction: Direction = "max"
     timeout_s: float = 60.0
     lacks: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    gpu: str = ""
     needs: tuple[Need, ...] = ()
     unused: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ import click
 
 from ttd_core.cli.folders import existing_folder, problem_of, runs_dir_option, stored_config
 from ttd_core.cli.output import json_option, print_json, say, table
+from ttd_core.cli.wording import caution_about_scores
 from ttd_core.problem import Problem
 from ttd_core.run.reading import RunReader
 from ttd_core.run.recheck import Rechecked
@@ -70,9 +71,12 @@ def best(
         header = ["rank", "node", "step", f"mean {problem.metric}", "spread", "valid", "first", "failures"]
         rows = [_row(problem, each) for each in rechecked]
     if as_json:
-        print_json(states)
+        caution = problem.score_caution()
+        print_json([each | {"caution": caution} for each in states] if caution else states)
     else:
         say(table(header, rows) if rows else "no valid state yet")
+        if rows and (caution := caution_about_scores(problem)):
+            say(f"\n{caution}")
 
 
 def _row(problem: Problem, each: Rechecked) -> list[Any]:

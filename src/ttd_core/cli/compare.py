@@ -56,6 +56,8 @@ def compare(
 def as_text(problem: Problem, rows: list[dict[str, Any]]) -> str:
     """One problem's arms as a table."""
     title = f"{problem.name}: {problem.metric}, {which_is_better(problem.direction)}"
+    if caution := problem.score_caution():
+        title += f" ({caution})"
     published = problem.best_comparable()
     if published is not None:
         title += f", published {problem.format_baseline(published)} by {published.by}"

@@ -270,6 +270,7 @@ def as_facts(problem: Problem, verdict: Verdict) -> dict[str, Any]:
         "reward": reward.value if reward else None,
         "metrics": dict(reward.metrics) if reward else {},
         "measured_on": problem.measured_on() or None,
+        "caution": problem.score_caution() or None,
         "best_published": published.facts() if published else None,
         "better": bool(reward and published and problem.beats(reward.score, published)),
         "equal": bool(reward and published and published.equals(reward.score)),

@@ -24,7 +24,7 @@ class ProblemCommand(click.Command):
         if foreign and "--help" not in args:
             installed = {entry.name for entry in entries.entries()}
             words = [arg for arg in args if not arg.startswith("-")]
-            named = (word for word in words if word in installed or entries.is_file_reference(word))
+            named = (word for word in words if word in installed or entries.is_reference(word))
             problem = next(named, None)
             if problem is not None:
                 args = _translate(ctx, args, foreign, problem)

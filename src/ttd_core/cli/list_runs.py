@@ -45,6 +45,7 @@ def list_runs(runs_dir: pathlib.Path, as_json: bool) -> None:
 
 def _row(run: RunOverview) -> list[Any]:
     best = "-" if run.best_score is None else f"{run.best_score:.10g}"
+    best += f" ({run.caution})" if run.caution and run.best_score is not None else ""
     begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(run.begun))
     steps = f"{run.done}/{run.steps}"
     return [run.name, run.problem, run.policy, run.variant, run.seed, steps, run.state, best, begun]

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ttd_core.cli.run_progress import RunProgress
-from ttd_core.cli.wording import step_line
+from ttd_core.cli.wording import caution_about_scores, step_line
 from ttd_core.plugin.guard import mark_as_hosts_own
 from ttd_core.plugin.spec import hookimpl
 from ttd_core.problem import Problem
@@ -87,7 +87,9 @@ class ProgressView:
         size = f"{counted(run.steps, 'step')} of {counted(run.per_step, 'rollout')}"
         if run.sandbox:
             size += f", sandbox {run.sandbox}"
-        return showable_line(f"{run.run}: {run.problem.name} with {run.policy}, {size}{already}")
+        caution = caution_about_scores(run.problem)
+        cautious = f"; {caution}" if caution else ""
+        return showable_line(f"{run.run}: {run.problem.name} with {run.policy}, {size}{already}{cautious}")
 
     def _go_live(self) -> None:
         if self._stream.isatty() and self._live is None:

@@ -283,6 +283,7 @@ def result_as_json(problem: Problem, result: RunResult) -> dict[str, Any]:
         "run": str(result.folder),
         "problem": problem.name,
         "metric": problem.metric,
+        "caution": problem.score_caution() or None,
         "steps": result.steps,
         "interrupted": result.interrupted,
         "best_score": result.best_score,

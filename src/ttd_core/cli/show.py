@@ -13,6 +13,7 @@ from ttd_core.cli.evaluate import as_facts, as_text, draw, evaluate_file
 from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.output import json_option, print_json, say, say_whole, table
 from ttd_core.cli.parameters import option_option, problem_options
+from ttd_core.cli.wording import caution_about_scores
 from ttd_core.config.settings import describe_fields
 from ttd_core.errors import UsageError
 from ttd_core.plugin import entries, registry
@@ -149,6 +150,7 @@ def describe(problem: Problem, reference: str) -> dict[str, Any]:
         "direction": problem.direction,
         "target": problem.target,
         "measured_on": problem.measured_on() or None,
+        "caution": caution_about_scores(problem) or None,
         "baselines": [baseline.facts() for baseline in problem.ranked_baselines()],
         "language": problem.language,
         "signature": problem.signature,
@@ -166,6 +168,8 @@ def _plain(value: Any) -> Any:
 def _as_text(problem: Problem, facts: dict[str, Any]) -> str:
     lines = [f"{problem.name}: {problem.title}", f"from {facts['distribution']}", ""]
     lines.append(f"metric     {problem.metric}, {which_is_better(problem.direction)}")
+    if caution := caution_about_scores(problem):
+        lines.append(f"caution    {caution}")
     if problem.target is not None:
         lines.append(f"target     {problem.format_score(problem.target)}")
     lines.append(f"candidate  {problem.language}: {problem.signature}")

@@ -171,6 +171,7 @@ class RunWatcher:
             "seconds_elapsed": run.seconds_elapsed if ending is None else None,
             "seconds_left": run.seconds_left if ending is None else None,
             "best_score": run.best,
+            "caution": run.problem.score_caution() or None,
             "best_published": published.score if published else None,
         }
 

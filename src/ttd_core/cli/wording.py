@@ -17,6 +17,8 @@ def compare_with_published(problem: Problem, score: float) -> str:
     reaches, too.
     """
     shown = problem.format_score(score)
+    if caution := problem.score_caution():
+        shown += f" ({caution})"
     published = problem.comparable_baselines()
     if not published:
         nothing = (
@@ -42,6 +44,12 @@ def _beside(problem: Problem, score: float, baseline: Baseline, what: str) -> st
     side = "below" if score < baseline.score else "above"
     comparison = "better" if problem.better(score, baseline.score) else "worse"
     return f"{side} {known} by {abs(score - baseline.score):.3g}: {comparison}"
+
+
+def caution_about_scores(problem: Problem) -> str:
+    """A sentence about scores that were made beside the candidate; empty for those that were not."""
+    caution = problem.score_caution()
+    return f"scores are {caution}: made beside the candidate, which can forge them" if caution else ""
 
 
 def step_line(problem: Problem, event: Mapping[str, Any], steps: int) -> str:

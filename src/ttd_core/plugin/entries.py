@@ -36,6 +36,8 @@ _PUBLISHED = {
     "ahc058": "ttd-ahc",
     "denoising": "ttd-bio",
 }
+#: What the name of a problem begins with that is a task's folder: ``adopted:FOLDER``.
+ADOPTED = "adopted:"
 _FILE_REFERENCE = re.compile(r"^(?P<path>.+\.py)(?::(?P<object>[A-Za-z_][\w.]*))?$")
 
 
@@ -128,7 +130,28 @@ def clashes(listed: Sequence[Entry]) -> list[RegistryClashError]:
 
 def is_file_reference(name: str) -> bool:
     """Whether a problem is named by its file: ``./my_problem.py:MyProblem``, or the file alone."""
-    return _FILE_REFERENCE.match(name) is not None
+    return not is_adopted_reference(name) and _FILE_REFERENCE.match(name) is not None
+
+
+def is_adopted_reference(name: str) -> bool:
+    """Whether a problem is named by a task's folder: ``adopted:FOLDER``."""
+    return name.startswith(ADOPTED)
+
+
+def adopted_folder(reference: str) -> pathlib.Path:
+    """The folder of ``adopted:FOLDER``, absolute; a ``~`` is the home folder.
+
+    :raises UnknownProblemError: when none is named.
+    """
+    folder = reference.removeprefix(ADOPTED)
+    if not folder.strip():
+        raise UnknownProblemError("adopted: names no folder; write adopted:FOLDER")
+    return pathlib.Path(folder).expanduser().absolute()
+
+
+def is_reference(name: str) -> bool:
+    """Whether a problem is named by where it is, a file or a folder, and not by an entry point."""
+    return is_file_reference(name) or is_adopted_reference(name)
 
 
 def split_file_reference(reference: str) -> tuple[str, str | None]:
@@ -140,12 +163,12 @@ def split_file_reference(reference: str) -> tuple[str, str | None]:
 
 
 def find(name: str) -> Entry:
-    """The entry of a problem, or of ``FILE.py:Class``.
+    """The entry of a problem, of ``FILE.py:Class``, or of ``adopted:FOLDER``.
 
     :raises UnknownProblemError: when nothing registers it; says what comes closest, or what to install.
     :raises RegistryClashError: when two distributions register it; names both.
     """
-    if is_file_reference(name):
+    if is_reference(name):
         return Entry(name, name)
     installed = entries()
     claimed = [entry for entry in installed if entry.name == name]

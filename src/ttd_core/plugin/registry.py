@@ -16,16 +16,21 @@ from typing import Any
 
 import attrs
 
+from ttd_core.adopting.problem import AdoptedProblem, problem_class
+from ttd_core.adopting.reading import read_task
 from ttd_core.config import PolicyConfig, RunConfig
 from ttd_core.config.settings import dump, field_types, fill
 from ttd_core.errors import PluginError, TtdError, UsageError, one_line
 from ttd_core.plugin.entries import (
+    ADOPTED,
     PROBLEMS,
     Entry,
     ProblemEntry,
+    adopted_folder,
     clashes,
     entries,
     find,
+    is_adopted_reference,
     is_file_reference,
     split_file_reference,
 )
@@ -60,7 +65,7 @@ class Loaded:
 
 
 def load(name: str, options: Mapping[str, Any] | None = None) -> Problem:
-    """Build a problem by name, or from ``FILE.py:Class``.
+    """Build a problem by name, from ``FILE.py:Class``, or from ``adopted:FOLDER``.
 
     :param options: its options by name, as TOML types them; those left out take their defaults.
     :raises UnknownProblemError: when nothing registers the name.
@@ -90,6 +95,8 @@ def resolve(config: RunConfig) -> tuple[Problem, RunConfig]:
         path, attribute = split_file_reference(name)
         attribute = attribute or type(problem).__qualname__
         name = f"{pathlib.Path(path).resolve()}:{attribute}"
+    elif is_adopted_reference(name):
+        name = f"{ADOPTED}{adopted_folder(name)}"
     return problem, attrs.evolve(
         config, problem=name, options=dump(problem.options), policy=_with_absolute_paths(config.policy)
     )
@@ -124,6 +131,8 @@ def load_class(entry: Entry) -> type[Problem]:
     :raises PluginError: when it fails to import, or is not a whole problem of that name.
     :raises UsageError: when it is a file that is not there, or does not hold the class.
     """
+    if is_adopted_reference(entry.value):
+        return problem_class(read_task(adopted_folder(entry.value)))
     cls = import_entry(entry) if entry.distribution else _load_from_file(entry)
     complaint = _complaint(cls)
     if not complaint and entry.distribution and cls.name != entry.name:
@@ -150,6 +159,8 @@ def import_entry(entry: Entry) -> Any:
 
 def provenance(problem: Problem) -> str:
     """Name and distribution of a problem (``"erdos (ttd-math 0.1.0)"``), or its file, for messages."""
+    if isinstance(problem, AdoptedProblem):
+        return f"{problem.name} ({problem.adopted.folder})"
     cls = type(problem)
     value = f"{cls.__module__}:{cls.__qualname__}"
     for entry in entries():

@@ -165,6 +165,11 @@ def _run_values(facts: RunFacts) -> dict[str, Any]:
     }
 
 
+def _remark_on(problem: Problem, score: float) -> str:
+    """The caution about a score, where there is one, and how it compares with what is published."""
+    return "; ".join(filter(None, [problem.score_caution(), against_published(problem, score)]))
+
+
 def _overview(facts: RunFacts) -> list[tuple[str, str, str]]:
     """The first facts of a run: name, value, and a remark."""
     problem, summary = facts.problem, facts.summary
@@ -173,7 +178,7 @@ def _overview(facts: RunFacts) -> list[tuple[str, str, str]]:
         (
             f"Best {problem.metric}",
             "none yet" if score is None else problem.format_score(score),
-            "" if score is None else against_published(problem, score),
+            "" if score is None else _remark_on(problem, score),
         )
     ]
     if summary.start_score is not None:

@@ -71,7 +71,8 @@ class HostedSink:
 
     def __init__(self, package: Any, folder: pathlib.Path, config: RunConfig, **extra: Any) -> None:
         self._package = package
-        project = f"ttd-{pathlib.PurePath(config.problem.partition(':')[0]).stem}"
+        place = config.problem.removeprefix("adopted:").partition(":")[0]
+        project = f"ttd-{pathlib.PurePath(place).stem}"
         package.init(project=project, name=folder.resolve().name, config=configs.flatten(config), **extra)
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:

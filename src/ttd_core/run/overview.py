@@ -12,6 +12,7 @@ import attrs
 from ttd_core import config as configs
 from ttd_core.errors import ConfigError, ResumeError, StorageError
 from ttd_core.run.files import writing_process
+from ttd_core.run.problem_record import ProblemRecord
 from ttd_core.run.reading import DATABASE, RunReader
 from ttd_core.run.setup import CONFIG_FILE
 
@@ -35,6 +36,7 @@ class RunOverview:
     :param done: committed steps.
     :param steps: how many it shall have.
     :param best_score: in the problem's metric; ``None`` when nothing is scored.
+    :param caution: what its scores are where they were made beside the candidate; empty elsewhere.
     :param begun: seconds since the epoch; ``None`` when unreadable.
     :param error: why it cannot be read; empty otherwise.
     """
@@ -49,6 +51,7 @@ class RunOverview:
     done: int = 0
     steps: int = 0
     best_score: float | None = None
+    caution: str = ""
     begun: float | None = None
     error: str = ""
 
@@ -70,6 +73,7 @@ def overview(folder: pathlib.Path) -> RunOverview:
             started = run.newest_event("run_started") or {}
             last = run.newest_event("run_started", *_ENDINGS)
             best = next(iter(run.best(1)), None)
+            recorded = ProblemRecord.of_run(run)
             return RunOverview(
                 name=name,
                 folder=str(folder),
@@ -81,6 +85,7 @@ def overview(folder: pathlib.Path) -> RunOverview:
                 done=run.last_step(),
                 steps=config.steps,
                 best_score=best.reward.score if best is not None and best.reward is not None else None,
+                caution=recorded.caution if recorded is not None else "",
                 begun=run.created(),
             )
     except (ConfigError, ResumeError, StorageError) as error:

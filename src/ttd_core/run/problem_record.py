@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 
 import attrs
 
+from ttd_core.adopting.problem import AdoptedProblem
+from ttd_core.adopting.record import digests_of
 from ttd_core.config import RunConfig
 from ttd_core.errors import PluginError, ResumeError, UnknownProblemError, UsageError
 from ttd_core.input_files import read_text_file
@@ -35,8 +37,10 @@ class ProblemRecord:
     """What is noted of a problem.
 
     :param origin: the distribution that brings it with its version, or its file.
-    :param source: of a problem in a file of its own, that file; empty for an installed one.
-    :param facts: what a page says of it: its name, title, metric, direction and baselines.
+    :param source: of a problem in a file of its own, that file; of an adopted task, its files with their
+        digests; empty for an installed one.
+    :param facts: what a page says of it: its name, title, metric, direction, baselines, and the caution about
+        its scores where there is one.
     """
 
     origin: str
@@ -51,10 +55,19 @@ class ProblemRecord:
         """
         facts: dict[str, Any] = {name: getattr(problem, name) for name in _FACTS}
         facts["baselines"] = [attrs.asdict(baseline) for baseline in problem.baselines]
+        if caution := problem.score_caution():
+            facts["caution"] = caution
+        if isinstance(problem, AdoptedProblem):
+            return cls(str(problem.adopted.folder), digests_of(problem.adopted), facts)
         if is_file_reference(reference):
             path = pathlib.Path(split_file_reference(reference)[0])
             return cls(str(path), read_text_file(path), facts)
         return cls(find(reference).origin, "", facts)
+
+    @property
+    def caution(self) -> str:
+        """What its scores are where they were made beside the candidate; empty elsewhere."""
+        return str(self.facts.get("caution", ""))
 
     @classmethod
     def of_run(cls, run: RunReader) -> ProblemRecord | None:
@@ -94,14 +107,14 @@ def _first_difference(before: str, after: str) -> str:
 
 
 def require_problem_file(folder: pathlib.Path, recorded: ProblemRecord | None) -> None:
-    """Refuse to judge anything where the run's problem is a file that is not there.
+    """Refuse to judge anything where the file or folder of the run's problem is not there.
 
     The copy in the run's folder is for people: nothing of a run folder is executed.
 
     :param recorded: ``None`` in runs of versions that noted nothing.
     :raises ResumeError: names the file.
     """
-    if recorded is not None and recorded.source and not pathlib.Path(recorded.origin).is_file():
+    if recorded is not None and recorded.source and not pathlib.Path(recorded.origin).exists():
         raise ResumeError(
             f"{recorded.origin} is missing: the run's problem. Put it back; as the run knows it, it is "
             f"kept in {folder / PROBLEM_FOLDER}"
@@ -145,12 +158,18 @@ def problem_of_run(run: RunReader, config: RunConfig) -> Problem:
 class _RecordedProblem(Problem):
     """Shows what was noted of a problem; judges nothing."""
 
+    #: What the run noted.
+    _caution: ClassVar[str] = ""
     #: Said where its code would be needed.
     _NOT_HERE: ClassVar[str] = "the run's problem is not here, only what the run noted of it"
 
     def task(self) -> str:
         """Not noted."""
         return ""
+
+    def score_caution(self) -> str:
+        """As it was noted."""
+        return self._caution
 
     def construct(self, value: Any) -> Mapping[str, Any]:
         """Nothing can be read without the problem's code.
@@ -178,5 +197,6 @@ def _recorded_problem(facts: Mapping[str, Any]) -> Problem:
         for each in facts["baselines"]
     )
     shown = {name: facts[name] for name in _FACTS}
-    cls: type[Problem] = type("RecordedProblem", (_RecordedProblem,), {**shown, "baselines": baselines})
+    shown |= {"baselines": baselines, "_caution": str(facts.get("caution", ""))}
+    cls: type[Problem] = type("RecordedProblem", (_RecordedProblem,), shown)
     return cls()

@@ -84,12 +84,20 @@ class Access:
         the job may start processes; all of them count against its limits and end with it.
     :param environment: further variables, as (name, value) pairs; also for the loader of shared libraries
         (``LD_LIBRARY_PATH``), since they are there before the interpreter starts.
+    :param pools: whether its processes work together as pools do: they signal each other, share memory and
+        semaphores through a ``/dev/shm`` in the job's scratch folder (``shm`` there, which the job makes),
+        start what they made in that folder, and talk over pairs of sockets. Only in namespaces, where nobody
+        else is there to be reached; elsewhere it means nothing.
+    :param links: symbolic links in the view of the file system, as (path, target) pairs, where nothing else
+        is. Only in namespaces.
     """
 
     devices: tuple[str, ...] = ()
     readable: tuple[str, ...] = ()
     executables: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    pools: bool = False
+    links: tuple[tuple[str, str], ...] = ()
 
 
 @attrs.frozen(eq=False)

@@ -67,8 +67,10 @@ def decode_job(data: bytes) -> Job:
             fields[name] = tuple(fields[name])
     if "access" in fields:
         access = fields["access"]
-        access["environment"] = [tuple(pair) for pair in access["environment"]]
-        fields["access"] = Access(**{name: tuple(values) for name, values in access.items()})
+        for name in ("environment", "links"):
+            access[name] = [tuple(pair) for pair in access.get(name, ())]
+        pools = access.pop("pools", False)
+        fields["access"] = Access(pools=pools, **{name: tuple(values) for name, values in access.items()})
     if "artifact" in fields:
         fields["artifact"] = Artifact(fields["artifact"])
         fields["stdin"] = fields["stdin"].tobytes()

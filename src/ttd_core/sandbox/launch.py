@@ -66,9 +66,13 @@ def _filesystem_view(shown: layout.Layout, access: Access) -> dict[str, list[Any
     granted = [path for path in granted if not path.startswith("/proc/")]
     bind = [path for path in system if not os.path.islink(path)] + facts + python + granted
     devices = [*layout.DEVICES, *access.devices]
+    links = [[path, os.readlink(path)] for path in system if os.path.islink(path)]
+    links += [[layout.SHARED_MEMORY, f"{layout.SCRATCH}/shm"]] if access.pools else []
+    links += [list(pair) for pair in access.links]
+    empty = [path for path in layout.EMPTY if not (access.pools and path == layout.SHARED_MEMORY)]
     return {
-        "folders": [*_folders_above([*bind, *devices, layout.SCRATCH]), layout.SCRATCH, *layout.EMPTY],
-        "links": [[path, os.readlink(path)] for path in system if os.path.islink(path)],
+        "folders": [*_folders_above([*bind, *devices, layout.SCRATCH]), layout.SCRATCH, *empty],
+        "links": links,
         "bind": bind,
         "devices": devices,
         "covered": [path for path in shown.covered if not _leads_to(path, granted)],
@@ -151,7 +155,11 @@ def _landlock_paths(
         "listed": list(shown.libraries),
         "readable": [*shown.readable(covered=method.namespaces), *map(os.path.realpath, access.readable)],
         "writable": [os.path.dirname(layout.SCRATCH)] if method.namespaces else [],
-        "executable": [os.path.realpath(path) for path in access.executables],
+        "executable": [
+            *(os.path.realpath(path) for path in access.executables),
+            # what its processes make for each other, a compiled program say, they may start too
+            *([os.path.dirname(layout.SCRATCH)] if access.pools and method.namespaces else []),
+        ],
         "system": [*(every if method.namespaces else shown.system()), *layout.KERNEL_FACTS],
         "loaders": _loaders(),
         "tools": ["/usr", "/bin", "/lib", "/lib64"],
@@ -185,6 +193,7 @@ def _setup(
         "other_processes": 0 if root else 8 if method.namespaces else 4096,
         "drivers": bool(spec.access.devices),
         "processes": bool(spec.access.executables),
+        "pools": spec.access.pools and method.namespaces,
         "paths": _landlock_paths(method, shown, spec.access, bounded),
     }
 

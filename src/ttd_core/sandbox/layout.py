@@ -36,8 +36,10 @@ COUNTERS = ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat")
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 #: Where a job's own folder appears when it is a tmpfs made for it.
 SCRATCH = "/scratch/job"
+#: Where libraries make the memory and the semaphores that processes share.
+SHARED_MEMORY = "/dev/shm"
 #: Folders that libraries expect to find; empty, and closed to writing.
-EMPTY = ("/dev/shm", "/tmp")
+EMPTY = (SHARED_MEMORY, "/tmp")
 
 _LIBRARY_NAMES = frozenset({"site-packages", "dist-packages"})
 _OURS = frozenset({"ttd.problems", "ttd.plugins"})

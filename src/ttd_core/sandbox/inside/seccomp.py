@@ -7,9 +7,10 @@ Not on the list: ``EPERM`` for what a candidate might want and may not have (so 
 What could leave a mark on a file that the next job reads too, or read one, is refused or answered as done:
 locks, which pages of a file are in memory, and advice on that.
 
-Three profiles. ``python``: threads, no fork, no exec. ``program``: the same, and one ``execveat`` of the
+Four profiles. ``python``: threads, no fork, no exec. ``program``: the same, and one ``execveat`` of the
 descriptor that holds the compiled program. ``tools``: fork and exec as well (compilers; Landlock decides
-which files execute), no signals at all.
+which files execute), no signals at all. ``pools``: for processes that work together in namespaces of their
+own: ``tools``, and signals, links and modes in their own folder, sessions, pairs of sockets.
 """
 
 from __future__ import annotations
@@ -55,7 +56,15 @@ _NO_ERROR = _ERRNO
 #: CPUCLOCK_SCHED, of a process and of a thread.
 _PROCESS_CLOCK, _THREAD_CLOCK = 2, 6
 
-PROFILES = ("python", "program", "tools")
+PROFILES = ("python", "program", "tools", "pools")
+#: Those whose jobs start processes.
+_STARTING = ("tools", "pools")
+#: What ``pools`` gets of the calls that are denied to others.
+_POOL_CALLS = (
+    *("tkill", "link", "linkat", "chmod", "fchmod", "fchmodat", "fchmodat2", "setsid", "setpgid", "utime"),
+    *("utimes", "utimensat", "futimesat", "sendto", "recvfrom", "sendmsg", "recvmsg", "shutdown"),
+    *("getsockname", "getpeername", "setsockopt", "getsockopt"),
+)
 
 
 def _argument(index: int) -> int:
@@ -140,7 +149,7 @@ def _clone(profile: str) -> list[bytes]:
     load = _instruction(_LOAD, 0, 0, _argument(0))
     refuse = _instruction(_RETURN, 0, 0, _denied())
     allow = _instruction(_RETURN, 0, 0, _ALLOW)
-    if profile == "tools":
+    if profile in _STARTING:
         return [load, _instruction(_JUMP_SET, 0, 1, _CLONE_NAMESPACE_FLAGS), refuse, allow]
     return [
         load,
@@ -175,10 +184,10 @@ def _lock_calls(build: _Program, special: dict[str, int], profile: str, drivers:
         every = (*_FCNTLS, *_TAKE_LOCKS, *_ASK_FOR_LOCKS)
         build.decide(special["fcntl"], _one_of(1, every, _denied()))
         return
-    answer = _denied(errno.ENOSYS) if profile == "tools" else _NO_ERROR
+    answer = _denied(errno.ENOSYS) if profile in _STARTING else _NO_ERROR
     build.decide(special["flock"], [_instruction(_RETURN, 0, 0, answer)])
     allow = _one_of(1, _FCNTLS, _denied())
-    granted = [] if profile == "tools" else _unless(1, _TAKE_LOCKS, _NO_ERROR)
+    granted = [] if profile in _STARTING else _unless(1, _TAKE_LOCKS, _NO_ERROR)
     build.decide(special["fcntl"], [*granted, *allow])
 
 
@@ -248,11 +257,12 @@ def assemble(
         build.emit(_JUMP_GREATER_EQUAL, 0x40000000, 0, 1)
         build.emit(_RETURN, _KILL)
     special = dict(calls.by_argument)
-    own = [] if profile == "tools" else [pid]
+    own = [] if profile in _STARTING else [pid]
     build.decide(special["clone3"], [_instruction(_RETURN, 0, 0, _denied(errno.ENOSYS))])
     build.decide(special["clone"], _clone(profile))
-    build.decide(special["kill"], _one_of(0, own, _denied()))
-    build.decide(special["tgkill"], _one_of(0, own, _denied()))
+    for name in ("kill", "tgkill"):
+        all_of_its_own = [_instruction(_RETURN, 0, 0, _ALLOW)]
+        build.decide(special[name], all_of_its_own if profile == "pools" else _one_of(0, own, _denied()))
     build.decide(special["prlimit64"], _one_of(0, [0, *own], _denied()))
     if not drivers:
         build.decide(special["ioctl"], _one_of(1, _IOCTLS, _denied(errno.ENOTTY)))
@@ -268,10 +278,13 @@ def assemble(
         allowed["ioctl"] = special["ioctl"]
         allowed |= {name: denied.pop(name) for name in ("bind", "listen")}
         build.decide(denied.pop("socket"), _one_of(0, [_AF_UNIX], _denied()))
-    if profile == "tools":
-        for name in ("fork", "vfork", "execve", "execveat"):
+    if profile in _STARTING:
+        pools = _POOL_CALLS if profile == "pools" else ()
+        for name in ("fork", "vfork", "execve", "execveat", *pools):
             if name in denied:
                 allowed[name] = denied.pop(name)
+        if pools:
+            build.decide(denied.pop("socketpair"), _one_of(0, [_AF_UNIX], _denied()))
     elif profile == "program":
         build.decide(denied.pop("execveat"), _exec_of(program))
     build.ranges(allowed.values(), _ALLOW)

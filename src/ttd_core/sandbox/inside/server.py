@@ -98,7 +98,7 @@ class Server:
         if "numpy" in sys.modules:
             self.thread_pools = self._find_thread_pools()
         warmup.warm_server()
-        for profile, program in (("python", -1), ("tools", -1), ("program", _PROGRAM)):
+        for profile, program in ((self._python_profile, -1), ("tools", -1), ("program", _PROGRAM)):
             self.layers.filter_for(profile, 1, program, self.setup["drivers"] and profile != "program")
         gc.collect()
         gc.freeze()
@@ -286,6 +286,13 @@ class Server:
             landlock.allow(ruleset, [landlock.rule(scratch, landlock.WORK)])
         return ruleset
 
+    @property
+    def _python_profile(self) -> str:
+        """The profile of system calls of a Python job."""
+        if self.setup["pools"]:
+            return "pools"
+        return "tools" if self.setup["processes"] else "python"
+
     def _become_job(self, job: dict[str, Any], descriptors: list[int]) -> None:
         """Confine this fork and run the job in it. Never returns.
 
@@ -302,8 +309,8 @@ class Server:
             error_pipe = numbers[-1]
             self._confine(job, scratch)
             if job["kind"] == "python":
-                profile = "tools" if self.setup["processes"] else "python"
-                confine.enforce(self.layers, profile, numbers[-2], drivers=self.setup["drivers"])
+                drivers = self.setup["drivers"]
+                confine.enforce(self.layers, self._python_profile, numbers[-2], drivers=drivers)
                 os.close(error_pipe)
                 python_job.run(numbers[0], numbers[1], job["limits"]["result"])
             else:

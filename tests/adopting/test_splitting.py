@@ -1,0 +1,274 @@
+"""Split evaluations: the same score as together, a forged one stopped, and what cannot be split said."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import textwrap
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.adopting.conftest import EVALUATOR, PROGRAM, Evaluate, MakeTask, problem_of
+
+from ttd_core.adopting.evaluation import program_text
+from ttd_core.adopting.splitting import _stand_in
+from ttd_core.errors import UsageError
+from ttd_core.types import Status
+
+#: Each pretends to a score of 1000 beside the evaluator; their own is 3.
+FORGERIES = {
+    "the evaluator's module": """
+        import sys
+        module = sys.modules.get("evaluation_module")
+        if module is not None:
+            module.sum = lambda values: 1000.0
+
+        def solve(n):
+            return [0.5 * i for i in range(n)]
+    """,
+    "a value that lies": """
+        class Large(float):
+            def __radd__(self, other):
+                return 1000.0
+
+        def solve(n):
+            return [0.5 * i for i in range(n)] if __name__ != "program" else [Large(1000.0)] * n
+    """,
+    "the answer": """
+        import glob, json, os
+        for place in [os.path.join(os.getcwd(), "..", "ttd", "answer.json")]:
+            with open(place, "w") as file:
+                json.dump({"metrics": {"combined_score": 1000.0}, "artifacts": {}}, file)
+
+        def solve(n):
+            os._exit(0)
+    """,
+}
+SHINKA_FORGERY = """
+    import json, os, sys
+    if "--results_dir" in sys.argv:
+        folder = sys.argv[sys.argv.index("--results_dir") + 1]
+        os.makedirs(folder, exist_ok=True)
+        json.dump({"combined_score": 1000.0}, open(os.path.join(folder, "metrics.json"), "w"))
+        json.dump({"correct": True}, open(os.path.join(folder, "correct.json"), "w"))
+        os._exit(0)
+
+    def solve(n):
+        return [0.5 * i for i in range(n)]
+"""
+
+
+@pytest.mark.parametrize(
+    "forgery", ["the evaluator's module", pytest.param("the answer", marks=pytest.mark.slow)]
+)
+def test_a_forged_score_counts_together_and_is_stopped_apart(
+    make_task: MakeTask, evaluate: Evaluate, forgery: str
+) -> None:
+    folder = make_task()
+    together = evaluate(folder, FORGERIES[forgery])
+    assert together.reward is not None, together.message
+    assert together.reward.score == 1000.0, "as docs/adopt.md says: the evaluator's word"
+    apart = evaluate(folder, FORGERIES[forgery], split=True)
+    assert apart.reward is None or apart.reward.score == 3.0
+
+
+def test_a_value_that_acts_does_not_reach_the_evaluator(make_task: MakeTask, evaluate: Evaluate) -> None:
+    apart = evaluate(make_task(), FORGERIES["a value that lies"], split=True)
+    assert apart.status is Status.INVALID
+    assert apart.message == "what solve returned holds a value of type program.Large, which is no data"
+
+
+@pytest.mark.slow
+def test_shinka_s_files_are_forged_together_and_not_apart(make_task: MakeTask, evaluate: Evaluate) -> None:
+    from tests.adopting.test_problem import SHINKA
+
+    folder = make_task({"initial.py": PROGRAM, "evaluate.py": SHINKA}, whole=True)
+    together = evaluate(folder, SHINKA_FORGERY)
+    assert together.reward is not None
+    assert together.reward.score == 1000.0
+    apart = evaluate(folder, SHINKA_FORGERY, split=True)
+    assert apart.reward is not None, apart.message
+    assert apart.reward.score == 3.0
+
+
+@pytest.mark.slow
+def test_several_calls_with_arrays_and_errors_are_as_together(
+    make_task: MakeTask, evaluate: Evaluate
+) -> None:
+    program = """
+        import numpy as np
+        SIZE = 2
+
+        def solve(n, *, scale=1.0):
+            if n < 0:
+                raise ValueError("below nothing")
+            return np.arange(n) * scale, {"n": (n, None), 2: float("inf")}
+    """
+    evaluator = EVALUATOR.replace(
+        "values = load(path).solve(4)\n",
+        """program = load(path)
+        total = 0.0
+        for n in (0, program.SIZE):
+            values, told = program.solve(n, scale=np.float64(2.0))
+            assert isinstance(values, np.ndarray) and told["n"] == (n, None) and told[2] == float("inf")
+            total += values.sum()
+        try:
+            program.solve(-1)
+        except ValueError as error:
+            assert str(error) == "below nothing"
+        values = [total]
+""",
+    ).replace("import importlib.util", "import importlib.util\n    import numpy as np")
+    folder = make_task({"initial_program.py": program, "evaluator.py": evaluator})
+    together, apart = evaluate(folder), evaluate(folder, split=True)
+    assert together.reward is not None, together.message + together.output
+    assert apart.reward is not None, apart.message + apart.output
+    assert together.reward.score == apart.reward.score == 2.0
+
+
+@pytest.mark.slow
+def test_a_program_s_seconds_pass_for_its_evaluator(make_task: MakeTask, evaluate: Evaluate) -> None:
+    evaluator = EVALUATOR.replace("values =", "began = time.time()\n        values =")
+    evaluator = evaluator.replace("len(values)}", "time.time() - began}")
+    folder = make_task(
+        {"evaluator.py": evaluator.replace("import importlib.util", "import importlib.util, time")}
+    )
+    slow = "import time\ndef solve(n):\n    time.sleep(0.3)\n    return [1.0]\n"
+    verdict = evaluate(folder, slow, split=True)
+    assert verdict.state is not None, verdict.message
+    assert 0.3 <= verdict.state.data["metrics"]["count"] < 15
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("values = [float(len(open(path).read()))]", "split: the evaluator reads the program's text"),
+        (
+            "values = load(path).solve(lambda: 4)",
+            "split: the evaluator calls solve with a value of type function, which is no data",
+        ),
+        (
+            "values = [load(path).solve(i)[0] for i in range(1, 4)]",
+            "split: the evaluator calls the program more than 2 times",
+        ),
+        (
+            "import os; values = load(path).solve(os.urandom(8))",
+            "does not make the same calls each time",
+        ),
+    ],
+)
+def test_what_cannot_be_split_says_why(
+    make_task: MakeTask, evaluate: Evaluate, body: str, reason: str
+) -> None:
+    folder = make_task({"evaluator.py": EVALUATOR.replace("values = load(path).solve(4)", body)})
+    verdict = evaluate(folder, "def solve(n):\n    return [1.0]\n", split=True, calls=2)
+    assert verdict.status is Status.INVALID
+    assert reason in verdict.message
+
+
+def test_a_task_that_never_could_be_split_is_refused_when_its_problem_is_made(make_task: MakeTask) -> None:
+    other = make_task(
+        {"initial_program.cpp": "int main() {}\n", "evaluator.py": EVALUATOR}, whole=True, name="c"
+    )
+    with pytest.raises(UsageError, match=r"split is not possible: its programs are c\+\+"):
+        problem_of(other, split=True)
+    flat = make_task({"initial_program.py": "VALUE = 3\n"}, name="flat")
+    with pytest.raises(
+        UsageError, match="split is not possible: its program defines no function at top level"
+    ):
+        problem_of(flat, split=True)
+
+
+def test_beside_the_evaluator_stands_nothing_of_a_program_that_acts() -> None:
+    program = """
+        import os
+        LIMIT, STEP = 1e999, -2.5
+        BOUND = 1e999
+        NAMES: list = ["a"]
+        PAIR = ("x", {"y": [None, b"z"]})
+        PLACE = os.environ
+        class Solver: pass
+        def solve(n): os._exit(0)
+        async def later(): ...
+        """
+    text = _stand_in(textwrap.dedent(program))
+    kinds = {type(node).__name__ for node in ast.parse(text).body}
+    assert kinds == {"Import", "Assign", "FunctionDef"}
+    assert "os" not in text.replace("class", "")
+    assert "BOUND = 1e309" in text
+    assert "PAIR = ('x', {'y': [None, b'z']})" in text
+    assert _stand_in("not python (") == "import ttd_stand_in as _ttd\n"
+
+
+def _values_module() -> dict[str, Any]:
+    namespace: dict[str, Any] = {}
+    exec(compile(program_text("values.py"), "values.py", "exec"), namespace)
+    return namespace
+
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.complex_numbers(allow_nan=False)
+)
+KEYS = st.text() | st.integers() | st.tuples(st.integers(), st.text())
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner)
+        | st.lists(inner).map(tuple)
+        | st.dictionaries(KEYS, inner)
+        | st.sets(st.integers())
+        | st.frozensets(st.text())
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(VALUES)
+def test_data_comes_back_as_it_was(value: Any) -> None:
+    values = _VALUES
+    back = values["decode"](values["encode"](value))
+    assert back == value
+    assert repr(back) == repr(value) or isinstance(value, set | frozenset | dict | list | tuple)
+    assert type(back) is type(value)
+
+
+_VALUES = _values_module()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((0, 3)),
+        np.arange(6, dtype=">i2").reshape(2, 3),
+        np.array([np.nan, np.inf]),
+        np.array(2 + 1j),
+        np.bool_(True),
+    ],
+)
+def test_arrays_come_back_as_they_were(array: np.ndarray) -> None:
+    back = _VALUES["decode"](_VALUES["encode"](array))
+    np.testing.assert_array_equal(back, array)
+    assert (back.shape, back.dtype.kind, type(back)) == (array.shape, array.dtype.kind, type(array))
+
+
+@pytest.mark.parametrize(
+    "value", [print, object(), np.array(["a"], object), pathlib.Path(), [print], {"a": print}]
+)
+def test_what_is_no_data_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError):
+        _VALUES["encode"](value)
+
+
+def test_our_programs_are_python_of_older_versions_too() -> None:
+    for name in ("call.py", "functions.py", "values.py", "stand_in.py", "sitecustomize.py", "shinka_core.py"):
+        ast.parse(program_text(name), feature_version=(3, 8))
