@@ -86,7 +86,7 @@ def test_a_function_is_scored_as_outside_with_what_it_prints(make_task: MakeTask
     assert verdict.state is not None
     assert verdict.reward is not None
     assert verdict.state.data["metrics"] == json.loads(outside.splitlines()[-1])
-    assert verdict.reward.score == verdict.reward.value == 3.0
+    assert (verdict.reward.score, verdict.reward.value) == (3.0, 4.0)
     assert "solving 4" in verdict.output
 
 
@@ -308,6 +308,13 @@ def test_options_choose_another_metric_and_its_direction(make_task: MakeTask, ev
     assert (problem_of(folder).metric, problem_of(folder).better(1, 2)) == ("combined_score", False)
     values = [problem.reward(State(data={"metrics": {"count": score}})).value for score in (-3, 0, 0.5, 1e6)]
     assert values == sorted(values, reverse=True)
+    assert min(values) > 0
+    # a failure counts 0: less than any valid program, also where scores are negative
+    larger = problem_of(folder, metric="count")
+    values = [
+        larger.reward(State(data={"metrics": {"count": score}})).value for score in (-1e6, -3, 0, 0.5, 9)
+    ]
+    assert values == sorted(set(values))
     assert min(values) > 0
 
 

@@ -279,12 +279,11 @@ class AdoptedProblem(Problem):
         return []
 
     def reward(self, state: State) -> Reward:
-        """The score itself where larger is better; else a decreasing function of it that stays above 0."""
+        """It grows as the score gets better, and stays above 0, which a failure is worth."""
         metrics = state.data["metrics"]
         score = float(metrics[self.metric])
-        value = score
-        if self.direction == "min":
-            value = 1.0 / (1.0 + score) if score >= 0 else 1.0 - score
+        goodness = score if self.direction == "max" else -score
+        value = 1.0 + goodness if goodness >= 0 else 1.0 / (1.0 - goodness)
         numbers = {
             name: float(each)
             for name, each in metrics.items()
