@@ -36,6 +36,7 @@ OTHER_MEANINGS = {
     "report/pooling.py": {"repeat_share", "rollouts", "tokens", "valid_share"},
     "report/trackers.py": {"rollouts", "valid"},
     "run/reading.py": {"checkpoint", "rollouts"},
+    "run/requests.py": {"requests"},
     "run/store.py": {"rollouts"},
 }
 

@@ -86,6 +86,8 @@ OPTIONS = {
     "rollouts": "RUN --json --limit --runs-dir --show --status --step",
     "best": "RUN --count --json --recheck --runs-dir",
     "watch": "RUN --json --once --runs-dir",
+    "hint": "RUN [TEXT] --json --list --remove --runs-dir",
+    "stop": "RUN --json --runs-dir",
     "report": "RUN... --json --output --runs-dir -w",
     "compare": "RUN... --json --output --runs-dir -w",
     "experiment": "FILE --dry-run --folder --json --parallel --skip-failed --summary",
