@@ -35,9 +35,9 @@ OTHER_MEANINGS = {
     "report/page.py": {"programs", "tokens"},
     "report/pooling.py": {"repeat_share", "rollouts", "tokens", "valid_share"},
     "report/trackers.py": {"rollouts", "valid"},
-    "run/reading.py": {"checkpoint", "rollouts"},
+    "run/reading.py": {"checkpoint", "rollouts", "tokens"},
     "run/requests.py": {"requests"},
-    "run/store.py": {"rollouts"},
+    "run/store.py": {"rollouts", "tokens"},
 }
 
 

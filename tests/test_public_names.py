@@ -83,7 +83,7 @@ OPTIONS = {
     ),
     "resume": "RUN --accept-problem --back-to --json --quiet --runs-dir --set --steps --track -q",
     "list-runs": "--json --runs-dir",
-    "rollouts": "RUN --json --limit --runs-dir --show --status --step",
+    "rollouts": "RUN --json --limit --runs-dir --show --status --step --tokens",
     "best": "RUN --count --json --recheck --runs-dir",
     "watch": "RUN --json --once --runs-dir",
     "hint": "RUN [TEXT] --json --list --remove --runs-dir",
