@@ -7,7 +7,9 @@ and spread: it stands in an arm of its own.
 from __future__ import annotations
 
 import collections
+import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -20,6 +22,8 @@ from ttd_core.report.facts import RunFacts
 
 #: A label with more characters gives way to the runs' names.
 LONGEST_LABEL = 48
+#: An arm of more seeds is told by their number.
+MOST_SEEDS_NAMED = 4
 
 
 @attrs.frozen(eq=False)
@@ -146,7 +150,7 @@ def pool_seeds(runs: Sequence[RunFacts], names: Mapping[str, str] | None = None)
     arms = []
     for (_, earlier), group in pools.items():
         differs = _differences(group, groups)
-        label = names.get(group[0].name) or _label(group, differs)
+        label = names.get(group[0].name) or _label(group, differs, runs)
         if earlier:
             label = f"{group[0].name if differs else label}, {_seeds_again(group)}"
         arms.append(Arm(label, group, differs, again=earlier > 0))
@@ -208,10 +212,29 @@ def _differences(group: Sequence[RunFacts], groups: Sequence[Sequence[RunFacts]]
     return dict(sorted(keys.items()))
 
 
-def _label(group: Sequence[RunFacts], differs: Mapping[str, Any]) -> str:
-    """The differences if they are few, else the runs' names."""
+def _label(group: Sequence[RunFacts], differs: Mapping[str, Any], runs: Sequence[RunFacts]) -> str:
+    """The differences if they are few, else what the runs' names share, with their seeds; or the names."""
     text = ", ".join(f"{key} = {value}" for key, value in differs.items())
     if text and len(text) <= LONGEST_LABEL:
         return text
-    more = len(group) - 1
-    return group[0].name + (f" and {more} more" if more else "")
+    if len(group) == 1:
+        return group[0].name
+    names = [run.name for run in group]
+    seeds = _listed([str(run.config.seed) for run in group])
+    seeds = f"seeds {seeds}" if len(group) <= MOST_SEEDS_NAMED else f"{len(group)} seeds"
+    shared = re.sub(r"[-_. ]*(seed)?[-_. =]*\d*$", "", _common_start(names))
+    others = [run.name for run in runs if run.name not in names]
+    if shared and not any(name.startswith(shared) for name in others):
+        return f"{shared}, {seeds}"
+    listed = _listed(names)
+    return listed if len(listed) <= LONGEST_LABEL else f"{names[0]} to {names[-1]}, {seeds}"
+
+
+def _common_start(names: Sequence[str]) -> str:
+    same = itertools.takewhile(lambda characters: len(set(characters)) == 1, zip(*names, strict=False))
+    return "".join(characters[0] for characters in same)
+
+
+def _listed(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
