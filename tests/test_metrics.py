@@ -25,6 +25,7 @@ OTHER_MEANINGS = {
     "cli/experiment.py": {"rollouts", "tokens", "valid"},
     "cli/best.py": {"valid"},
     "cli/compare.py": {"repeat_share", "repeats", "rollouts", "tokens", "valid", "valid_share"},
+    "cli/report.py": {"rollouts"},
     "cli/rollouts.py": {"rollouts", "tokens"},
     "cli/run_progress.py": {"tokens", "valid"},
     "cli/watch.py": {"valid"},

@@ -88,7 +88,7 @@ OPTIONS = {
     "watch": "RUN --json --once --runs-dir",
     "hint": "RUN [TEXT] --json --list --remove --runs-dir",
     "stop": "RUN --json --runs-dir",
-    "report": "RUN... --json --output --runs-dir -w",
+    "report": "RUN... --full --json --output --runs-dir -w",
     "compare": "RUN... --json --output --runs-dir -w",
     "experiment": "FILE --dry-run --folder --json --parallel --skip-failed --summary",
     "eval": "PROBLEM FILE --json --option --picture --project --sandbox -o",

@@ -10,7 +10,8 @@ import pytest
 from tests.report.long_run import long_facts
 
 from ttd_core.report.facts import read_facts
-from ttd_core.report.page import compare_page, report_page
+from ttd_core.report.page import compare_page, report_page, rollout_page
+from ttd_core.report.transcripts import Links, transcript_pages
 
 pytestmark = [
     pytest.mark.slow,
@@ -18,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 WIDTHS = [400, 700, 1600]
-KINDS = ["one", "several", "compared", "empty", "long"]
+KINDS = ["one", "several", "compared", "empty", "long", "rollouts"]
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,8 @@ def files(runs, first, tmp_path_factory) -> dict[str, pathlib.Path]:
         "empty": report_page([read_facts(runs.empty)]),
         "long": report_page([long_facts(first)]),
     }
+    [page] = transcript_pages(first, links := Links("one"))
+    pages["rollouts"] = rollout_page(first, page, links, "one.html")
     for name, text in pages.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
     return {name: folder / f"{name}.html" for name in pages}
