@@ -9,8 +9,10 @@ import pytest
 
 from ttd_core.report.facts import against_published, read_facts
 from ttd_core.report.figures import step_ranges
-from ttd_core.report.pooling import by_problem, pool_seeds, seeds_that_repeat
+from ttd_core.report.page import compare_page
+from ttd_core.report.pooling import by_problem, notes_on, pool_seeds, seeds_that_repeat
 from ttd_core.run.reading import RunReader
+from ttd_core.run.records import HintRecord
 from ttd_core.types import Status
 
 
@@ -120,6 +122,19 @@ def test_runs_of_one_seed_are_no_two_seeds(runs) -> None:
     again = pool_seeds([first, second, twin, attrs.evolve(second, name="copy")])
     assert [arm.label for arm in again] == ["first and second", "twin and copy, seeds 0, 1 again"]
     assert seeds_that_repeat(again).startswith("seed 0 twice, seed 1 twice: ")
+
+
+def test_runs_with_hints_are_told_from_those_without(first, runs) -> None:
+    hints = [HintRecord(1, 0.0, 2, None, "try it")]
+    second = read_facts(runs.second)
+    hinted = attrs.evolve(second, hints=hints)
+    (arm,) = pool_seeds([first, hinted])
+    assert notes_on([arm]) == [
+        "hints of people were in prompts of second: more than configs and seeds tells these runs apart"
+    ]
+    assert notes_on(pool_seeds([first, second])) == []
+    assert notes_on(pool_seeds([attrs.evolve(first, hints=hints), hinted])) == []
+    assert "Hints of people were in prompts of second" in compare_page([first, hinted])
 
 
 def test_many_amounts_are_thinned_to_those_where_a_best_changes(runs) -> None:

@@ -23,7 +23,7 @@ from ttd_core.cli.progress import ProgressView
 from ttd_core.cli.run_progress import RunProgress
 from ttd_core.cli.wording import step_line
 from ttd_core.problem import Problem
-from ttd_core.run.events import Event, read_log
+from ttd_core.run.events import ASKED_TO_STOP, Event, read_log
 from ttd_core.run.files import resume_command, writing_process
 from ttd_core.run.reading import LOG, RunReader
 
@@ -144,7 +144,8 @@ class RunWatcher:
         if kind == "run_finished":
             return RunEnding("finished", f"finished after step {done}")
         if kind == "run_interrupted":
-            return RunEnding("interrupted", f"interrupted after step {done}; {go_on}")
+            how = "stopped as asked" if self._last_event.get("reason") == ASKED_TO_STOP else "interrupted"
+            return RunEnding("interrupted", f"{how} after step {done}; {go_on}")
         # Its last events may have come between our look at the log and at the lock.
         if self._offset < self._size():
             return None

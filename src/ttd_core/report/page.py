@@ -27,7 +27,7 @@ from ttd_core.report import figures
 from ttd_core.report.code import DiffLine, count_changes, diff, highlight_lines
 from ttd_core.report.comparison import comparison_figures
 from ttd_core.report.facts import RunFacts, against_published
-from ttd_core.report.pooling import by_problem, pool_seeds, seeds_that_repeat
+from ttd_core.report.pooling import by_problem, notes_on, pool_seeds
 from ttd_core.report.transcripts import Links, TranscriptPage, anchor
 from ttd_core.run.records import StateRecord
 from ttd_core.scores import which_is_better
@@ -269,7 +269,7 @@ def _comparisons(runs: Sequence[RunFacts], names: Mapping[str, str] | None = Non
                 of_problem[0].runs[0].problem,
                 [arm.row() for arm in of_problem],
                 comparison_figures(of_problem),
-                seeds_that_repeat(of_problem),
+                notes_on(of_problem),
             )
             for of_problem in arms.values()
         ]

@@ -171,6 +171,24 @@ def seeds_that_repeat(arms: Sequence[Arm]) -> str:
     )
 
 
+def runs_with_hints(arms: Sequence[Arm]) -> str:
+    """Which runs had hints of people, in a sentence; empty when none or all alike had them."""
+    hinted = {
+        run.name: tuple((hint.began, hint.ended, hint.text) for hint in run.hints)
+        for arm in arms
+        for run in arm.runs
+    }
+    if len(set(hinted.values())) < 2:
+        return ""
+    names = _listed([name for name, hints in hinted.items() if hints])
+    return f"hints of people were in prompts of {names}: more than configs and seeds tells these runs apart"
+
+
+def notes_on(arms: Sequence[Arm]) -> list[str]:
+    """What a reader of a comparison must know beside its numbers, a sentence each."""
+    return [note for note in (seeds_that_repeat(arms), runs_with_hints(arms)) if note]
+
+
 def _times(count: int) -> str:
     return "twice" if count == 2 else f"{count} times"
 

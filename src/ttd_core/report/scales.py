@@ -101,25 +101,6 @@ def columns_of(count: int, pixels: float, least: float) -> int:
     return max(1, math.ceil(least * count / max(1.0, pixels)))
 
 
-def spread_apart(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions moved so that they are ``gap`` apart within [low, high], in the same order of size.
-
-    :param positions: pixels, in any order.
-    :return: pixels, in the order given.
-    """
-    order = sorted(range(len(positions)), key=lambda index: positions[index])
-    moved = list(positions)
-    floor = low
-    for index in order:
-        moved[index] = max(moved[index], floor)
-        floor = moved[index] + gap
-    ceiling = high
-    for index in reversed(order):
-        moved[index] = min(moved[index], ceiling)
-        ceiling = moved[index] - gap
-    return moved
-
-
 def _round_step(rough: float) -> float:
     power = 10.0 ** math.floor(math.log10(rough))
     return power * next(factor for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9))

@@ -324,7 +324,7 @@ class _Run:
             and step not in self._checkpoints.steps()
         ):
             self._store.note_checkpoint(step, self._write_checkpoint(step))
-        reason = "asked to stop" if asked else "interrupted"
+        reason = events.ASKED_TO_STOP if asked else "interrupted"
         go_on = resume_command(self._store.folder)
         self._emit(events.run_interrupted(step=step, reason=reason, resume=go_on))
         return self._result(started, interrupted=True, asked=asked)
