@@ -231,7 +231,7 @@ def test_a_map_of_many_steps_counts_every_reward() -> None:
         for each in root.iter(f"{SVG}title")
     ]
     assert sum(int(match[3]) for match in told if match) == sum(step % 5 for step in range(1, 401))
-    assert len(told) <= 820 / 6
+    assert len(told) <= 820 / 4
     steps = [int(number) for match in told if match for number in (match[1], match[2]) if number]
     assert (min(steps), max(steps)) == (1, 400)
 
@@ -244,3 +244,12 @@ def test_steps_too_narrow_to_be_pointed_at_share_a_tip() -> None:
         columns = of_class(root, "hover")
         assert min(float(each.get("width", "")) for each in columns[1:-1]) >= least - 0.2
         assert columns[-1][0].text == "step 399"
+
+
+@pytest.mark.parametrize(("values", "anchor"), [([1.0, 1.0, 0.0], "end"), ([0.0, 0.5, 1.0], None)])
+def test_a_label_stands_where_it_hides_less(values: list[float], anchor: str | None) -> None:
+    line = Line("a", [0, 1, 2], values, 1, "line")
+    rule = ReferenceLine("a name of some length", 0.97)
+    root = parsed(line_chart((344, 260), [line], ("step", ""), "s", references=[rule]))
+    [label] = of_class(root, "rule-label")
+    assert label.get("text-anchor") == anchor

@@ -112,5 +112,9 @@ def test_hints_stand_on_the_report_as_text(first) -> None:
     assert "hint 3, from step 5 on<" in text
     assert "<blockquote>one\n&lt;script&gt;alert(1)&lt;/script&gt;</blockquote>" in text
     assert "two \\u202e" in text
+    assert ", hint 1 begins, hint 2 begins</title>" in text
+    assert ", hint 1 has ended</title>" in text
+    # Where they begin and end, once each, on the wide drawing and on the narrow one.
+    assert text.count('class="mark"') == 2 * len({3, 4, 9, 5}) * text.count("a hint begins or ends")
     assert "Hints</h" not in report_page([first])
     assert read_facts(pathlib.Path(first.folder)).hints == []

@@ -6,8 +6,9 @@ more than the page's whole data, need scripts, and leave nothing for screen read
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import attrs
 import numpy as np
@@ -22,7 +23,7 @@ _MANY = 150
 #: Pixels of a column that can be pointed at, on wide drawings and on narrow ones.
 _POINTED_AT = (4.0, 8.0)
 #: Pixels of a column of the map, and shades of its cells where steps share columns.
-_MAP_COLUMN, _MAP_SHADES = 6.0, 8
+_MAP_COLUMN, _MAP_SHADES = 4.0, 8
 #: Pixels between two lines that a label fits in.
 _LABEL_ROOM = 15.0
 #: Pixels of a drawing for wide pages, at least.
@@ -72,6 +73,7 @@ def line_chart(
     references: Sequence[ReferenceLine] = (),
     ends: tuple[float, float] | None = None,
     tips: Mapping[int, str] | None = None,
+    marks: Collection[float] = (),
 ) -> str:
     """Series over steps.
 
@@ -81,6 +83,7 @@ def line_chart(
     :param references: dashed lines with their names.
     :param ends: of the vertical axis; room for all values and references by default.
     :param tips: by step, the text shown when its column is pointed at.
+    :param marks: steps that are marked on the horizontal axis.
     :return: one ``<svg>`` element, as from every chart here.
     """
     drawing = Drawing(*size, summary)
@@ -96,12 +99,14 @@ def line_chart(
         drawing.add(
             "path", d=f"M{axes.left:.1f},{axes.y(reference.value):.1f}H{axes.right:.1f}", class_="rule"
         )
+    for step in sorted(set(marks)):
+        drawing.add("path", d=f"M{axes.x(step):.1f},{axes.bottom:.1f}l4,7h-8z", class_="mark")
     # Few dots lie on top of a line that they would hide under; many would hide it.
     for line in sorted(
         lines, key=lambda each: (each.kind == "dots") * (1 if len(each.steps) <= _MANY else -1)
     ):
         _line(drawing, axes, line)
-    _reference_labels(drawing, axes, shown)
+    _reference_labels(drawing, axes, shown, lines)
     _hover(drawing, axes, tips or {})
     return drawing.svg()
 
@@ -161,8 +166,13 @@ def _dots(drawing: Drawing, axes: Axes, points: Sequence[tuple[float, float]], c
         drawing.add("path", d=f"M{x},{y:.1f}{arrow}", class_=f"beyond c{colour}")
 
 
-def _reference_labels(drawing: Drawing, axes: Axes, shown: Sequence[ReferenceLine]) -> None:
-    """Name the lines; those between which no label has room share one, and the first given names them."""
+def _reference_labels(
+    drawing: Drawing, axes: Axes, shown: Sequence[ReferenceLine], lines: Sequence[Line]
+) -> None:
+    """Name the lines, on the side where a label hides less of the series.
+
+    Those between which no label has room share one, and the first given names them.
+    """
     near: list[list[int]] = []
     for place in sorted(range(len(shown)), key=lambda place: axes.y(shown[place].value)):
         if near and axes.y(shown[place].value) - axes.y(shown[near[-1][-1]].value) < _LABEL_ROOM:
@@ -177,7 +187,31 @@ def _reference_labels(drawing: Drawing, axes: Axes, shown: Sequence[ReferenceLin
         label = ", ".join(names[:2]) if len(names) == 2 else names[0]
         if len(names) > 2 or (len(names) == 2 and len(label) > longest):
             label = f"{names[0]} and {len(names) - 1} more"
-        drawing.text(axes.left + 6, label_y, label, class_="rule-label")
+        width = len(label) * CHARACTER
+        left, right = axes.left + 6, axes.right - 6
+        hidden = [_hidden(axes, lines, (start, start + width), label_y) for start in (left, right - width)]
+        if hidden[1] < hidden[0]:
+            drawing.text(right, label_y, label, "end", "rule-label")
+        else:
+            drawing.text(left, label_y, label, class_="rule-label")
+
+
+def _hidden(axes: Axes, lines: Sequence[Line], ends: tuple[float, float], baseline: float) -> int:
+    """How much of some lines a label would cover: points two pixels apart.
+
+    :param ends: of the label, pixels.
+    """
+    covered = 0
+    for line in lines:
+        values = zip(line.steps, line.values, strict=True)
+        points = [(axes.x(step), axes.y(value)) for step, value in values if math.isfinite(value)]
+        points = with_corners(points) if line.kind == "stairs" else points
+        for (x, y), (to_x, to_y) in itertools.pairwise(points):
+            share = np.linspace(0, 1, 2 + int(math.hypot(to_x - x, to_y - y) / 2))
+            xs, ys = x + share * (to_x - x), y + share * (to_y - y)
+            inside = (ends[0] <= xs) & (xs <= ends[1]) & (baseline - 11 <= ys) & (ys <= baseline + 3)
+            covered += int(inside.sum())
+    return covered
 
 
 def _hover(drawing: Drawing, axes: Axes, tips: Mapping[int, str]) -> None:

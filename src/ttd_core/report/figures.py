@@ -103,6 +103,7 @@ def score_figures(facts: RunFacts) -> list[Figure]:
     tips = {
         record.step: f"step {record.step}: best {_score(facts, record.best_score)}, so far "
         f"{_score(facts, best[index + 1])}, {record.valid} of {record.rollouts} valid"
+        + _hints_at(facts, record.step)
         for index, record in enumerate(facts.steps)
     }
     known = [score for score in best if math.isfinite(score)]
@@ -110,17 +111,29 @@ def score_figures(facts: RunFacts) -> list[Figure]:
         return []
     change = f"{problem.metric} from {_score(facts, known[0])} to {_score(facts, known[-1])}"
     summary = f"Best score by step: {change}, {against_published(problem, known[-1])}."
-    legend = [("c1", "best so far"), ("c2", "best of the step"), ("rule-key", "published")]
+    legend = [("c1", "best so far"), ("c2", "best of the step")]
+    legend += [("rule-key", "published")] if references else []
+    last = facts.steps[-1].step if facts.steps else 0
+    changes = [step for hint in facts.hints for step in (hint.began, hint.ended) if step is not None]
+    marks = [step for step in changes if step <= last]
+    legend += [("mark-key", "a hint begins or ends")] if marks else []
     labels = ("step", problem.metric)
 
     def score_figure(ends: tuple[float, float], title: str, caption: str) -> Figure:
         return figure(
             title,
             lambda size: line_chart(
-                size, lines, labels, summary, references=references, ends=ends, tips=tips
+                size,
+                lines,
+                labels,
+                summary,
+                references=references,
+                ends=ends,
+                tips=tips,
+                marks=marks,
             ),
             caption,
-            legend if references else legend[:2],
+            legend,
         )
 
     ends = domain([*known, *(line.value for line in references)], 0.08)
@@ -133,6 +146,13 @@ def score_figures(facts: RunFacts) -> list[Figure]:
         beside = " and the best published result" if references else ""
         figures.append(score_figure(close, "Close-up", f"The last {len(late)} steps{beside}."))
     return figures
+
+
+def _hints_at(facts: RunFacts, step: int) -> str:
+    """Which hints begin or end at a step, to follow a sentence."""
+    began = [f"hint {hint.number} begins" for hint in facts.hints if hint.began == step]
+    ended = [f"hint {hint.number} has ended" for hint in facts.hints if hint.ended == step]
+    return "".join(f", {each}" for each in [*began, *ended])
 
 
 def reward_figures(facts: RunFacts) -> list[Figure]:
