@@ -25,6 +25,7 @@ OTHER_MEANINGS = {
     "cli/experiment.py": {"rollouts", "tokens", "valid"},
     "cli/best.py": {"valid"},
     "cli/compare.py": {"repeat_share", "repeats", "rollouts", "tokens", "valid", "valid_share"},
+    "cli/report.py": {"rollouts"},
     "cli/rollouts.py": {"rollouts", "tokens"},
     "cli/run_progress.py": {"tokens", "valid"},
     "cli/watch.py": {"valid"},
@@ -36,8 +37,9 @@ OTHER_MEANINGS = {
     "report/pooling.py": {"repeat_share", "rollouts", "tokens", "valid_share"},
     "report/trackers.py": {"rollouts", "valid"},
     "run/pending_lines.py": {"tokens"},
-    "run/reading.py": {"checkpoint", "rollouts"},
-    "run/store.py": {"rollouts"},
+    "run/reading.py": {"checkpoint", "rollouts", "tokens"},
+    "run/requests.py": {"requests"},
+    "run/store.py": {"rollouts", "tokens"},
 }
 
 

@@ -133,6 +133,11 @@ class RunConfig:
         "a resumed step uses the rollouts that it had when the run was stopped; false samples and judges all "
         "of them again",
     )
+    keep_tokens: int = setting(
+        0,
+        "most tokens of a step that are kept with their log-probabilities; 0 keeps none",
+        validator=at_least(0),
+    )
     search: SearchConfig = attrs.field(factory=SearchConfig, kw_only=True)
     learn: LearnConfig = attrs.field(factory=LearnConfig, kw_only=True)
     policy: PolicyConfig = attrs.field(factory=PolicyConfig, kw_only=True)
@@ -153,5 +158,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 #: Keys that may change when a run is resumed: they do not alter a step already made.
 RESUMABLE_KEYS = frozenset(
-    {"steps", "checkpoints_kept", "on_problem_error", "keep_rollouts", "sandbox.workers"}
+    {
+        "steps",
+        "checkpoints_kept",
+        "on_problem_error",
+        "keep_rollouts",
+        "keep_tokens",
+        "sandbox.workers",
+    }
 )

@@ -26,6 +26,9 @@ Event = dict[str, Any]
 #: table says more.
 ROLLOUT_KINDS = frozenset({"rollout_sampled", "rollout_evaluated"})
 
+#: The reason of a run's interruption where somebody asked it to stop.
+ASKED_TO_STOP = "asked to stop"
+
 #: Kinds that are written to the database at once; others wait for their step's commit.
 DURABLE_KINDS = frozenset({"run_started", "step_finished", "run_finished", "run_interrupted"})
 
@@ -65,15 +68,16 @@ def run_started(
     )
 
 
-def step_started(*, step: int, starts: Sequence[int], kept: int = 0) -> Event:
+def step_started(*, step: int, starts: Sequence[int], kept: int = 0, hints: Sequence[str] = ()) -> Event:
     """Start states are picked and sampling begins.
 
     :param step: 1 for the first.
     :param starts: node of each group's start state.
     :param kept: rollouts that the step has already, from before the run was stopped in its middle; their
         events follow as those of all others.
+    :param hints: of people, as the prompts carry them.
     """
-    return _event("step_started", step=step, starts=list(starts), kept=kept)
+    return _event("step_started", step=step, starts=list(starts), kept=kept, hints=list(hints))
 
 
 def rollout_sampled(*, step: int, group: int, index: int, tokens: int, stop: str) -> Event:

@@ -22,6 +22,7 @@ from ttd_core.run.events import Event
 from ttd_core.run.files import storage_errors
 from ttd_core.run.records import (
     GroupRecord,
+    HintRecord,
     RolloutRecord,
     StateRecord,
     StepRecord,
@@ -29,7 +30,8 @@ from ttd_core.run.records import (
     decode_reward,
     decode_row,
 )
-from ttd_core.run.tables import check_version, connect_reader
+from ttd_core.run.tables import check_version, connect_reader, has_table
+from ttd_core.run.tokens import TokenRecord, read_tokens
 from ttd_core.search.archive import NOT_FOR_PROMPTS, Archive, Node
 from ttd_core.types import Failure, State, Status
 
@@ -167,6 +169,17 @@ class RunReader:
                 RolloutRecord, f"FROM {source} WHERE step = ? ORDER BY group_index, rollout_index", (each,)
             )
 
+    def tokens(self, step: int) -> dict[tuple[int, int], TokenRecord]:
+        """The kept tokens of a step's rollouts, by the indices of group and rollout (``keep_tokens``).
+
+        :raises StorageError: when their arrays are missing or damaged.
+        """
+        if not self._has_table("tokens"):
+            return {}
+        rows = self._rows("SELECT data FROM tokens WHERE step = ?", (step,))
+        texts = dict(self._rows("SELECT token, text FROM vocabulary")) if rows else {}
+        return read_tokens(rows[0][0], LazyArrays(self.arrays), texts) if rows else {}
+
     def metrics(self) -> dict[int, dict[str, float]]:
         """Each step's metrics by name (:class:`~ttd_core.metrics.Metric`), NaN where one is stored as null.
 
@@ -192,6 +205,19 @@ class RunReader:
             f"SELECT body FROM events WHERE kind IN ({marks}) ORDER BY number DESC LIMIT 1", kinds
         )
         return json.loads(rows[0][0]) if rows else None
+
+    def hints(self, step: int | None = None) -> list[HintRecord]:
+        """Hints of people that prompts carried, in the order of their numbers.
+
+        The step under way counts. Hints that no step has begun with yet are in the folder alone
+        (:func:`ttd_core.run.requests.hints`).
+
+        :param step: only those that the prompts of this step carry.
+        """
+        if not self._has_table("hints"):
+            return []
+        found = self._records(HintRecord, "FROM hints ORDER BY number, written")
+        return found if step is None else [hint for hint in found if hint.stands(step)]
 
     # -- what was found -----------------------------------------------------------------------------
 
@@ -290,6 +316,11 @@ class RunReader:
                 yield
             finally:
                 self._connection.execute("COMMIT")
+
+    def _has_table(self, name: str) -> bool:
+        """Whether there is a table, which runs of older versions may lack."""
+        with self._lock, storage_errors(self.folder / DATABASE, "read"):
+            return has_table(self._connection, name)
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._lock, storage_errors(self.folder / DATABASE, "read"):

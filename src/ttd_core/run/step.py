@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ttd_core.config import RunConfig
 from ttd_core.errors import PromptTooLongError
-from ttd_core.learn.learner import GroupWithAdvantages, compute_advantages, learn
+from ttd_core.learn.learner import GroupWithAdvantages, LearnedLogprobs, compute_advantages, learn
 from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Metered, Policy, SamplingParams, Trainer
@@ -22,6 +22,7 @@ from ttd_core.run.missing import usable
 from ttd_core.run.novelty import Repeats
 from ttd_core.run.pending import PendingRollouts, prompt_key
 from ttd_core.run.prompts import PromptMaker
+from ttd_core.run.records import HintRecord
 from ttd_core.run.rollout import RolloutCollector
 from ttd_core.run.step_metrics import StepMetrics
 from ttd_core.run.totals import StepTotals
@@ -48,6 +49,7 @@ class StepResult:
     :param advantages: per group float64 [rollouts], NaN where a rollout does not count.
     :param metrics: numbers by name (:class:`~ttd_core.metrics.Metric`).
     :param timings: seconds by name (:class:`~ttd_core.metrics.Timing`).
+    :param learned: what learning computed of replies, by group and index, where ``keep_tokens`` wants it.
     """
 
     groups: list[Group]
@@ -55,6 +57,7 @@ class StepResult:
     advantages: list[npt.NDArray[np.float64]]
     metrics: Mapping[str, float]
     timings: Mapping[str, float]
+    learned: Mapping[tuple[int, int], LearnedLogprobs] = attrs.field(factory=dict)
 
     def finished(self, step: int, metrics: Mapping[str, float], seconds: float) -> events.Event:
         """The ``step_finished`` event."""
@@ -121,17 +124,21 @@ class StepRunner:
             hooks, policy, executor.run, executor.workers, pending, config.on_problem_error
         )
 
-    def run(self, step: int) -> StepResult:
-        """Make step ``step``: the policy has learned and the archive has grown when it returns."""
+    def run(self, step: int, hints: Sequence[HintRecord] = ()) -> StepResult:
+        """Make step ``step``: the policy has learned and the archive has grown when it returns.
+
+        :param hints: of people, which its prompts carry.
+        """
         stopwatch = _Stopwatch()
         rng = step_rng(self._config, step)
         picked = self._reuse.pick(self._archive, self._config.groups, rng)
         params = self._params(rng)
-        starts, prompts = self._prompts.render(picked, params)
+        texts = [hint.text for hint in hints]
+        starts, prompts = self._prompts.render(picked, params, texts)
         stopwatch.lap(Timing.PREPARE)
         while True:
             try:
-                collected = self._collect(step, starts, prompts, params)
+                collected = self._collect(step, starts, prompts, params, texts)
                 break
             except PromptTooLongError:
                 shorter = self._prompts.shorter(starts, params)
@@ -156,7 +163,8 @@ class StepRunner:
             for group, repeated in zip(groups, repeats, strict=True)
         ]
         self.policy_step = None
-        metrics.update(self._learn(with_advantages))
+        learned: dict[tuple[int, int], LearnedLogprobs] = {}
+        metrics.update(self._learn(with_advantages, learned))
         self.policy_step = step
         stopwatch.lap(Timing.LEARN)
         self._archive.admit(step, groups)
@@ -167,6 +175,7 @@ class StepRunner:
             [item.by_rollout for item in with_advantages],
             metrics,
             {**stopwatch.laps, Timing.SAMPLING: sampling},
+            learned,
         )
 
     def _collect(
@@ -175,9 +184,11 @@ class StepRunner:
         starts: Sequence[Node],
         prompts: Sequence[Sequence[Message]],
         params: SamplingParams,
+        hints: Sequence[str],
     ) -> _Collected:
         """The step's rollouts: those from before the run was stopped, and the others sampled and judged.
 
+        :param hints: of people, as the prompts carry them.
         :raises PromptTooLongError: when a prompt is refused.
         """
         policy, size = self._policy, self._config.group_size
@@ -193,7 +204,8 @@ class StepRunner:
                     f"complete when the run was stopped must be sampled again: {policy.name} samples whole "
                     "groups only"
                 )
-            self._emit(events.step_started(step=step, starts=[node.id for node in starts], kept=len(kept)))
+            nodes = [node.id for node in starts]
+            self._emit(events.step_started(step=step, starts=nodes, kept=len(kept), hints=hints))
             last_sampled = time.monotonic()
 
             def sampled(group: int, index: int, completion: Completion) -> None:
@@ -244,10 +256,13 @@ class StepRunner:
 
         return evaluated
 
-    def _learn(self, groups: Sequence[GroupWithAdvantages]) -> dict[str, float]:
+    def _learn(
+        self, groups: Sequence[GroupWithAdvantages], learned: dict[tuple[int, int], LearnedLogprobs]
+    ) -> dict[str, float]:
         if not self._config.learn.train or not isinstance(self._policy, Trainer):
             return {}
-        return learn(self._policy, groups, self._config.learn, self._config.policy.temperature)
+        keep = learned if self._config.keep_tokens else None
+        return learn(self._policy, groups, self._config.learn, self._config.policy.temperature, keep)
 
 
 def _warn_of_problem_errors(step: int, groups: Sequence[Group]) -> None:

@@ -21,9 +21,12 @@ import numpy.typing as npt
 
 from ttd_core.errors import ResumeError
 from ttd_core.metrics import SECONDS
+from ttd_core.run import hint_table
 from ttd_core.run.events import DURABLE_KINDS, ROLLOUT_KINDS, Event, EventLog, to_line
 from ttd_core.run.files import WriterLock, resume_command, storage_errors, sync_folder
 from ttd_core.run.reading import ARRAYS, DATABASE, LOG, RunReader
+from ttd_core.run.records import HintRecord
+from ttd_core.run.requests import Hint, forget_stop
 from ttd_core.run.row_encoding import (
     INSERT_NODE_STATISTICS,
     INSERT_ROLLOUT,
@@ -34,7 +37,8 @@ from ttd_core.run.row_encoding import (
     rollout_columns,
     state_row,
 )
-from ttd_core.run.tables import SCHEMA_VERSION, TABLES, check_version, connect_writer
+from ttd_core.run.tables import SCHEMA_VERSION, check_version, connect_writer, make_tables
+from ttd_core.run.tokens import KeptTokens
 from ttd_core.run.totals import StepTotals
 from ttd_core.search.archive import Admission, Archive, Node
 from ttd_core.types import Group
@@ -103,6 +107,9 @@ class RunStore(RunReader):
             connection = connect_writer(folder / DATABASE)
             undo.callback(connection.close)
             check_version(connection, folder / DATABASE)
+            with storage_errors(folder / DATABASE):
+                make_tables(connection)
+            forget_stop(folder)
             store = cls(folder, connection, lock)
             store.arrays.sweep()
             undo.pop_all()
@@ -137,6 +144,7 @@ class RunStore(RunReader):
         advantages: Advantages | None = None,
         totals: StepTotals | None = None,
         checkpoint: str | None = None,
+        tokens: KeptTokens | None = None,
     ) -> None:
         """Commit one step, durably and whole: what was sampled, what became of it, the archive after it.
 
@@ -148,6 +156,7 @@ class RunStore(RunReader):
         :param advantages: kept with the rollouts, where given.
         :param totals: of the groups, where the caller has added them up already.
         :param checkpoint: digest of the checkpoint written after the step, if one was.
+        :param tokens: of the rollouts, where they are kept.
         :raises StorageError: when the disk is full or read-only. Nothing has changed then, and the same
             call may be made again once there is room.
         :raises ValueError: when the step is not the next, or its groups are not those last admitted.
@@ -155,6 +164,8 @@ class RunStore(RunReader):
         admission = self._admission(step, groups, archive)
         numbers = {**metrics, **{f"{SECONDS}{name}": value for name, value in timings.items()}}
         self._save_arrays(archive)
+        if tokens is not None:
+            self.arrays.save(tokens.arrays)
         with self._transaction():
             self._write_step(step, totals or StepTotals.of(groups), archive)
             written = self._write_nodes(step, archive)
@@ -164,6 +175,8 @@ class RunStore(RunReader):
                 [(step, name, encode_number(value)) for name, value in numbers.items()],
             )
             self._write_checkpoint(step, checkpoint)
+            if tokens is not None:
+                tokens.write(self._connection, step)
             events_written = self._write_events()
         del self._pending_events[:events_written]
         self._written = written
@@ -213,6 +226,24 @@ class RunStore(RunReader):
         with self._transaction():
             self._connection.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", rows)
 
+    def note_hints(self, step: int, present: Sequence[Hint]) -> list[HintRecord]:
+        """Note before a step which hints its prompts carry (:mod:`ttd_core.run.hint_table`); returns them.
+
+        :param present: every hint that was left for the run, the removed ones too.
+        :raises StorageError: when the disk is full or read-only; nothing has changed then.
+        """
+        with self._transaction():
+            hint_table.note_hints(self._connection, step, present)
+        return self.hints(step)
+
+    def revise_hints(self, step: int, present: Sequence[Hint]) -> None:
+        """Note, after going back to ``step``, which hints later steps have by what is asked for now.
+
+        :raises StorageError: when the disk is full or read-only; nothing has changed then.
+        """
+        with self._transaction():
+            hint_table.revise_hints(self._connection, step, present)
+
     def rewind(self, step: int) -> None:
         """Forget every step after ``step``: to continue from a checkpoint older than the last step.
 
@@ -222,7 +253,7 @@ class RunStore(RunReader):
         :raises StorageError: when the disk is full or read-only; nothing has changed then.
         """
         with self._transaction():
-            for table in ("metrics", "rollouts", "groups", "node_stats"):
+            for table in ("metrics", "tokens", "rollouts", "groups", "node_stats"):
                 self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
             self._connection.execute("DELETE FROM steps WHERE step > ?", (step,))
             self._connection.execute(
@@ -336,8 +367,7 @@ class RunStore(RunReader):
 def _make_tables(connection: sqlite3.Connection, folder: pathlib.Path, config: str) -> None:
     """All tables and the run's ``meta`` entries in one transaction: a run exists whole or not at all."""
     connection.execute("BEGIN IMMEDIATE")
-    for statement in TABLES.split(";\n"):
-        connection.execute(statement)
+    make_tables(connection)
     if connection.execute("SELECT 1 FROM meta").fetchone():
         connection.execute("ROLLBACK")
         raise ResumeError(f"{folder} holds a run already; `{resume_command(folder)}` continues it")
