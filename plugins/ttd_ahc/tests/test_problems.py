@@ -13,9 +13,12 @@ from ttd_ahc import judging
 from ttd_ahc.ahc039 import Fishing, FishingOptions
 from ttd_ahc.ahc058 import Apples
 from ttd_ahc.contest import Case, Contest, InvalidAnswer
+from ttd_core import config as configs
 from ttd_core.cli.wording import compare_with_published
+from ttd_core.config.settings import describe_fields
 from ttd_core.dialogue.edits import block_text
 from ttd_core.plugin.hooks import Hooks
+from ttd_core.plugin.registry import resolve
 from ttd_core.problem import Examples
 from ttd_core.run.evaluate import evaluate_action
 from ttd_core.sandbox.base import JobResult
@@ -203,6 +206,16 @@ def test_edits_are_the_default_of_runs_that_start_from_a_program(kind) -> None:
     assert kind.options_type(start="program", reply="program").reply == "program"
     with pytest.raises(ValueError, match="reply"):
         kind.options_type(reply="parts")
+    assert {name: default for name, _, default, _ in describe_fields(kind.options_type)}["reply"] == "program"
+
+
+def test_the_form_of_replies_is_stored_with_a_run() -> None:
+    given = configs.load("ahc058", overrides={"options": {"start": "program"}})
+    resolved = resolve(given)[1]
+    assert resolved.options["reply"] == "edits"
+    # A run that was begun before there were edits keeps what it has.
+    old = configs.load("ahc058", overrides={"options": {**resolved.options, "reply": "program"}})
+    assert resolve(old)[1].options["reply"] == "program"
 
 
 def test_edits_are_made_to_the_starting_program(kind, executor) -> None:

@@ -12,7 +12,9 @@ from ttd_core.dialogue.protection import free_lines
 #: A number that a line sets something to: a fraction, or a whole number of 2 and more.
 _FRACTION = re.compile(r"=\s*(\d{1,6}\.\d{1,6}|\d{1,4}e-\d{1,2})(?![\w.])")
 _WHOLE = re.compile(r"=\s*([2-9]|[1-9]\d{1,5})(?![\w.])")
-_MAX_CHARS = 100
+#: Any number of some size; small ones are mostly shapes and indices.
+_NUMBER = re.compile(r"(?<![\w.\[-])(\d{1,4}e-\d{1,2}|[1-9]\d{1,5})(?![\w.\]])")
+_MAX_CHARS = 120
 
 
 def edit_rules(program: str, is_cut: bool) -> tuple[str, str]:
@@ -44,7 +46,7 @@ def _example_lines(program: str) -> tuple[str, str]:
         for line in free_lines(lines)
         if line.strip() and count[line.strip()] == 1 and len(line) <= _MAX_CHARS and "`" not in line
     ]
-    for pattern, factor in ((_FRACTION, 1.5), (_WHOLE, 2)):
+    for pattern, factor in ((_FRACTION, 1.5), (_WHOLE, 2), (_NUMBER, 2)):
         for line in usable:
             match = pattern.search(line)
             if match is None or not float(match[1]):

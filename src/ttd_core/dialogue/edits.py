@@ -46,6 +46,8 @@ class EditError(ValueError):
 
 
 class _Kind(enum.Enum):
+    """What a marker line does, and the words that may say so behind its signs."""
+
     OPEN = "SEARCH|ORIGINAL|FIND|BEFORE|OLD"
     DIVIDE = "DIVIDER|REPLACE|WITH"
     CLOSE = "REPLACE|UPDATED|AFTER|NEW"
@@ -161,10 +163,15 @@ def begins_with_block(text: str) -> bool:
 
 
 def blocks_alone(text: str) -> str:
-    """A reply from the first line of its first block on; empty without any."""
+    """A reply without what stands before its first block and behind its last; empty without any."""
     lines = with_line_ends(text).split("\n")
-    first = next((number for number, line in enumerate(lines) if _is_marker(_OPEN.fullmatch(line))), None)
-    return "" if first is None else "\n".join(lines[first:])
+    markers = [marker for number, line in enumerate(lines) if (marker := _marker(number, line)) is not None]
+    opening = [marker.line for marker in markers if marker.kind is _Kind.OPEN]
+    if not opening:
+        return ""
+    closing = max((marker.line for marker in markers if marker.kind is _Kind.CLOSE), default=-1)
+    # A last block that is never closed goes on to the end.
+    return "\n".join(lines[opening[0] : closing + 1 if closing > opening[-1] else len(lines)])
 
 
 def read_blocks(text: str) -> list[EditBlock]:
