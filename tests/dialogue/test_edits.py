@@ -142,6 +142,15 @@ def test_a_whole_program_counts_and_its_strings_are_its_own() -> None:
     assert lost.status is Status.PARSE_ERROR
 
 
+def test_a_whole_program_in_a_block_that_seeks_nothing_is_not_added_to_another() -> None:
+    whole = edited_program(CPP, Action(block("", WIDER), "c++", edits=True), "main")
+    assert whole == Action(WIDER, "c++")
+    more = edited_program(CPP, Action(block("", "int more;"), "c++", edits=True), "main")
+    assert more == Action(f"{CPP}int more;\n", "c++")
+    again = edited_program(PYTHON, Action(block("", "def run(seed):\n    return 1"), edits=True), "run")
+    assert again == Action(f"{PYTHON}def run(seed):\n    return 1\n")
+
+
 def test_a_doctest_and_a_stream_are_no_markers() -> None:
     lines = [
         ">>> new = 3",

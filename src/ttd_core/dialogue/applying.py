@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 from ttd_core.dialogue.edits import Edit, EditBlock, EditError, blocks_alone, holds_blocks, read_blocks
-from ttd_core.dialogue.parsing import parse_program
+from ttd_core.dialogue.parsing import parse_program, seems_to_define
 from ttd_core.dialogue.parts import source_lines
 from ttd_core.dialogue.protection import last_free_line
 from ttd_core.dialogue.syntax import MAX_PROGRAM_CHARS, checked_program, clipped
@@ -61,11 +61,23 @@ def edited_program(program: str, action: Action, entry: str) -> Action | Verdict
         that does not parse.
     """
     try:
-        edited = apply_blocks(program, read_blocks(action.code))
+        blocks = read_blocks(action.code)
+        edited = apply_blocks("" if _gives_whole(blocks, action.language, entry) else program, blocks)
     except EditError as error:
         return Verdict.failed(Status.EDIT_ERROR, str(error), code=clipped(action.code), output=error.excerpt)
     failure = checked_program(edited, entry) if action.language == "python" else None
     return failure if failure is not None else Action(edited, action.language)
+
+
+def _gives_whole(blocks: Sequence[EditBlock], language: str, entry: str) -> bool:
+    """Whether a single block that seeks nothing gives a whole program, which can't be added to another.
+
+    In Python it can: a function that is defined again counts.
+    """
+    edit = next(blocks[0].readings(), None) if len(blocks) == 1 else None
+    if edit is None or language == "python" or not entry or _filled(edit.search):
+        return False
+    return seems_to_define("\n".join(edit.replacement), language, entry)
 
 
 def apply_blocks(program: str, blocks: Sequence[EditBlock]) -> str:
