@@ -24,7 +24,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ttd_core import config as configs
-from ttd_core.cli.output import table
 from ttd_core.config import RunConfig
 from ttd_core.config.settings import parse_assignment
 from ttd_core.errors import UsageError
@@ -38,6 +37,7 @@ from ttd_core.run.prompts import PromptMaker
 from ttd_core.run.rollout import RolloutCollector
 from ttd_core.run.seeds import first_start
 from ttd_core.search.archive import Archive
+from ttd_core.text import counted
 from ttd_core.types import Group, Reward, Rollout, State, Status
 
 PROBLEMS = ("ahc039", "ahc058", "trimul", "cp26")
@@ -194,9 +194,13 @@ def main() -> None:
             rows.append(row_of(name, form, group, start, hooks))
             if given.keep is not None:
                 kept(given.keep, name, form, group)
+    if policy is None:
+        raise SystemExit("none of these problems takes such a form of reply")
     header = ["problem", "reply", "valid", "new", "tokens", "best score", "start's score", "the others"]
-    print(f"{given.model}, {given.replies} replies each, at most {given.max_new_tokens} tokens\n")
-    print(table(header, rows))
+    replies = counted(given.replies, "reply", "replies")
+    print(f"{policy.name}, {replies} each, {given.max_new_tokens} tokens at most\n")
+    for row in [header, ["---"] * len(header), *rows]:
+        print(f"| {' | '.join(row)} |")
 
 
 if __name__ == "__main__":
