@@ -168,9 +168,10 @@ def test_edits_are_asked_for_with_a_line_of_the_program() -> None:
     # The example is a block that applies to the program.
     (block,) = read_blocks(asked)
     assert apply_blocks(STEPPED, [block]) == STEPPED.replace("0.5", "0.75")
-    assert "An empty SEARCH adds to the end." in asked
+    assert "an empty SEARCH adds to the end." in asked
     assert "too long" not in asked
-    assert asked.endswith("is shown next time.")
+    # A small model goes on with what it reads last: the example, whole.
+    assert asked.endswith(">>>>>>> REPLACE\n```")
     assert "<<<<<<<" not in prompt(problem)
     assert "give all of it" in prompt(problem)
 
@@ -200,9 +201,8 @@ def test_the_example_changes_a_number_that_may_change(program: str, old: str, ne
 
 def test_a_program_with_marker_lines_is_quoted_with_longer_ones() -> None:
     program = 'TEXT = """\n<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE\n"""\nSIZE = 3\n'
-    text, rules = edit_rules(program, False)
+    text, _ = edit_rules(program, False)
     assert text.splitlines() == ["<" * 8 + " SEARCH", "SIZE = 3", "=" * 8, "SIZE = 6", ">" * 8 + " REPLACE"]
-    assert "=" * 8 in rules
 
 
 def test_a_program_that_is_shown_cut_says_what_can_be_quoted() -> None:

@@ -18,16 +18,17 @@ _MAX_CHARS = 120
 
 
 def edit_rules(program: str, is_cut: bool) -> tuple[str, str]:
-    """An example of a block, and how blocks are written.
+    """An example of a block, and how blocks are written, without any line that begins or parts one.
 
     :param program: as the prompt shows it.
     :param is_cut: whether the prompt leaves lines of it out.
     """
     signs = longer_signs(program)
     old, new = _example_lines(program)
+    # No marker line is named here: small models begin their reply with what they read last.
     rules = (
-        f"Above the line {'=' * signs} stand lines of the program, copied exactly, as many as it takes to "
-        "tell them from all others; below it stands what replaces them. An empty SEARCH adds to the end."
+        "A block quotes lines of the program, copied exactly, as many as it takes to tell them from all "
+        "others, and then gives the lines that replace them; an empty SEARCH adds to the end."
     )
     if is_cut:
         rules += (

@@ -197,9 +197,9 @@ def _rules(brief: Brief, state: State) -> str:
     if brief.options.reply == "edits" and state.code.strip():
         example, how = edit_rules(state.code, is_cut(state.code))
         return (
-            f"## Your turn\n\n{task}. Do not repeat it: give only the lines that change, as blocks like this "
-            f"one; the change is an example, make your own:\n\n{fenced(example, tag)}\n\n{how} "
-            f"{keeps}{advice} is shown next time."
+            f"## Your turn\n\n{task}. Do not repeat it: give only the lines that change, in SEARCH/REPLACE "
+            f"blocks. {how} {keeps}{advice} is shown next time. A whole reply that changes one line, as an "
+            f"example; make a change of your own:\n\n{fenced(example, tag)}"
         )
     must = f"It must define `{brief.signature}`. " if brief.language == "python" else ""
     return (
