@@ -216,6 +216,13 @@ def test_replies_that_mean_a_change_make_it(program: str, reply: str, changes: l
         ),
         pytest.param(
             PACKING,
+            "```python\n=======\nROUNDS = 30\n=======\nROUNDS = 35\n>>>>>>> REPLACE\n```",
+            Status.EDIT_ERROR,
+            "no block begins with a line <<<<<<< SEARCH",
+            id="a block without its first line",
+        ),
+        pytest.param(
+            PACKING,
             "```diff\n-STEPS = 30\n+STEPS = 90\n```",
             Status.PARSE_ERROR,
             "no fenced python code block",

@@ -16,7 +16,16 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from ttd_core.dialogue.edits import Edit, EditBlock, EditError, blocks_alone, holds_blocks, read_blocks
+from ttd_core.dialogue.edits import (
+    USUAL_SIGNS,
+    Edit,
+    EditBlock,
+    EditError,
+    blocks_alone,
+    holds_blocks,
+    lacks_beginnings,
+    read_blocks,
+)
 from ttd_core.dialogue.parsing import parse_program, seems_to_define
 from ttd_core.dialogue.parts import source_lines
 from ttd_core.dialogue.protection import last_free_line
@@ -38,7 +47,11 @@ def read_edits(text: str, language: str, entry: str) -> Action | Verdict:
         :func:`~ttd_core.dialogue.parsing.parse_program` where there are no blocks.
     """
     if not holds_blocks(text):
-        return parse_program(text, language, entry)
+        whole = parse_program(text, language, entry)
+        if isinstance(whole, Verdict) and lacks_beginnings(text):
+            message = f"no block begins with a line {'<' * USUAL_SIGNS} SEARCH, and there is no whole program"
+            return Verdict.failed(Status.EDIT_ERROR, message, code=whole.code)
+        return whole
     if language == "python":
         # A program that parses though it has such lines has them in its strings.
         whole = parse_program(text, language, entry)

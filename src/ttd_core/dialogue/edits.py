@@ -156,6 +156,14 @@ def holds_blocks(text: str) -> bool:
     return any(_is_marker(_OPEN.fullmatch(line)) for line in with_line_ends(text).split("\n"))
 
 
+def lacks_beginnings(text: str) -> bool:
+    """Whether a reply has lines that part or end blocks, and none that begins one."""
+    lines = with_line_ends(text).split("\n")
+    markers = [marker for number, line in enumerate(lines) if (marker := _marker(number, line)) is not None]
+    begins = any(marker.kind is _Kind.OPEN for marker in markers)
+    return not begins and any(marker.signs >= USUAL_SIGNS for marker in markers)
+
+
 def begins_with_block(text: str) -> bool:
     """Whether the first line of a text that is not blank begins a block."""
     first = next((line for line in with_line_ends(text).split("\n") if line.strip()), "")
