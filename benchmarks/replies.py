@@ -82,6 +82,8 @@ def sampled(
         temperature=config.policy.temperature,
         context=config.policy.context,
         max_new_tokens=config.policy.max_new_tokens,
+        thinking_tokens=config.policy.thinking_tokens,
+        prefill=config.policy.prefill,
         seed=config.seed,
     )
     starts, prompts = PromptMaker(hooks, policy, archive, "count").render([node], params)
