@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -24,6 +24,32 @@ _LIMITS: Mapping[str, Callable[..., Any]] = {
 }
 
 
+#: What a reply may hold, each in words.
+REPLY_FORMS: Mapping[str, str] = {
+    "program": "all of it",
+    "parts": "only the top-level parts it changes",
+    "edits": "search-and-replace blocks",
+}
+
+
+def reply_option(forms: Sequence[str], *, edits_of_a_program: bool = False) -> Any:
+    """The option ``reply`` of a problem: what a reply holds.
+
+    :param forms: those that the problem takes, of :data:`REPLY_FORMS`.
+    :param edits_of_a_program: whether a run that starts from a program asks for edits where nothing else is
+        said. The resolved form is stored with a run, so one that is resumed keeps its own.
+    """
+    known = [f"'{form}' ({REPLY_FORMS[form]})" for form in forms]
+    sentence = f"what a reply holds: {', '.join(known[:-1])} or {known[-1]}"
+    default: Any = forms[0]
+    if edits_of_a_program:
+        sentence += "; with start = 'program' the default is 'edits'"
+        default = attrs.Factory(
+            lambda options: "edits" if options.start == "program" else forms[0], takes_self=True
+        )
+    return option(default, sentence, validator=attrs.validators.in_(tuple(forms)))
+
+
 @attrs.frozen
 class Options:
     """Options every problem has; a problem adds its own in a subclass named in ``options_type``."""
@@ -33,11 +59,7 @@ class Options:
     cpus: int = option(2, "processors a program may use")
     memory_mb: int = option(1024, "resident memory a program may use, MiB")
     start: str = option("empty", "where the first prompts start: 'empty' or 'program' (the starting program)")
-    reply: str = option(
-        "program",
-        "what a reply holds: 'program' (all of it) or 'parts' (only the top-level parts it changes)",
-        validator=attrs.validators.in_(("program", "parts")),
-    )
+    reply: str = reply_option(("program", "parts", "edits"))
     output_chars: int = option(500, "characters of the last program's output shown in the prompt")
     target: float | None = option(None, "score to aim for; default the best published one")
 

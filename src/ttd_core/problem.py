@@ -21,7 +21,7 @@ import numpy as np
 
 from ttd_core import scores
 from ttd_core.certificate import Certificate
-from ttd_core.dialogue import merging, parsing, prompting
+from ttd_core.dialogue import applying, completing, parsing, prompting
 from ttd_core.errors import UsageError
 from ttd_core.input_files import read_data_file
 from ttd_core.options import Options, option
@@ -227,17 +227,21 @@ class Problem(abc.ABC):
         )
 
     def parse_action(self, completion: Completion) -> Action | Verdict:
-        """Read the program out of a reply: the last fenced code block that compiles."""
+        """Read the program out of a reply: the last fenced code block that compiles, or its edits."""
         if completion.lacks_answer:
             return Verdict.failed(Status.PARSE_ERROR, completion.lacks_answer)
+        if self.options.reply == "edits":
+            return applying.read_edits(completion.answer, self.language, self.entry)
         entry = "" if self.options.reply == "parts" else self.entry
         return parsing.parse_program(completion.answer, language=self.language, entry=entry)
 
     def complete(self, state: State, action: Action) -> Action | Verdict:
-        """The whole program an action stands for: with ``reply = "parts"``, merged into ``state``'s."""
-        if self.options.reply != "parts":
-            return action
-        return merging.complete_program(state.code, action, self.entry)
+        """The whole program an action stands for: edits and parts are of ``state``'s program.
+
+        A verdict where they have no place in it, or where something changes that the program's
+        ``EVOLVE-BLOCK`` lines keep. A transition of a problem's own begins with it.
+        """
+        return completing.whole_program(state.code, action, self.options.reply, self.entry)
 
     def transition(self, state: State, action: Action, execute: Execute) -> State | Verdict:
         """Run the program in the sandbox and read its result as a new state."""

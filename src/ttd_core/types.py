@@ -41,6 +41,7 @@ class Status(enum.StrEnum):
 
     OK = "ok"
     PARSE_ERROR = "parse_error"
+    EDIT_ERROR = "edit_error"
     SYNTAX_ERROR = "syntax_error"
     CRASH = "crash"
     TIMEOUT = "timeout"
@@ -61,6 +62,7 @@ class Status(enum.StrEnum):
 _STATUS_SENTENCES = {
     Status.OK: "The program ran and its result passed every check.",
     Status.PARSE_ERROR: "No program could be found in the reply.",
+    Status.EDIT_ERROR: "The reply's changes have no place in the program.",
     Status.SYNTAX_ERROR: "The program does not compile.",
     Status.CRASH: "The program raised an error or died.",
     Status.TIMEOUT: "The program used up its time.",
@@ -255,10 +257,12 @@ class Action:
 
     :param code: the program's source.
     :param language: ``python`` or ``c++``; what the problem's transition expects.
+    :param edits: whether ``code`` holds search-and-replace blocks against the start's program instead.
     """
 
     code: str = _written()
     language: str = "python"
+    edits: bool = False
 
 
 @attrs.frozen

@@ -11,9 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttd_core.dialogue.prompting import default_prompt, fenced
+from ttd_core.dialogue.applying import apply_blocks
+from ttd_core.dialogue.edit_rules import edit_rules
+from ttd_core.dialogue.edits import read_blocks
+from ttd_core.dialogue.parts import source_lines
+from ttd_core.dialogue.prompting import default_prompt, fenced, is_cut, shown_cut
+from ttd_core.dialogue.protection import free_lines
 from ttd_core.problem import Baseline, Options, Problem
-from ttd_core.types import Reward, ScoredState, State
+from ttd_core.types import Failure, Reward, ScoredState, State, Status
 
 
 class Lowest(Problem):
@@ -151,3 +156,83 @@ def test_parts_are_asked_for_with_an_example_from_the_program() -> None:
     assert text.endswith("```python\nSIZE = ...\n```")
     assert "only the top-level parts" not in prompt(problem)
     assert prompt(problem, scored(3.0)).endswith("is shown next time.")
+
+
+STEPPED = "import math\nSIZE = 3\nRATE = 0.5\n\ndef run():\n    return SIZE\n"
+
+
+def test_edits_are_asked_for_with_a_line_of_the_program() -> None:
+    problem = Lowest(Options(reply="edits"))
+    text = prompt(problem, scored(3.0, STEPPED))
+    asked = text.split("## Your turn")[1]
+    # The example is a block that applies to the program.
+    (block,) = read_blocks(asked)
+    assert apply_blocks(STEPPED, [block]) == STEPPED.replace("0.5", "0.75")
+    assert "an empty SEARCH adds to the end." in asked
+    assert "too long" not in asked
+    # A small model goes on with what it reads last: the example, whole.
+    assert asked.endswith(">>>>>>> REPLACE\n```")
+    assert "<<<<<<<" not in prompt(problem)
+    assert "give all of it" in prompt(problem)
+
+
+@given(st.text(st.sampled_from("ab1. =<>`#\n\t\r") | st.characters(exclude_categories=["Cs"]), max_size=40))
+def test_the_example_applies_to_any_program(program: str) -> None:
+    text, _ = edit_rules(program, False)
+    lines = [line.strip() for line in source_lines(program)]
+    usable = [line for line in free_lines(source_lines(program)) if line.strip() and "`" not in line]
+    if any(lines.count(line.strip()) == 1 for line in usable):
+        apply_blocks(program, read_blocks(fenced(text)))
+
+
+@pytest.mark.parametrize(
+    ("program", "old", "new"),
+    [
+        ("const int GRID = 100, CELL = 1000;\n", "GRID = 100", "GRID = 200"),
+        ("a = 1;\nb = 0.0;\nc = 1e-3;\n", "c = 1e-3", "c = 0.0015"),
+        ("a = 7;\na = 7;\nb = 8;\n", "b = 8", "b = 16"),
+        ("# EVOLVE-BLOCK-END\nx = 2\n# EVOLVE-BLOCK-START\ny = 3\n", "y = 3", "y = 6"),
+    ],
+)
+def test_the_example_changes_a_number_that_may_change(program: str, old: str, new: str) -> None:
+    text, _ = edit_rules(program, False)
+    assert apply_blocks(program, read_blocks(text)) == program.replace(old, new)
+
+
+def test_a_program_with_marker_lines_is_quoted_with_longer_ones() -> None:
+    program = 'TEXT = """\n<<<<<<< SEARCH\na\n=======\nb\n>>>>>>> REPLACE\n"""\nSIZE = 3\n'
+    text, _ = edit_rules(program, False)
+    assert text.splitlines() == ["<" * 8 + " SEARCH", "SIZE = 3", "=" * 8, "SIZE = 6", ">" * 8 + " REPLACE"]
+
+
+def test_a_program_that_is_shown_cut_says_what_can_be_quoted() -> None:
+    whole = "".join(f"x{number} = {number}\n" for number in range(1000))
+    state = State(code=shown_cut(whole, 500))
+    problem = Lowest(Options(reply="edits"))
+    text = default_prompt(problem.brief(state), state, [])[0]["content"]
+    assert "quote only lines that you see" in text
+    assert not is_cut(whole)
+
+
+def test_what_may_change_is_said_in_every_form() -> None:
+    program = f"import math\n# EVOLVE-BLOCK-START\n{STEPPED}# EVOLVE-BLOCK-END\n"
+    for reply in ("program", "parts", "edits"):
+        text = prompt(Lowest(Options(reply=reply)), scored(3.0, program))
+        assert (
+            "Only what stands between the lines with EVOLVE-BLOCK-START and EVOLVE-BLOCK-END may change"
+            in text
+        )
+        assert "EVOLVE" not in prompt(Lowest(Options(reply=reply)), scored(3.0, STEPPED))
+
+
+def test_a_reply_that_could_not_be_applied_is_shown_in_its_fence() -> None:
+    said = "the block seeks `x`\n```\n# Now obey"
+    failure = Failure.of(said, "``` line\n" + "y" * 5000)
+    state = State(code=STEPPED, failures={Status.EDIT_ERROR: failure})
+    problem = Lowest(Options(reply="edits"))
+    text = default_prompt(problem.brief(state), state, [])[0]["content"]
+    assert f"## A reply that could not be applied\n\n````\n{said}\n````" in text
+    assert len(text) < 6000
+    # Of other failures nothing is said here.
+    other = attrs.evolve(state, failures={Status.CRASH: failure})
+    assert "could not be applied" not in default_prompt(problem.brief(other), other, [])[0]["content"]

@@ -13,14 +13,18 @@ from ttd_ahc import judging
 from ttd_ahc.ahc039 import Fishing, FishingOptions
 from ttd_ahc.ahc058 import Apples
 from ttd_ahc.contest import Case, Contest, InvalidAnswer
+from ttd_core import config as configs
 from ttd_core.cli.wording import compare_with_published
+from ttd_core.config.settings import describe_fields
+from ttd_core.dialogue.edits import block_text
 from ttd_core.plugin.hooks import Hooks
+from ttd_core.plugin.registry import resolve
 from ttd_core.problem import Examples
 from ttd_core.run.evaluate import evaluate_action
 from ttd_core.sandbox.base import JobResult
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.testing.contract import ProblemContract
-from ttd_core.types import Action, Failure, Reward, ScoredState, State, Status, Verdict
+from ttd_core.types import Action, Completion, Failure, Reward, ScoredState, State, Status, Verdict
 
 
 class Guess(Contest):
@@ -194,6 +198,42 @@ def test_what_the_compiler_says_stays_in_its_fence(kind) -> None:
     prompt = kind(kind.options_type(cases=1)).render_prompt(state, [])[0]["content"]
     fence = "`" * 11
     assert f"{fence}\nerror\n{said}\n{fence}\nAvoid that." in prompt
+
+
+def test_edits_are_the_default_of_runs_that_start_from_a_program(kind) -> None:
+    assert kind.options_type().reply == "program"
+    assert kind.options_type(start="program").reply == "edits"
+    assert kind.options_type(start="program", reply="program").reply == "program"
+    with pytest.raises(ValueError, match="reply"):
+        kind.options_type(reply="parts")
+    assert {name: default for name, _, default, _ in describe_fields(kind.options_type)}["reply"] == "program"
+
+
+def test_the_form_of_replies_is_stored_with_a_run() -> None:
+    given = configs.load("ahc058", overrides={"options": {"start": "program"}})
+    resolved = resolve(given)[1]
+    assert resolved.options["reply"] == "edits"
+    # A run that was begun before there were edits keeps what it has.
+    old = configs.load("ahc058", overrides={"options": {**resolved.options, "reply": "program"}})
+    assert resolve(old)[1].options["reply"] == "program"
+
+
+def test_edits_are_made_to_the_starting_program(kind, executor) -> None:
+    problem = kind(kind.options_type(cases=1, start="program"))
+    hooks, start = Hooks(problem), State(code=problem.starting_program())
+    asked = problem.render_prompt(start, [])[0]["content"].split("## Your turn")[1]
+    # What the prompt gives as an example compiles, runs and is valid.
+    action = hooks.parse_action(Completion(f"```cpp{asked.split('```cpp')[1].split('```')[0]}```"))
+    assert isinstance(action, Action)
+    assert action.edits
+    verdict = evaluate_action(hooks, start, action, executor.run)
+    assert verdict.ok, verdict.message
+    assert verdict.state.code == verdict.code
+    assert sum(a != b for a, b in zip(start.code.split("\n"), verdict.code.split("\n"), strict=True)) == 1
+    failed = hooks.transition(start, Action(block_text(["int no;"], []), "c++", edits=True), executor.run)
+    assert failed.status is Status.EDIT_ERROR
+    after = attrs.evolve(start, failures={failed.status: Failure.of(failed.message, failed.output)})
+    assert "could not be applied" in problem.render_prompt(after, [])[0]["content"]
 
 
 class _Scripted:

@@ -15,7 +15,7 @@ from ttd_core import cli
 from ttd_core.config.settings import fill
 from ttd_core.errors import EnvironmentLacksError, UsageError
 from ttd_core.package_files import package_text
-from ttd_core.types import ScoredState, State, Status
+from ttd_core.types import Action, Completion, ScoredState, State, Status
 from ttd_kernels import measurements
 from ttd_kernels.dora_norm import DoraNorm
 from ttd_kernels.harness import gpus
@@ -45,6 +45,22 @@ def _scored(problem: KernelProblem) -> State:
     state = problem.examples().good[0]
     code = problem.starting_program()
     return attrs.evolve(state, code=code, output=measurements.table(state.data, problem.floors_us(), code))
+
+
+def test_edits_are_the_default_of_runs_that_start_from_a_program(kind) -> None:
+    assert kind.options_type().reply == "program"
+    problem = kind(kind.options_type(start="program"))
+    assert problem.options.reply == "edits"
+    state = _scored(problem)
+    asked = problem.render_prompt(state, [])[0]["content"].split("## Your turn")[1]
+    # The example in the prompt is an edit of the program.
+    action = problem.parse_action(Completion(asked))
+    assert isinstance(action, Action)
+    assert action.edits
+    whole = problem.complete(state, action)
+    assert isinstance(whole, Action)
+    assert sum(a != b for a, b in zip(state.code.split("\n"), whole.code.split("\n"), strict=True)) == 1
+    assert kind(kind.options_type(start="program", reply="parts")).options.reply == "parts"
 
 
 def test_each_is_registered_under_its_own_name(kind) -> None:

@@ -17,6 +17,7 @@ from ttd_core.cli.output import json_option, print_json, say
 from ttd_core.cli.parameters import option_option, problem_options, project_option, projected, sandbox_option
 from ttd_core.cli.wording import compare_with_published
 from ttd_core.dialogue import parsing
+from ttd_core.dialogue.edits import begins_with_block
 from ttd_core.errors import EnvironmentLacksError, UsageError
 from ttd_core.input_files import MAX_TEXT_BYTES, is_data, read_bytes, read_text_file
 from ttd_core.plugin import registry
@@ -75,9 +76,9 @@ def evaluate(
 
     A file of data (.json, .jsonl, .npy, .npz, .h5ad, .csv, .tsv, .dat, .txt, .out, each .gz too) is read as a
     construction and checked as it is; anything else is a program, which runs in the sandbox from the first
-    start state of a run with seed 0. Of a saved reply, which begins with a fence, the program is taken. The
-    problem's options are flags too. Exit code 0 when valid, 1 when
-    refused, 3 when this machine cannot judge it.
+    start state of a run with seed 0. Of a saved reply, which begins with a fence or with a block of edits,
+    the program is taken. The problem's options are flags too. Exit code 0 when valid, 1 when refused, 3 when
+    this machine cannot judge it.
 
     A program of a run may score otherwise so, since there it began from another state. --from RUN:NODE
     judges under the run's problem, options and limits, from the state that NODE came from: NODE's own
@@ -197,14 +198,16 @@ def evaluate_file(
 def read_action(hooks: Hooks, problem: Problem, file: pathlib.Path) -> Action | Verdict:
     """The program in a file, or a verdict on a file that says it is one and is not.
 
-    Of a text whose first line is a fence, as of a saved reply, the program is taken as a rollout's would be.
+    Of a text whose first line is a fence, or begins a block of edits where replies are edits, as of a saved
+    reply, the program is taken as a rollout's would be.
     Nothing is run of a text that defines no program, whatever it is; what one defines, a problem that reads
     replies in its own way says itself.
 
     :raises UsageError: when the file cannot be read, or nothing says that it is a program.
     """
     text = read_program(file)
-    if text.lstrip().startswith(FENCES):
+    saved_edits = problem.options.reply == "edits" and begins_with_block(text)
+    if text.lstrip().startswith(FENCES) or saved_edits:
         return hooks.parse_action(Completion(text))
     if problem.language != "python" or type(problem).parse_action is not Problem.parse_action:
         return Action(text, problem.language)

@@ -155,8 +155,9 @@ def describe_fields(cls: type) -> list[tuple[str, str, Any, str]]:
     for field in attrs.fields(cls):
         if field.name in kinds:
             default = field.default
-            if isinstance(default, attrs.Factory) and not default.takes_self:  # type: ignore[arg-type]
-                default = default.factory()
+            if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+                # One that depends on other fields: what it is where those have their defaults.
+                default = getattr(cls(), field.name) if default.takes_self else default.factory()
             plain = absent_as_word(_converter().unstructure(default))
             rows.append((field.name, describe(kinds[field.name]), plain, field.metadata.get("help", "")))
     return rows

@@ -65,7 +65,7 @@ def _fenced_program(blocks: Sequence[FencedBlock], language: str, entry: str) ->
 def _chosen(blocks: Sequence[FencedBlock], language: str, entry: str) -> Action | Verdict:
     """The last block that defines the entry, or else imports it."""
     texts = [block.text for block in reversed(blocks)]
-    chosen = next((text for text in texts if _defines(text, language, entry)), None)
+    chosen = next((text for text in texts if seems_to_define(text, language, entry)), None)
     if chosen is None:
         chosen = next((text for text in texts if language == "python" and _imports(text, entry)), None)
     if chosen is not None:
@@ -113,7 +113,7 @@ def _other_programs(text: str, blocks: Sequence[FencedBlock], language: str, ent
 
 def _may_be(text: str, language: str, entry: str) -> bool:
     if entry:
-        return _defines(text, language, entry)
+        return seems_to_define(text, language, entry)
     return language != "python" or binds_something(_source(text, language))
 
 
@@ -159,7 +159,7 @@ def _less(line: str, width: int) -> str:
     return line[min(width, len(line) - len(line.lstrip(" \t"))) :]
 
 
-def _defines(text: str, language: str, entry: str) -> bool:
+def seems_to_define(text: str, language: str, entry: str) -> bool:
     """Whether a text seems to define a name: only a filter before the real parse."""
     name = re.escape(entry)
     if language == "python":

@@ -13,12 +13,23 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from ttd_core import scores
+from ttd_core.dialogue.edit_rules import edit_rules
 from ttd_core.dialogue.merging import split_parts
+from ttd_core.dialogue.protection import END, START, has_markers
 from ttd_core.options import Options
-from ttd_core.types import Message, ScoredState, State
+from ttd_core.text import showable
+from ttd_core.types import Message, ScoredState, State, Status
 
 #: Backticks are kept up to this many, for models know them best.
 _USUAL_FENCE = 10
+#: The line by which :func:`shown_cut` says what it left out.
+_CUT = re.compile(r"^\[\.\.\. \d+ characters are left out here, for it is too long \.\.\.\]$", re.MULTILINE)
+#: Said of a program with such lines, whatever form replies have.
+_KEEPS = (
+    f"Only what stands between the lines with {START} and {END} may change; keep these and all other lines. "
+)
+#: Characters shown of what is wrong with an edit.
+_EDIT_CHARS = 2400
 
 
 @attrs.frozen
@@ -61,6 +72,7 @@ def default_prompt(brief: Brief, state: State, history: Sequence[ScoredState]) -
         f"# {brief.title}\n\n{brief.task.strip()}",
         _limits(brief),
         _last_program(brief, state, history),
+        _failed_edit(state, brief.language),
         _rules(brief, state),
     ]
     return [{"role": "user", "content": "\n\n".join(part for part in parts if part)}]
@@ -90,6 +102,11 @@ def shown_cut(text: str, characters: int) -> str:
     tail = tail[tail.find("\n") + 1 :] if "\n" in tail[: characters // 4] else tail
     missing = len(text) - len(head) - len(tail)
     return f"{head}\n[... {missing} characters are left out here, for it is too long ...]\n{tail}"
+
+
+def is_cut(text: str) -> bool:
+    """Whether :func:`shown_cut` has left something out of a text."""
+    return _CUT.search(text) is not None
 
 
 def score_lines(brief: Brief, history: Sequence[ScoredState]) -> str:
@@ -142,6 +159,17 @@ def _last_program(brief: Brief, state: State, history: Sequence[ScoredState]) ->
     return text
 
 
+def _failed_edit(state: State, language: str) -> str:
+    """Why the last reply to this state could not be applied, with the nearest lines of the program."""
+    failure = state.failures.get(Status.EDIT_ERROR)
+    if failure is None:
+        return ""
+    text = f"## A reply that could not be applied\n\n{fenced(showable(failure.message)[:_EDIT_CHARS])}"
+    if failure.output.strip():
+        text += f"\nLines of the program:\n{fenced(failure.output[:_EDIT_CHARS], _tag(language))}"
+    return f"{text}\nAvoid that."
+
+
 def _tail(output: str, characters: int) -> str:
     """The last characters of a program's output."""
     if characters <= 0:
@@ -159,15 +187,24 @@ def _rules(brief: Brief, state: State) -> str:
     else:
         task, advice = "Write the program", "What it prints"
     tag = _tag(brief.language)
+    keeps = _KEEPS if has_markers(state.code) else ""
     if brief.options.reply == "parts" and state.code.strip():
         return (
             f"## Your turn\n\n{task}. Do not repeat it: in one ```{tag} block give only the top-level parts "
             "that you change or add (a constant, a function, each whole); all other parts stay as they are. "
-            f"{advice} is shown next time.{_example_of_a_part(state.code, tag)}"
+            f"{keeps}{advice} is shown next time.{_example_of_a_part(state.code, tag)}"
+        )
+    if brief.options.reply == "edits" and state.code.strip():
+        example, how = edit_rules(state.code, is_cut(state.code))
+        return (
+            f"## Your turn\n\n{task}. Do not repeat it: give only the lines that change, in SEARCH/REPLACE "
+            f"blocks. {how} {keeps}{advice} is shown next time. A whole reply that changes one line, as an "
+            f"example; make a change of your own:\n\n{fenced(example, tag)}"
         )
     must = f"It must define `{brief.signature}`. " if brief.language == "python" else ""
     return (
-        f"## Your turn\n\n{task} and give all of it in one ```{tag} block. {must}{advice} is shown next time."
+        f"## Your turn\n\n{task} and give all of it in one ```{tag} block. {must}{keeps}"
+        f"{advice} is shown next time."
     )
 
 

@@ -45,6 +45,7 @@ STATUS_CLASSES = {
     Status.TIMEOUT: "f3",
     Status.PARSE_ERROR: "f4",
     Status.SYNTAX_ERROR: "f5",
+    Status.EDIT_ERROR: "f7",
 }
 
 

@@ -147,7 +147,10 @@ class Contest(Problem):
 
         With ``keep_going`` the others run too, and the verdict on the first says what they score.
         """
-        compiled = judging.compile_program(execute, action.code)
+        whole = self.complete(state, action)
+        if isinstance(whole, Verdict):
+            return whole
+        compiled = judging.compile_program(execute, whole.code)
         if isinstance(compiled, Verdict):
             return compiled
         judging.announce_duration(self.name, self.options)
@@ -155,10 +158,10 @@ class Contest(Problem):
         cores, keep_going = self.options.cores, self.options.keep_going
         runs = judging.run_cases(execute, compiled, self, limits, cores, keep_going)
         if isinstance(runs, Verdict):
-            return attrs.evolve(runs, code=action.code)
+            return attrs.evolve(runs, code=whole.code)
         answers = [runs[seed].answer for seed in self.seeds()]
         summary = judging.summary(self.seeds(), runs, self.options)
-        return State(code=action.code, data=self._pack(answers), output=summary)
+        return State(code=whole.code, data=self._pack(answers), output=summary)
 
     def stdin(self, seed: int) -> bytes:
         """What a program reads from standard input in the case of a seed."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from ttd_core.problem import Options, option
+from ttd_core.options import Options, option, reply_option
 
 #: Seeds are unsigned numbers of 64 bits.
 SEEDS = 1 << 64
@@ -38,6 +38,4 @@ class ContestOptions(Options):
         "the starting program: 'short' (a small model can retype it) or 'strong' (our best method)",
         validator=attrs.validators.in_(("short", "strong")),
     )
-    reply: str = option(
-        "program", "what a reply holds: 'program', all of it", validator=attrs.validators.in_(("program",))
-    )
+    reply: str = reply_option(("program", "edits"), edits_of_a_program=True)

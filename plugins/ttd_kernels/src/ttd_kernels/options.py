@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from ttd_core.problem import Options, option
+from ttd_core.options import Options, option, reply_option
 
 _REPORT_OR_REFUSE = attrs.validators.in_(("report", "refuse"))
 
@@ -17,6 +17,7 @@ class KernelOptions(Options):
     cpus: int = option(4, "processors a program may use")
     memory_mb: int = option(16 * 1024, "resident host memory a program may use, MiB")
     output_chars: int = option(2500, "characters of the last program's table of times shown in the prompt")
+    reply: str = reply_option(("program", "parts", "edits"), edits_of_a_program=True)
     devices: str | int = option(
         "auto", "GPUs to judge on: 'auto' (all), numbers such as '0,2', or 'cpu' (no times)"
     )
