@@ -23,7 +23,7 @@ from ttd_core.config.settings import at_least, fill, setting
 from ttd_core.errors import EnvironmentLacksError, ModelUnavailableError
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
 from ttd_core.policy.local import checkpoint, loading, parallel
-from ttd_core.policy.local.adapter import Adapter
+from ttd_core.policy.local.adapter import Adapter, adapted_modules
 from ttd_core.policy.local.lean import ops
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
@@ -55,6 +55,10 @@ class LocalOptions:
     adapter: Literal["refuse", "merge", "ignore"] = setting(
         "refuse",
         "what to do with an adapter in the model's folder: refuse, merge it into the weights, or ignore it",
+    )
+    adapt: Literal["auto", "attention", "all"] = setting(
+        "auto",
+        "what learns: all linear layers, those of attention, or auto: all, of mixtures of experts attention",
     )
 
     @classmethod
@@ -117,7 +121,7 @@ class LocalPolicy:
         lora = peft.LoraConfig(
             r=config.policy.lora_rank,
             lora_alpha=config.policy.lora_alpha,
-            target_modules="all-linear",
+            target_modules=adapted_modules(model, LocalOptions.of(config).adapt),
             task_type=peft.TaskType.CAUSAL_LM,
         )
         #: The transformers model, adapter layers in place.

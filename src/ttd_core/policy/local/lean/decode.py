@@ -182,7 +182,8 @@ class LeanDecoder:
 
         def attend(layer: int, qkv: Tensor) -> Tensor:
             keys, values = pool.store[:, layer, 0], pool.store[:, layer, 1]
-            output: Tensor = model.ops.attend(qkv, keys, values, state, layout, model.heads)
+            window, sinks = model.layers[layer].window, model.layers[layer].sinks
+            output: Tensor = model.ops.attend(qkv, keys, values, state, layout, model.heads, window, sinks)
             return output
 
         positions = state.own_starts[:rows] + state.own_lengths[:rows]
