@@ -17,7 +17,7 @@ import torch
 import transformers
 
 from ttd_core.errors import EnvironmentLacksError, ModelUnavailableError
-from ttd_core.policy.local import base_adapter, unpacking
+from ttd_core.policy.local import base_adapter, packed, unpacking
 from ttd_core.policy.local.weights import require_all, require_finite, require_merged, require_plain
 from ttd_core.policy.models import fetch
 from ttd_core.policy.models.files import reading
@@ -88,12 +88,14 @@ def load_model(
     device: torch.device,
     adapter: AdapterChoice = "refuse",
     say: Say = say,
+    keep_packed: bool = False,
 ) -> tuple[Any, Any]:
     """The model (in evaluation mode) and its tokeniser.
 
     :param path: the model's folder, a GGUF file, or the folder of an adapter that names its model.
     :param adapter: what to do with an adapter there: merge it into the weights, or load the model without it.
     :param say: is told, in a line each, what was read otherwise than it is written.
+    :param keep_packed: leave experts in four bits that are published so (:mod:`.packed`).
     :raises ModelUnavailableError: when there is no model that can be read whole.
     """
     if path.is_dir() and not (path / CONFIG).exists() and (path / ADAPTER_CONFIG).exists():
@@ -105,11 +107,26 @@ def load_model(
             f"{beside} holds an adapter beside the model; set policy.options.adapter=merge to start from "
             "both, or =ignore to start from the model alone"
         )
-    model, tokenizer = _load(read_folder(unpacking.ready_folder(path)), dtype, say)
+    folder = read_folder(unpacking.ready_folder(path))
+    if keep_packed and packed.is_packed(folder):
+        model, tokenizer = _load_packed(folder, dtype, device)
+    else:
+        model, tokenizer = _load(folder, dtype, say)
     if has_adapter and adapter == "merge":
         model = base_adapter.merged(model, beside)
         say(f"{beside}: the adapter beside the model is merged into its weights")
     return _finished(model, path, device, say), tokenizer
+
+
+def _load_packed(folder: ModelFolder, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
+    """A model of packed experts on its device, and its tokeniser."""
+    require_merged(folder)
+    tokenizer = load_tokenizer(folder.path)
+    with view(folder.path) as shown:
+        model = packed.load(folder, shown, dtype, device)
+    for named in (model, model.config):
+        named.name_or_path = str(folder.path)
+    return model, tokenizer
 
 
 def _load_on_base(
@@ -178,7 +195,7 @@ def _load(folder: ModelFolder, dtype: torch.dtype, say: Say) -> tuple[Any, Any]:
                 key_mapping=mapping or None,
                 **LOCAL,
             )
-    if getattr(model, "hf_quantizer", None) is None:
+    if getattr(model, "hf_quantizer", None) is None and not packed.is_packed(folder):
         require_plain(folder)
     left_out = require_all(model, info, path, folder.tensors)
     if mapping:

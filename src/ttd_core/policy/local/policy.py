@@ -94,10 +94,11 @@ def open_rank(config: RunConfig, rank: int = 0) -> LocalPolicy:
         device = torch.device("cuda", (device.index or 0) + rank)
     folder = fetch.resolve(config.policy.model)
     dtype = loading.choose_dtype(config.policy.dtype, device)
-    adapter = LocalOptions.of(config).adapter
+    options = LocalOptions.of(config)
+    keep_packed = options.engine == "lean" or (options.engine == "auto" and ops.has_triton(device))
     # Every rank reads the same files; the first says what there is to say of them.
     say = loading.say if rank == 0 else lambda _: None
-    model, tokenizer = loading.load_model(folder, dtype, device, adapter, say)
+    model, tokenizer = loading.load_model(folder, dtype, device, options.adapter, say, keep_packed)
     policy = LocalPolicy(model, tokenizer, config)
     # A template's own tokens may be new to the model; that is said before a run begins.
     policy.encode([{"role": "user", "content": "a prompt"}], config.policy.prefill)
