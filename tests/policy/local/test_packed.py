@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pathlib
 import warnings
 
@@ -15,12 +16,13 @@ from tests.policy.conftest import make_config, make_tokenizer
 from tests.policy.local.lean.lean_models import make_mixture
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
-from ttd_core.errors import ModelUnavailableError
+from ttd_core.errors import EnvironmentLacksError, ModelUnavailableError
 from ttd_core.policy.base import SamplingParams, Sequences
-from ttd_core.policy.local import loading
+from ttd_core.policy.local import loading, memory
 from ttd_core.policy.local.lean.mxfp4 import GROUP, VALUES, unpack
 from ttd_core.policy.local.packed import PackedExperts
 from ttd_core.policy.local.policy import LocalPolicy, open_local
+from ttd_core.policy.models.folder import read_folder
 
 CPU = torch.device("cpu")
 PROMPT = [{"role": "user", "content": "a prompt that is longer than the window"}]
@@ -179,3 +181,32 @@ def test_experts_of_qwen_load_one_by_one_and_fused(fused: bool, tmp_path: pathli
     loaded, _ = loading.load_model(tmp_path, torch.float32, CPU)
     for name, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def test_what_does_not_fit_is_said_before_it_is_loaded(
+    published: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, cuda = read_folder(published), torch.device("cuda")
+    packed, unpacked = (memory.weight_bytes(folder, torch.bfloat16, keep) for keep in (True, False))
+    blocks = sum(math.prod(t.shape) for name, t in folder.tensors.items() if name.endswith("_blocks"))
+    assert unpacked - packed == 4 * blocks - blocks - blocks // 16
+    model, _ = loading.load_model(published, torch.bfloat16, CPU, keep_packed=True)
+    assert packed == sum(t.nbytes for t in model.state_dict().values())
+    # Two layers, two key-value heads of 16, keys and values, two bytes each.
+    reply = 1000 * 2 * 2 * 2 * 16 * 2
+    assert memory.reply_bytes(folder.config, torch.bfloat16, 1000) == reply
+    for free, keep, line in (
+        (packed + reply, True, ""),
+        (packed + reply - 1, True, "one reply of policy.context = 1000 tokens 0.0 GB, and cuda has"),
+        (packed, False, "(the lean engine keeps experts packed, 0.0 GB: leave policy.options.engine out)"),
+        (packed - 1, True, "GB free; choose a smaller model or a device with more memory"),
+    ):
+        monkeypatch.setattr(memory, "free_bytes", lambda _, free=free: free)
+        if not line:
+            memory.require_room(folder, torch.bfloat16, cuda, keep, 1000)
+            continue
+        with pytest.raises(EnvironmentLacksError) as caught:
+            memory.require_room(folder, torch.bfloat16, cuda, keep, 1000)
+        assert line in str(caught.value)
+        assert "\n" not in str(caught.value)
+    memory.require_room(folder, torch.bfloat16, CPU, True, 1000)

@@ -18,6 +18,7 @@ import transformers
 
 from ttd_core.errors import EnvironmentLacksError, ModelUnavailableError
 from ttd_core.policy.local import base_adapter, packed, unpacking
+from ttd_core.policy.local.memory import require_room
 from ttd_core.policy.local.weights import require_all, require_finite, require_merged, require_plain
 from ttd_core.policy.models import fetch
 from ttd_core.policy.models.files import reading
@@ -89,6 +90,7 @@ def load_model(
     adapter: AdapterChoice = "refuse",
     say: Say = say,
     keep_packed: bool = False,
+    context: int = 0,
 ) -> tuple[Any, Any]:
     """The model (in evaluation mode) and its tokeniser.
 
@@ -96,7 +98,9 @@ def load_model(
     :param adapter: what to do with an adapter there: merge it into the weights, or load the model without it.
     :param say: is told, in a line each, what was read otherwise than it is written.
     :param keep_packed: leave experts in four bits that are published so (:mod:`.packed`).
+    :param context: tokens of one prompt and reply, for which the device must have room beside the model.
     :raises ModelUnavailableError: when there is no model that can be read whole.
+    :raises EnvironmentLacksError: when the device has no room for it.
     """
     if path.is_dir() and not (path / CONFIG).exists() and (path / ADAPTER_CONFIG).exists():
         return _load_on_base(path, dtype, device, adapter, say)
@@ -108,7 +112,9 @@ def load_model(
             "both, or =ignore to start from the model alone"
         )
     folder = read_folder(unpacking.ready_folder(path))
-    if keep_packed and packed.is_packed(folder):
+    keep_packed = keep_packed and packed.is_packed(folder)
+    require_room(folder, dtype, device, keep_packed, context)
+    if keep_packed:
         model, tokenizer = _load_packed(folder, dtype, device)
     else:
         model, tokenizer = _load(folder, dtype, say)

@@ -98,7 +98,8 @@ def open_rank(config: RunConfig, rank: int = 0) -> LocalPolicy:
     keep_packed = options.engine == "lean" or (options.engine == "auto" and ops.has_triton(device))
     # Every rank reads the same files; the first says what there is to say of them.
     say = loading.say if rank == 0 else lambda _: None
-    model, tokenizer = loading.load_model(folder, dtype, device, options.adapter, say, keep_packed)
+    context = config.policy.context
+    model, tokenizer = loading.load_model(folder, dtype, device, options.adapter, say, keep_packed, context)
     policy = LocalPolicy(model, tokenizer, config)
     # A template's own tokens may be new to the model; that is said before a run begins.
     policy.encode([{"role": "user", "content": "a prompt"}], config.policy.prefill)
