@@ -12,6 +12,7 @@ from tests.policy.local.lean.lean_models import VOCABULARY, make_mixture
 
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
+from ttd_core.policy.local.lean.routes import RouteMemory
 from ttd_core.policy.local.packing import build_pack
 from ttd_core.policy.local.replies import DecodeLimits, whole_groups
 from ttd_core.policy.local.training import LogprobModel
@@ -77,3 +78,50 @@ def test_learned_as_transformers_has_it(kind: str, checkpointing: str) -> None:
     for name, parameter in model.named_parameters():
         if name in adapter:
             torch.testing.assert_close(parameter.grad, named[name].grad, rtol=1e-4, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["qwen3_moe, some layers dense", "gpt_oss"])
+def test_the_experts_of_sampling_are_replayed(kind: str) -> None:
+    model = make_mixture(kind)
+    memory = RouteMemory()
+    lean = LeanModel(model)
+    limits = DecodeLimits(frozenset([2]), [12] * 3, None, lambda _: [])
+    decoder = LeanDecoder(lean, 5, routes=memory)
+    replies = list(decoder.decode(PROMPTS, whole_groups(3, 3), 1.0, limits, 3))
+    logprobs = LogprobModel(model, "off", lean, memory)
+    for index, prompt in enumerate(PROMPTS):
+        own = [np.array(reply.tokens) for reply in replies if reply.prompt_index == index]
+        bare = build_pack(np.array(prompt), own, range(3), torch.device("cpu"))
+        pack = logprobs.replayed(bare, np.array(prompt), own)
+        assert pack.routes is not None
+        assert pack.routes.shape == (len(lean.mixtures), bare.ids.shape[1], 2)
+        # In float32 the router chooses the same again, so replaying changes nothing.
+        found = logprobs.pack_logprobs(pack, 1.0)
+        torch.testing.assert_close(found, logprobs.pack_logprobs(bare, 1.0), rtol=1e-5, atol=1e-5)
+        # Another router would choose otherwise; what is replayed does not depend on it.
+        weights = [layer.mlp.router for layer in lean.layers if hasattr(layer.mlp, "router")]
+        kept = [weight.clone() for weight in weights]
+        for weight in weights:
+            weight.neg_()
+        assert not torch.allclose(found, logprobs.pack_logprobs(bare, 1.0), atol=1e-2)
+        experts = pack.routes[0, 0].tolist()
+        mixture = next(layer.mlp for layer in lean.layers if hasattr(layer.mlp, "router"))
+        _, tape = mixture.forward(torch.randn(bare.ids.shape[1], 48), pack.routes[0])
+        assert tape[1][0].tolist() == experts
+        for weight, before in zip(weights, kept, strict=True):
+            weight.copy_(before)
+    unknown = np.array([5, 6, 7])
+    assert logprobs.replayed(bare, unknown, own).routes is None
+
+
+def test_the_oldest_routes_go_first() -> None:
+    memory = RouteMemory(most_bytes=100)
+    routes = np.zeros((5, 2, 2), np.uint8)
+    for reply in range(20):
+        memory.put([1, 2], [reply, 4], routes[:1], routes[:2])
+    known = [
+        memory.of_pack(np.array([1, 2]), [np.array([reply, 4])], torch.device("cpu")) is not None
+        for reply in range(20)
+    ]
+    # A prompt's take 4 bytes and a reply's 8; the prompt's stay with its newest reply.
+    assert known == [False] * 8 + [True] * 12

@@ -20,6 +20,7 @@ from torch import Tensor
 from ttd_core.policy.local.lean import ops
 from ttd_core.policy.local.lean.mlp import DenseMlp, Experts, Mlp
 from ttd_core.policy.local.lean.projection import Projection
+from ttd_core.policy.local.lean.routes import route_dtype
 
 #: Attention over what ``rotate_and_store`` stored: (layer, qkv [tokens, ...]) -> [tokens, heads * head size].
 Attend = Callable[[int, Tensor], Tensor]
@@ -119,6 +120,9 @@ class LeanModel:
         self.heads: tuple[int, int] = (config.num_attention_heads, config.num_key_value_heads)
         self.head_size: int = causal.model.layers[0].self_attn.head_dim
         self.layers = [LeanLayer.of(layer, causal.device) for layer in causal.model.layers]
+        mixtures = [index for index, layer in enumerate(self.layers) if isinstance(layer.mlp, Experts)]
+        #: The layers that are mixtures of experts, and the number of each among them.
+        self.mixtures: dict[int, int] = {index: number for number, index in enumerate(mixtures)}
         self.dtype: torch.dtype = self.layers[0].qkv.weight.dtype
         self.device: torch.device = causal.device
 
@@ -140,7 +144,13 @@ class LeanModel:
         return parts[0].contiguous(), parts[1].contiguous()
 
     def forward(
-        self, ids: Tensor, positions: Tensor, slots: Tensor, store: Tensor, attend: Attend
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        store: Tensor,
+        attend: Attend,
+        routes: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run the layers over some tokens and store their keys and values.
 
@@ -148,6 +158,7 @@ class LeanModel:
         :param positions: int64 [tokens].
         :param slots: int64 [tokens], where their keys and values go: page times PAGE plus offset in it.
         :param store: [pages, layers, 2, kv heads, PAGE, head size].
+        :param routes: [mixtures, tokens, choices], is given the experts that are chosen.
         :return: the residual stream and the last layer's update of it, [tokens, hidden size] each.
         """
         base = self.causal.model
@@ -164,8 +175,19 @@ class LeanModel:
             residual, normed = self.ops.add_norm(
                 residual, layer.output(attend(index, qkv)), layer.norms[1], layer.eps
             )
-            update = layer.mlp(normed)
+            update = layer.mlp(normed, self.routes_of(index, routes))
         return residual, update if update is not None else torch.zeros_like(residual)
+
+    def routes_of(self, layer: int, routes: Tensor | None) -> Tensor | None:
+        """One layer's part of the routes of all mixtures, [tokens, choices], if it is one of them."""
+        return routes[self.mixtures[layer]] if routes is not None and layer in self.mixtures else None
+
+    def new_routes(self, *shape: int) -> Tensor:
+        """Room for the experts of some tokens: [..., mixtures, tokens, choices] for (..., tokens)."""
+        mixture = next(layer.mlp for layer in self.layers if isinstance(layer.mlp, Experts))
+        dtype = route_dtype(len(mixture.router))
+        shape = (*shape[:-1], len(self.mixtures), shape[-1], mixture.choices)
+        return torch.zeros(shape, dtype=dtype, device=self.device)
 
     def logits(self, residual: Tensor, update: Tensor) -> Tensor:
         """[tokens, vocabulary] in the model's dtype, of what :meth:`forward` returned."""

@@ -20,10 +20,13 @@ BATCH_TOKENS = 16384
 
 
 @torch.inference_mode()
-def prefill(model: LeanModel, prompts: Sequence[SharedPrompt], store: Tensor) -> None:
+def prefill(
+    model: LeanModel, prompts: Sequence[SharedPrompt], store: Tensor, record_routes: bool = False
+) -> None:
     """Store the keys and values of some prompts, all but their last token's, in the pages they have.
 
     :param store: [pages, layers, 2, kv heads, PAGE, head size].
+    :param record_routes: leave the experts of each token with its prompt.
     """
     device = model.device
     for batch in _batches([prompt for prompt in prompts if prompt.stored]):
@@ -36,13 +39,20 @@ def prefill(model: LeanModel, prompts: Sequence[SharedPrompt], store: Tensor) ->
             ids[index, : prompt.stored] = prompt.tokens[:-1]
             used = positions[: prompt.stored]
             slots[index, : prompt.stored] = np.array(prompt.pages)[used // PAGE] * PAGE + used % PAGE
+        routes = model.new_routes(ids.size) if record_routes else None
         model.forward(
             torch.from_numpy(ids.ravel()).to(device),
             torch.from_numpy(np.tile(positions, len(batch))).to(device),
             torch.from_numpy(slots.ravel()).to(device),
             store,
             _CausalAttention(model, len(batch)),
+            routes,
         )
+        if routes is not None:
+            chosen = routes.transpose(0, 1).cpu().numpy()
+            chosen = chosen.reshape(*ids.shape, *chosen.shape[1:])
+            for index, prompt in enumerate(batch):
+                prompt.routes = chosen[index, : prompt.stored].copy()
 
 
 @attrs.frozen(eq=False)

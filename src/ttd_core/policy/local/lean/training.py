@@ -81,8 +81,8 @@ class LeanTrainer:
         cos, sin = self._model.rotary(x, pack.positions[0])
         windows = {layer.window for layer in self._model.layers}
         tape = Tape(pack, cos, sin, {window: attention_for(pack, x.dtype, window) for window in windows})
-        for layer in self._model.layers:
-            activations = self._layer(layer, x, tape)
+        for index, layer in enumerate(self._model.layers):
+            activations = self._layer(index, layer, x, tape)
             if backward:
                 tape.inputs.append(x)
                 tape.activations.append(activations if keep else None)
@@ -108,7 +108,7 @@ class LeanTrainer:
         tape.logprobs = torch.cat(logprobs)
         tape.derivatives = torch.cat(derivatives) if derivatives else None
 
-    def _layer(self, layer: LeanLayer, x: Tensor, tape: Tape) -> _Activations:
+    def _layer(self, index: int, layer: LeanLayer, x: Tensor, tape: Tape) -> _Activations:
         heads = self._model.heads
         _, attention_input = self._ops.add_norm(x, None, layer.norms[0], layer.eps)
         qkv, qkv_lora = layer.qkv.forward(attention_input)
@@ -118,7 +118,7 @@ class LeanTrainer:
         attended = attention[0].reshape(len(x), -1)
         update, output_lora = layer.output.forward(attended)
         residual, mlp_input = self._ops.add_norm(x, update, layer.norms[1], layer.eps)
-        last_update, mlp_kept = layer.mlp.forward(mlp_input)
+        last_update, mlp_kept = layer.mlp.forward(mlp_input, self._model.routes_of(index, tape.pack.routes))
         return _Activations(
             attention_input=attention_input,
             qkv=qkv,
@@ -154,10 +154,10 @@ class LeanTrainer:
         grad = self._ops.add_norm_backward(tape.last, norm.weight, eps, None, grad_normed.to(tape.last.dtype))
         del grad_normed
         by_layer: list[list[Tensor]] = []
-        for layer in reversed(model.layers):
+        for index, layer in reversed([*enumerate(model.layers)]):
             x, activations = tape.inputs.pop(), tape.activations.pop()
             if activations is None:
-                activations = self._layer(layer, x, tape)
+                activations = self._layer(index, layer, x, tape)
             grad, adapter_grads = self._layer_backward(layer, x, activations, grad, tape)
             by_layer.append(adapter_grads)
         return [gradient for adapter_grads in reversed(by_layer) for gradient in adapter_grads]
