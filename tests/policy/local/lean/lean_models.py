@@ -58,18 +58,18 @@ def make_mixture(kind: str = "qwen3_moe", adapted: bool = True, **changes: Any) 
     return _finished(model(config(**(_SETTINGS | sizes | extra | changes))), adapted)
 
 
-def make_model(kind: str = "qwen3", adapted: bool = True, **changes: Any) -> Any:
+def make_model(kind: str = "qwen3", adapted: bool = True, adapt: Any = "auto", **changes: Any) -> Any:
     config, model = FAMILY[kind]
-    return _finished(model(config(**(_SETTINGS | changes))), adapted)
+    return _finished(model(config(**(_SETTINGS | changes))), adapted, adapt)
 
 
-def _finished(made: Any, adapted: bool) -> Any:
+def _finished(made: Any, adapted: bool, adapt: Any = "auto") -> Any:
     torch.manual_seed(0)
     for name, parameter in made.named_parameters():
         parameter.data.normal_(1.0 if "norm" in name else 0.0, 0.2)
     attention.install(made)
     if adapted:
-        targets = adapted_modules(made, "auto")
+        targets = adapted_modules(made, adapt)
         lora = peft.LoraConfig(r=3, lora_alpha=6, target_modules=targets, task_type="CAUSAL_LM")
         with warnings.catch_warnings():
             # peft asks transformers by a name that transformers has since deprecated.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from typing import Any
 
 import numpy as np
+import peft
 import pytest
 import torch
-from tests.policy.local.lean.lean_models import VOCABULARY, make_mixture
+from tests.policy.local.lean.lean_models import VOCABULARY, make_mixture, make_model
 
+from ttd_core.policy.local.adapter import adapted_modules
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
 from ttd_core.policy.local.lean.routes import RouteMemory
@@ -78,6 +81,31 @@ def test_learned_as_transformers_has_it(kind: str, checkpointing: str) -> None:
     for name, parameter in model.named_parameters():
         if name in adapter:
             torch.testing.assert_close(parameter.grad, named[name].grad, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_adapted_experts_keep_to_the_plain_engine() -> None:
+    model = make_mixture(adapted=False)
+    config = peft.LoraConfig(target_modules=["q_proj"], target_parameters=["mlp.experts.down_proj"])
+    with warnings.catch_warnings():
+        # peft asks transformers by a name that transformers has since deprecated.
+        warnings.simplefilter("ignore", FutureWarning)
+        peft.get_peft_model(model, config)
+    assert why_unsupported(model) == "its experts or its router are adapted"
+
+
+def test_what_learns_is_said_by_name() -> None:
+    dense, mixture = make_model(adapted=False), make_mixture(adapted=False)
+    attention = ["k_proj", "o_proj", "q_proj", "v_proj"]
+    assert adapted_modules(dense, "auto") == adapted_modules(dense, "all") == "all-linear"
+    assert adapted_modules(mixture, "auto") == adapted_modules(mixture, "attention") == attention
+    assert adapted_modules(dense, "attention") == attention
+    model = make_model(adapt="attention")
+    assert not any("lora" in name for name, _ in model.model.layers[0].mlp.named_parameters())
+    limits = DecodeLimits(frozenset(), [9] * 3, None, lambda _: [])
+    plain = eager(model)
+    for reply in LeanDecoder(LeanModel(model), 3).decode(PROMPTS, whole_groups(3, 1), 1.0, limits, 3):
+        expected = logprobs_of(plain, PROMPTS[reply.prompt_index], reply.tokens).detach()
+        torch.testing.assert_close(torch.tensor(reply.logprobs), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["qwen3_moe, some layers dense", "gpt_oss"])

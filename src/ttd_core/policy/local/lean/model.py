@@ -46,6 +46,9 @@ def why_unsupported(model: Any) -> str:
     if abs(attention.scaling - attention.head_dim**-0.5) > 1e-9:
         return "it scales its attention in a way of its own"
     for layer in model.model.layers:
+        experts = getattr(layer.mlp, "experts", None)
+        if experts is not None and any(hasattr(module, "base_layer") for module in layer.mlp.children()):
+            return "its experts or its router are adapted"
         for module in _linear_modules(layer):
             if type(getattr(module, "base_layer", module)) is not torch.nn.Linear:
                 return "its projections are not plain linear layers"
