@@ -13,7 +13,8 @@ run, of what no decoder can avoid: weights once (of experts those that some row 
 as likely), each prompt's keys and values once a group, each reply's own once, as far as a layer's window sees
 them, and the arithmetic of the products. The larger of the two counts.
 
-With --check, before anything is timed: replies of the lean decoder against one plain forward pass over each.
+With --check, before anything is timed: replies of the lean decoder against one plain forward pass over each
+(of dense models), and the learner's log-probabilities against the sampler's, of mixtures replayed too.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ import torch
 
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.model import LeanModel
+from ttd_core.policy.local.lean.routes import RouteMemory
+from ttd_core.policy.local.packing import build_pack
 from ttd_core.policy.local.plain.decode import PlainDecoder
 from ttd_core.policy.local.replies import DecodeLimits, whole_groups
 from ttd_core.policy.local.training import LogprobModel
@@ -133,6 +136,32 @@ def check(model: Any, lean: LeanModel) -> None:
         print(f"  {name} decoder against one forward pass: {gap}")
 
 
+def check_learner(lean: LeanModel) -> None:
+    """Gap of the learner's log-probabilities to the sampler's, with experts routed anew and replayed."""
+    routes = RouteMemory() if lean.mixtures else None
+    logprobs = LogprobModel(lean.causal, "on", lean, routes)
+    prompts = models.prompts(3, PROMPT)
+    decoder = LeanDecoder(lean, 24, routes=routes)
+    gaps: dict[str, list[torch.Tensor]] = {}
+    replies = list(decoder.decode(prompts, whole_groups(3, 8), 1.0, limits(3, 128), 0))
+    decoder.release()
+    for index, prompt in enumerate(prompts):
+        own = [reply for reply in replies if reply.prompt_index == index]
+        tokens = [np.array(reply.tokens) for reply in own]
+        pack = build_pack(np.array(prompt), tokens, range(len(own)), lean.device)
+        packs = {"as the router has it": pack}
+        if routes is not None:
+            packs["replayed"] = logprobs.replayed(pack, np.array(prompt), tokens)
+        sampled = torch.cat([torch.tensor(reply.logprobs) for reply in own])
+        for name, one in packs.items():
+            with torch.inference_mode():
+                found = logprobs.pack_logprobs(one, 1.0).cpu()
+            gaps.setdefault(name, []).append((found - sampled).abs())
+    for name, parts in gaps.items():
+        joined = torch.cat(parts)
+        print(f"  learner against sampler, {name}: mean gap {joined.mean():.5f}, max {joined.max():.4f}")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -160,7 +189,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         models.adapt(model).eval()
         lean = LeanModel(model)
         if chosen.check:
-            check(model, lean)
+            if not lean.mixtures:
+                check(model, lean)
+            check_learner(lean)
         for rows in chosen.rows:
             group = min(chosen.group, rows)
             rate, start, peak = ours(lean, rows, group, chosen.new)
