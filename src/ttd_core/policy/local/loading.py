@@ -201,7 +201,10 @@ def _load(folder: ModelFolder, dtype: torch.dtype, say: Say) -> tuple[Any, Any]:
                 key_mapping=mapping or None,
                 **LOCAL,
             )
-    if getattr(model, "hf_quantizer", None) is None and not packed.is_packed(folder):
+    if packed.is_packed(folder):
+        # Some releases unpack experts to bfloat16 whatever is asked for.
+        model = model.to(dtype)
+    elif getattr(model, "hf_quantizer", None) is None:
         require_plain(folder)
     left_out = require_all(model, info, path, folder.tensors)
     if mapping:
