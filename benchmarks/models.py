@@ -5,14 +5,34 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import attrs
 import peft
 import torch
 import transformers
 
+from ttd_core.policy.local.adapter import adapted_modules
+from ttd_core.policy.local.packed import PackedExperts
 from ttd_core.policy.local.plain import attention
 
 VOCABULARY = 151_936
-#: Shapes of two published models.
+#: The models' classes by the word that SIZES has for them; gpt-oss's experts are packed, as published.
+FAMILIES: dict[str, tuple[Any, Any]] = {
+    "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM),
+    "qwen3_moe": (transformers.Qwen3MoeConfig, transformers.Qwen3MoeForCausalLM),
+    "gpt_oss": (transformers.GptOssConfig, transformers.GptOssForCausalLM),
+}
+_GPT_OSS: dict[str, Any] = {
+    "family": "gpt_oss",
+    "hidden_size": 2880,
+    "intermediate_size": 2880,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "num_experts_per_tok": 4,
+    "vocab_size": 201_088,
+    "max_position_embeddings": 131_072,
+}
+#: Shapes of published models.
 SIZES: dict[str, dict[str, Any]] = {
     "0.6b": {
         "hidden_size": 1024,
@@ -30,7 +50,46 @@ SIZES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 8,
         "tie_word_embeddings": False,
     },
+    "30b-a3b": {
+        "family": "qwen3_moe",
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "moe_intermediate_size": 768,
+        "num_hidden_layers": 48,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 4,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "norm_topk_prob": True,
+        "tie_word_embeddings": False,
+    },
+    "gpt-oss-20b": _GPT_OSS | {"num_hidden_layers": 24, "num_local_experts": 32},
+    "gpt-oss-120b": _GPT_OSS | {"num_hidden_layers": 36, "num_local_experts": 128},
     # For trying the scripts out on a CPU.
+    "tiny-moe": {
+        "family": "qwen3_moe",
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "moe_intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "head_dim": 16,
+        "norm_topk_prob": True,
+    },
+    "tiny-oss": _GPT_OSS
+    | {
+        "hidden_size": 64,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "num_local_experts": 8,
+        "num_experts_per_tok": 2,
+        "head_dim": 16,
+    },
     "tiny": {
         "hidden_size": 64,
         "intermediate_size": 96,
@@ -44,27 +103,106 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def make(size: str, device: torch.device) -> Any:
-    """A Qwen3 in bfloat16 (float32 on a CPU) that never ends a reply by itself."""
+    """A model in bfloat16 (float32 on a CPU) that never ends a reply by itself."""
     transformers.logging.set_verbosity_error()
     settings = {"head_dim": 128, "vocab_size": VOCABULARY, "max_position_embeddings": 40960} | SIZES[size]
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    config_class, model_class = FAMILIES[settings.pop("family", "qwen3")]
+    config = config_class(**settings)
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     try:
         torch.set_default_dtype(dtype)
-        with torch.device(device):
-            model = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**settings))
+        # Without memory first: packed experts never exist as numbers.
+        with torch.device("meta"):
+            model = model_class(config)
+            for layer in model.model.layers if model_class is transformers.GptOssForCausalLM else []:
+                layer.mlp.experts = PackedExperts(layer.mlp.experts)
+        model.to_empty(device=device)
     finally:
         torch.set_default_dtype(before)
+    model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)
+    if device.type != "meta":
+        _fill(model)
+    model.tie_weights()
     model.generation_config.eos_token_id = None
     return model.eval()
 
 
+@torch.no_grad()
+def _fill(model: Any) -> None:
+    """Random weights: norms of 1, biases of 0, everything else of a size that keeps the streams' size."""
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.fill_(1.0)
+        elif name.endswith("bias"):
+            parameter.zero_()
+        else:
+            parameter.normal_(std=0.02)
+    for name, buffer in model.named_buffers():
+        if name.endswith("_blocks"):
+            buffer.random_(0, 256)
+        elif name.endswith("_scales"):
+            # Codes are about 3 in size: weights of about 0.02.
+            buffer.random_(119, 121)
+
+
+@attrs.frozen
+class Work:
+    """What a model multiplies, the adapter left out.
+
+    :param layer_weights: weights that one token meets in the layers.
+    :param head_weights: those of the head.
+    :param always_bytes: weights read in every step.
+    :param expert_bytes: one expert's, of all layers together.
+    :param experts: of a layer; 0 of a dense model.
+    :param choices: experts a token.
+    """
+
+    layer_weights: int
+    head_weights: int
+    always_bytes: int
+    expert_bytes: int
+    experts: int
+    choices: int
+
+    @classmethod
+    def of(cls, model: Any) -> Work:
+        """Of a model, adapted or not."""
+        config = model.config
+        experts = getattr(config, "num_experts", 0) or getattr(config, "num_local_experts", 0)
+        choices = config.num_experts_per_tok if experts else 0
+        head = model.get_output_embeddings().weight
+        layer_weights = always_bytes = expert_bytes = 0
+        for name, tensor in [*model.model.layers.named_parameters(), *model.model.layers.named_buffers()]:
+            if tensor.dim() < 2 or "lora" in name:
+                continue
+            if ".experts." not in name:
+                layer_weights += tensor.numel()
+                always_bytes += tensor.nbytes
+                continue
+            expert_bytes += tensor.nbytes // experts
+            if not name.endswith(("_scales", "_bias")):
+                # Two packed weights lie in a byte.
+                layer_weights += (
+                    choices * tensor.numel() // experts * (2 if tensor.dtype == torch.uint8 else 1)
+                )
+        return cls(layer_weights, head.numel(), always_bytes + head.nbytes, expert_bytes, experts, choices)
+
+    def step_bytes(self, rows: int) -> float:
+        """Weights read in a step of ``rows`` tokens, whose experts are drawn evenly."""
+        if not self.experts:
+            return self.always_bytes
+        needed = self.experts * (1 - (1 - self.choices / self.experts) ** rows)
+        return self.always_bytes + needed * self.expert_bytes
+
+
 def adapt(model: Any, rank: int = 32) -> Any:
-    """The peft model around ``model``, every projection adapted, no adapter zero."""
+    """The peft model around ``model``, adapted as the local policy does it, no adapter zero."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        lora = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules="all-linear", task_type="CAUSAL_LM")
+        targets = adapted_modules(model, "auto")
+        lora = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, task_type="CAUSAL_LM")
         adapted = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:

@@ -1,9 +1,10 @@
 """Training one step of a group: ours and plain peft with transformers, in one run, beside the floor.
 
-    python benchmarks/training.py [--size 0.6b] [--largest 8b]
+    python benchmarks/training.py [--size 0.6b] [--rollouts 8] [--length 1024] [--largest 8b]
 
-Rank-32 adapters on every projection, bfloat16, Adam, 8 rollouts of 1,024 tokens: random weights, a warm-up
-step, then the median of three. Peak statistics are reset before each part and count everything on the device,
+Rank-32 adapters on every projection (of mixtures of experts: on attention), bfloat16, Adam, 8 rollouts of
+1,024 tokens: random weights, a warm-up step, then the median of three. gpt-oss, whose experts are packed as
+published, has no peer here. Peak statistics are reset before each part and count everything on the device,
 weights included. The peer checkpoints every layer and pads nothing; both take the same policy-gradient loss.
 `floor` is the time that the matrix products alone would take at the rate of one large product measured in
 this run: forward, backward through frozen weights and, where values are recomputed, forward again.
@@ -121,38 +122,46 @@ def product_rate(device: torch.device) -> float:
     return 10 * 2 * 8192**3 / (start.elapsed_time(end) / 1000)
 
 
-def floor_seconds(size: str, tokens: int, trained: int, rate: float, passes: int) -> float:
+def floor_seconds(work: models.Work, tokens: int, trained: int, rate: float, passes: int) -> float:
     """Time of the products with frozen weights alone, attention left out."""
-    shape = models.SIZES[size]
-    hidden, inner = shape["hidden_size"], shape["intermediate_size"]
-    heads = 128 * (2 * shape["num_attention_heads"] + 2 * shape["num_key_value_heads"])
-    layers = shape["num_hidden_layers"] * hidden * (heads + 3 * inner)
-    return 2 * (passes * layers * tokens + 2 * hidden * models.VOCABULARY * trained) / rate
+    return 2 * (passes * work.layer_weights * tokens + 2 * work.head_weights * trained) / rate
 
 
-def compare(size: str, device: torch.device, rate: float) -> None:
+def compare(
+    size: str, device: torch.device, rate: float, rollouts: int, length: int, with_peer: bool
+) -> None:
     """Both ways, without and with a long shared prompt."""
-    print(f"{size}, 8 rollouts of 1,024 tokens, rank 32; one product {rate / 1e12:.0f} TFLOP/s")
+    print(
+        f"{size}, {rollouts} rollouts of {length:,} tokens in one pack, rank 32; "
+        f"one product {rate / 1e12:.0f} TFLOP/s"
+    )
     print(f"{'':42}{'tokens/s':>10}{'peak GB':>9}{'ms':>8}{'floor ms':>10}")
+    work = work_of(size)
     for prompt in (1, 512):
-        item = group(prompt, 8, 1024 - prompt)
-        computed, trained = prompt + 8 * (1024 - prompt), 8 * (1024 - prompt)
+        item = group(prompt, rollouts, length - prompt)
+        trained = rollouts * (length - prompt)
+        computed = prompt + trained
         rows = [
-            ("plain peft, checkpointing", lambda item=item: peer(size, device, item), 8 * 1024, 3),
+            ("plain peft, checkpointing", lambda item=item: peer(size, device, item), rollouts * length, 3),
             ("ours, checkpointing on", lambda item=item: ours(size, device, item, "on"), computed, 3),
             ("ours, auto", lambda item=item: ours(size, device, item, "auto"), computed, 2),
         ]
         base: tuple[float, float] | None = None
-        for name, make, tokens, passes in rows:
+        for name, make, tokens, passes in rows if with_peer else rows[1:]:
             seconds, peak = measure(make)
-            floor = floor_seconds(size, tokens, trained, rate, passes)
+            floor = floor_seconds(work, tokens, trained, rate, passes)
             base = base or (seconds, peak)
             print(
-                f"{name + f', prompt {prompt}':42}{8 * 1024 / seconds:10,.0f}{peak / 1e9:9.2f}"
+                f"{name + f', prompt {prompt}':42}{rollouts * length / seconds:10,.0f}{peak / 1e9:9.2f}"
                 f"{seconds * 1e3:8.1f}{floor * 1e3:10.1f}"
                 f"   x{base[0] / seconds:.2f} speed, x{peak / base[1]:.2f} memory",
                 flush=True,
             )
+
+
+def work_of(size: str) -> models.Work:
+    """What a model of a size multiplies; it is made without memory."""
+    return models.Work.of(models.make(size, torch.device("meta")))
 
 
 def largest(size: str, device: torch.device, length: int = 16_384) -> None:
@@ -187,12 +196,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", default="0.6b", choices=models.SIZES)
+    parser.add_argument("--rollouts", type=int, default=8)
+    parser.add_argument(
+        "--length", type=int, default=1024, help="tokens of a rollout, the prompt's among them"
+    )
+    parser.add_argument("--without-peer", action="store_true")
     parser.add_argument("--largest", default="", choices=["", *models.SIZES])
     chosen = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         raise SystemExit("benchmarks/training.py measures a GPU, and torch finds none here")
     device = torch.device("cuda")
-    compare(chosen.size, device, product_rate(device))
+    with_peer = not chosen.without_peer and models.SIZES[chosen.size].get("family") != "gpt_oss"
+    compare(chosen.size, device, product_rate(device), chosen.rollouts, chosen.length, with_peer)
     if chosen.largest:
         largest(chosen.largest, device)
 

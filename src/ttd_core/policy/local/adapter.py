@@ -10,9 +10,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
+
+
+def adapted_modules(model: Any, adapt: Literal["auto", "attention", "all"]) -> str | list[str]:
+    """What peft is told to adapt, as its ``target_modules``.
+
+    :param model: a transformers model.
+    :param adapt: all linear layers, those of attention, or ``auto``: all, and of mixtures of experts those of
+        attention. What peft makes of experts and routers otherwise changes from release to release.
+    """
+    if adapt == "all" or (adapt == "auto" and not is_mixture(model)):
+        return "all-linear"
+    names = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and ("attn" in name or "attention" in name)
+    }
+    return sorted(names) or "all-linear"
+
+
+def is_mixture(model: Any) -> bool:
+    """Whether a model has experts."""
+    return any(name.endswith(".experts") for name, _ in model.named_modules())
 
 
 class Adapter:

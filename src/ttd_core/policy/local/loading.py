@@ -17,7 +17,8 @@ import torch
 import transformers
 
 from ttd_core.errors import EnvironmentLacksError, ModelUnavailableError
-from ttd_core.policy.local import base_adapter, unpacking
+from ttd_core.policy.local import base_adapter, packed, unpacking
+from ttd_core.policy.local.memory import require_room
 from ttd_core.policy.local.weights import require_all, require_finite, require_merged, require_plain
 from ttd_core.policy.models import fetch
 from ttd_core.policy.models.files import reading
@@ -88,13 +89,18 @@ def load_model(
     device: torch.device,
     adapter: AdapterChoice = "refuse",
     say: Say = say,
+    keep_packed: bool = False,
+    context: int = 0,
 ) -> tuple[Any, Any]:
     """The model (in evaluation mode) and its tokeniser.
 
     :param path: the model's folder, a GGUF file, or the folder of an adapter that names its model.
     :param adapter: what to do with an adapter there: merge it into the weights, or load the model without it.
     :param say: is told, in a line each, what was read otherwise than it is written.
+    :param keep_packed: leave experts in four bits that are published so (:mod:`.packed`).
+    :param context: tokens of one prompt and reply, for which the device must have room beside the model.
     :raises ModelUnavailableError: when there is no model that can be read whole.
+    :raises EnvironmentLacksError: when the device has no room for it.
     """
     if path.is_dir() and not (path / CONFIG).exists() and (path / ADAPTER_CONFIG).exists():
         return _load_on_base(path, dtype, device, adapter, say)
@@ -105,11 +111,28 @@ def load_model(
             f"{beside} holds an adapter beside the model; set policy.options.adapter=merge to start from "
             "both, or =ignore to start from the model alone"
         )
-    model, tokenizer = _load(read_folder(unpacking.ready_folder(path)), dtype, say)
+    folder = read_folder(unpacking.ready_folder(path))
+    keep_packed = keep_packed and packed.is_packed(folder)
+    require_room(folder, dtype, device, keep_packed, context)
+    if keep_packed:
+        model, tokenizer = _load_packed(folder, dtype, device)
+    else:
+        model, tokenizer = _load(folder, dtype, say)
     if has_adapter and adapter == "merge":
         model = base_adapter.merged(model, beside)
         say(f"{beside}: the adapter beside the model is merged into its weights")
     return _finished(model, path, device, say), tokenizer
+
+
+def _load_packed(folder: ModelFolder, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
+    """A model of packed experts on its device, and its tokeniser."""
+    require_merged(folder)
+    tokenizer = load_tokenizer(folder.path)
+    with view(folder.path) as shown:
+        model = packed.load(folder, shown, dtype, device)
+    for named in (model, model.config):
+        named.name_or_path = str(folder.path)
+    return model, tokenizer
 
 
 def _load_on_base(
@@ -178,7 +201,10 @@ def _load(folder: ModelFolder, dtype: torch.dtype, say: Say) -> tuple[Any, Any]:
                 key_mapping=mapping or None,
                 **LOCAL,
             )
-    if getattr(model, "hf_quantizer", None) is None:
+    if packed.is_packed(folder):
+        # Some releases unpack experts to bfloat16 whatever is asked for.
+        model = model.to(dtype)
+    elif getattr(model, "hf_quantizer", None) is None:
         require_plain(folder)
     left_out = require_all(model, info, path, folder.tensors)
     if mapping:

@@ -30,6 +30,7 @@ class Pack:
     :param targets: int64 [reply tokens], the reply tokens themselves, reply after reply.
     :param prompt_length: tokens of the prompt.
     :param reply_lengths: tokens of each reply.
+    :param routes: int32 [mixture layers, length, choices], the experts to take, or ``None``: the router's.
     """
 
     ids: torch.Tensor
@@ -38,6 +39,7 @@ class Pack:
     targets: torch.Tensor
     prompt_length: int
     reply_lengths: tuple[int, ...]
+    routes: torch.Tensor | None = None
 
     @property
     def mask(self) -> torch.Tensor:

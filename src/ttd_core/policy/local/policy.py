@@ -20,13 +20,14 @@ import torch
 
 from ttd_core.config import RunConfig
 from ttd_core.config.settings import at_least, fill, setting
-from ttd_core.errors import EnvironmentLacksError, ModelUnavailableError
+from ttd_core.errors import ConfigError, EnvironmentLacksError, ModelUnavailableError
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
 from ttd_core.policy.local import checkpoint, loading, parallel
-from ttd_core.policy.local.adapter import Adapter
+from ttd_core.policy.local.adapter import Adapter, adapted_modules
 from ttd_core.policy.local.lean import ops
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
+from ttd_core.policy.local.lean.routes import RouteMemory
 from ttd_core.policy.local.plain import attention
 from ttd_core.policy.local.plain.decode import PlainDecoder
 from ttd_core.policy.local.replies import DecodeLimits, whole_groups
@@ -55,6 +56,15 @@ class LocalOptions:
     adapter: Literal["refuse", "merge", "ignore"] = setting(
         "refuse",
         "what to do with an adapter in the model's folder: refuse, merge it into the weights, or ignore it",
+    )
+    adapt: Literal["auto", "attention", "all"] = setting(
+        "auto",
+        "what learns: all linear layers, those of attention, or auto: all, of mixtures of experts attention",
+    )
+
+    replay_routing: bool = setting(
+        False,
+        "learn with the experts that were chosen while sampling (mixtures of experts, lean, one device)",
     )
 
     @classmethod
@@ -90,10 +100,12 @@ def open_rank(config: RunConfig, rank: int = 0) -> LocalPolicy:
         device = torch.device("cuda", (device.index or 0) + rank)
     folder = fetch.resolve(config.policy.model)
     dtype = loading.choose_dtype(config.policy.dtype, device)
-    adapter = LocalOptions.of(config).adapter
+    options = LocalOptions.of(config)
+    keep_packed = options.engine == "lean" or (options.engine == "auto" and ops.has_triton(device))
     # Every rank reads the same files; the first says what there is to say of them.
     say = loading.say if rank == 0 else lambda _: None
-    model, tokenizer = loading.load_model(folder, dtype, device, adapter, say)
+    context = config.policy.context
+    model, tokenizer = loading.load_model(folder, dtype, device, options.adapter, say, keep_packed, context)
     policy = LocalPolicy(model, tokenizer, config)
     # A template's own tokens may be new to the model; that is said before a run begins.
     policy.encode([{"role": "user", "content": "a prompt"}], config.policy.prefill)
@@ -117,7 +129,7 @@ class LocalPolicy:
         lora = peft.LoraConfig(
             r=config.policy.lora_rank,
             lora_alpha=config.policy.lora_alpha,
-            target_modules="all-linear",
+            target_modules=adapted_modules(model, LocalOptions.of(config).adapt),
             task_type=peft.TaskType.CAUSAL_LM,
         )
         #: The transformers model, adapter layers in place.
@@ -128,7 +140,11 @@ class LocalPolicy:
             self._peft = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
         self._peft.eval()
         lean_model = self._make_lean()
-        self._logprob_model = LogprobModel(model, config.learn.activation_checkpointing, lean_model)
+        #: Experts chosen while sampling, if they are to be replayed.
+        self._routes = self._make_routes(lean_model)
+        self._logprob_model = LogprobModel(
+            model, config.learn.activation_checkpointing, lean_model, self._routes
+        )
         #: The adapter: all that is trained.
         self.adapter = Adapter(self._peft)
         learn = config.learn
@@ -234,10 +250,30 @@ class LocalPolicy:
             return LeanModel(self.model)
         return None
 
+    def _make_routes(self, lean_model: LeanModel | None) -> RouteMemory | None:
+        """Where experts are kept between sampling and learning, if the config asks for it.
+
+        :raises ConfigError: when they cannot be.
+        """
+        options = LocalOptions.of(self._config)
+        if not options.replay_routing:
+            return None
+        if lean_model is None or not lean_model.mixtures:
+            raise ConfigError(
+                "policy.options.replay_routing: the model is no mixture of experts on the lean engine; leave "
+                "the option out"
+            )
+        if options.devices > 1:
+            raise ConfigError(
+                "policy.options.replay_routing: a reply may be learnt from on another device than it was "
+                "sampled on; use policy.options.devices = 1"
+            )
+        return RouteMemory()
+
     def _make_decoder(self, lean_model: LeanModel | None) -> PlainDecoder | LeanDecoder:
         rows = self._config.policy.batch
         if lean_model is not None:
-            return LeanDecoder(lean_model, rows or _DEFAULT_ROWS_LEAN)
+            return LeanDecoder(lean_model, rows or _DEFAULT_ROWS_LEAN, routes=self._routes)
         model = self._logprob_model
         return PlainDecoder(
             model.backbone, model.head, model.layers, self._device, rows or _DEFAULT_ROWS_PLAIN

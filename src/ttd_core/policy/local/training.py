@@ -14,10 +14,11 @@ from ttd_core.config import LearnConfig
 from ttd_core.policy.base import Sequences
 from ttd_core.policy.local.adapter import Adapter, global_norm
 from ttd_core.policy.local.lean.model import LeanModel
+from ttd_core.policy.local.lean.routes import RouteMemory
 from ttd_core.policy.local.lean.training import LeanTrainer
 from ttd_core.policy.local.logprobs import target_logprobs
 from ttd_core.policy.local.memory import free_bytes
-from ttd_core.policy.local.packing import Pack, build_pack, pack_replies, plan_packs
+from ttd_core.policy.local.packing import Pack, Tokens, build_pack, pack_replies, plan_packs
 from ttd_core.policy.local.plain.attention import PromptCache, ReplyCache, cache_argument
 from ttd_core.policy.losses import token_losses
 from ttd_core.types import Completion
@@ -36,12 +37,20 @@ class LogprobModel:
     :param checkpointing: activation checkpointing: ``on``, ``off``, or ``auto`` (on when activations would
         take more than a quarter of the free memory).
     :param lean: the same model for the lean engine, where it runs; then that computes log-probabilities.
+    :param routes: experts chosen while sampling, which gradients are to be computed with, if any are.
     """
 
-    def __init__(self, causal: Any, checkpointing: str, lean: LeanModel | None = None) -> None:
+    def __init__(
+        self,
+        causal: Any,
+        checkpointing: str,
+        lean: LeanModel | None = None,
+        routes: RouteMemory | None = None,
+    ) -> None:
         self.causal = causal
         self._lean = lean
         self._trainer = LeanTrainer(lean) if lean is not None else None
+        self._routes = routes
         self._keep_activations = False
         self._base = getattr(causal, causal.base_model_prefix)
         self._cache_argument = cache_argument(self._base)
@@ -86,6 +95,15 @@ class LogprobModel:
         )
         hidden = output.last_hidden_state[0, pack.sources]
         return target_logprobs(hidden, pack.targets, self.head, temperature)
+
+    def replayed(self, pack: Pack, prompt: Tokens, replies: Sequence[Tokens]) -> Pack:
+        """A pack with the experts that were chosen while its replies were sampled, if they are known.
+
+        :param replies: those in the pack, in its order.
+        """
+        if self._routes is None:
+            return pack
+        return attrs.evolve(pack, routes=self._routes.of_pack(prompt, replies, self.causal.device))
 
     def reply_logprobs(
         self,
@@ -232,6 +250,7 @@ def _backward_pack(
     """
     replies = [completion.tokens for completion in group.completions]
     pack = build_pack(group.prompt_tokens, replies, members, model.causal.device)
+    pack = model.replayed(pack, group.prompt_tokens, [replies[member] for member in members])
     logprobs = model.pack_logprobs(pack, temperature)
     if group.recomputed is not None:
         ends = np.cumsum(pack.reply_lengths)

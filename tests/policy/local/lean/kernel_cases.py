@@ -140,6 +140,28 @@ def test_attention(
     close(found, reference_ops.attend(qkv, keys, values, state, layout, heads))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("prompt_splits", "own_splits"), [(1, 1), (2, 4)])
+@pytest.mark.parametrize("window", [0, 70, 64 * 9])
+def test_windows_and_sinks(
+    window: int, prompt_splits: int, own_splits: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heads, size = (4, 2), 16
+    own, prompts, owner = [1, 71, 200], [63, 700], [0, 1, 1]
+    qkv, keys, values, state, tiles = attention_case(own, prompts, owner, heads, size, dtype)
+    layout = StepLayout(len(own), tiles, BLOCK, prompt_splits, own_splits)
+    sinks = noise(heads[0], dtype=dtype) * 3
+    expected = reference_ops.attend(qkv, keys, values, state, layout, heads, window, sinks)
+    close(kernels.attend(qkv, keys, values, state, layout, heads, window, sinks), expected)
+    if 0 < window <= kernels.UNDIVIDED:
+        # What cannot be seen any more may be gone.
+        for row, length in enumerate(own):
+            state.page_table[row, : max(0, length - window) // PAGE] = 0
+        close(kernels.attend(qkv, keys, values, state, layout, heads, window, sinks), expected)
+        monkeypatch.setattr(kernels, "UNDIVIDED", 0)
+        close(kernels.attend(qkv, keys, values, state, layout, heads, window, sinks), expected)
+
+
 def test_a_group_larger_than_a_tile() -> None:
     heads, size = (8, 1), 16
     owner = [0] * 20 + [1] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from ttd_core.policy.local.lean.pack_attention import (
     CopiedPromptAttention,
     MaskedAttention,
     SeparatePromptAttention,
+    attention_for,
 )
 from ttd_core.policy.local.packing import build_pack
 
@@ -29,21 +31,22 @@ def parts(sequences: Sequences) -> list[tuple[slice, slice]]:
     return list(zip(queries, keys, strict=True))
 
 
-def scores(query: Tensor, key: Tensor, causal: bool) -> Tensor:
+def scores(query: Tensor, key: Tensor, causal: bool, window: int) -> Tensor:
     """[heads, queries, keys]; a causal mask is aligned to the last query and key, as flash attention's is."""
     wide = key.repeat_interleave(query.shape[1] // key.shape[1], 1)
     result = torch.einsum("qhd,khd->hqk", query, wide) * query.shape[-1] ** -0.5
     queries, keys = result.shape[1:]
-    seen = torch.arange(keys)[None] <= torch.arange(queries)[:, None] + keys - queries
+    before = torch.arange(queries)[:, None] + keys - queries - torch.arange(keys)[None]
+    seen = (before >= 0) & (before < (window or keys))
     return result.masked_fill(~seen, -torch.inf) if causal else result
 
 
 def flash(
-    query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, causal: bool
+    query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, causal: bool, window: int = 0
 ) -> tuple[Tensor, Tensor]:
     outputs, logsumexps = [], []
     for rows, columns in parts(sequences):
-        weights = scores(query[rows], key[columns], causal)
+        weights = scores(query[rows], key[columns], causal, window)
         wide = value[columns].repeat_interleave(query.shape[1] // value.shape[1], 1)
         outputs.append(torch.einsum("hqk,khd->qhd", weights.softmax(-1), wide))
         logsumexps.append(weights.logsumexp(-1))
@@ -59,13 +62,14 @@ def flash_backward(
     logsumexp: Tensor,
     sequences: Sequences,
     causal: bool,
+    window: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """From the result and its log-sum-exp alone, as flash attention has it."""
     shared = query.shape[1] // key.shape[1]
     grads = [torch.zeros_like(part) for part in (query, key, value)]
     dots = (grad * output).sum(-1)
     for rows, columns in parts(sequences):
-        weights = (scores(query[rows], key[columns], causal) - logsumexp[:, rows, None]).exp()
+        weights = (scores(query[rows], key[columns], causal, window) - logsumexp[:, rows, None]).exp()
         wide_key, wide_value = (part[columns].repeat_interleave(shared, 1) for part in (key, value))
         by_weight = torch.einsum("qhd,khd->hqk", grad[rows], wide_value) - dots[rows].T[..., None]
         by_score = weights * by_weight * query.shape[-1] ** -0.5
@@ -78,12 +82,16 @@ def flash_backward(
     return grads[0], grads[1], grads[2]
 
 
-@pytest.mark.parametrize("kind", [CopiedPromptAttention, SeparatePromptAttention])
+@pytest.mark.parametrize(
+    ("kind", "window"),
+    [(SeparatePromptAttention, 0), *((CopiedPromptAttention, window) for window in (0, 1, 12, 99))],
+)
 @pytest.mark.parametrize("lengths", [[40], [7, 30, 1]])
+@pytest.mark.parametrize("with_sinks", [False, True])
 def test_it_is_attention_under_the_mask(
-    kind: type[CopiedPromptAttention], lengths: list[int], monkeypatch: pytest.MonkeyPatch
+    kind: type[Any], window: int, lengths: list[int], with_sinks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pack_attention, "_flash", flash)
+    monkeypatch.setattr(pack_attention, "flash", flash)
     monkeypatch.setattr(pack_attention, "_flash_backward", flash_backward)
     rng = np.random.default_rng(0)
     replies = [rng.integers(0, 9, length) for length in lengths]
@@ -93,12 +101,17 @@ def test_it_is_attention_under_the_mask(
         torch.randn(pack.ids.shape[1], heads, 16, dtype=torch.float64, generator=generator)
         for heads in (8, 2, 2, 8)
     )
-    masked, attention = MaskedAttention(pack.mask), kind.of(pack)
-    expected, found = masked.forward(query, key, value), attention.forward(query, key, value)
-    torch.testing.assert_close(found[0], expected[0])
+    sinks = torch.randn(8, generator=generator) if with_sinks else None
+    masked = attention_for(pack, torch.float64, window)
+    assert isinstance(masked, MaskedAttention)
+    attention = kind.of(pack, window) if window else kind.of(pack)
+    expected, found = (one.forward(query, key, value, sinks) for one in (masked, attention))
+    # With sinks, scores and gradients of a key's copies are summed in float32.
+    tolerance = {"rtol": 1e-5, "atol": 1e-5} if with_sinks else {}
+    torch.testing.assert_close(found[0], expected[0], **tolerance)
     for one, other in zip(
-        attention.backward(grad, query, key, value, found),
-        masked.backward(grad, query, key, value, expected),
+        attention.backward(grad, query, key, value, found, sinks),
+        masked.backward(grad, query, key, value, expected, sinks),
         strict=True,
     ):
         # Gradients of a key's copies add up in float32.

@@ -13,7 +13,8 @@ from tests.policy.local.lean.lean_models import make_model
 
 from ttd_core import config as configs
 from ttd_core.policy.base import Sequences
-from ttd_core.policy.local.lean.model import why_unsupported
+from ttd_core.policy.local.lean.decode import LeanDecoder
+from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
 from ttd_core.policy.local.packing import build_pack
 from ttd_core.policy.local.plain import attention, sliding_window
 from ttd_core.policy.local.plain.decode import PlainDecoder
@@ -130,6 +131,13 @@ def completions_of(policy: LocalPolicy) -> list[Completion]:
     ]
 
 
-def test_a_window_is_no_lean_model() -> None:
+def test_windows_run_lean_too() -> None:
     changes = MIXED | {"use_sliding_window": True, "sliding_window": WINDOW}
-    assert "sliding window" in why_unsupported(make_model("qwen3", adapted=False, **changes))
+    model = make_model("qwen3", **changes)
+    assert why_unsupported(model) == ""
+    plain = copy.deepcopy(model)
+    plain.set_attn_implementation("eager")
+    limits = DecodeLimits(frozenset(), [3 * WINDOW] * 3, None, lambda _: [])
+    for reply in LeanDecoder(LeanModel(model), 4).decode(PROMPTS, whole_groups(3, 2), 1.0, limits, 3):
+        expected = logprobs_of(plain, PROMPTS[reply.prompt_index], reply.tokens)
+        assert reply.logprobs == pytest.approx(expected.detach().numpy(), abs=1e-4)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ttd_core.policy.local.lean.decode_state import StepLayout
 from ttd_core.policy.local.lean.kv_pages import pages_for
+from ttd_core.policy.local.lean.routes import Routes
 from ttd_core.policy.local.replies import DecodingReply
 
 #: Most queries that one tile of prompt attention holds. Twice as many were slower on an H200.
@@ -22,11 +23,13 @@ class SharedPrompt:
     :param tokens: token ids of the whole prompt.
     :param unfinished: replies that still need it.
     :param pages: where its keys and values are; ``None`` until it has been read.
+    :param routes: the experts of its stored tokens, [stored, mixtures, choices], where they are recorded.
     """
 
     tokens: Sequence[int]
     unfinished: int
     pages: list[int] | None = None
+    routes: Routes | None = None
 
     @property
     def stored(self) -> int:
@@ -40,12 +43,14 @@ class BatchRow:
 
     :param pages: its pages on the device, in order.
     :param swapped: contents of its pages in the host's memory, while it is swapped out.
+    :param routes: the experts of its own tokens, [tokens, mixtures, choices] of each look by the host.
     """
 
     reply: DecodingReply
     prompt: SharedPrompt
     pages: list[int] = attrs.field(factory=list)
     swapped: Tensor | None = None
+    routes: list[Routes] = attrs.field(factory=list)
 
     @property
     def own_length(self) -> int:

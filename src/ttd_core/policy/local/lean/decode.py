@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from ttd_core.policy.local.lean.batching import (
@@ -32,6 +33,7 @@ from ttd_core.policy.local.lean.kv_pages import PagePool, pages_for
 from ttd_core.policy.local.lean.model import LeanModel
 from ttd_core.policy.local.lean.ops import on_device
 from ttd_core.policy.local.lean.prefill import prefill
+from ttd_core.policy.local.lean.routes import RouteMemory
 from ttd_core.policy.local.replies import DecodeLimits, DecodingReply, queue_forced
 from ttd_core.types import StopReason
 
@@ -42,12 +44,22 @@ class LeanDecoder:
     :param model: the model.
     :param max_rows: most replies decoded at once.
     :param max_pages: fewer pages than the memory would hold, for tests.
+    :param routes: is given the experts of each reply's tokens, if the model has some.
     """
 
-    def __init__(self, model: LeanModel, max_rows: int, max_pages: int | None = None) -> None:
+    def __init__(
+        self,
+        model: LeanModel,
+        max_rows: int,
+        max_pages: int | None = None,
+        routes: RouteMemory | None = None,
+    ) -> None:
         self._model = model
         self._max_rows = max_rows
         self._max_pages = max_pages
+        self._routes = routes if model.mixtures else None
+        #: The experts of the coming steps, [MAX_STEPS, mixtures, rows, choices], while they are recorded.
+        self._new_routes: Tensor | None = None
         #: Query heads that share a key-value head.
         self._heads_per_kv = model.heads[0] // model.heads[1]
         self._rows_per_tile = max(1, MAX_TILE_QUERIES // self._heads_per_kv)
@@ -67,6 +79,7 @@ class LeanDecoder:
         self._state_shape = ()
         self._state = None
         self._recorder = None
+        self._new_routes = None
 
     def held_bytes(self) -> int:
         """Device memory of the pages."""
@@ -92,6 +105,8 @@ class LeanDecoder:
             shape[0], shape[0], self._rows_per_tile, width, end_tokens, model.device
         )
         self._recorder = GraphRecorder(self._step, self._state.make_idle, model.device)
+        if self._routes is not None:
+            self._new_routes = model.new_routes(MAX_STEPS, shape[0])
         self._state_shape, self._wanted_pages = shape, wanted
 
     @property
@@ -171,7 +186,7 @@ class LeanDecoder:
                 pool.copy_in(row.pages, row.swapped)
                 row.swapped = None
             self._active.append(row)
-        prefill(self._model, unread, pool.store)
+        prefill(self._model, unread, pool.store, self._routes is not None)
 
     # -- steps --------------------------------------------------------------------------------------
 
@@ -182,13 +197,17 @@ class LeanDecoder:
 
         def attend(layer: int, qkv: Tensor) -> Tensor:
             keys, values = pool.store[:, layer, 0], pool.store[:, layer, 1]
-            output: Tensor = model.ops.attend(qkv, keys, values, state, layout, model.heads)
+            window, sinks = model.layers[layer].window, model.layers[layer].sinks
+            output: Tensor = model.ops.attend(qkv, keys, values, state, layout, model.heads, window, sinks)
             return output
 
         positions = state.own_starts[:rows] + state.own_lengths[:rows]
+        routes = None if self._new_routes is None else torch.empty_like(self._new_routes[0, :, :rows])
         residual, update = model.forward(
-            state.next_input[:rows], positions, state.next_slots(rows), pool.store, attend
+            state.next_input[:rows], positions, state.next_slots(rows), pool.store, attend, routes
         )
+        if routes is not None and self._new_routes is not None:
+            self._new_routes[:, :, :rows].index_copy_(0, state.step, routes[None])
         model.ops.sample(model.logits(residual, update), state)
 
     def _launch(self, temperature: float, limits: DecodeLimits) -> tuple[int, list[int]]:
@@ -247,6 +266,8 @@ class LeanDecoder:
         count = len(self._active)
         tokens = state.new_tokens[:count, :steps].cpu().numpy()
         logprobs = state.new_logprobs[:count, :steps].cpu().numpy()
+        routes = self._new_routes
+        chosen = None if routes is None else routes[:steps, :, :count].transpose(1, 2).cpu().numpy()
         is_end = np.isin(tokens, list(limits.end_tokens))
         finished: list[DecodingReply] = []
         staying: list[BatchRow] = []
@@ -254,10 +275,13 @@ class LeanDecoder:
             reply = row.reply
             max_tokens = limits.max_tokens[reply.prompt_index]
             _append(reply, tokens[index], logprobs[index], is_end[index], forced[index], max_tokens)
+            if chosen is not None:
+                row.routes.append(chosen[:, index].copy())
             if reply.stop is None:
                 staying.append(row)
                 continue
             finished.append(reply)
+            self._keep_routes(row)
             pool.give_back(row.pages)
             row.pages = []
             row.prompt.unfinished -= 1
@@ -266,6 +290,14 @@ class LeanDecoder:
                 row.prompt.pages = None
         self._active = staying
         return finished
+
+    def _keep_routes(self, row: BatchRow) -> None:
+        """Hand the experts of a finished reply to the memory of routes."""
+        if self._routes is None:
+            return
+        of_reply = np.concatenate(row.routes)[: len(row.reply.tokens)]
+        of_prompt = row.prompt.routes if row.prompt.routes is not None else of_reply[:0]
+        self._routes.put(row.prompt.tokens, row.reply.tokens, of_prompt, of_reply)
 
 
 def _append(

@@ -1,32 +1,33 @@
-"""The family of models that runs lean: one layer written out, with nothing between its matrix products but
+"""The families of models that run lean: one layer written out, with nothing between its matrix products but
 what must be there.
 
 Llama, Qwen2 and Qwen3 differ in biases and in the norms of queries and keys; the rest is one layer: norm,
-projections, rotation, attention, norm, gated MLP. Here that layer runs over a flat list of tokens; the
+projections, rotation, attention, norm, gated MLP. Qwen3's mixtures and gpt-oss have experts in place of the
+MLP, and gpt-oss windows and sinks in its attention. Here that layer runs over a flat list of tokens; the
 projections that share an input are joined into one product each, adapters included, and what lies between
 products is one kernel each. Other models keep to the plain engine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ttd_core.policy.local.lean import ops
+from ttd_core.policy.local.lean.mlp import DenseMlp, Experts, Mlp
+from ttd_core.policy.local.lean.projection import Projection
+from ttd_core.policy.local.lean.routes import route_dtype
 
 #: Attention over what ``rotate_and_store`` stored: (layer, qkv [tokens, ...]) -> [tokens, heads * head size].
 Attend = Callable[[int, Tensor], Tensor]
 
-_MODEL_TYPES = {"llama", "qwen2", "qwen3"}
+_MODEL_TYPES = {"gpt_oss", "llama", "qwen2", "qwen3", "qwen3_moe"}
 #: Rotary embeddings whose angles depend on nothing but the position.
 _ROPE_TYPES = {"default", "linear", "llama3", "yarn"}
-#: The name that peft gives to a model's only adapter.
-_ADAPTER = "default"
 
 
 def why_unsupported(model: Any) -> str:
@@ -44,9 +45,10 @@ def why_unsupported(model: Any) -> str:
         return f"its head size is {attention.head_dim}, none of {ops.HEAD_SIZES}"
     if abs(attention.scaling - attention.head_dim**-0.5) > 1e-9:
         return "it scales its attention in a way of its own"
-    if any(getattr(layer.self_attn, "sliding_window", None) for layer in model.model.layers):
-        return "it has layers with a sliding window"
     for layer in model.model.layers:
+        experts = getattr(layer.mlp, "experts", None)
+        if experts is not None and any(hasattr(module, "base_layer") for module in layer.mlp.children()):
+            return "its experts or its router are adapted"
         for module in _linear_modules(layer):
             if type(getattr(module, "base_layer", module)) is not torch.nn.Linear:
                 return "its projections are not plain linear layers"
@@ -55,107 +57,8 @@ def why_unsupported(model: Any) -> str:
 
 def _linear_modules(layer: Any) -> list[Any]:
     attention, mlp = layer.self_attn, layer.mlp
-    return [
-        attention.q_proj,
-        attention.k_proj,
-        attention.v_proj,
-        attention.o_proj,
-        mlp.gate_proj,
-        mlp.up_proj,
-        mlp.down_proj,
-    ]
-
-
-class Projection:
-    """Linear layers that read the same input, as one matrix product, and their LoRA adapters in one more.
-
-    A layer computes ``W x + scale * B (A x)``. The weights are not copied: the layers' own become views of
-    the joined matrix. Its last rows are the A of all adapters, so that one product gives ``W x`` and ``A x``.
-
-    :param modules: ``torch.nn.Linear``, or peft's layer around one.
-    """
-
-    def __init__(self, modules: Sequence[Any]) -> None:
-        self._modules = list(modules)
-        bases = [getattr(module, "base_layer", module) for module in modules]
-        self._adapted = all(hasattr(module, "lora_A") for module in modules)
-        ranks = [module.lora_A[_ADAPTER].weight.shape[0] for module in modules] if self._adapted else [0]
-        # Matrix products want their strides in multiples of 16 bytes.
-        lora_rows = -(-sum(ranks) // 8) * 8
-        #: Width of the result: the outputs of all layers together.
-        self.outputs = sum(len(base.weight) for base in bases)
-        #: [outputs + A rows, inputs].
-        self.weight = _joined([base.weight for base in bases], lora_rows)
-        self.bias = _joined([base.bias for base in bases], lora_rows) if bases[0].bias is not None else None
-        self._lora_a = self.weight[self.outputs :]
-        self._lora_b = self.weight.new_zeros(lora_rows, self.outputs)
-
-    @torch.no_grad()
-    def load_adapter(self) -> None:
-        """Take the adapters' weights as they are now; B is zero while they are disabled."""
-        if not self._adapted:
-            return
-        row, column = 0, 0
-        for module in self._modules:
-            a, b = module.lora_A[_ADAPTER].weight, module.lora_B[_ADAPTER].weight
-            scale = 0.0 if module.disable_adapters else module.scaling[_ADAPTER]
-            self._lora_a[row : row + len(a)] = a
-            self._lora_b[row : row + len(a), column : column + len(b)] = b.T * scale
-            row, column = row + len(a), column + len(b)
-
-    @property
-    def parameters(self) -> list[Tensor]:
-        """The adapters' weights: A, then B, of each layer."""
-        modules = self._modules if self._adapted else []
-        return [part[_ADAPTER].weight for module in modules for part in (module.lora_A, module.lora_B)]
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """[tokens, inputs] to [tokens, outputs]: the layers' results side by side."""
-        return self.forward(x)[0]
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The result, and ``A x`` of all adapters [tokens, A rows], which :meth:`backward` needs."""
-        both = functional.linear(x, self.weight, self.bias)
-        result, lora_hidden = both[:, : self.outputs], both[:, self.outputs :]
-        if self._adapted:
-            result.addmm_(lora_hidden, self._lora_b)
-        return result, lora_hidden
-
-    def backward(self, grad: Tensor, x: Tensor, lora_hidden: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Gradients with respect to the input and to each of :attr:`parameters`.
-
-        :param grad: [tokens, outputs], with respect to the result.
-        :param x: the input.
-        :param lora_hidden: the second value of :meth:`forward`.
-        """
-        grad_x = grad @ self.weight[: self.outputs]
-        if not self._adapted:
-            return grad_x, []
-        grad_lora_hidden = grad @ self._lora_b.T
-        grad_x.addmm_(grad_lora_hidden, self._lora_a)
-        grad_a, grad_b = grad_lora_hidden.T @ x, lora_hidden.T @ grad
-        grads, row, column = [], 0, 0
-        for module in self._modules:
-            a, b = module.lora_A[_ADAPTER].weight, module.lora_B[_ADAPTER].weight
-            scale = 0.0 if module.disable_adapters else module.scaling[_ADAPTER]
-            rows, columns = slice(row, row + len(a)), slice(column, column + len(b))
-            grads += [grad_a[rows], grad_b[rows, columns].T * scale]
-            row, column = rows.stop, columns.stop
-        return grad_x, grads
-
-
-@torch.no_grad()
-def _joined(parts: Sequence[Tensor], extra_rows: int) -> Tensor:
-    """The parts and rows of zeros as one tensor, of which the parts become views."""
-    if len(parts) == 1 and not extra_rows:
-        return parts[0].detach()
-    zeros = parts[0].new_zeros(extra_rows, *parts[0].shape[1:])
-    joined = torch.cat([*(part.detach() for part in parts), zeros])
-    start = 0
-    for part in parts:
-        part.data = joined[start : start + len(part)]
-        start += len(part)
-    return joined
+    modules = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+    return modules if hasattr(mlp, "experts") else [*modules, mlp.gate_proj, mlp.up_proj, mlp.down_proj]
 
 
 @attrs.frozen(eq=False)
@@ -164,40 +67,44 @@ class LeanLayer:
 
     :param qkv: queries, keys and values.
     :param output: what follows attention.
-    :param gate_and_up: the MLP's first two products.
-    :param down: the MLP's last one.
+    :param mlp: what follows that.
     :param norms: weights [hidden size] of the norms before attention and before the MLP.
     :param head_norms: weights [head size] of the queries' and the keys' norms, where the model has them.
     :param eps: of all norms.
+    :param window: tokens that each token's attention sees, itself included; 0 is all.
+    :param sinks: [heads], the logits that take part in the softmax without a value, where the model has them.
     """
 
     qkv: Projection
     output: Projection
-    gate_and_up: Projection
-    down: Projection
+    mlp: Mlp
     norms: tuple[Tensor, Tensor]
     head_norms: tuple[Tensor, Tensor] | None
     eps: float
+    window: int
+    sinks: Tensor | None
 
     @property
     def projections(self) -> tuple[Projection, ...]:
-        """All four, in the order they are used."""
-        return self.qkv, self.output, self.gate_and_up, self.down
+        """All of them, in the order they are used."""
+        return self.qkv, self.output, *self.mlp.projections
 
     @classmethod
-    def of(cls, layer: Any) -> LeanLayer:
+    def of(cls, layer: Any, device: torch.device) -> LeanLayer:
         """Of a decoder layer of the transformers model."""
         attention, mlp = layer.self_attn, layer.mlp
         first, second = layer.input_layernorm, layer.post_attention_layernorm
         has_head_norms = hasattr(attention, "q_norm")
+        sinks = getattr(attention, "sinks", None)
         return cls(
             qkv=Projection([attention.q_proj, attention.k_proj, attention.v_proj]),
             output=Projection([attention.o_proj]),
-            gate_and_up=Projection([mlp.gate_proj, mlp.up_proj]),
-            down=Projection([mlp.down_proj]),
+            mlp=(Experts if hasattr(mlp, "experts") else DenseMlp).of(mlp, device),
             norms=(first.weight, second.weight),
             head_norms=(attention.q_norm.weight, attention.k_norm.weight) if has_head_norms else None,
             eps=float(first.variance_epsilon),
+            window=int(getattr(attention, "sliding_window", None) or 0),
+            sinks=None if sinks is None else sinks.detach(),
         )
 
 
@@ -215,7 +122,10 @@ class LeanModel:
         #: Query heads, key-value heads.
         self.heads: tuple[int, int] = (config.num_attention_heads, config.num_key_value_heads)
         self.head_size: int = causal.model.layers[0].self_attn.head_dim
-        self.layers = [LeanLayer.of(layer) for layer in causal.model.layers]
+        self.layers = [LeanLayer.of(layer, causal.device) for layer in causal.model.layers]
+        mixtures = [index for index, layer in enumerate(self.layers) if isinstance(layer.mlp, Experts)]
+        #: The layers that are mixtures of experts, and the number of each among them.
+        self.mixtures: dict[int, int] = {index: number for number, index in enumerate(mixtures)}
         self.dtype: torch.dtype = self.layers[0].qkv.weight.dtype
         self.device: torch.device = causal.device
 
@@ -225,8 +135,25 @@ class LeanModel:
             for projection in layer.projections:
                 projection.load_adapter()
 
+    def rotary(self, like: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosines and sines [tokens, head size] of the rotary embedding, in the dtype of ``like``.
+
+        :param positions: int64 [tokens].
+        """
+        parts = [part[0] for part in self.causal.model.rotary_emb(like, positions[None])]
+        if parts[0].shape[1] != self.head_size:
+            # gpt-oss's serve both halves of a head.
+            parts = [torch.cat((part, part), dim=-1) for part in parts]
+        return parts[0].contiguous(), parts[1].contiguous()
+
     def forward(
-        self, ids: Tensor, positions: Tensor, slots: Tensor, store: Tensor, attend: Attend
+        self,
+        ids: Tensor,
+        positions: Tensor,
+        slots: Tensor,
+        store: Tensor,
+        attend: Attend,
+        routes: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Run the layers over some tokens and store their keys and values.
 
@@ -234,11 +161,12 @@ class LeanModel:
         :param positions: int64 [tokens].
         :param slots: int64 [tokens], where their keys and values go: page times PAGE plus offset in it.
         :param store: [pages, layers, 2, kv heads, PAGE, head size].
+        :param routes: [mixtures, tokens, choices], is given the experts that are chosen.
         :return: the residual stream and the last layer's update of it, [tokens, hidden size] each.
         """
         base = self.causal.model
         residual = base.embed_tokens(ids)
-        cos, sin = (part[0].contiguous() for part in base.rotary_emb(residual, positions[None]))
+        cos, sin = self.rotary(residual, positions)
         update: Tensor | None = None
         for index, layer in enumerate(self.layers):
             residual, normed = self.ops.add_norm(residual, update, layer.norms[0], layer.eps)
@@ -250,8 +178,19 @@ class LeanModel:
             residual, normed = self.ops.add_norm(
                 residual, layer.output(attend(index, qkv)), layer.norms[1], layer.eps
             )
-            update = layer.down(self.ops.swiglu(layer.gate_and_up(normed)))
+            update = layer.mlp(normed, self.routes_of(index, routes))
         return residual, update if update is not None else torch.zeros_like(residual)
+
+    def routes_of(self, layer: int, routes: Tensor | None) -> Tensor | None:
+        """One layer's part of the routes of all mixtures, [tokens, choices], if it is one of them."""
+        return routes[self.mixtures[layer]] if routes is not None and layer in self.mixtures else None
+
+    def new_routes(self, *shape: int) -> Tensor:
+        """Room for the experts of some tokens: [..., mixtures, tokens, choices] for (..., tokens)."""
+        mixture = next(layer.mlp for layer in self.layers if isinstance(layer.mlp, Experts))
+        dtype = route_dtype(len(mixture.router))
+        shape = (*shape[:-1], len(self.mixtures), shape[-1], mixture.choices)
+        return torch.zeros(shape, dtype=dtype, device=self.device)
 
     def logits(self, residual: Tensor, update: Tensor) -> Tensor:
         """[tokens, vocabulary] in the model's dtype, of what :meth:`forward` returned."""

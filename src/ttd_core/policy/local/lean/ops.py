@@ -8,7 +8,11 @@ from typing import Any
 
 import torch
 
-from ttd_core.policy.local.lean.kernels import reference_ops, reference_training_ops
+from ttd_core.policy.local.lean.kernels import (
+    reference_expert_ops,
+    reference_ops,
+    reference_training_ops,
+)
 
 #: Head sizes that the Triton kernels take: powers of two, as Triton's blocks are, that fit in shared memory.
 HEAD_SIZES = (16, 32, 64, 128)
@@ -43,3 +47,12 @@ def training_ops(device: torch.device) -> Any:
     from ttd_core.policy.local.lean.kernels import triton_training_ops  # noqa: PLC0415 - Triton loads on use
 
     return triton_training_ops
+
+
+def expert_ops(device: torch.device) -> Any:
+    """The module of the operations of mixtures: :mod:`.reference_expert_ops` or its Triton twin."""
+    if not has_triton(device):
+        return reference_expert_ops
+    from ttd_core.policy.local.lean.kernels import triton_expert_ops  # noqa: PLC0415 - Triton loads on use
+
+    return triton_expert_ops

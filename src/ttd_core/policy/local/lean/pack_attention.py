@@ -4,7 +4,8 @@ Every token sees what comes before it in its own part (the prompt, or a reply); 
 a CUDA device that is flash attention over parts of different lengths. Behind a short prompt each reply gets a
 copy of the prompt's keys. A long one is not copied: a second call goes from all replies to the prompt, and
 the two results are combined over one log-sum-exp; given that and the combined result, the backward pass of
-each call is exact for its share. Elsewhere, and in float32, a mask is used.
+each call is exact for its share. Sinks join the same log-sum-exp afterwards. With a window only the end of a
+prompt, as far as a reply's first token sees it, is copied. Elsewhere, and in float32, a mask is used.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ttd_core.policy.local.packing import Pack
 AttentionOutput = tuple[Tensor, Tensor | None]
 #: Cumulative lengths of the parts' queries and keys (int32 [parts + 1]), and the longest of each: the
 #: ``cu_seqlens_q``, ``cu_seqlens_k``, ``max_seqlen_q`` and ``max_seqlen_k`` of flash attention.
-_Sequences = tuple[Tensor, Tensor, int, int]
+Sequences = tuple[Tensor, Tensor, int, int]
 
 
 #: Tokens from which a prompt's keys are not copied. Behind a shorter one the second call's backward pass,
@@ -32,13 +33,40 @@ _Sequences = tuple[Tensor, Tensor, int, int]
 LONG_PROMPT = 2048
 
 
-def attention_for(pack: Pack, dtype: torch.dtype) -> PackAttention:
-    """The attention of one pack, for its device and dtype."""
+def attention_for(pack: Pack, dtype: torch.dtype, window: int = 0) -> PackAttention:
+    """The attention of one pack, for its device and dtype.
+
+    :param window: tokens that each sees, itself included; 0 is all.
+    """
     device = pack.ids.device
     if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16):
-        long = pack.prompt_length >= LONG_PROMPT
-        return SeparatePromptAttention.of(pack) if long else CopiedPromptAttention.of(pack)
-    return MaskedAttention(pack.mask)
+        if window or pack.prompt_length < LONG_PROMPT:
+            return CopiedPromptAttention.of(pack, window)
+        return SeparatePromptAttention.of(pack)
+    mask = pack.mask
+    if window:
+        positions = pack.positions[0]
+        mask = mask & (positions[:, None] - positions[None, :] < window)
+    return MaskedAttention(mask)
+
+
+def masked_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, sinks: Tensor | None) -> Tensor:
+    """Scaled dot-product attention under a mask, with sinks or without: [batch, heads, queries, head size].
+
+    :param query: [batch, heads, queries, head size].
+    :param key: [batch, kv heads, keys, head size]; ``value`` likewise.
+    :param mask: bool [1, 1, queries, keys], True where attention is allowed.
+    :param sinks: [heads], a logit of each head that takes part in the softmax and has no value.
+    """
+    if sinks is None:
+        return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
+    shared = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
+    scores = torch.matmul(query, key.transpose(2, 3)).float() * query.shape[-1] ** -0.5
+    scores = scores.masked_fill(~mask, float("-inf"))
+    sink = sinks.float()[None, :, None, None].expand(*scores.shape[:3], 1)
+    weights = torch.cat([scores, sink], dim=-1).softmax(-1)[..., :-1]
+    return torch.matmul(weights.to(value.dtype), value)
 
 
 @attrs.frozen(eq=False)
@@ -50,19 +78,29 @@ class MaskedAttention:
 
     mask: Tensor
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> AttentionOutput:
-        """Of queries [tokens, heads, head size] to keys and values [tokens, kv heads, head size]."""
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, sinks: Tensor | None = None
+    ) -> AttentionOutput:
+        """Of queries [tokens, heads, head size] to keys and values [tokens, kv heads, head size].
+
+        :param sinks: [heads], see :func:`masked_attention`.
+        """
         q, k, v = (part.transpose(0, 1)[None] for part in (query, key, value))
-        output = functional.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, enable_gqa=True)
-        return output[0].transpose(0, 1), None
+        return masked_attention(q, k, v, self.mask, sinks)[0].transpose(0, 1), None
 
     def backward(
-        self, grad: Tensor, query: Tensor, key: Tensor, value: Tensor, _attention: AttentionOutput
+        self,
+        grad: Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        _attention: AttentionOutput,
+        sinks: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients with respect to queries, keys and values; the forward pass is done again."""
         with torch.enable_grad():
             inputs = [part.detach().requires_grad_() for part in (query, key, value)]
-            output, _ = self.forward(*inputs)
+            output, _ = self.forward(inputs[0], inputs[1], inputs[2], sinks)
             grad_query, grad_key, grad_value = torch.autograd.grad(output, inputs, grad)
         return grad_query, grad_key, grad_value
 
@@ -73,45 +111,68 @@ class CopiedPromptAttention:
 
     :param key_tokens: int64 [keys], the token that each key is of.
     :param sequences: the prompt and the replies as sequences, a reply's keys with the prompt's before them.
+    :param window: tokens that each sees, itself included; 0 is all.
     """
 
     key_tokens: Tensor
-    sequences: _Sequences
+    sequences: Sequences
+    window: int = 0
 
     @classmethod
-    def of(cls, pack: Pack) -> CopiedPromptAttention:
+    def of(cls, pack: Pack, window: int = 0) -> CopiedPromptAttention:
         """Of a pack on its device."""
         device = pack.ids.device
         prompt = torch.arange(pack.prompt_length, device=device)
+        # What the first token of a reply sees of the prompt.
+        seen = min(pack.prompt_length, window - 1) if window else pack.prompt_length
+        end = prompt[pack.prompt_length - seen :]
         if len(pack.reply_lengths) == 1:
             # One reply and its prompt are one sequence.
             query_lengths = key_lengths = [pack.prompt_length + pack.reply_lengths[0]]
             key_tokens = torch.arange(query_lengths[0], device=device)
         else:
             query_lengths = [pack.prompt_length, *pack.reply_lengths]
-            key_lengths = [pack.prompt_length, *(pack.prompt_length + n for n in pack.reply_lengths)]
+            key_lengths = [pack.prompt_length, *(seen + n for n in pack.reply_lengths)]
             reply_tokens = torch.arange(pack.prompt_length, sum(query_lengths), device=device)
             replies = torch.split(reply_tokens, list(pack.reply_lengths))
-            key_tokens = torch.cat([prompt, *(part for reply in replies for part in (prompt, reply))])
+            key_tokens = torch.cat([prompt, *(part for reply in replies for part in (end, reply))])
         cumulative = [_cumulative(lengths, device) for lengths in (query_lengths, key_lengths)]
-        return cls(key_tokens, (cumulative[0], cumulative[1], max(query_lengths), max(key_lengths)))
+        longest = max(query_lengths), max(key_lengths)
+        return cls(key_tokens, (cumulative[0], cumulative[1], *longest), window)
 
     def _copied(self, part: Tensor) -> Tensor:
         return part if len(self.key_tokens) == len(part) else part[self.key_tokens]
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> AttentionOutput:
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, sinks: Tensor | None = None
+    ) -> AttentionOutput:
         """See :class:`MaskedAttention`."""
-        return _flash(query, self._copied(key), self._copied(value), self.sequences, True)
+        keys, values = self._copied(key), self._copied(value)
+        return with_sinks(*flash(query, keys, values, self.sequences, True, self.window), sinks)
 
     def backward(
-        self, grad: Tensor, query: Tensor, key: Tensor, value: Tensor, attention: AttentionOutput
+        self,
+        grad: Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention: AttentionOutput,
+        _sinks: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients with respect to queries, keys and values; those of a key's copies add up in float32."""
         output, logsumexp = attention
         if logsumexp is None:
             raise RuntimeError("flash attention returns a log-sum-exp")
         grad_query, grad_keys, grad_values = _flash_backward(
-            grad, query, self._copied(key), self._copied(value), output, logsumexp, self.sequences, True
+            grad,
+            query,
+            self._copied(key),
+            self._copied(value),
+            output,
+            logsumexp,
+            self.sequences,
+            True,
+            self.window,
         )
         if len(self.key_tokens) == len(key):
             return grad_query, grad_keys, grad_values
@@ -132,8 +193,8 @@ class SeparatePromptAttention:
     """
 
     prompt_length: int
-    within: _Sequences
-    to_prompt: _Sequences
+    within: Sequences
+    to_prompt: Sequences
 
     @classmethod
     def of(cls, pack: Pack) -> SeparatePromptAttention:
@@ -150,21 +211,29 @@ class SeparatePromptAttention:
             (replies, prompt, reply_tokens, pack.prompt_length),
         )
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> AttentionOutput:
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, sinks: Tensor | None = None
+    ) -> AttentionOutput:
         """See :class:`MaskedAttention`."""
-        output, logsumexp = _flash(query, key, value, self.within, True)
+        output, logsumexp = flash(query, key, value, self.within, True)
         first = self.prompt_length
-        from_prompt, prompt_logsumexp = _flash(
+        from_prompt, prompt_logsumexp = flash(
             query[first:], key[:first], value[:first], self.to_prompt, False
         )
         own_logsumexp = logsumexp[:, first:]
         combined = torch.logaddexp(own_logsumexp, prompt_logsumexp)
         weights = [(part - combined).exp().T[..., None] for part in (own_logsumexp, prompt_logsumexp)]
         output[first:] = (output[first:] * weights[0] + from_prompt * weights[1]).to(output.dtype)
-        return output, torch.cat([logsumexp[:, :first], combined], dim=1)
+        return with_sinks(output, torch.cat([logsumexp[:, :first], combined], dim=1), sinks)
 
     def backward(
-        self, grad: Tensor, query: Tensor, key: Tensor, value: Tensor, attention: AttentionOutput
+        self,
+        grad: Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention: AttentionOutput,
+        _sinks: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients with respect to queries, keys and values."""
         output, logsumexp = attention
@@ -198,12 +267,32 @@ def _cumulative(lengths: list[int], device: torch.device) -> Tensor:
     return torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=device)
 
 
-def _flash(
-    query: Tensor, key: Tensor, value: Tensor, sequences: _Sequences, causal: bool
+def with_sinks(output: Tensor, logsumexp: Tensor, sinks: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Attention and its log-sum-exp with a sink in the softmax of each head.
+
+    :param output: [tokens, heads, head size]; changed in place.
+    :param logsumexp: float32 [heads, tokens].
+    :param sinks: [heads]; ``None`` changes nothing.
+    """
+    if sinks is None:
+        return output, logsumexp
+    combined = torch.logaddexp(logsumexp, sinks.float()[:, None])
+    return output.mul_((logsumexp - combined).exp().T[..., None].to(output.dtype)), combined
+
+
+def flash(
+    query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, causal: bool, window: int = 0
 ) -> tuple[Tensor, Tensor]:
     """The result [tokens, heads, head size] and the log-sum-exp, float32 [heads, tokens]."""
-    outputs: Any = torch.ops.aten._flash_attention_forward(query, key, value, *sequences, 0.0, causal, False)
+    outputs: Any = torch.ops.aten._flash_attention_forward(
+        query, key, value, *sequences, 0.0, causal, False, **_windowed(window)
+    )
     return outputs[0], outputs[1]
+
+
+def _windowed(window: int) -> dict[str, int]:
+    """Flash attention counts what lies before a token, not the token."""
+    return {"window_size_left": window - 1, "window_size_right": 0} if window else {}
 
 
 def _flash_backward(
@@ -213,13 +302,25 @@ def _flash_backward(
     value: Tensor,
     output: Tensor,
     logsumexp: Tensor,
-    sequences: _Sequences,
+    sequences: Sequences,
     causal: bool,
+    window: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     # Without dropout the random state is never read, but it must be there.
     random_state = torch.zeros(2, dtype=torch.uint64, device=grad.device)
     unused = torch.empty(0, dtype=torch.uint64, device=grad.device)
     grad_query, grad_key, grad_value = torch.ops.aten._flash_attention_backward(
-        grad.contiguous(), query, key, value, output, logsumexp, *sequences, 0.0, causal, random_state, unused
+        grad.contiguous(),
+        query,
+        key,
+        value,
+        output,
+        logsumexp,
+        *sequences,
+        0.0,
+        causal,
+        random_state,
+        unused,
+        **_windowed(window),
     )
     return grad_query, grad_key, grad_value

@@ -10,7 +10,7 @@ Names: ``grad_x`` is the gradient of the loss with respect to ``x``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ttd_core.policy.local.lean import ops
+from ttd_core.policy.local.lean.mlp import Kept
 from ttd_core.policy.local.lean.model import LeanLayer, LeanModel
 from ttd_core.policy.local.lean.pack_attention import AttentionOutput, PackAttention, attention_for
 from ttd_core.policy.local.packing import Pack
@@ -45,12 +46,14 @@ class LeanTrainer:
 
     def activation_bytes(self, tokens: int) -> int:
         """Device memory of all layers' activations, for a pack of ``tokens`` tokens."""
-        layer = self._model.layers[0]
-        hidden_size = layer.qkv.weight.shape[1]
-        widths = [projection.outputs for projection in layer.projections]
-        # Norms and residual streams; queries and keys once more; the gated product.
-        per_token = sum(widths) + 4 * hidden_size + widths[0] + widths[2] // 2
-        return tokens * len(self._model.layers) * per_token * layer.qkv.weight.element_size()
+        element_size = self._model.layers[0].qkv.weight.element_size()
+        per_token = 0
+        for layer in self._model.layers:
+            hidden_size = layer.qkv.weight.shape[1]
+            # Norms and residual streams; queries and keys once more.
+            per_token += 2 * layer.qkv.outputs + layer.output.outputs + 3 * hidden_size
+            per_token += layer.mlp.kept_width(hidden_size)
+        return tokens * per_token * element_size
 
     def logprobs(self, pack: Pack, temperature: float, keep: bool) -> Tensor:
         """Float32 [reply tokens] of one pack, with gradient to the adapter if gradients are enabled.
@@ -75,10 +78,11 @@ class LeanTrainer:
     def _run(self, pack: Pack, temperature: float, backward: bool, keep: bool) -> Tape:
         base = self._model.causal.model
         x = base.embed_tokens(pack.ids[0])
-        cos, sin = (part[0].contiguous() for part in base.rotary_emb(x, pack.positions))
-        tape = Tape(pack, cos, sin, attention_for(pack, x.dtype))
-        for layer in self._model.layers:
-            activations = self._layer(layer, x, tape)
+        cos, sin = self._model.rotary(x, pack.positions[0])
+        windows = {layer.window for layer in self._model.layers}
+        tape = Tape(pack, cos, sin, {window: attention_for(pack, x.dtype, window) for window in windows})
+        for index, layer in enumerate(self._model.layers):
+            activations = self._layer(index, layer, x, tape)
             if backward:
                 tape.inputs.append(x)
                 tape.activations.append(activations if keep else None)
@@ -104,19 +108,17 @@ class LeanTrainer:
         tape.logprobs = torch.cat(logprobs)
         tape.derivatives = torch.cat(derivatives) if derivatives else None
 
-    def _layer(self, layer: LeanLayer, x: Tensor, tape: Tape) -> _Activations:
+    def _layer(self, index: int, layer: LeanLayer, x: Tensor, tape: Tape) -> _Activations:
         heads = self._model.heads
         _, attention_input = self._ops.add_norm(x, None, layer.norms[0], layer.eps)
         qkv, qkv_lora = layer.qkv.forward(attention_input)
         query, key = self._ops.rotate(qkv, tape.cos, tape.sin, layer.head_norms, layer.eps, heads)
         value = qkv.view(len(qkv), -1, self._model.head_size)[:, heads[0] + heads[1] :]
-        attention = tape.attention.forward(query, key, value)
+        attention = tape.attention[layer.window].forward(query, key, value, layer.sinks)
         attended = attention[0].reshape(len(x), -1)
         update, output_lora = layer.output.forward(attended)
         residual, mlp_input = self._ops.add_norm(x, update, layer.norms[1], layer.eps)
-        gate_and_up, gate_and_up_lora = layer.gate_and_up.forward(mlp_input)
-        gated = self._ops.swiglu(gate_and_up)
-        last_update, down_lora = layer.down.forward(gated)
+        last_update, mlp_kept = layer.mlp.forward(mlp_input, self._model.routes_of(index, tape.pack.routes))
         return _Activations(
             attention_input=attention_input,
             qkv=qkv,
@@ -126,10 +128,8 @@ class LeanTrainer:
             attention=attention,
             attended=attended,
             residual=residual,
-            mlp_input=mlp_input,
-            gate_and_up=gate_and_up,
-            gated=gated,
-            lora_hidden=(qkv_lora, output_lora, gate_and_up_lora, down_lora),
+            mlp=mlp_kept,
+            lora_hidden=(qkv_lora, output_lora),
             output=residual + last_update,
         )
 
@@ -154,10 +154,10 @@ class LeanTrainer:
         grad = self._ops.add_norm_backward(tape.last, norm.weight, eps, None, grad_normed.to(tape.last.dtype))
         del grad_normed
         by_layer: list[list[Tensor]] = []
-        for layer in reversed(model.layers):
+        for index, layer in reversed([*enumerate(model.layers)]):
             x, activations = tape.inputs.pop(), tape.activations.pop()
             if activations is None:
-                activations = self._layer(layer, x, tape)
+                activations = self._layer(index, layer, x, tape)
             grad, adapter_grads = self._layer_backward(layer, x, activations, grad, tape)
             by_layer.append(adapter_grads)
         return [gradient for adapter_grads in reversed(by_layer) for gradient in adapter_grads]
@@ -167,24 +167,23 @@ class LeanTrainer:
     ) -> tuple[Tensor, list[Tensor]]:
         """Gradients with respect to the layer's input, and to its adapters.
 
-        :param kept: the layer's activations; those that are used up are deleted, for they are the widest
-            tensors.
+        :param kept: the layer's activations; those of the MLP are deleted as they are used up.
         """
         heads = self._model.heads
-        grad_gated, down_grads = layer.down.backward(grad, kept.gated, kept.lora_hidden[3])
-        del kept.gated
-        grad_gate_and_up = self._ops.swiglu_backward(kept.gate_and_up, grad_gated)
-        del kept.gate_and_up, grad_gated
-        grad_mlp_input, gate_and_up_grads = layer.gate_and_up.backward(
-            grad_gate_and_up, kept.mlp_input, kept.lora_hidden[2]
-        )
-        del grad_gate_and_up, kept.mlp_input
+        mlp_kept = [*kept.mlp]
+        kept.mlp = ()
+        grad_mlp_input, mlp_grads = layer.mlp.backward(grad, mlp_kept)
         grad_residual = self._ops.add_norm_backward(
             kept.residual, layer.norms[1], layer.eps, grad, grad_mlp_input
         )
         grad_attended, output_grads = layer.output.backward(grad_residual, kept.attended, kept.lora_hidden[1])
-        grad_query_key_value = tape.attention.backward(
-            grad_attended.view(kept.query.shape), kept.query, kept.key, kept.value, kept.attention
+        grad_query_key_value = tape.attention[layer.window].backward(
+            grad_attended.view(kept.query.shape),
+            kept.query,
+            kept.key,
+            kept.value,
+            kept.attention,
+            layer.sinks,
         )
         grad_qkv = self._ops.rotate_backward(
             kept.qkv, tape.cos, tape.sin, layer.head_norms, layer.eps, heads, grad_query_key_value
@@ -195,7 +194,7 @@ class LeanTrainer:
         grad_x = self._ops.add_norm_backward(
             x, layer.norms[0], layer.eps, grad_residual, grad_attention_input
         )
-        return grad_x, [*qkv_grads, *output_grads, *gate_and_up_grads, *down_grads]
+        return grad_x, [*qkv_grads, *output_grads, *mlp_grads]
 
 
 @attrs.define(eq=False)
@@ -204,7 +203,8 @@ class _Activations:
 
     :param attention: what attention returned, and what its backward pass needs.
     :param residual: the residual stream after attention.
-    :param lora_hidden: ``A x`` of the adapters of the four projections.
+    :param mlp: what the MLP keeps for its backward pass.
+    :param lora_hidden: ``A x`` of the adapters of the projections around attention.
     :param output: the residual stream after the layer.
     """
 
@@ -216,9 +216,7 @@ class _Activations:
     attention: AttentionOutput
     attended: Tensor
     residual: Tensor
-    mlp_input: Tensor
-    gate_and_up: Tensor
-    gated: Tensor
+    mlp: Kept
     lora_hidden: Sequence[Tensor]
     output: Tensor
 
@@ -228,6 +226,7 @@ class Tape:
     """What a forward pass leaves for the backward pass.
 
     :param cos: [tokens, head size] of the rotary embedding; ``sin`` likewise.
+    :param attention: attention within the pack, by the layers' windows.
     :param inputs: each layer's input [tokens, hidden size].
     :param activations: each layer's activations, ``None`` where they are to be computed again.
     :param last: the last layer's output [tokens, hidden size].
@@ -238,7 +237,7 @@ class Tape:
     pack: Pack
     cos: Tensor
     sin: Tensor
-    attention: PackAttention
+    attention: Mapping[int, PackAttention]
     inputs: list[Tensor] = attrs.field(factory=list)
     activations: list[_Activations | None] = attrs.field(factory=list)
     last: Tensor | None = None

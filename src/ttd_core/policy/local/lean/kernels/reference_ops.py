@@ -53,13 +53,22 @@ def rotate_and_store(
 
 
 def attend(
-    qkv: Tensor, keys: Tensor, values: Tensor, state: DecodeState, layout: StepLayout, heads: tuple[int, int]
+    qkv: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    state: DecodeState,
+    layout: StepLayout,
+    heads: tuple[int, int],
+    window: int = 0,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """Each row's attention to its prompt and its own tokens, the one just stored included.
 
     :param qkv: [rows, (heads + 2 kv heads) * head size], after :func:`rotate_and_store`.
     :param keys: [pages, kv heads, PAGE, head size], one layer's; ``values`` likewise.
     :param heads: number of query heads and of key-value heads.
+    :param window: tokens that each sees, itself included; 0 is all. Pages of others are not looked at.
+    :param sinks: [heads], a logit of each head that takes part in the softmax and has no value.
     :return: [rows, heads * head size].
     """
     head_size = keys.shape[-1]
@@ -81,8 +90,13 @@ def attend(
             )
             for store in (keys, values)
         )
+        if window:
+            key, value = key[:, -window:], value[:, -window:]
         query = queries[row].view(heads[1], heads[0] // heads[1], head_size)
-        weights = (torch.matmul(query, key.transpose(1, 2)).float() * head_size**-0.5).softmax(-1)
+        scores = torch.matmul(query, key.transpose(1, 2)).float() * head_size**-0.5
+        if sinks is not None:
+            scores = torch.cat([scores, sinks.float().view(heads[1], -1, 1)], dim=-1)
+        weights = scores.softmax(-1)[..., : key.shape[1]]
         result[row] = torch.matmul(weights.to(value.dtype), value).view(heads[0], head_size)
     return result.view(layout.rows, -1)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import attrs
 import torch
 import triton
 from torch import Tensor
@@ -18,6 +19,8 @@ from ttd_core.policy.local.lean.kernels import attention, pointwise, sampling
 
 #: Vocabulary entries that one program of the first sampling pass reads.
 VOCABULARY_BLOCK = 4096
+#: Longest window, in tokens, whose keys are not divided among several programs.
+UNDIVIDED = 8 * PAGE
 
 
 def add_norm(residual: Tensor, update: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -83,17 +86,26 @@ def rotate_and_store(
 
 
 def attend(
-    qkv: Tensor, keys: Tensor, values: Tensor, state: DecodeState, layout: StepLayout, heads: tuple[int, int]
+    qkv: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    state: DecodeState,
+    layout: StepLayout,
+    heads: tuple[int, int],
+    window: int = 0,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """See :func:`.reference_ops.attend`."""
     head_size = keys.shape[-1]
+    if 0 < window <= UNDIVIDED:
+        layout = attrs.evolve(layout, prompt_splits=1, own_splits=1)
     # Parts of each softmax that pass through memory; own keys in one split are added as they are read.
     parts = layout.prompt_splits + (layout.own_splits if layout.own_splits > 1 else 0)
     shape = (layout.rows, heads[0], parts)
     acc = torch.empty((*shape, head_size), dtype=torch.float32, device=qkv.device)
     peaks = torch.empty(shape, dtype=torch.float32, device=qkv.device)
     softmax_parts = (acc, peaks, torch.empty_like(peaks))
-    _attend_prompts(qkv, keys, values, state, layout, heads, softmax_parts)
+    _attend_prompts(qkv, keys, values, state, layout, heads, softmax_parts, window)
     output = torch.empty((layout.rows, heads[0] * head_size), dtype=qkv.dtype, device=qkv.device)
     attention.attend_own[(layout.rows, heads[1], layout.own_splits)](
         qkv,
@@ -102,6 +114,7 @@ def attend(
         state.own_lengths,
         state.page_table,
         *softmax_parts,
+        qkv if sinks is None else sinks,
         output,
         head_size**-0.5 * math.log2(math.e),
         qkv.stride(0),
@@ -116,13 +129,23 @@ def attend(
         PAGE=PAGE,
         BLOCK=max(16, triton.next_power_of_2(heads[0] // heads[1])),
         FINISH=layout.own_splits == 1,
+        WINDOW=window,
+        SINKS=sinks is not None,
         num_warps=2,
         num_stages=2,
     )
     if layout.own_splits > 1:
         block = triton.next_power_of_2(parts)
         attention.combine_parts[(layout.rows, heads[0])](
-            *softmax_parts, output, parts, HEADS=heads[0], SIZE=head_size, BLOCK=block, num_warps=2
+            *softmax_parts,
+            qkv if sinks is None else sinks,
+            output,
+            parts,
+            HEADS=heads[0],
+            SIZE=head_size,
+            BLOCK=block,
+            SINKS=sinks is not None,
+            num_warps=2,
         )
     return output
 
@@ -135,6 +158,7 @@ def _attend_prompts(
     layout: StepLayout,
     heads: tuple[int, int],
     softmax_parts: tuple[Tensor, Tensor, Tensor],
+    window: int,
 ) -> None:
     """Attention to the prompts, into ``softmax_parts``: weighted sums, their peaks and totals."""
     head_size = keys.shape[-1]
@@ -142,6 +166,7 @@ def _attend_prompts(
         qkv,
         keys,
         values,
+        state.own_lengths,
         state.tile_rows,
         state.tile_lengths,
         state.tile_page_table,
@@ -159,6 +184,7 @@ def _attend_prompts(
         PAGE=PAGE,
         ROWS=layout.tile_queries // (heads[0] // heads[1]),
         BLOCK=layout.tile_queries,
+        WINDOW=window,
         num_warps=2 if layout.tile_queries == 16 else 4,
         num_stages=2,
     )

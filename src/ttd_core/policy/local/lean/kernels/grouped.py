@@ -1,0 +1,214 @@
+"""Triton kernels of the products of experts, and of what lies around them. See :mod:`.triton_expert_ops`.
+
+A tile is some assignments of one expert; tiles of different experts run side by side, and none is longer
+than what its expert has. The expert's matrix is the left factor: with few tokens an expert the matrix units
+are then full of weights, not of padding. MXFP4 codes become numbers in registers, on their way to the units.
+"""
+
+# Triton reads a kernel's parameters from the launch, so they carry no types here.
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator"
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+#: Values of ``KIND``: a matrix of numbers, of MXFP4 codes decoded here, or of codes that Triton decodes.
+PLAIN, PACKED, SCALED = 0, 1, 2
+
+
+@triton.jit
+def decode_codes(code, scale):
+    """float32 values of E2M1 codes (int32, 0 to 15) times the powers of two of E8M0 scales (int32)."""
+    magnitude = code & 7
+    # With an exponent of 126 added, codes from 2 on are the number; 0 and 1 would be 0.5 and 0.75.
+    value = ((magnitude << 22) + (126 << 23)).to(tl.float32, bitcast=True)
+    value = tl.where(magnitude < 2, value * 2.0 - 1.0, value)
+    value = tl.where(code >= 8, -value, value)
+    # 2**-127 has no exponent bits of its own.
+    bits = tl.where(scale == 0, 1 << 22, scale << 23)
+    return value * bits.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def load_codes(codes, scales, row, block, rows, columns, COUNT: tl.constexpr):
+    """float32 [len(row), COUNT] of a packed matrix [rows, columns], from column ``block * COUNT`` on."""
+    byte = block * (COUNT // 2) + tl.arange(0, COUNT // 2)
+    inside = (row < rows)[:, None] & (byte < columns // 2)[None, :]
+    pair = tl.load(codes + row[:, None] * (columns // 2) + byte[None, :], mask=inside, other=0)
+    scale_at = scales + row[:, None] * (columns // 32) + (byte // 16)[None, :]
+    scale = tl.load(scale_at, mask=inside, other=0).to(tl.int32)
+    pair = pair.to(tl.int32)
+    return tl.interleave(decode_codes(pair & 15, scale), decode_codes(pair >> 4, scale))
+
+
+@triton.jit
+def load_packed(codes, scales, row, block, rows, columns, COUNT: tl.constexpr):
+    """The bytes of :func:`load_codes` as they are: [rows, COUNT / 2 and COUNT / 32]."""
+    byte = block * (COUNT // 2) + tl.arange(0, COUNT // 2)
+    inside = (row < rows)[:, None] & (byte < columns // 2)[None, :]
+    pairs = tl.load(codes + row[:, None] * (columns // 2) + byte[None, :], mask=inside, other=0)
+    group = block * (COUNT // 32) + tl.arange(0, COUNT // 32)
+    inside = (row < rows)[:, None] & (group < columns // 32)[None, :]
+    exponents = tl.load(scales + row[:, None] * (columns // 32) + group[None, :], mask=inside, other=0)
+    return pairs, exponents
+
+
+@triton.jit
+def product(
+    x,
+    values,
+    scales,
+    bias,
+    result,
+    order,
+    offsets,
+    tile_experts,
+    tile_starts,
+    x_stride,
+    inputs,
+    outputs,
+    expert_stride,
+    output_stride,
+    input_stride,
+    scale_stride,
+    CHOICES: tl.constexpr,
+    KIND: tl.constexpr,
+    FORMAT: tl.constexpr,
+    TRANSPOSED: tl.constexpr,
+    BIAS: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK_OUT: tl.constexpr,
+    BLOCK_IN: tl.constexpr,
+):
+    """One program a tile and block of outputs: the matrix times the tile's inputs.
+
+    ``CHOICES``: of a token, whose input its assignments share; 0 where each assignment has its own.
+    ``TRANSPOSED``: a packed matrix lies as [inputs, outputs], which is how the backward pass meets it.
+    """
+    tile, out_block = tl.program_id(0), tl.program_id(1)
+    expert = tl.load(tile_experts + tile).to(tl.int64)
+    if expert < 0:
+        return
+    place = tl.load(tile_starts + tile) + tl.arange(0, ROWS)
+    used = place < tl.load(offsets + expert + 1)
+    row = place.to(tl.int64)
+    if CHOICES > 0:
+        row = (tl.load(order + place, mask=used, other=0) // CHOICES).to(tl.int64)
+    output = out_block * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
+    values += expert * expert_stride
+    scales += expert * scale_stride
+    acc = tl.zeros([BLOCK_OUT, ROWS], tl.float32)
+    for block in range(0, tl.cdiv(inputs, BLOCK_IN)):
+        inner = block * BLOCK_IN + tl.arange(0, BLOCK_IN)
+        x_at = x + row[None, :] * x_stride + inner[:, None]
+        columns = tl.load(x_at, mask=(inner < inputs)[:, None] & used[None, :], other=0.0)
+        if KIND == 2:
+            codes, exponents = load_packed(values, scales, output, block, outputs, inputs, BLOCK_IN)
+            acc = tl.dot_scaled(codes, exponents, "e2m1", columns, None, FORMAT, acc)
+        else:
+            if KIND == 0:
+                at = values + output[:, None] * output_stride + inner[None, :] * input_stride
+                inside = (output < outputs)[:, None] & (inner < inputs)[None, :]
+                matrix = tl.load(at, mask=inside, other=0.0)
+            elif TRANSPOSED:
+                matrix = tl.trans(load_codes(values, scales, inner, out_block, inputs, outputs, BLOCK_OUT))
+            else:
+                matrix = load_codes(values, scales, output, block, outputs, inputs, BLOCK_IN)
+            acc = tl.dot(matrix.to(columns.dtype), columns, acc, input_precision="ieee")
+    if BIAS:
+        biases = tl.load(bias + expert * outputs + output, mask=output < outputs, other=0.0)
+        acc += biases.to(tl.float32)[:, None]
+    at = result + place.to(tl.int64)[None, :] * outputs + output[:, None]
+    tl.store(at, acc.to(result.dtype.element_ty), mask=(output < outputs)[:, None] & used[None, :])
+
+
+@triton.jit
+def combine(
+    parts,
+    shares,
+    places,
+    result,
+    SIZE: tl.constexpr,
+    CHOICES: tl.constexpr,
+    BLOCK: tl.constexpr,
+    WEIGHTED: tl.constexpr,
+):
+    """One program a token and block of columns: the weighted sum over its assignments."""
+    token = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < SIZE
+    total = tl.zeros([BLOCK], tl.float32)
+    for choice in tl.static_range(CHOICES):
+        place = tl.load(places + token * CHOICES + choice).to(tl.int64)
+        part = tl.load(parts + place * SIZE + column, mask=inside, other=0.0).to(tl.float32)
+        if WEIGHTED:
+            part *= tl.load(shares + token * CHOICES + choice)
+        total += part
+    tl.store(result + token * SIZE + column, total.to(result.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def combine_backward(
+    grad,
+    parts,
+    shares,
+    places,
+    grad_parts,
+    grad_shares,
+    grad_stride,
+    SIZE: tl.constexpr,
+    CHOICES: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program an assignment: the gradient of its part, and of its share."""
+    assignment = tl.program_id(0).to(tl.int64)
+    token = assignment // CHOICES
+    place = tl.load(places + assignment).to(tl.int64)
+    share = tl.load(shares + assignment)
+    column = tl.arange(0, BLOCK)
+    total = tl.zeros([BLOCK], tl.float32)
+    for first in range(0, SIZE, BLOCK):
+        inside = first + column < SIZE
+        upstream = tl.load(grad + token * grad_stride + first + column, mask=inside, other=0.0)
+        upstream = upstream.to(tl.float32)
+        at = place * SIZE + first + column
+        total += upstream * tl.load(parts + at, mask=inside, other=0.0).to(tl.float32)
+        tl.store(grad_parts + at, (upstream * share).to(grad_parts.dtype.element_ty), mask=inside)
+    tl.store(grad_shares + assignment, tl.sum(total, 0))
+
+
+@triton.jit
+def clamped_swiglu(gate_and_up, result, alpha, limit, SIZE: tl.constexpr, BLOCK: tl.constexpr):
+    """One program a row and block of columns."""
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < SIZE
+    at = gate_and_up + row * 2 * SIZE + 2 * column
+    gate = tl.minimum(tl.load(at, mask=inside, other=0.0).to(tl.float32), limit)
+    up = tl.load(at + 1, mask=inside, other=0.0).to(tl.float32)
+    up = tl.minimum(tl.maximum(up, -limit), limit)
+    value = (up + 1.0) * gate / (1.0 + tl.exp(-alpha * gate))
+    tl.store(result + row * SIZE + column, value.to(result.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def clamped_swiglu_backward(
+    gate_and_up, grad_result, grad, alpha, limit, SIZE: tl.constexpr, BLOCK: tl.constexpr
+):
+    """One program a row and block of columns: the gradient of gate and up; zero where they were clamped."""
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < SIZE
+    offset = row * 2 * SIZE + 2 * column
+    raw_gate = tl.load(gate_and_up + offset, mask=inside, other=0.0).to(tl.float32)
+    raw_up = tl.load(gate_and_up + offset + 1, mask=inside, other=0.0).to(tl.float32)
+    gate, up = tl.minimum(raw_gate, limit), tl.minimum(tl.maximum(raw_up, -limit), limit)
+    upstream = tl.load(grad_result + row * SIZE + column, mask=inside, other=0.0).to(tl.float32)
+    sigmoid = 1.0 / (1.0 + tl.exp(-alpha * gate))
+    grad_gate = upstream * (up + 1.0) * sigmoid * (1.0 + alpha * gate * (1.0 - sigmoid))
+    grad_up = upstream * gate * sigmoid
+    grad_gate = tl.where(raw_gate > limit, 0.0, grad_gate)
+    grad_up = tl.where((raw_up > limit) | (raw_up < -limit), 0.0, grad_up)
+    tl.store(grad + offset, grad_gate.to(grad.dtype.element_ty), mask=inside)
+    tl.store(grad + offset + 1, grad_up.to(grad.dtype.element_ty), mask=inside)

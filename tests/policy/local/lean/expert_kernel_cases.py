@@ -1,0 +1,183 @@
+"""Random cases for the kernels of mixtures of experts against the reference; run as `kernel_cases.py` is."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from ttd_core.policy.local.lean.kernels import reference_expert_ops as reference
+from ttd_core.policy.local.lean.kernels.reference_expert_ops import ExpertWeights, Groups
+from ttd_core.policy.local.lean.mxfp4 import VALUES, unpack
+
+triton = pytest.importorskip("triton", reason="Triton is not installed here")
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+if not INTERPRETED and not torch.cuda.is_available():
+    pytest.skip("needs a CUDA device, or TRITON_INTERPRET=1", allow_module_level=True)
+
+from ttd_core.policy.local.lean.kernels import triton_expert_ops as kernels  # noqa: E402 - after the skip
+
+DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
+#: NumPy, which the interpreter runs on, has no bfloat16.
+DTYPES = [torch.float32] if INTERPRETED else [torch.float32, torch.bfloat16]
+TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
+EXPERTS = 6
+#: Tokens, experts each of them gets; what the routers prefer.
+LOADS = {
+    "one token": (1, 2, []),
+    "as it comes": (13, 3, []),
+    "a hot expert": (24, 1, [(4, 50.0)]),
+    "experts without tokens": (11, 2, [(0, -50.0), (2, -50.0), (5, -50.0)]),
+    "every expert": (5, EXPERTS, []),
+}
+
+
+def noise(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed + sum(shape))
+    return torch.randn(shape, generator=generator).to(DEVICE, dtype)
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    assert found.dtype == expected.dtype
+    tolerance = TOLERANCE.get(found.dtype, 0.0)
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def logits_of(load: str) -> tuple[torch.Tensor, int]:
+    tokens, choices, preferred = LOADS[load]
+    logits = noise(tokens, EXPERTS)
+    for expert, weight in preferred:
+        logits[:, expert] += weight
+    return logits, choices
+
+
+def grouped(load: str) -> tuple[Groups, torch.Tensor, int]:
+    logits, choices = logits_of(load)
+    _, shares, groups = kernels.route(logits, choices, True)
+    return groups, shares, len(logits)
+
+
+def packed(outputs: int, inputs: int) -> ExpertWeights:
+    generator = torch.Generator().manual_seed(7)
+    codes = torch.randint(0, 256, (EXPERTS, outputs, inputs // 2), generator=generator, dtype=torch.uint8)
+    scales = torch.randint(122, 128, (EXPERTS, outputs, inputs // 32), generator=generator, dtype=torch.uint8)
+    return ExpertWeights(codes.to(DEVICE), scales.to(DEVICE), noise(EXPERTS, outputs))
+
+
+@pytest.mark.parametrize("load", LOADS)
+@pytest.mark.parametrize("normalised", [True, False])
+def test_route(load: str, normalised: bool) -> None:
+    logits, choices = logits_of(load)
+    experts, shares, groups = kernels.route(logits, choices, normalised)
+    wanted_experts, wanted_shares, wanted = reference.route(logits, choices, normalised)
+    close(experts, wanted_experts)
+    close(shares, wanted_shares)
+    close(groups.offsets, wanted.offsets)
+    flat = experts.flatten()
+    # Any order within an expert is right; every assignment has one place, and it lies in its expert's part.
+    assert groups.order.sort().values.tolist() == list(range(len(flat)))
+    assert torch.equal(groups.order[groups.places.long()].cpu(), torch.arange(len(flat), dtype=torch.int32))
+    assert torch.equal(flat[groups.order.long()], flat.sort().values)
+    covered: list[int] = []
+    for expert, start in zip(groups.tile_experts.tolist(), groups.tile_starts.tolist(), strict=True):
+        if expert >= 0:
+            covered += range(start, min(start + groups.tile_rows, int(groups.offsets[expert + 1])))
+            assert start >= int(groups.offsets[expert])
+    assert sorted(covered) == list(range(len(flat)))
+
+
+def test_given_experts_are_taken() -> None:
+    logits = noise(9, EXPERTS)
+    given = torch.tensor([[5, 1], [0, 3], [2, 4]] * 3, dtype=torch.int32, device=DEVICE)
+    for normalised in True, False:
+        experts, shares, groups = kernels.route(logits, 2, normalised, given)
+        wanted = reference.route(logits, 2, normalised, given)
+        close(experts, given)
+        close(shares, wanted[1])
+        close(groups.offsets, wanted[2].offsets)
+
+
+def test_many_tokens_fill_large_tiles() -> None:
+    _, _, groups = kernels.route(noise(150, 2), 1, True)
+    assert groups.tile_rows == 128
+    weights = ExpertWeights(noise(2, 5, 8))
+    x = noise(150, 8)
+    close(kernels.product(x, weights, groups, True), reference.product(x, weights, groups, True))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("load", "order"), [*zip(LOADS, ["by output", "by input"] * 3, strict=False)])
+def test_products_of_numbers(load: str, order: str, dtype: torch.dtype) -> None:
+    groups, _, tokens = grouped(load)
+    values = noise(EXPERTS, 150, 70, dtype=dtype)
+    if order == "by input":
+        values = values.transpose(1, 2).contiguous().transpose(1, 2)
+    weights = ExpertWeights(values, bias=noise(EXPERTS, 150, dtype=dtype) if order == "by input" else None)
+    x = noise(tokens, 70, dtype=dtype)
+    found = kernels.product(x, weights, groups, True)
+    close(found, reference.product(x, weights, groups, True))
+    grad = noise(len(groups.order), 150, dtype=dtype) / 10
+    close(kernels.product_backward(grad, weights, groups), reference.product_backward(grad, weights, groups))
+    own = noise(len(groups.order), 70, dtype=dtype)
+    close(kernels.product(own, weights, groups, False), reference.product(own, weights, groups, False))
+
+
+@pytest.mark.parametrize("load", ["one token", "experts without tokens"])
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.float16])
+def test_packed_products(load: str, dtype: torch.dtype) -> None:
+    groups, _, tokens = grouped(load)
+    weights = packed(136, 96)
+    weights = ExpertWeights(weights.values, weights.scales, noise(EXPERTS, 136, dtype=dtype))
+    x = noise(tokens, 96, dtype=dtype)
+    close(kernels.product(x, weights, groups, True) / 30, reference.product(x, weights, groups, True) / 30)
+    grad = noise(len(groups.order), 136, dtype=dtype)
+    close(
+        kernels.product_backward(grad, weights, groups) / 30,
+        reference.product_backward(grad, weights, groups) / 30,
+    )
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_every_code_at_every_kind_of_scale_to_the_bit(backward: bool) -> None:
+    # Products with the identity are the weights themselves.
+    codes = torch.arange(16, dtype=torch.uint8).repeat(2)
+    row = codes[::2] | codes.flip(0)[1::2] << 4
+    scales = torch.tensor([0, 1, 64, 126, 127, 128, 190, 250], dtype=torch.uint8)
+    stored = scales.view(1, -1, 1).to(DEVICE)
+    weights = ExpertWeights(row.repeat(1, len(scales), 1).to(DEVICE), stored)
+    size = weights.outputs if backward else weights.inputs
+    _, _, groups = kernels.route(torch.zeros(size, 1, device=DEVICE), 1, True)
+    identity = torch.eye(size, device=DEVICE)[groups.order.long()]
+    if backward:
+        by_place = kernels.product_backward(identity, weights, groups)
+    else:
+        by_place = kernels.product(identity, weights, groups, False)
+    found = by_place[groups.places.long()]
+    expected = unpack(weights.values[0], stored[0], torch.float32)
+    assert torch.equal(found, expected if backward else expected.T)
+    table = torch.tensor([VALUES[code] for byte in row.tolist() for code in (byte & 15, byte >> 4)])
+    assert torch.equal(expected[4].cpu(), table)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("load", ["one token", "as it comes"])
+def test_combine(load: str, dtype: torch.dtype) -> None:
+    groups, shares, tokens = grouped(load)
+    parts, grad = noise(len(groups.order), 1100, dtype=dtype), noise(tokens, 1100, dtype=dtype)
+    for weights in shares, None:
+        close(kernels.combine(parts, weights, groups), reference.combine(parts, weights, groups))
+    found = kernels.combine_backward(grad, parts, shares, groups)
+    expected = reference.combine_backward(grad, parts, shares, groups)
+    close(found[0], expected[0])
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_clamped_swiglu(dtype: torch.dtype) -> None:
+    both, grad = noise(3, 2 * 1100, dtype=dtype) * 4, noise(3, 1100, dtype=dtype)
+    close(kernels.clamped_swiglu(both, 1.702, 7.0), reference.clamped_swiglu(both, 1.702, 7.0))
+    close(
+        kernels.clamped_swiglu_backward(both, grad, 1.702, 7.0),
+        reference.clamped_swiglu_backward(both, grad, 1.702, 7.0),
+    )
