@@ -20,7 +20,7 @@ from ttd_core.adopting.splitting import evaluate_split, why_not_split
 from ttd_core.adopting.task import Call, Task
 from ttd_core.dialogue import prompting
 from ttd_core.errors import EnvironmentLacksError, UsageError
-from ttd_core.options import Options, option
+from ttd_core.options import Options, option, reply_option
 from ttd_core.problem import UNREADABLE, Examples, Execute, Problem
 from ttd_core.sandbox.base import JobResult
 from ttd_core.text import showable_line
@@ -54,11 +54,13 @@ class AdoptedOptions(Options):
 
 def problem_class(task: Task) -> type[AdoptedProblem]:
     """The problem class of a task."""
+    forms = ("program", "parts", "edits") if task.language == "python" else ("program", "edits")
 
     @attrs.frozen
     class TaskOptions(AdoptedOptions):
         """Options of one adopted task."""
 
+        reply: str = reply_option(forms, edits_of_a_program=True)
         timeout_s: float = option(task.timeout_s, "wall seconds an evaluation may take")
 
     return type(
