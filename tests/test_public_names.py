@@ -86,6 +86,7 @@ OPTIONS = {
     "rollouts": "RUN --json --limit --runs-dir --show --status --step",
     "best": "RUN --count --json --recheck --runs-dir",
     "watch": "RUN --json --once --runs-dir",
+    "ui": "[RUNS] --host --json --open --port",
     "report": "RUN... --json --output --runs-dir -w",
     "compare": "RUN... --json --output --runs-dir -w",
     "experiment": "FILE --dry-run --folder --json --parallel --skip-failed --summary",
