@@ -37,6 +37,7 @@ OTHER_MEANINGS = {
     "report/trackers.py": {"rollouts", "valid"},
     "run/reading.py": {"checkpoint", "rollouts"},
     "run/rollout_query.py": {"tokens"},
+    "run/requests.py": {"requests"},
     "run/store.py": {"rollouts"},
     "ui/app.py": {"rollouts"},
     "ui/following.py": {"valid"},

@@ -87,6 +87,8 @@ OPTIONS = {
     "best": "RUN --count --json --recheck --runs-dir",
     "watch": "RUN --json --once --runs-dir",
     "ui": "[RUNS] --host --json --open --port",
+    "hint": "RUN [TEXT] --json --list --remove --runs-dir",
+    "stop": "RUN --json --runs-dir",
     "report": "RUN... --json --output --runs-dir -w",
     "compare": "RUN... --json --output --runs-dir -w",
     "experiment": "FILE --dry-run --folder --json --parallel --skip-failed --summary",

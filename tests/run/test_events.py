@@ -28,7 +28,7 @@ KINDS = [
     "run_interrupted",
 ]
 
-VALUES = {"starts": [3, 1], "metrics": {"loss": 0.5}, "value": None, "score": None}
+VALUES = {"starts": [3, 1], "hints": ["try it"], "metrics": {"loss": 0.5}, "value": None, "score": None}
 
 
 def example(kind):

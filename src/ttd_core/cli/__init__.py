@@ -20,6 +20,8 @@ COMMANDS = {
     "rollouts": Lazy("ttd_core.cli.rollouts:rollouts", "List a run's rollouts, or print one of them."),
     "watch": Lazy("ttd_core.cli.watch:watch", "Watch a run from another terminal."),
     "ui": Lazy("ttd_core.cli.ui:ui", "Watch and read runs on a local web page."),
+    "hint": Lazy("ttd_core.cli.ask:hint", "Leave a hint for a run."),
+    "stop": Lazy("ttd_core.cli.ask:stop", "Stop a run after the step under way."),
     "report": Lazy("ttd_core.cli.report:report", "Write what runs came to as one HTML file."),
     "compare": Lazy("ttd_core.cli.compare:compare", "Compare runs; seeds count as one."),
     "eval": Lazy("ttd_core.cli.evaluate:evaluate", "Judge a program or a construction from a file."),

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
 import click
 
 from ttd_core.cli.folders import existing_folder, runs_dir_option
@@ -110,6 +111,7 @@ def one_rollout(run: RunReader, step: int, group: int, index: int) -> dict[str, 
     facts = {
         **_short_facts(record),
         "start": prompts[group].start,
+        "hints": [attrs.asdict(hint) for hint in run.hints(step)],
         "prompt": prompts[group].prompt,
         "thinking": thinking,
         "reply": answer,
@@ -181,6 +183,9 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield f"program    {ran}"
     node = "" if facts["node"] is None else f", node {facts['node']}"
     yield f"archive    {facts['fate']}{node}"
+    if facts["hints"]:
+        numbers = ", ".join(str(hint["number"]) for hint in facts["hints"])
+        yield f"hints      {numbers}, at the end of the prompt"
     messages: list[Message] = facts["prompt"]
     parts = [(f"prompt, {message['role']}", message["content"]) for message in messages]
     parts += [(name, facts[name]) for name in ("thinking", "reply", "program", "output")]

@@ -232,7 +232,8 @@ def _follow(
         return INTERRUPTED
     _print_result(problem, result, as_json)
     if result.interrupted:
-        complain(f"interrupted after step {result.steps}; continue with: {resume_command(folder)}")
+        how = "stopped as asked" if result.asked else "interrupted"
+        complain(f"{how} after step {result.steps}; continue with: {resume_command(folder)}")
         return INTERRUPTED
     return 0
 

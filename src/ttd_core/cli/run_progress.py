@@ -12,7 +12,10 @@ from typing import Any
 from ttd_core.cli.wording import compare_with_published, duration
 from ttd_core.metrics import Metric
 from ttd_core.problem import Problem
-from ttd_core.text import counted
+from ttd_core.text import counted, showable_line
+
+#: Characters of a hint in a view.
+_HINT_CHARS = 160
 
 
 class RunProgress:
@@ -40,6 +43,8 @@ class RunProgress:
         self.evaluated = 0
         self.valid = 0
         self.tokens = 0
+        #: What people's hints to the step under way say.
+        self.hints: list[str] = []
         #: The best score so far, of the step under way too.
         self.best: float | None = None
         #: The best score after each finished step, and before the first that is known.
@@ -63,6 +68,8 @@ class RunProgress:
         elif kind == "step_started":
             self._go_back_to(self.steps_done)
             self.step = event["step"]
+            hints = event.get("hints")
+            self.hints = [str(each) for each in hints] if isinstance(hints, list) else []
             self.sampled = self.evaluated = self.valid = self.tokens = 0
             self._step_started = self._clock()
         elif kind == "rollout_sampled":
@@ -127,6 +134,7 @@ class RunProgress:
             ("tokens/s", f"{speed:.0f}" if speed else "-"),
             ("elapsed", self._elapsed_in_words()),
             ("time left", self._left_in_words()),
+            *((f"hint {place}", _cut(text)) for place, text in enumerate(self.hints, 1)),
         ]
 
     def best_in_words(self) -> str:
@@ -162,3 +170,9 @@ class RunProgress:
     def _update_best(self, score: float | None) -> None:
         if score is not None and (self.best is None or self.problem.better(score, self.best)):
             self.best = score
+
+
+def _cut(text: str) -> str:
+    """The beginning of a text, on a line."""
+    line = showable_line(text)
+    return line if len(line) <= _HINT_CHARS else f"{line[: _HINT_CHARS - 3]}..."

@@ -170,6 +170,7 @@ class RunWatcher:
             "tokens_per_second": run.tokens_per_second if ending is None else None,
             "seconds_elapsed": run.seconds_elapsed if ending is None else None,
             "seconds_left": run.seconds_left if ending is None else None,
+            "hints": run.hints,
             "best_score": run.best,
             "best_published": published.score if published else None,
         }

@@ -67,13 +67,14 @@ def run_started(
     )
 
 
-def step_started(*, step: int, starts: Sequence[int]) -> Event:
+def step_started(*, step: int, starts: Sequence[int], hints: Sequence[str] = ()) -> Event:
     """Start states are picked and sampling begins.
 
     :param step: 1 for the first.
     :param starts: node of each group's start state.
+    :param hints: of people, as the prompts carry them.
     """
-    return _event("step_started", step=step, starts=list(starts))
+    return _event("step_started", step=step, starts=list(starts), hints=list(hints))
 
 
 def rollout_sampled(*, step: int, group: int, index: int, tokens: int, stop: str) -> Event:

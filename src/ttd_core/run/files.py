@@ -9,6 +9,7 @@ import os
 import pathlib
 import shlex
 import shutil
+import socket
 import sqlite3
 import struct
 from collections.abc import Iterator
@@ -107,13 +108,13 @@ class WriterLock:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
+            holder = (self._file.read().split() or ["unknown"])[0]
             self._file.close()
             raise ResumeError(
                 f"{folder}: process {holder} is writing this run; wait for it or stop it"
             ) from error
         self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
+        self._file.write(f"{os.getpid()} {socket.gethostname()}\n")
         self._file.flush()
 
     def release(self) -> None:
@@ -136,3 +137,17 @@ def writing_process(folder: pathlib.Path) -> int | None:
         # A writer asks for all of the file, so any lock there is its own; our own process never conflicts.
         kind, _, _, _, holder = struct.unpack(_FLOCK, fcntl.fcntl(file, fcntl.F_GETLK, wanted))
     return None if kind == fcntl.F_UNLCK else holder
+
+
+def other_machine(folder: pathlib.Path) -> str:
+    """The machine on which a run was written last, where that is not this one; empty otherwise.
+
+    Whether it is still written there may be unknown here: file systems that machines share need not tell of
+    locks.
+    """
+    try:
+        words = (folder / "lock").read_text(encoding="utf-8", errors="replace")[:300].split()
+    except OSError:
+        return ""
+    host = words[1] if len(words) > 1 else ""
+    return "" if host == socket.gethostname() else host

@@ -19,9 +19,10 @@ import attrs
 
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
+from ttd_core.errors import StorageError
 from ttd_core.metrics import Metric, Timing
 from ttd_core.policy.base import Policy, Trainer
-from ttd_core.run import events
+from ttd_core.run import events, requests
 from ttd_core.run.backends import open_executor, open_policy
 from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
@@ -50,6 +51,7 @@ class RunResult:
     :param adapter: digest of the adapter before and after this process; empty for a policy without one.
     :param interrupted: whether it stopped before its last step.
     :param seconds: wall seconds of this process.
+    :param asked: whether it stopped since somebody asked it to (``ttd stop``).
     """
 
     folder: pathlib.Path
@@ -58,6 +60,7 @@ class RunResult:
     adapter: tuple[str, str]
     interrupted: bool
     seconds: float
+    asked: bool = False
 
     @property
     def best_score(self) -> float | None:
@@ -153,6 +156,17 @@ def _rewind(store: RunStore, policy: Policy, config: RunConfig, back_to: int | N
         policy.load(checkpoints.path(step))
     if step < store.last_step():
         store.rewind(step)
+    if back_to is not None:
+        store.revise_hints(step, _hints_left(store.folder))
+
+
+def _hints_left(folder: pathlib.Path) -> list[requests.Hint]:
+    """What people left for the run; those that cannot be read change nothing, with a warning."""
+    try:
+        return requests.hints(folder)
+    except StorageError as error:
+        _log.warning(f"{error}; the run goes on with the hints that it knows")
+        return []
 
 
 @contextlib.contextmanager
@@ -237,6 +251,8 @@ class _Run:
         try:
             with terminate_as_interrupt():
                 for step in range(self._store.last_step() + 1, config.steps + 1):
+                    if requests.asked_to_stop(self._store.folder):
+                        return self._interrupted(started, asked=True)
                     self._run_step(step)
         except KeyboardInterrupt:
             return self._interrupted(started)
@@ -254,7 +270,7 @@ class _Run:
     def _run_step(self, step: int) -> None:
         """One step, committed."""
         started = time.monotonic()
-        result = self._steps.run(step)
+        result = self._steps.run(step, self._store.note_hints(step, _hints_left(self._store.folder)))
         checkpoint_started = time.monotonic()
         due = step % self._config.checkpoint_every == 0 or step == self._config.steps
         digest = self._write_checkpoint(step) if self._trains and due else None
@@ -296,7 +312,7 @@ class _Run:
         if best is not None:
             write_best(self._store.folder, self._problem, best)
 
-    def _interrupted(self, started: float) -> RunResult:
+    def _interrupted(self, started: float, *, asked: bool = False) -> RunResult:
         step = self._store.last_step()
         # In the middle of learning the policy is that of no step.
         if (
@@ -306,12 +322,12 @@ class _Run:
             and step not in self._checkpoints.steps()
         ):
             self._store.note_checkpoint(step, self._write_checkpoint(step))
-        self._emit(
-            events.run_interrupted(step=step, reason="interrupted", resume=resume_command(self._store.folder))
-        )
-        return self._result(started, interrupted=True)
+        reason = "asked to stop" if asked else "interrupted"
+        go_on = resume_command(self._store.folder)
+        self._emit(events.run_interrupted(step=step, reason=reason, resume=go_on))
+        return self._result(started, interrupted=True, asked=asked)
 
-    def _result(self, started: float, *, interrupted: bool) -> RunResult:
+    def _result(self, started: float, *, interrupted: bool, asked: bool = False) -> RunResult:
         return RunResult(
             folder=self._store.folder,
             steps=self._store.last_step(),
@@ -319,6 +335,7 @@ class _Run:
             adapter=(self._adapter_before, self._adapter()),
             interrupted=interrupted,
             seconds=time.monotonic() - started,
+            asked=asked,
         )
 
     def _adapter(self) -> str:

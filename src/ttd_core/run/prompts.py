@@ -17,7 +17,7 @@ from ttd_core.errors import PluginError
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import MeasuresPrompts, Policy, SamplingParams
 from ttd_core.search.archive import Archive, Node
-from ttd_core.text import showable_line
+from ttd_core.text import quoted_lines, showable_line
 from ttd_core.types import Failure, Message, State
 
 _log = logging.getLogger("ttd_core")
@@ -28,6 +28,8 @@ _ROOM = 1 / 8
 _LEAST = 64
 #: How much of the whole prompt is shown then, as a multiple of the characters left to each text.
 _WHOLE = 16
+#: What stands above the hints in a prompt.
+_HINTS_ABOVE = "## Hints\n\nA person who follows this search says:"
 
 
 class PromptMaker:
@@ -47,17 +49,26 @@ class PromptMaker:
         self._policy = policy
         self._archive = archive
         self._on_problem_error = on_problem_error
+        #: Texts of the hints that the step's prompts carry.
+        self._hints: Sequence[str] = ()
         #: Characters shown of each text; ``None`` for all. Lowered when a server refuses a prompt.
         self._limit: int | None = None
 
     def render(
-        self, picked: Sequence[Node], params: SamplingParams
+        self, picked: Sequence[Node], params: SamplingParams, hints: Sequence[str] = ()
     ) -> tuple[list[Node], list[list[Message]]]:
         """The start states, and a prompt for each.
 
         :param picked: the states to start from, if their prompts can be rendered.
+        :param hints: of people, which each prompt ends with where there is room.
         :raises PluginError: when a seed's prompt fails, or any where that is to stop the run.
         """
+        self._hints = hints
+        return self._render_all(picked, params)
+
+    def _render_all(
+        self, picked: Sequence[Node], params: SamplingParams
+    ) -> tuple[list[Node], list[list[Message]]]:
         pairs = [self._start_with_prompt(node, params) for node in picked]
         return [node for node, _ in pairs], [prompt for _, prompt in pairs]
 
@@ -69,12 +80,16 @@ class PromptMaker:
         :return: ``None`` when there is nothing left to cut: it is the task that does not fit.
         """
         longest = max((_longest_text(node) for node in starts), default=0)
-        if not longest:
-            return None
-        self._limit = min(longest, self._limit or longest) // 2
-        if self._limit < _LEAST // _WHOLE:
-            return None
-        return self.render(starts, params)
+        limit = min(longest, self._limit or longest) // 2
+        if not longest or limit < _LEAST // _WHOLE:
+            if not self._hints:
+                return None
+            # What is too long may be the hints, which must not end the run.
+            _warn_of_no_room()
+            self._hints = ()
+        else:
+            self._limit = limit
+        return self._render_all(starts, params)
 
     def _start_with_prompt(self, node: Node, params: SamplingParams) -> tuple[Node, list[Message]]:
         """A node and its prompt, or its nearest ancestor's.
@@ -93,22 +108,32 @@ class PromptMaker:
             return self._start_with_prompt(self._archive[node.parent], params)
 
     def _fitting(self, node: Node, params: SamplingParams) -> list[Message]:
+        if not self._hints:
+            return self._cut_to_fit(node, params, [])
+        prompt = self._cut_to_fit(node, params, self._hints)
+        if not isinstance(self._policy, MeasuresPrompts) or _leaves(0.0, self._policy, prompt, params):
+            return prompt
+        _warn_of_no_room()
+        return self._cut_to_fit(node, params, [])
+
+    def _cut_to_fit(self, node: Node, params: SamplingParams, hints: Sequence[str]) -> list[Message]:
+        """A state's prompt, with as much of what candidates wrote as leaves room for a reply."""
         limit = self._limit
-        prompt = self._render(node, limit)
+        prompt = with_hints(self._render(node, limit), hints)
         if not isinstance(self._policy, MeasuresPrompts):
             return prompt
         longest = _longest_text(node)
         room = _ROOM
         if not longest or _leaves(room, self._policy, prompt, params):
             return prompt
-        if not _leaves(room, self._policy, self._render(node, _LEAST), params):
+        if not _leaves(room, self._policy, with_hints(self._render(node, _LEAST), hints), params):
             # The task alone takes most of the context: as much is shown as fits at all.
             room = 0.0
         while not _leaves(room, self._policy, prompt, params):
             limit = min(longest, longest if limit is None else limit) * 3 // 4
             if limit < _LEAST // _WHOLE:
                 break
-            prompt = self._render(node, limit)
+            prompt = with_hints(self._render(node, limit), hints)
         return prompt
 
     def _render(self, node: Node, limit: int | None) -> list[Message]:
@@ -127,6 +152,26 @@ class PromptMaker:
             {"role": message["role"], "content": shown_cut(message["content"], _WHOLE * limit)}
             for message in prompt
         ]
+
+
+def with_hints(prompt: list[Message], hints: Sequence[str]) -> list[Message]:
+    """A prompt whose last message of the user ends with hints, quoted as what a person says.
+
+    :param prompt: of whatever problem; itself where there are no hints.
+    """
+    if not hints:
+        return prompt
+    quoted = "\n\n".join(quoted_lines(hint, "> ") for hint in hints)
+    section = f"{_HINTS_ABOVE}\n\n{quoted}"
+    last = max((place for place, each in enumerate(prompt) if each["role"] == "user"), default=None)
+    if last is None:
+        return [*prompt, {"role": "user", "content": section}]
+    asked: Message = {"role": "user", "content": f"{prompt[last]['content'].rstrip()}\n\n{section}"}
+    return [*prompt[:last], asked, *prompt[last + 1 :]]
+
+
+def _warn_of_no_room() -> None:
+    _log.warning("the hints do not fit the model's context beside the task, so a prompt goes without them")
 
 
 def _leaves(share: float, policy: MeasuresPrompts, prompt: Sequence[Message], params: SamplingParams) -> bool:

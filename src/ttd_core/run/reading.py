@@ -22,6 +22,7 @@ from ttd_core.run.events import Event
 from ttd_core.run.files import storage_errors
 from ttd_core.run.records import (
     GroupRecord,
+    HintRecord,
     Outcome,
     RolloutRecord,
     StateRecord,
@@ -30,7 +31,7 @@ from ttd_core.run.records import (
     decode_reward,
     decode_row,
 )
-from ttd_core.run.tables import check_version, connect_reader
+from ttd_core.run.tables import check_version, connect_reader, has_table
 from ttd_core.search.archive import NOT_FOR_PROMPTS, Archive, Node
 from ttd_core.types import Failure, State, Status
 
@@ -204,6 +205,20 @@ class RunReader:
             f"SELECT body FROM events WHERE kind IN ({marks}) ORDER BY number DESC LIMIT 1", kinds
         )
         return json.loads(rows[0][0]) if rows else None
+
+    def hints(self, step: int | None = None) -> list[HintRecord]:
+        """Hints of people that prompts carried, in the order of their numbers.
+
+        The step under way counts. Hints that no step has begun with yet are in the folder alone
+        (:func:`ttd_core.run.requests.hints`).
+
+        :param step: only those that the prompts of this step carry.
+        """
+        with self._lock, storage_errors(self.folder / DATABASE, "read"):
+            if not has_table(self._connection, "hints"):  # a run of an older version
+                return []
+        found = self._records(HintRecord, "FROM hints ORDER BY number, written")
+        return found if step is None else [hint for hint in found if hint.stands(step)]
 
     # -- what was found -----------------------------------------------------------------------------
 

@@ -170,6 +170,28 @@ class StateRecord:
     place: str
 
 
+@attrs.frozen
+class HintRecord:
+    """A hint of a person that prompts carried (:mod:`ttd_core.run.requests`).
+
+    :param number: from 1, in the order in which they were left.
+    :param written: seconds since the epoch.
+    :param began: the first step whose prompts carry it.
+    :param ended: the first step after that whose prompts do not; ``None`` while it stands.
+    :param text: what it says.
+    """
+
+    number: int
+    written: float
+    began: int
+    ended: int | None
+    text: str
+
+    def stands(self, step: int) -> bool:
+        """Whether the prompts of a step carry it."""
+        return self.began <= step and (self.ended is None or step < self.ended)
+
+
 def columns(record: type[attrs.AttrsInstance]) -> str:
     """Names of a record's columns, in the record's order, for a SELECT or an INSERT."""
     return ", ".join(field.name for field in attrs.fields(record))

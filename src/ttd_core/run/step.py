@@ -19,6 +19,7 @@ from ttd_core.policy.base import Metered, Policy, SamplingParams, Trainer
 from ttd_core.run import events
 from ttd_core.run.novelty import Repeats
 from ttd_core.run.prompts import PromptMaker
+from ttd_core.run.records import HintRecord
 from ttd_core.run.rollout import RolloutCollector
 from ttd_core.run.step_metrics import StepMetrics
 from ttd_core.run.totals import StepTotals
@@ -100,14 +101,18 @@ class StepRunner:
             hooks, policy, executor.run, executor.workers, config.on_problem_error
         )
 
-    def run(self, step: int) -> StepResult:
-        """Make step ``step``: the policy has learned and the archive has grown when it returns."""
+    def run(self, step: int, hints: Sequence[HintRecord] = ()) -> StepResult:
+        """Make step ``step``: the policy has learned and the archive has grown when it returns.
+
+        :param hints: of people, which its prompts carry.
+        """
         stopwatch = _Stopwatch()
         rng = step_rng(self._config, step)
         picked = self._reuse.pick(self._archive, self._config.groups, rng)
         params = self._params(rng)
-        starts, prompts = self._prompts.render(picked, params)
-        self._emit(events.step_started(step=step, starts=[node.id for node in starts]))
+        texts = [hint.text for hint in hints]
+        starts, prompts = self._prompts.render(picked, params, texts)
+        self._emit(events.step_started(step=step, starts=[node.id for node in starts], hints=texts))
         stopwatch.lap(Timing.PREPARE)
         last_sampled = time.monotonic()
 
@@ -135,7 +140,7 @@ class StepRunner:
                 if shorter is None:
                     raise
                 starts, prompts = shorter
-                self._emit(events.step_started(step=step, starts=[node.id for node in starts]))
+                self._emit(events.step_started(step=step, starts=[node.id for node in starts], hints=texts))
         sampling = stopwatch.seconds_to(last_sampled)
         stopwatch.lap(Timing.ROLLOUTS)
         totals = StepTotals.of(groups)

@@ -24,17 +24,21 @@ from ttd_core.metrics import SECONDS
 from ttd_core.run.events import DURABLE_KINDS, ROLLOUT_KINDS, Event, EventLog, to_line
 from ttd_core.run.files import WriterLock, resume_command, storage_errors, sync_folder
 from ttd_core.run.reading import ARRAYS, DATABASE, LOG, RunReader
+from ttd_core.run.records import HintRecord
+from ttd_core.run.requests import Hint, forget_stop
 from ttd_core.run.row_encoding import (
+    INSERT_NEW_HINT,
     INSERT_NODE_STATISTICS,
     INSERT_ROLLOUT,
     INSERT_STATE,
     NodeStatistics,
     encode_number,
+    hint_rows,
     node_statistics,
     rollout_columns,
     state_row,
 )
-from ttd_core.run.tables import SCHEMA_VERSION, TABLES, check_version, connect_writer
+from ttd_core.run.tables import SCHEMA_VERSION, check_version, connect_writer, make_tables
 from ttd_core.run.totals import StepTotals
 from ttd_core.search.archive import Admission, Archive, Node
 from ttd_core.types import Group
@@ -103,6 +107,9 @@ class RunStore(RunReader):
             connection = connect_writer(folder / DATABASE)
             undo.callback(connection.close)
             check_version(connection, folder / DATABASE)
+            with storage_errors(folder / DATABASE):
+                make_tables(connection)
+            forget_stop(folder)
             store = cls(folder, connection, lock)
             store.arrays.sweep()
             undo.pop_all()
@@ -213,6 +220,38 @@ class RunStore(RunReader):
         with self._transaction():
             self._connection.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", rows)
 
+    def note_hints(self, step: int, present: Sequence[Hint]) -> list[HintRecord]:
+        """Note before a step which hints its prompts carry; a step that is repeated has those it had.
+
+        :param present: every hint that was left for the run, the removed ones too.
+        :return: the hints of the step.
+        :raises StorageError: when the disk is full or read-only; nothing has changed then.
+        """
+        decided = self._rows("SELECT value FROM meta WHERE key = 'hints_decided'")
+        if not decided or step > int(decided[0][0]):
+            with self._transaction() as connection:
+                connection.executemany(
+                    "UPDATE hints SET ended = ? WHERE number = ? AND ended IS NULL",
+                    [(step, each.number) for each in present if each.removed],
+                )
+                connection.executemany(INSERT_NEW_HINT, hint_rows(step, present))
+                connection.execute("INSERT OR REPLACE INTO meta VALUES ('hints_decided', ?)", (str(step),))
+        return self.hints(step)
+
+    def revise_hints(self, step: int, present: Sequence[Hint]) -> None:
+        """After going back to ``step``: later steps are without what was removed, and have what is new.
+
+        :param present: every hint that was left for the run.
+        :raises StorageError: when the disk is full or read-only; nothing has changed then.
+        """
+        removed = [(step + 1, each.number) for each in present if each.removed]
+        with self._transaction() as connection:
+            connection.executemany("DELETE FROM hints WHERE began >= ? AND number = ?", removed)
+            connection.executemany(
+                "UPDATE hints SET ended = min(coalesce(ended, ?1), ?1) WHERE number = ?2", removed
+            )
+            connection.executemany(INSERT_NEW_HINT, hint_rows(step + 1, present))
+
     def rewind(self, step: int) -> None:
         """Forget every step after ``step``: to continue from a checkpoint older than the last step.
 
@@ -235,11 +274,11 @@ class RunStore(RunReader):
     # -- one transaction ----------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock, storage_errors(self.folder / DATABASE):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                yield
+                yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
                 # SQLite has rolled back by itself after some failures, a full disk among them.
@@ -336,8 +375,7 @@ class RunStore(RunReader):
 def _make_tables(connection: sqlite3.Connection, folder: pathlib.Path, config: str) -> None:
     """All tables and the run's ``meta`` entries in one transaction: a run exists whole or not at all."""
     connection.execute("BEGIN IMMEDIATE")
-    for statement in TABLES.split(";\n"):
-        connection.execute(statement)
+    make_tables(connection)
     if connection.execute("SELECT 1 FROM meta").fetchone():
         connection.execute("ROLLBACK")
         raise ResumeError(f"{folder} holds a run already; `{resume_command(folder)}` continues it")

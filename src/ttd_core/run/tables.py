@@ -98,12 +98,32 @@ CREATE TABLE IF NOT EXISTS events (
     step INTEGER,
     body TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS hints (
+    number INTEGER NOT NULL,
+    written REAL NOT NULL,
+    began INTEGER NOT NULL,
+    ended INTEGER,
+    text TEXT NOT NULL,
+    PRIMARY KEY (number, written)
+);
 CREATE INDEX IF NOT EXISTS states_by_value ON states(value DESC, id);
 CREATE VIEW IF NOT EXISTS nodes AS
     SELECT states.*, last.visits, last.best_child, last.attempts, last.duplicates, last.place
     FROM states JOIN node_stats AS last ON last.node = states.id
     WHERE last.step = (SELECT max(step) FROM node_stats WHERE node = states.id);
 """
+
+
+def make_tables(connection: sqlite3.Connection) -> None:
+    """Make the tables that a database lacks: all of a new one, or what an older version did not know."""
+    for statement in TABLES.split(";\n"):
+        connection.execute(statement)
+
+
+def has_table(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether a database has a table; an older version's may lack some."""
+    rows = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,))
+    return rows.fetchone() is not None
 
 
 def connect_writer(path: pathlib.Path) -> sqlite3.Connection:
