@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -64,10 +65,16 @@ class RolloutQuery:
                 conditions.append(f"{name} = ?")
                 values.append(str(value) if name == "status" else value)
         if self.text:
-            escaped = self.text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+            # LIKE reads texts and its own pattern up to a NUL; a text with one is rare, and read slower.
+            pattern = "%" + re.sub(r"([\\%_])", r"\\\1", self.text.partition("\0")[0]) + "%"
             fields = FIELDS[self.within]
-            conditions.append("(" + " OR ".join(f"{each} LIKE ? ESCAPE '\\'" for each in fields) + ")")
-            values += [f"%{escaped}%"] * len(fields)
+            slower = "instr({0}, char(0)) AND instr(lower({0}), lower(?))"
+            quicker = "{0} LIKE ? ESCAPE '\\'"
+            if "\0" in self.text:
+                quicker = "0 AND ?"
+            condition = f"{quicker} OR {slower}"
+            conditions.append("(" + " OR ".join(condition.format(each) for each in fields) + ")")
+            values += [pattern, self.text] * len(fields)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         way = " DESC" if self.descending else ""
         place = f"step{way}, group_index{way}, rollout_index{way}"

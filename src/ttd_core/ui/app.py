@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from ttd_core.errors import TtdError, UsageError, one_line
 from ttd_core.package_files import package_text
+from ttd_core.ui.doors import Doors
 from ttd_core.ui.folders import NotFoundError, RunFolders
 from ttd_core.ui.following import RunFollower
 from ttd_core.ui.rendering import respond
@@ -24,7 +25,7 @@ from ttd_core.ui.views import Views
 
 _log = logging.getLogger("ttd_core")
 #: Seconds between two looks at the list of runs.
-_LIST_INTERVAL = 2.0
+_LIST_INTERVAL = 1.0
 
 
 def make_app(root: pathlib.Path, streams: Streams) -> Starlette:
@@ -40,6 +41,7 @@ def make_app(root: pathlib.Path, streams: Streams) -> Starlette:
         "/parts/runs": views.run_rows,
         "/run": views.run,
         "/parts/run": views.run_sections,
+        "/parts/hints": views.hints,
         "/lineage": views.lineage,
         "/lineage.json": views.tree,
         "/parts/state": views.state,
@@ -66,6 +68,8 @@ def make_app(root: pathlib.Path, streams: Streams) -> Starlette:
     routes = [Route(path, _answered(view)) for path, view in pages.items()]
     routes += [Route(path, _file(text, kind)) for path, (text, kind) in files.items()]
     routes += [Route("/stream", follow)]
+    doors = Doors(folders)
+    routes += [Route(path, doors.answer, methods=["POST"]) for path in ("/hint", "/unhint", "/stop")]
     handlers: dict[Any, Any] = {
         NotFoundError: _not_found,
         HTTPException: _other,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from ttd_core.run.overview import looks_like_a_run
 from ttd_core.run.reading import ARRAYS, DATABASE, LOG
+from ttd_core.run.requests import REQUESTS
 from ttd_core.run.setup import CONFIG_FILE
 
 #: Folders between the top one and a run, at most: those of experiments.
@@ -59,7 +60,7 @@ class RunFolders:
             # A name that no file can have.
             raise NotFoundError(f"there is no run {name[:80]!r} here") from error
         raise NotFoundError(
-            f"the run {name!r} is not here; if its folder was there before, it was removed or moved"
+            f"the run {name!r} is not here; if it was before, its folder was removed or moved"
         )
 
     def title(self, name: str) -> str:
@@ -82,5 +83,6 @@ class RunFolders:
     def _is_inside(self, folder: pathlib.Path) -> bool:
         """Whether the folder and all that is read of it lie below the top folder, links followed."""
         root = self.root.resolve()
-        paths = (folder, *(folder / name for name in (DATABASE, f"{DATABASE}-wal", LOG, CONFIG_FILE, ARRAYS)))
+        parts = (DATABASE, f"{DATABASE}-wal", LOG, CONFIG_FILE, ARRAYS, REQUESTS)
+        paths = (folder, *(folder / name for name in parts))
         return all(path.resolve().is_relative_to(root) for path in paths)

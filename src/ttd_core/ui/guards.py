@@ -96,14 +96,15 @@ class Guards:
         origin = request.headers.get("origin")
         if origin is not None and origin != f"http://{host}":
             return _forbidden("requests of other pages are refused")
-        if request.headers.get("sec-fetch-site") == "cross-site" and request.method != "GET":
-            return _forbidden("requests of other pages are refused")
+        header = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if request.method not in ("GET", "HEAD") and origin is None and not header:
+            # A browser always says where it comes from; other programs have the token in the header.
+            return _forbidden("it is not said which page this request comes from")
         given = request.query_params.get(PARAMETER)
         if given is not None and request.method == "GET":
             if not self._is_token(given):
                 return _forbidden(_NO_TOKEN)
             return self._without_token(request)
-        header = request.headers.get("authorization", "").removeprefix("Bearer ")
         if self._is_token(header) or self._is_token(_cookie(request, self._cookie)):
             return None
         return _forbidden(_NO_TOKEN)

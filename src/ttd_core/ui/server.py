@@ -31,6 +31,7 @@ class PageServer:
     _socket: socket.socket
     _app: Guards
     _streams: Streams
+    _server: uvicorn.Server | None = None
 
     @classmethod
     def open(cls, root: pathlib.Path, host: str, port: int) -> PageServer:
@@ -69,13 +70,20 @@ class PageServer:
             limit_concurrency=256,
             timeout_graceful_shutdown=_GRACE,
         )
+        self._server = _Server(config, self._streams)
         try:
-            _Server(config, self._streams).run(sockets=[self._socket])
+            self._server.run(sockets=[self._socket])
         except KeyboardInterrupt:
             # uvicorn has ended in order, and says with it by what.
             return
         finally:
             self._socket.close()
+
+    def end(self) -> None:
+        """Let :meth:`serve` return soon; from any thread."""
+        self._streams.close()
+        if self._server is not None:
+            self._server.should_exit = True
 
 
 class _Server(uvicorn.Server):

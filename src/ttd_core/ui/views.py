@@ -23,6 +23,7 @@ from ttd_core.run.problem_record import problem_of_run
 from ttd_core.run.rollout_query import FIELDS, SORTS
 from ttd_core.types import Status
 from ttd_core.ui.cached import Newest, RunPages
+from ttd_core.ui.doors import hint_lines
 from ttd_core.ui.folders import NotFoundError, RunFolders
 from ttd_core.ui.listing import RolloutLists, parameters_of, place_of, query_of, whole_number
 from ttd_core.ui.one_rollout import RolloutView, rollout_view, whole_text
@@ -105,17 +106,18 @@ class Views:
     def run(self, request: Request) -> Response:
         """A run, live; its sections are asked for by the page's script."""
         name, folder = self._named(request)
-        return respond(
-            "run_live.html",
-            **self._head(name, folder, "run"),
-            sections=SECTIONS,
-            stream=url("stream", run=name),
-        )
+        head = self._head(name, folder, "run") | {"sections": SECTIONS, "hints": hint_lines(folder)}
+        return respond("run_live.html", **head, stream=url("stream", run=name))
 
     def run_sections(self, request: Request) -> Response:
         """The sections of a run's page."""
         _, folder = self._named(request)
         return respond("part.html", part=self._pages.sections(folder))
+
+    def hints(self, request: Request) -> Response:
+        """The hints that people left for a run."""
+        _, folder = self._named(request)
+        return respond("hints.html", hints=hint_lines(folder))
 
     def lineage(self, request: Request) -> Response:
         """The archive's tree; its data is asked for by the page's script."""

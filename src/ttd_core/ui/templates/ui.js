@@ -171,10 +171,50 @@ function liveRun() {
     bar.value = now.done;
     document.title = `${now.done}/${now.steps} ${$("h1").textContent} · ttd`;
     underWay(now.under_way, set);
+    $("#stop").disabled = now.state !== "running";
     const version = now.version.join(" ");
     // The sections asked for at first are those of the version that is told first.
     if (shown === "") shown = version;
     else if (shown !== null) refresh(version);
+  });
+}
+
+// The two things that this page may ask of a run.
+function doors() {
+  const form = $("#hint-form");
+  if (!form) return;
+  const said = $("#door-said"), stop = $("#stop");
+  async function post(path, asked) {
+    said.textContent = "";
+    const body = JSON.stringify({ run: form.dataset.run, ...asked });
+    try {
+      said.textContent = await (await ask(path, { method: "POST", body, headers: { "content-type": "application/json" } })).text();
+      replace($("#hints"), await (await ask($("#hints").dataset.part)).text());
+      return true;
+    } catch (error) {
+      said.textContent = inWords(error);
+      return false;
+    }
+  }
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (await post("/hint", { text: $("#hint-text").value })) form.reset();
+  });
+  $("#hints").addEventListener("click", (event) => {
+    const number = event.target.closest("button[data-unhint]")?.dataset.unhint;
+    if (number) post("/unhint", { number: Number(number) });
+  });
+  stop.addEventListener("click", () => {
+    // One press too many is easily made: it takes a second one.
+    if (stop.dataset.sure) {
+      delete stop.dataset.sure;
+      stop.textContent = "Stop after this step";
+      post("/stop", {});
+    } else {
+      stop.dataset.sure = "yes";
+      stop.textContent = "Press again to stop the run";
+      setTimeout(() => { delete stop.dataset.sure; stop.textContent = "Stop after this step"; }, 5000);
+    }
   });
 }
 
@@ -575,6 +615,7 @@ async function lineagePage() {
 
 runList();
 liveRun();
+doors();
 rolloutList();
 oneRollout();
 lineagePage();
