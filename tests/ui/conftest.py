@@ -50,7 +50,7 @@ def write_run(folder: pathlib.Path, *, steps: int = STEPS, seed: int = 0, finish
     store.note_problem(ProblemRecord("a file", "", FACTS).to_text(), "")
     archive = Archive(config.search)
     archive.add_seeds(
-        (State(code=f"seed = {n}  # {HOSTILE}"), Reward(0.5 + n, 0.5 + n)) for n in range(GROUPS)
+        (State(code=f"seed = {n}  # {HOSTILE}"), Reward(0.5 + 0.1 * n, 0.5 + 0.1 * n)) for n in range(GROUPS)
     )
     store.commit_seeds(archive)
     sizes = {"groups": GROUPS, "group_size": SIZE, "steps": steps}
@@ -164,9 +164,9 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(root: pathlib.Path) -> Iterator[Client]:
-    """A server on a free port, in a thread."""
-    server = PageServer.open(root, "127.0.0.1", 0)
+def serving(root: pathlib.Path, port: int = 0) -> Iterator[Client]:
+    """A server in a thread, by default on a free port."""
+    server = PageServer.open(root, "127.0.0.1", port)
     thread = threading.Thread(target=server.serve)
     thread.start()
     try:

@@ -17,7 +17,7 @@ def test_the_step_under_way_is_told_as_its_rollouts_are_judged(tmp_path) -> None
     follower = RunFollower(RunFolders(tmp_path), "live")
     before = follower.look()
     # The lock is of this process, which it tells nothing of.
-    assert (before["state"], before["done"], before["steps"], before["best"]) == ("stopped", 3, 3, "1.5")
+    assert (before["state"], before["done"], before["steps"], before["best"]) == ("stopped", 3, 3, "1.312")
     assert before["sentence"] == f"Continue with: ttd resume {tmp_path}/live"
     step = follower._under_way
     store.record(events.step_started(step=4, starts=[0, 1]))

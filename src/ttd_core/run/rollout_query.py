@@ -68,7 +68,8 @@ class RolloutQuery:
             # LIKE reads texts and its own pattern up to a NUL; a text with one is rare, and read slower.
             pattern = "%" + re.sub(r"([\\%_])", r"\\\1", self.text.partition("\0")[0]) + "%"
             fields = FIELDS[self.within]
-            slower = "instr({0}, char(0)) AND instr(lower({0}), lower(?))"
+            has_nul = "length(CAST(printf('%s', {0}) AS BLOB)) < length(CAST({0} AS BLOB))"
+            slower = has_nul + " AND instr(lower({0}), lower(?))"
             quicker = "{0} LIKE ? ESCAPE '\\'"
             if "\0" in self.text:
                 quicker = "0 AND ?"

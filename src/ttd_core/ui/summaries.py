@@ -100,7 +100,8 @@ def _fingerprint(folder: pathlib.Path) -> tuple[object, ...]:
     for name in (DATABASE, f"{DATABASE}-wal"):
         try:
             found = os.stat(folder / name)
-            stamps.append((found.st_mtime_ns, found.st_size, found.st_ino))
+            # Reading makes an empty log beside a database; that is no change.
+            stamps.append((found.st_mtime_ns, found.st_size, found.st_ino) if found.st_size else None)
         except OSError:
             stamps.append(None)
     try:
