@@ -232,6 +232,7 @@ def test_rollouts_are_filtered_as_one_types(visit, client) -> None:
     assert "status=crash" in where(tab)
     tab.locator("#rollout-rows tbody a").click()
     wait(lambda: tab.locator("h1").inner_text() == "Rollout 2/1/3")
+    tab.wait_for_load_state("load")
     tab.keyboard.press("ArrowLeft")
     wait(lambda: tab.locator("h1").inner_text() == "Rollout 2/1/2")
 
