@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import pathlib
 import statistics
 import subprocess
@@ -102,6 +103,12 @@ def memory(pid: int) -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1e3
 
 
+def worked(pid: int) -> float:
+    """Milliseconds of processor time that a process has used."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return 1000 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def whole(tab: Any) -> bool:
     """Whether a page has all that it asks for first."""
     busy = "document.querySelector('[aria-busy=true]') || document.body.innerText.includes('Reading the')"
@@ -134,19 +141,22 @@ def measure_pages(chromium: Any, runs: pathlib.Path, pictures: pathlib.Path | No
         print(f"{'page, ms':44}{'painted':>10}{'all there':>10}{'again':>10}{'all there':>10}")
         for name, path in PAGES.items():
             show(name, *opened(tab, base + path), *opened(tab, base + path))
-        print(f"{'act, ms':44}{'median':>10}{'largest':>10}")
+        print(f"{'act, ms':44}{'median':>10}{'largest':>10}{'server CPU, mean':>20}")
         opened(tab, base + PAGES["lineage"])
         places = tab.evaluate(PLACES)
+        before = worked(pid)
         took = [tab.evaluate(TIMED, ["node", "", place]) for place in places]
-        show("click on a state", statistics.median(took), max(took))
+        show("click on a state", statistics.median(took), max(took), (worked(pid) - before) / len(took))
         for name, (selector, value) in FILTERS.items():
-            took = []
+            took, busy = [], 0.0
             for _ in range(5):
                 opened(tab, base + PAGES["rollouts"])
                 # The server remembers what it found: each time another text is looked for.
                 text = f"{value}{' ' * len(took)}" if "nowhere" in name else value
+                before = worked(pid)
                 took.append(tab.evaluate(TIMED, ["filter", selector, text]))
-            show(f"filter over all rollouts: {name}", statistics.median(took), max(took))
+                busy += worked(pid) - before
+            show(f"filter over all rollouts: {name}", statistics.median(took), max(took), busy / len(took))
         show("server's memory at last, MB", memory(pid))
         if pictures is not None:
             take(chromium, address, pictures)
