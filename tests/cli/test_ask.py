@@ -124,6 +124,9 @@ def test_a_run_that_works_takes_a_hint_and_stops(tmp_path, begun) -> None:  # no
     assert output.endswith(
         f"error: stopped as asked after step {done}; continue with: ttd resume runs/slow\n"
     )
+    assert ttd("watch", "slow", "--once").splitlines()[-2] == (
+        f"stopped as asked after step {done}; continue with: ttd resume runs/slow"
+    )
     rollout = ttd("rollouts", "slow", "--show", f"{done}/0/0")
     assert "hints      1, at the end of the prompt" in rollout
     assert (

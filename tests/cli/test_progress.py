@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 
+from ttd_core.cli.output import wrapped
 from ttd_core.cli.progress import ProgressView
 from ttd_core.cli.run_progress import RunProgress
 from ttd_core.cli.wording import compare_with_published, duration, step_line
+from ttd_core.metrics import Metric
 from ttd_core.problem import Baseline, Problem
 from ttd_core.run import events
 from ttd_core.types import Reward
@@ -271,3 +274,40 @@ def test_the_live_view_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "step 1/10  valid 5/8 (62%)" in text
     assert "0.4 (above the published 0.380876 of machines by 0.0191: worse)" in text
     assert "\x1b[?25h" in text  # the cursor is shown again
+
+
+LEARNED = {Metric.KL: 0.0123, Metric.ADVANTAGE_STD: 0.5, Metric.REPEAT_SHARE: 0.1}
+
+
+def test_no_word_is_broken_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    stream = Terminal()
+    view = ProgressView(Bound(), stream)
+    hint = "Try a gradient step on the Fourier coefficients, then round to the nearest vertex."
+    with view:
+        view.ttd_event(started() | {"run": "runs/a-run-with-a-name", "policy": "a model of a long name"})
+        view.ttd_event(events.step_started(step=1, starts=[0], hints=[hint]))
+        view.ttd_event(judged(0.4))
+        view.ttd_event(finished(**LEARNED))
+        view._live.refresh()
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue()).replace("\r", "\n")
+    assert max(len(line.rstrip()) for line in text.split("\n")) <= 80
+    said = set(text.split())
+    line = step_line(Bound(), finished(**LEARNED), 10)
+    assert len(line) > 80
+    for words in (
+        view.title(),
+        line,
+        hint,
+        "0.4 (above the published 0.380876 of machines by 0.0191: worse)",
+    ):
+        assert set(words.split()) <= said
+    assert "\n  " in wrapped(line, 80)
+
+
+def test_lines_are_wrapped_at_blanks_alone() -> None:
+    text = "first-line of some-hyphenated words/and/a/path/that/is/longer/than/the/line\n\nsecond"
+    assert wrapped(text, 24) == (
+        "first-line of\n  some-hyphenated\n  words/and/a/path/that/is/longer/than/the/line\n\nsecond"
+    )

@@ -50,7 +50,7 @@ def test_compare_pools_seeds(ttd, two_runs) -> None:
         *("RUNS", "SEEDS", "STEPS", "ROLLOUTS", "VALID", "REPEATS"),
         *("BEST", "MEAN", "BEST", "SPREAD", "TOKENS", "TIME"),
     ]
-    assert re.split("  +", lines[3])[:5] == ["a and 1 more", "2", "2", "32", "50%"]
+    assert re.split("  +", lines[3])[:5] == ["a and b", "2", "2", "32", "50%"]
     assert re.split("  +", lines[3])[6:9] == ["2.25", "2.25", "0"]
     assert not pathlib.Path("compare.html").exists()
 
@@ -58,7 +58,7 @@ def test_compare_pools_seeds(ttd, two_runs) -> None:
 def test_a_seed_that_comes_twice_is_said_and_not_pooled(ttd, two_runs, scripted) -> None:
     assert ttd(*scripted, "--steps", 2, "--name", "c", "--seed", 1, "--quiet").exit_code == 0
     lines = ttd("compare", "a", "b", "c", "-w", "compare.html").stdout.splitlines()
-    assert re.split("  +", lines[3])[:2] == ["a and 1 more", "2"]
+    assert re.split("  +", lines[3])[:2] == ["a and b", "2"]
     assert re.split("  +", lines[4])[:2] == ["c, seed 1 again", "1"]
     assert re.split("  +", lines[4])[8] == "-"
     assert lines[6].startswith("seed 1 twice: a second run of the same config and seed is no second seed")

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import sys
 
+import numpy as np
 import pytest
+
+from ttd_core.cli.tokens import show_tokens
+from ttd_core.learn.learner import LearnedLogprobs
+from ttd_core.run.reading import RunReader
+from ttd_core.run.store import RunStore
+from ttd_core.run.tokens import keep_tokens
+from ttd_core.types import Completion, Group, Rollout, Status, Verdict
 
 THOUGHT = (
     "<think>\nIs two too much?\n</think>\n```python\ndef run(seed, budget_s, **kwargs):\n"
@@ -94,3 +104,76 @@ def test_a_run_without_a_step(ttd, summing, scripted) -> None:
     assert ttd("rollouts", "empty").stdout == "no such rollout\n"
     assert "it has no finished step yet" in ttd("rollouts", "empty", "--show", "1/0/0").stderr
     assert pathlib.Path("runs/empty").is_dir()
+
+
+@pytest.fixture
+def tokens(judged) -> None:
+    """Tokens beside the first rollout, as a policy that has them leaves them."""
+    verdict = Verdict.failed(Status.PARSE_ERROR, "no")
+    reply = Completion(
+        "x",
+        np.arange(4),
+        np.array([-0.05, -0.5, 0, -4.0], np.float32),
+        np.array([True, True, False, True]),
+    )
+    learned = LearnedLogprobs(np.full(4, -2.0, np.float32), np.array([-0.05, -0.5, -9, -4.25], np.float32))
+
+    class Spelling:
+        def token_texts(self, ids: list[int]) -> list[str]:
+            return ["def", " run\x1b[2J", "<end>", "\n\u202e"]
+
+    group = Group(0, [], np.arange(2), [Rollout(reply, verdict)])
+    kept = keep_tokens([group], {(0, 0): learned}, Spelling(), 100)
+    assert kept is not None
+    with RunStore.open(pathlib.Path("runs") / judged) as store:
+        store.arrays.save(kept.arrays)
+        with store._transaction():
+            kept.write(store._connection, 1)
+
+
+def test_the_tokens_of_one_as_a_table(ttd, judged, tokens) -> None:
+    result = ttd("rollouts", judged, "--show", "1/0/0", "--tokens")
+    assert result.stdout.splitlines() == [
+        "TOKEN  ID  TEXT         SAMPLED  BASE     RECOMPUTED",
+        "0      0   def          -0.0500  -2.0000  -0.0500",
+        "1      1   ␣run\\x1b[2J  -0.5000  -2.0000  -0.5000",
+        "2      2   <end>        forced",
+        "3      3   \\n\\u202e     -4.0000  -2.0000  -4.2500",
+        "",
+        "4 tokens, 3 of them chosen; mean log-probability sampled -1.517; mean log-probability base -2; "
+        "recomputed differs by 0.25 at most",
+    ]
+    facts = json.loads(ttd("rollouts", judged, "--show", "1/0/0", "--tokens", "--json").stdout)
+    assert facts["ids"] == [0, 1, 2, 3]
+    assert facts["sampled"][2] is None
+
+
+def test_the_tokens_of_one_in_colours(judged, tokens, monkeypatch) -> None:
+    screen, terminal = os.openpty()
+    with open(terminal, "w") as stdout, RunReader.open(pathlib.Path("runs") / judged) as run:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        show_tokens(run.tokens(1)[0, 0])
+        stdout.flush()
+        text = os.read(screen, 4000).decode()
+    os.close(screen)
+    assert "def\x1b[0m\x1b[32m run\\x1b[2J\x1b[0m\x1b[34m<end>\x1b[0m\x1b[31m\r\n\\u202e\x1b[0m" in text
+    assert (
+        "log-probability when sampled: plain above -0.1, green above -1, yellow above -3, red below" in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--tokens"], "--tokens goes with --show STEP/GROUP/INDEX"),
+        (["--show", "1/0/1", "--tokens"], "no tokens are kept of 1/0/1; those of 1 rollout of this step"),
+        (
+            ["--show", "2/0/0", "--tokens"],
+            "no tokens are kept of 2/0/0; a run keeps them where keep_tokens is",
+        ),
+    ],
+)
+def test_tokens_that_are_not_kept(ttd, judged, tokens, flags: list[str], message: str) -> None:
+    result = ttd("rollouts", judged, *flags)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert message in result.stderr

@@ -100,6 +100,7 @@ class OurTrainer(BothLengths, TrainerContract):
     other_adapter_message = "another model or adapter rank"
     unreadable_message = "cannot be read"
     least_forced = 21
+    tells_recomputed = True
 
     open: Callable[..., Any]
 

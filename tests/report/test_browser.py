@@ -7,9 +7,11 @@ import runpy
 import time
 
 import pytest
+from tests.report.long_run import long_facts
 
 from ttd_core.report.facts import read_facts
-from ttd_core.report.page import compare_page, report_page
+from ttd_core.report.page import compare_page, report_page, rollout_page
+from ttd_core.report.transcripts import Links, transcript_pages
 
 pytestmark = [
     pytest.mark.slow,
@@ -17,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 WIDTHS = [400, 700, 1600]
-KINDS = ["one", "several", "compared", "empty"]
+KINDS = ["one", "several", "compared", "empty", "long", "rollouts"]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,10 @@ def files(runs, first, tmp_path_factory) -> dict[str, pathlib.Path]:
         "several": report_page(both),
         "compared": compare_page(both),
         "empty": report_page([read_facts(runs.empty)]),
+        "long": report_page([long_facts(first)]),
     }
+    [page] = transcript_pages(first, links := Links("one"))
+    pages["rollouts"] = rollout_page(first, page, links, "one.html")
     for name, text in pages.items():
         (folder / f"{name}.html").write_text(text, encoding="utf-8")
     return {name: folder / f"{name}.html" for name in pages}
@@ -119,9 +124,32 @@ def test_curves_and_tree_are_there_and_words_are_legible(open_page, files, first
     assert tab.locator("img.picture").evaluate("each => each.complete && each.naturalWidth") == 60
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_wide_page_is_filled_and_dots_are_seen(open_page, files, scheme) -> None:
+    """At 1600 pixels every section but the table of steps reaches into the right fourth of the page."""
+    for kind in ("one", "long"):
+        tab, _, _ = open_page(files[kind], 1600, color_scheme=scheme)
+        reach = tab.evaluate(
+            """Object.fromEntries([...document.querySelectorAll('main > section')].map(section => [
+                section.id, Math.max(...[...section.querySelectorAll('svg, table, pre, figcaption, .path')]
+                    .map(each => each.getBoundingClientRect()).filter(box => box.width > 0)
+                    .map(box => box.right))]))"""
+        )
+        for name in ("overview", "rewards", "validity", "lineage", "best", "time"):
+            assert reach[f"run1-{name}"] > 1200, (kind, name, reach)
+    # What lies on top where the last improvement is: its dot, not the line.
+    tab, _, _ = open_page(files["one"], 1600, color_scheme=scheme)
+    assert tab.evaluate(
+        """(() => { const dot = [...document.querySelectorAll('svg.chart circle.dot.c2')]
+            .find(each => each.getBoundingClientRect().width > 0);
+            const line = dot.ownerSVGElement.querySelector('path.line.c1');
+            return Boolean(line.compareDocumentPosition(dot) & Node.DOCUMENT_POSITION_FOLLOWING); })()"""
+    )
+
+
 def test_words_of_charts_stay_inside_and_apart(open_page, files) -> None:
-    for width in (400, 1600):
-        tab, _, _ = open_page(files["one"], width)
+    for kind, width in (("one", 400), ("one", 1600), ("long", 400), ("long", 1600), ("compared", 1600)):
+        tab, _, _ = open_page(files[kind], width)
         overlapping = tab.evaluate(_OVERLAPS)
         assert overlapping == []
 

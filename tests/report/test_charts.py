@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ttd_core.report.charts import Line, ReferenceLine, line_chart, reward_heatmap, ridge_plot, stacked_bars
+from ttd_core.report.scales import thinned
 
 SVG = "{http://www.w3.org/2000/svg}"
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
@@ -168,3 +169,88 @@ def test_charts_of_nothing_are_drawn_too() -> None:
         ridge_plot((400, 200), [], (0.0, 1.0), "s"),
     ):
         parsed(svg)
+
+
+def test_the_labels_of_close_lines_do_not_collide() -> None:
+    for spread in (1.0, 8.0, 20.0, 60.0, 100.0):
+        values = [100.0 - spread * share for share in (0, 0.1, 0.25, 0.6, 1.0)]
+        rules = [ReferenceLine(f"a long name of somebody {value:g}", value) for value in values]
+        for width, height in ((820, 320), (344, 260)):
+            svg = line_chart(
+                (width, height), [Line("a", [0, 1], [0.0, 100.0])], ("step", ""), "s", references=rules
+            )
+            root = parsed(svg)
+            baselines = [float(each.get("y", "")) for each in of_class(root, "rule-label")]
+            drawn = [coordinates(each.get("d", ""))[0][1] for each in of_class(root, "rule")]
+            assert len(drawn) == 5
+            for place, baseline in enumerate(baselines):
+                assert all(abs(baseline - other) >= 13 for other in baselines[place + 1 :])
+                # No line goes through the letters.
+                assert not any(baseline - 9 < y < baseline + 2 for y in drawn)
+            told = sum(
+                1
+                + int((re.findall(r"and (\d+) more", each.text or "") or [(each.text or "").count(", ")])[0])
+                for each in of_class(root, "rule-label")
+            )
+            assert told == 5
+
+
+def test_few_dots_lie_on_the_line_and_many_under_it() -> None:
+    def order(count: int) -> list[str]:
+        steps, values = list(range(count)), [float(step % 7) for step in range(count)]
+        lines = [Line("dots", steps, values, 2, "dots"), Line("line", steps, values, 1, "stairs")]
+        root = parsed(line_chart((820, 320), lines, ("step", ""), "s"))
+        classes = [each.get("class", "").split()[0] for each in root]
+        return [name for name, _ in itertools.groupby(classes) if name in ("dot", "dots", "line")]
+
+    assert order(50) == ["line", "dot"]
+    assert order(400) == ["dots", "line"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=300), st.integers(1, 40))
+def test_thinned_points_keep_the_extremes_of_every_column(heights: list[float], columns: int) -> None:
+    points = [(index * columns / len(heights), y) for index, y in enumerate(heights)]
+    kept = thinned(points)
+    assert set(kept) <= set(points)
+    assert kept == sorted(kept, key=lambda point: point[0])
+    for column in range(columns):
+        before = [y for x, y in points if math.floor(x) == column]
+        after = [y for x, y in kept if math.floor(x) == column]
+        assert len(after) <= 4
+        if before:
+            assert (min(after), max(after)) == (min(before), max(before))
+            assert (after[0], after[-1]) == (before[0], before[-1])
+
+
+def test_a_map_of_many_steps_counts_every_reward() -> None:
+    rewards = {step: np.linspace(0, 1, step % 5) for step in range(1, 401)}
+    root = parsed(reward_heatmap((820, 260), rewards, (0.0, 1.0), "s"))
+    told = [
+        re.match(r"steps? (\d+)(?: to (\d+))?: (\d+) valid", each.text or "")
+        for each in root.iter(f"{SVG}title")
+    ]
+    assert sum(int(match[3]) for match in told if match) == sum(step % 5 for step in range(1, 401))
+    assert len(told) <= 820 / 4
+    steps = [int(number) for match in told if match for number in (match[1], match[2]) if number]
+    # The last step has no reward, and no column.
+    assert (min(steps), max(steps)) == (1, 399)
+
+
+def test_steps_too_narrow_to_be_pointed_at_share_a_tip() -> None:
+    line = Line("a", list(range(400)), [0.0] * 400)
+    tips = {step: f"step {step}" for step in range(400)}
+    for width, least in ((820, 4), (344, 8)):
+        root = parsed(line_chart((width, 200), [line], ("step", ""), "s", tips=tips))
+        columns = of_class(root, "hover")
+        assert min(float(each.get("width", "")) for each in columns[1:-1]) >= least - 0.2
+        assert columns[-1][0].text == "step 399"
+
+
+@pytest.mark.parametrize(("values", "anchor"), [([1.0, 1.0, 0.0], "end"), ([0.0, 0.5, 1.0], None)])
+def test_a_label_stands_where_it_hides_less(values: list[float], anchor: str | None) -> None:
+    line = Line("a", [0, 1, 2], values, 1, "line")
+    rule = ReferenceLine("a name of some length", 0.97)
+    root = parsed(line_chart((344, 260), [line], ("step", ""), "s", references=[rule]))
+    [label] = of_class(root, "rule-label")
+    assert label.get("text-anchor") == anchor

@@ -9,8 +9,10 @@ import pytest
 
 from ttd_core.report.facts import against_published, read_facts
 from ttd_core.report.figures import step_ranges
-from ttd_core.report.pooling import by_problem, pool_seeds, seeds_that_repeat
+from ttd_core.report.page import compare_page
+from ttd_core.report.pooling import by_problem, notes_on, pool_seeds, seeds_that_repeat
 from ttd_core.run.reading import RunReader
+from ttd_core.run.records import HintRecord
 from ttd_core.types import Status
 
 
@@ -118,8 +120,21 @@ def test_runs_of_one_seed_are_no_two_seeds(runs) -> None:
     assert seeds_that_repeat(arms).startswith("seed 0 3 times: ")
     assert seeds_that_repeat(pool_seeds([first, second, other])) == ""
     again = pool_seeds([first, second, twin, attrs.evolve(second, name="copy")])
-    assert [arm.label for arm in again] == ["first and 1 more", "twin and 1 more, seeds 0, 1 again"]
+    assert [arm.label for arm in again] == ["first and second", "twin and copy, seeds 0, 1 again"]
     assert seeds_that_repeat(again).startswith("seed 0 twice, seed 1 twice: ")
+
+
+def test_runs_with_hints_are_told_from_those_without(first, runs) -> None:
+    hints = [HintRecord(1, 0.0, 2, None, "try it")]
+    second = read_facts(runs.second)
+    hinted = attrs.evolve(second, hints=hints)
+    (arm,) = pool_seeds([first, hinted])
+    assert notes_on([arm]) == [
+        "hints of people were in prompts of second: more than configs and seeds tells these runs apart"
+    ]
+    assert notes_on(pool_seeds([first, second])) == []
+    assert notes_on(pool_seeds([attrs.evolve(first, hints=hints), hinted])) == []
+    assert "Hints of people were in prompts of second" in compare_page([first, hinted])
 
 
 def test_many_amounts_are_thinned_to_those_where_a_best_changes(runs) -> None:
@@ -140,6 +155,25 @@ def test_many_amounts_are_thinned_to_those_where_a_best_changes(runs) -> None:
         assert [curve[place] for curve in whole[1:]] == [curve[held] for curve in thin[1:]]
 
 
+@pytest.mark.parametrize(
+    ("names", "label"),
+    [
+        (["k9-toy-0", "k9-toy-1"], "k9-toy, seeds 0 and 1"),
+        (["a-seed0", "a-seed1", "a-seed2"], "a, seeds 0, 1 and 2"),
+        ([f"long-{n}" for n in range(6)], "long, 6 seeds"),
+        (["one", "two"], "one and two"),
+        (["7", "8"], "7 and 8"),
+        ([f"{n}-{'x' * 30}" for n in "ab"], f"a-{'x' * 30} to b-{'x' * 30}, seeds 0 and 1"),
+    ],
+)
+def test_pooled_seeds_are_named_after_what_their_names_share(first, names, label) -> None:
+    runs = [
+        attrs.evolve(first, name=name, config=attrs.evolve(first.config, seed=seed))
+        for seed, name in enumerate(names)
+    ]
+    assert [arm.label for arm in pool_seeds(runs)] == [label]
+
+
 def test_one_run_alone_is_named_after_its_folder(first) -> None:
     assert [arm.label for arm in pool_seeds([first])] == ["first"]
 
@@ -149,7 +183,7 @@ def test_arms_that_differ_in_much_are_named_after_their_runs(runs, first) -> Non
     options = {**first.config.options, "timeout_s": 7.0, "output_chars": 9, "memory_mb": 99}
     changed = attrs.evolve(first, name="changed", config=attrs.evolve(first.config, options=options))
     pooled, alone = pool_seeds([first, second, changed])
-    assert (pooled.label, alone.label) == ("first and 1 more", "changed")
+    assert (pooled.label, alone.label) == ("first and second", "changed")
     assert alone.differs == {
         f"options.{key}": options[key] for key in ("memory_mb", "output_chars", "timeout_s")
     }

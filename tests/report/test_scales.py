@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ttd_core.report.scales import Scale, domain, spread_apart, tick_labels, ticks
+from ttd_core.report.scales import Scale, domain, tick_labels, ticks
 
 values = st.floats(-1e9, 1e9, allow_nan=False)
 
@@ -49,19 +47,3 @@ def test_a_scale_keeps_to_its_ends() -> None:
     scale = Scale(0.0, 2.0, 100.0, 0.0)
     assert [scale(value) for value in (-1, 0, 1, 2, 9)] == [100, 100, 50, 0, 0]
     assert [scale.holds(value) for value in (-1, 0, 2, 2.1)] == [False, True, True, False]
-
-
-@given(st.lists(st.floats(0, 300), max_size=8))
-def test_labels_keep_their_distance_and_order(places: list[float]) -> None:
-    moved = spread_apart(places, 13, 0, 300)
-    assert all(-1e-9 <= place <= 300 + 1e-9 for place in moved)
-    ordered = sorted(moved)
-    assert all(second - first >= 13 - 1e-9 for first, second in itertools.pairwise(ordered))
-    for i, first in enumerate(places):
-        for j, second in enumerate(places):
-            if first < second:
-                assert moved[i] < moved[j]
-
-
-def test_labels_with_room_stay() -> None:
-    assert spread_apart([100, 20, 60], 13, 0, 300) == pytest.approx([100, 20, 60])

@@ -12,7 +12,7 @@ from ttd_core.cli.output import json_option, print_json, say, table
 from ttd_core.cli.report import load_pages, output_option, read_runs, write_page
 from ttd_core.cli.wording import duration
 from ttd_core.problem import Problem
-from ttd_core.report.pooling import by_problem, pool_seeds, seeds_that_repeat
+from ttd_core.report.pooling import by_problem, notes_on, pool_seeds
 from ttd_core.scores import which_is_better
 
 
@@ -46,9 +46,8 @@ def compare(
         if number:
             say()
         say(as_text(of_problem[0].runs[0].problem, [arm.row() for arm in of_problem]))
-        repeated = seeds_that_repeat(of_problem)
-        if repeated:
-            say(f"\n{repeated}")
+        for note in notes_on(of_problem):
+            say(f"\n{note}")
     if output is not None:
         say(f"\ncurves in {output}")
 

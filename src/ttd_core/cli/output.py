@@ -7,7 +7,9 @@ nothing printed moves the cursor, sets colours, turns the direction of writing o
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -24,6 +26,33 @@ json_option: Callable[[Any], Any] = click.option(
 def say(text: str = "", *, err: bool = False) -> None:
     """Print lines for a person; controls within them are shown as escapes."""
     click.echo(showable(text), err=err)
+
+
+def wrapped(text: str, width: int, indent: str = "  ") -> str:
+    """Lines broken between words, so that a terminal breaks none in the midst of one.
+
+    :param width: characters of a line; a longer word has a line of its own.
+    :param indent: what the continued lines begin with.
+    """
+    return "\n".join(
+        textwrap.fill(
+            line,
+            max(width, 20),
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+            drop_whitespace=True,
+            replace_whitespace=False,
+        )
+        for line in text.split("\n")
+    )
+
+
+def say_wrapped(text: str, indent: str = "  ") -> None:
+    """The same as :func:`say`, with lines broken between words where a terminal shows them."""
+    if sys.stdout.isatty():
+        text = wrapped(showable(text), shutil.get_terminal_size().columns, indent)
+    say(text)
 
 
 def say_whole(text: str) -> None:

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ttd_core.cli.output import wrapped
 from ttd_core.cli.run_progress import RunProgress
 from ttd_core.cli.wording import step_line
 from ttd_core.plugin.guard import mark_as_hosts_own
@@ -94,6 +95,8 @@ class ProgressView:
 
     def _say(self, line: str) -> None:
         line = showable(line)
+        if self._stream.isatty():
+            line = wrapped(line, Console(file=self._stream).width)
         if self._live is not None:
             self._live.console.print(Text(line), soft_wrap=True)
             return

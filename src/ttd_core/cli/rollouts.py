@@ -13,12 +13,14 @@ import click
 
 from ttd_core.cli.folders import existing_folder, runs_dir_option
 from ttd_core.cli.output import json_option, print_json, say, table
+from ttd_core.cli.tokens import show_tokens, tokens_as_json
 from ttd_core.errors import UsageError
 from ttd_core.policy.models.tags import answer_within
 from ttd_core.run.events import plain
 from ttd_core.run.reading import RunReader
 from ttd_core.run.records import RolloutRecord
-from ttd_core.text import quoted_lines, showable_line
+from ttd_core.run.tokens import TokenRecord
+from ttd_core.text import counted, quoted_lines, showable_line
 from ttd_core.types import Message, Status
 
 _PLACE = re.compile(r"(\d{1,9})/(\d{1,9})/(\d{1,9})")
@@ -52,6 +54,9 @@ def _place(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
     callback=_place,
     help="Print one of them whole: prompt, reply, verdict, program, output.",
 )
+@click.option(
+    "--tokens", "as_tokens", is_flag=True, help="With --show: its tokens and their log-probabilities."
+)
 @runs_dir_option
 @json_option
 def rollouts(
@@ -60,6 +65,7 @@ def rollouts(
     step: int | None,
     limit: int,
     place: tuple[int, int, int] | None,
+    as_tokens: bool,
     runs_dir: pathlib.Path,
     as_json: bool,
 ) -> None:
@@ -73,10 +79,17 @@ def rollouts(
       ttd rollouts erdos-20260101-120000 --status crash
       ttd rollouts erdos-20260101-120000 --step 3
       ttd rollouts erdos-20260101-120000 --show 3/0/12
+      ttd rollouts erdos-20260101-120000 --show 3/0/12 --tokens
     """
+    if as_tokens and place is None:
+        raise click.UsageError("--tokens goes with --show STEP/GROUP/INDEX", click.get_current_context())
     with RunReader.open(existing_folder(run_name, runs_dir)) as run:
         if place is not None:
             facts = one_rollout(run, *place)
+            if as_tokens:
+                tokens = _tokens(run, *place)
+                print_json(tokens_as_json(tokens)) if as_json else show_tokens(tokens)
+                return
             print_json(facts) if as_json else say(_as_text(facts))
             return
         _require_step(run, step)
@@ -125,6 +138,24 @@ def one_rollout(run: RunReader, step: int, group: int, index: int) -> dict[str, 
         "metrics": record.metrics,
     }
     return plain(facts)  # type: ignore[no-any-return]
+
+
+def _tokens(run: RunReader, step: int, group: int, index: int) -> TokenRecord:
+    """The kept tokens of a rollout.
+
+    :raises UsageError: when none are kept; says what there is, or why there is nothing.
+    """
+    of_step = run.tokens(step)
+    record = of_step.get((group, index))
+    if record is None:
+        kept = counted(len(of_step), "rollout")
+        why = (
+            f"those of {kept} of this step are, as many as keep_tokens allows"
+            if of_step
+            else "a run keeps them where keep_tokens is set and its policy tells of tokens"
+        )
+        raise UsageError(f"{run.folder}: no tokens are kept of {step}/{group}/{index}; {why}")
+    return record
 
 
 def _require_step(run: RunReader, step: int | None) -> None:

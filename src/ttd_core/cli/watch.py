@@ -18,12 +18,12 @@ import click
 
 from ttd_core.cli.folders import existing_folder, problem_of, runs_dir_option, stored_config
 from ttd_core.cli.group import INTERRUPTED
-from ttd_core.cli.output import json_option, print_json, say
+from ttd_core.cli.output import json_option, print_json, say_wrapped
 from ttd_core.cli.progress import ProgressView
 from ttd_core.cli.run_progress import RunProgress
 from ttd_core.cli.wording import step_line
 from ttd_core.problem import Problem
-from ttd_core.run.events import Event, read_log
+from ttd_core.run.events import ASKED_TO_STOP, Event, read_log
 from ttd_core.run.files import resume_command, writing_process
 from ttd_core.run.reading import LOG, RunReader
 
@@ -31,6 +31,8 @@ from ttd_core.run.reading import LOG, RunReader
 INTERVAL = 0.25
 #: Finished steps shown at first.
 RECENT = 3
+#: Room for the name of a fact.
+FACT_INDENT = " " * 11
 
 
 @click.command("watch")
@@ -62,9 +64,9 @@ def watch(run_name: str, once: bool, runs_dir: pathlib.Path, as_json: bool) -> i
         print_json(watcher.state())
     elif once:
         for line in watcher.lines():
-            say(line)
+            say_wrapped(line, FACT_INDENT)
     else:
-        say(watcher.closing())
+        say_wrapped(watcher.closing())
     return 0
 
 
@@ -142,7 +144,8 @@ class RunWatcher:
         if kind == "run_finished":
             return RunEnding("finished", f"finished after step {done}")
         if kind == "run_interrupted":
-            return RunEnding("interrupted", f"interrupted after step {done}; {go_on}")
+            how = "stopped as asked" if self._last_event.get("reason") == ASKED_TO_STOP else "interrupted"
+            return RunEnding("interrupted", f"{how} after step {done}; {go_on}")
         # Its last events may have come between our look at the log and at the lock.
         if self._offset < self._size():
             return None
@@ -184,7 +187,7 @@ class RunWatcher:
         run = self.progress
         under_way = f"{run.sampled} sampled, {run.evaluated} judged of {run.per_step}"
         facts = [("steps", f"{run.steps_done}/{run.steps}"), (f"step {run.step}", under_way), *run.facts()]
-        return [*lines, *(f"{name:<10} {value}" for name, value in facts)]
+        return [*lines, *(f"{name:<{len(FACT_INDENT) - 1}} {value}" for name, value in facts)]
 
     def closing(self) -> str:
         """How it ended, with the best score beside the published."""

@@ -128,6 +128,11 @@ class RunConfig:
     on_problem_error: Literal["count", "stop"] = setting(
         "count", "when the problem's own code fails on a reply: count a failed rollout and warn, or stop"
     )
+    keep_tokens: int = setting(
+        0,
+        "most tokens of a step that are kept with their log-probabilities; 0 keeps none",
+        validator=at_least(0),
+    )
     search: SearchConfig = attrs.field(factory=SearchConfig, kw_only=True)
     learn: LearnConfig = attrs.field(factory=LearnConfig, kw_only=True)
     policy: PolicyConfig = attrs.field(factory=PolicyConfig, kw_only=True)
@@ -147,4 +152,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 #: Keys that may change when a run is resumed: they do not alter a step already made.
-RESUMABLE_KEYS = frozenset({"steps", "checkpoints_kept", "on_problem_error", "sandbox.workers"})
+RESUMABLE_KEYS = frozenset(
+    {"steps", "checkpoints_kept", "on_problem_error", "keep_tokens", "sandbox.workers"}
+)

@@ -53,6 +53,18 @@ class GroupWithAdvantages:
         return values
 
 
+@attrs.frozen(eq=False)
+class LearnedLogprobs:
+    """What learning computed of one reply, before its step.
+
+    :param base: float32 [length], log-probabilities under the model without its adapter.
+    :param recomputed: float32 [length], under the model that learns; NaN where the trainer does not tell.
+    """
+
+    base: npt.NDArray[np.float32]
+    recomputed: npt.NDArray[np.float32]
+
+
 def compute_advantages(
     group: Group, config: LearnConfig, repeated: npt.NDArray[np.bool_] | None = None
 ) -> GroupWithAdvantages:
@@ -97,13 +109,18 @@ def shape_with_kl(
 
 
 def learn(
-    trainer: Trainer, groups: Sequence[GroupWithAdvantages], config: LearnConfig, temperature: float
+    trainer: Trainer,
+    groups: Sequence[GroupWithAdvantages],
+    config: LearnConfig,
+    temperature: float,
+    keep: dict[tuple[int, int], LearnedLogprobs] | None = None,
 ) -> dict[str, float]:
     """One gradient step on the whole batch.
 
     :param trainer: the policy, which takes the step.
     :param groups: of the step, from :func:`compute_advantages`.
     :param temperature: at which the replies were sampled.
+    :param keep: where given, takes what was computed of each reply, by the indices of group and rollout.
     :return: metrics (:class:`~ttd_core.metrics.Metric`): of the objective, and the trainer's own.
         ``tokens_trained`` is 0 and nothing moves when no group carries gradient.
     """
@@ -125,13 +142,19 @@ def learn(
         for item in informative
     ]
     metrics[Metric.SECONDS_BASE] = time.monotonic() - started
-    batch, metrics[Metric.KL] = _batch(informative, base_logprobs, config)
+    batch, metrics[Metric.KL] = _batch(informative, base_logprobs, config, keep is not None)
     metrics[Metric.TOKENS_TRAINED] = float(
         sum(int(completion.trained.sum()) for sequences in batch for completion in sequences.completions)
     )
     started = time.monotonic()
     metrics.update(trainer.train_step(batch, temperature))
     metrics[Metric.SECONDS_TRAIN] = time.monotonic() - started
+    if keep is not None:
+        numbers = [number for number, item in enumerate(groups) if item.advantages.informative]
+        for number, item, base, sequences in zip(numbers, informative, base_logprobs, batch, strict=True):
+            indices = np.flatnonzero(item.counted).tolist()
+            learned = map(LearnedLogprobs, base, sequences.recomputed or ())
+            keep.update(zip([(number, index) for index in indices], learned, strict=True))
     return metrics
 
 
@@ -144,10 +167,12 @@ def _batch(
     groups: Sequence[GroupWithAdvantages],
     base_logprobs: Sequence[Sequence[npt.NDArray[np.float32]]],
     config: LearnConfig,
+    recompute: bool,
 ) -> tuple[list[Sequences], float]:
     """Give each token its reply's advantage and shape them with the KL, over the whole batch at once.
 
     :param base_logprobs: per group and counted reply float32 [reply length].
+    :param recompute: whether the trainer shall tell what it recomputes.
     :return: one :class:`~ttd_core.policy.base.Sequences` per group, and the batch's KL estimate.
     """
     replies = [reply for item in groups for reply in item.counted_completions]
@@ -167,5 +192,8 @@ def _batch(
     for item in groups:
         completions = item.counted_completions
         advantages = [next(remaining) for _ in completions]
-        batch.append(Sequences(item.group.prompt_tokens, completions, advantages))
+        recomputed = None
+        if recompute:
+            recomputed = [np.full(len(each.tokens), np.nan, np.float32) for each in completions]
+        batch.append(Sequences(item.group.prompt_tokens, completions, advantages, recomputed))
     return batch, mean_divergence

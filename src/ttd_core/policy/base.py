@@ -62,11 +62,14 @@ class Sequences:
     :param prompt_tokens: int64 [prompt length], shared by all replies.
     :param completions: the replies.
     :param advantages: one float64 [reply length] per reply, KL shaping included, 0 on forced tokens.
+    :param recomputed: where given, one float32 [reply length] per reply, all NaN: a trainer that recomputes
+        log-probabilities before its step writes them there.
     """
 
     prompt_tokens: npt.NDArray[np.int64]
     completions: Sequence[Completion]
     advantages: Sequence[npt.NDArray[np.float64]]
+    recomputed: Sequence[npt.NDArray[np.float32]] | None = None
 
 
 class Policy(Protocol):
@@ -137,6 +140,15 @@ class MeasuresPrompts(Protocol):
 
     def measure_prompt(self, prompt: Sequence[Message], params: SamplingParams) -> tuple[int, int]:
         """Tokens of a prompt, and those that it and a reply may have together."""
+        ...
+
+
+@runtime_checkable
+class SpellsTokens(Protocol):
+    """A policy that knows the texts of its tokens."""
+
+    def token_texts(self, tokens: Sequence[int]) -> list[str]:
+        """The text of each token by itself; U+FFFD stands for bytes that are no character alone."""
         ...
 
 

@@ -17,7 +17,7 @@ from ttd_core.problem import Problem
 from ttd_core.run.browsing import RunBrowser
 from ttd_core.run.events import Event
 from ttd_core.run.problem_record import problem_of_run
-from ttd_core.run.records import StateRecord, StepRecord
+from ttd_core.run.records import HintRecord, StateRecord, StepRecord
 from ttd_core.run.summary import RunSummary, summarise
 from ttd_core.types import State, Status
 
@@ -57,6 +57,7 @@ class RunFacts:
     :param best_state: that one with its construction.
     :param events: of the run and its committed steps.
     :param problem_changes: of the problem while the run went on, by the step they came after.
+    :param hints: of people, that prompts carried.
     """
 
     folder: pathlib.Path
@@ -76,6 +77,7 @@ class RunFacts:
     events: Sequence[Event]
     problem_changes: Mapping[int, str]
     summary: RunSummary
+    hints: Sequence[HintRecord] = ()
 
     @property
     def best_score(self) -> float | None:
@@ -224,4 +226,5 @@ def read_facts(folder: pathlib.Path) -> RunFacts:
             events=run.events(),
             problem_changes=run.problem_changes(),
             summary=summarise(run, problem),
+            hints=run.hints(),
         )

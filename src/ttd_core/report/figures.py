@@ -29,6 +29,8 @@ WIDE, NARROW = 820.0, 344.0
 SMALL = (344.0, 190.0)
 #: Rollouts that one distribution should hold; small steps are put together until they do.
 ENOUGH = 48
+#: Nodes of a tree that tell their numbers when they are pointed at.
+TOLD = 300
 #: Metrics with a small chart each, where a run has them.
 CHARTED = (
     *(Metric.KL, Metric.ADVANTAGE_STD, Metric.REPEAT_SHARE, Metric.TRUNCATED_SHARE, Metric.BETA_MEAN),
@@ -94,12 +96,14 @@ def score_figures(facts: RunFacts) -> list[Figure]:
     references = published_lines(problem)
     scored = [(record.step, record.best_score) for record in facts.steps if record.best_score is not None]
     lines = [
-        Line("of the step", [step for step, _ in scored], [score for _, score in scored], 2, "dots"),
         Line("so far", steps, best, 1, "stairs"),
+        # On top: a step that improves the best has its dot on the line.
+        Line("of the step", [step for step, _ in scored], [score for _, score in scored], 2, "dots"),
     ]
     tips = {
         record.step: f"step {record.step}: best {_score(facts, record.best_score)}, so far "
         f"{_score(facts, best[index + 1])}, {record.valid} of {record.rollouts} valid"
+        + _hints_at(facts, record.step)
         for index, record in enumerate(facts.steps)
     }
     known = [score for score in best if math.isfinite(score)]
@@ -107,17 +111,29 @@ def score_figures(facts: RunFacts) -> list[Figure]:
         return []
     change = f"{problem.metric} from {_score(facts, known[0])} to {_score(facts, known[-1])}"
     summary = f"Best score by step: {change}, {against_published(problem, known[-1])}."
-    legend = [("c1", "best so far"), ("c2", "best of the step"), ("rule-key", "published")]
+    legend = [("c1", "best so far"), ("c2", "best of the step")]
+    legend += [("rule-key", "published")] if references else []
+    last = facts.steps[-1].step if facts.steps else 0
+    changes = [step for hint in facts.hints for step in (hint.began, hint.ended) if step is not None]
+    marks = [step for step in changes if step <= last]
+    legend += [("mark-key", "a hint begins or ends")] if marks else []
     labels = ("step", problem.metric)
 
     def score_figure(ends: tuple[float, float], title: str, caption: str) -> Figure:
         return figure(
             title,
             lambda size: line_chart(
-                size, lines, labels, summary, references=references, ends=ends, tips=tips
+                size,
+                lines,
+                labels,
+                summary,
+                references=references,
+                ends=ends,
+                tips=tips,
+                marks=marks,
             ),
             caption,
-            legend if references else legend[:2],
+            legend,
         )
 
     ends = domain([*known, *(line.value for line in references)], 0.08)
@@ -130,6 +146,13 @@ def score_figures(facts: RunFacts) -> list[Figure]:
         beside = " and the best published result" if references else ""
         figures.append(score_figure(close, "Close-up", f"The last {len(late)} steps{beside}."))
     return figures
+
+
+def _hints_at(facts: RunFacts, step: int) -> str:
+    """Which hints begin or end at a step, to follow a sentence."""
+    began = [f"hint {hint.number} begins" for hint in facts.hints if hint.began == step]
+    ended = [f"hint {hint.number} has ended" for hint in facts.hints if hint.ended == step]
+    return "".join(f", {each}" for each in [*began, *ended])
 
 
 def reward_figures(facts: RunFacts) -> list[Figure]:
@@ -163,7 +186,8 @@ def reward_figures(facts: RunFacts) -> list[Figure]:
         figure(
             "Rewards of every step",
             lambda size: reward_heatmap(size, facts.rewards, ends, summary),
-            "Each column is one step; the stronger its colour, the larger a share of its valid rollouts.",
+            "Each column is a step, or a few where there are many; the stronger a colour, the larger a share "
+            "of its valid rollouts.",
             heights=(260.0, 230.0),
         ),
     ]
@@ -224,10 +248,13 @@ def tree_figure(facts: RunFacts) -> Figure:
         f"{counted(len(facts.states), 'state')} from {counted(seeds, 'seed')}, {held} still held; "
         f"the best came in {counted(max(0, len(path) - 1), 'step')} from a seed."
     )
+    few = f" Pointing tells of the path and the best {TOLD} nodes." if len(facts.states) > TOLD else ""
     return figure(
         "The archive's tree",
-        lambda size: lineage_tree(facts.states, set(path), facts.problem, size[0], summary),
-        f"{summary} The stronger a node's colour, the better its score.",
+        lambda size: lineage_tree(
+            facts.states, set(path), facts.problem, size[0], summary, TOLD if size[0] >= WIDE else TOLD // 4
+        ),
+        f"{summary} The stronger a node's colour, the better its score.{few}",
         [("on-path-key", "path to the best"), ("s5", "best fifth"), ("s1", "worst fifth")],
     )
 

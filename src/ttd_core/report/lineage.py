@@ -18,13 +18,19 @@ SHADES = 5
 
 
 def lineage_tree(
-    states: Sequence[StateRecord], path: Collection[int], problem: Problem, width: float, summary: str
+    states: Sequence[StateRecord],
+    path: Collection[int],
+    problem: Problem,
+    width: float,
+    summary: str,
+    told: int | None = None,
 ) -> str:
     """The tree, steps to the right; each parent stands amid its children.
 
     :param states: oldest first.
     :param path: nodes from a seed to the best state, drawn on top.
     :param summary: the picture in a sentence.
+    :param told: of how many nodes a tip tells at most, those on the path and then the best; default all.
     """
     rows, leaves = node_rows(states, path)
     gap = min(LEAF, TALLEST / max(1, leaves))
@@ -48,7 +54,16 @@ def lineage_tree(
             drawing.add("path", d="".join(edges), class_=class_)
     shades = _shades(states)
     radius = max(1.6, min(4.0, 0.35 * gap))
-    for state in sorted(states, key=lambda state: state.id in path):
+    with_tip = _with_tip(states, path, told)
+    rest: dict[int, dict[tuple[int, int], None]] = {}
+    for state in states:
+        if state.id not in with_tip:
+            place = (round(x(state.step)), round(y[state.id]))
+            rest.setdefault(shades[state.id], {})[place] = None
+    for shade, places in sorted(rest.items()):
+        dots = "".join(f"M{place[0]},{place[1]}h0" for place in places)
+        drawing.add("path", d=dots, class_=f"nodes s{shade}", stroke_width=2 * radius)
+    for state in sorted((each for each in states if each.id in with_tip), key=lambda each: each.id in path):
         drawing.add(
             "circle",
             tip=_tip(state, problem),
@@ -58,6 +73,16 @@ def lineage_tree(
             class_=f"node s{shades[state.id]}" + (" on-path" if state.id in path else ""),
         )
     return drawing.svg("tree")
+
+
+def _with_tip(states: Sequence[StateRecord], path: Collection[int], told: int | None) -> set[int]:
+    """The nodes that are elements of their own, with a tip."""
+    if told is None or len(states) <= told:
+        return {state.id for state in states}
+    best = sorted(
+        states, key=lambda each: (each.id not in path, -each.reward.value if each.reward else 1e300)
+    )
+    return {state.id for state in best[: max(told, len(path))]}
 
 
 def _edge(parent: tuple[float, float], child: tuple[float, float]) -> str:

@@ -10,6 +10,7 @@ import base64
 import importlib.metadata
 import importlib.resources
 import time
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +27,8 @@ from ttd_core.report import figures
 from ttd_core.report.code import DiffLine, count_changes, diff, highlight_lines
 from ttd_core.report.comparison import comparison_figures
 from ttd_core.report.facts import RunFacts, against_published
-from ttd_core.report.pooling import by_problem, pool_seeds, seeds_that_repeat
+from ttd_core.report.pooling import by_problem, notes_on, pool_seeds
+from ttd_core.report.transcripts import Links, TranscriptPage, anchor
 from ttd_core.run.records import StateRecord
 from ttd_core.scores import which_is_better
 from ttd_core.text import counted, showable
@@ -56,10 +58,33 @@ class Milestone:
     note: str
 
 
-def report_page(runs: Sequence[RunFacts]) -> str:
-    """The page of one run, or of several with a comparison first."""
+def report_page(runs: Sequence[RunFacts], links: Sequence[Links] | None = None) -> str:
+    """The page of one run, or of several with a comparison first.
+
+    :param links: to the pages of each run's rollouts, where they were made.
+    """
     title = runs[0].problem.title if len(runs) == 1 else f"{len(runs)} runs"
-    return _render("report.html", title=title, runs=[_run_values(run) for run in runs], **_comparisons(runs))
+    values = [
+        _run_values(run) | {"links": link}
+        for run, link in zip(runs, links or [Links("")] * len(runs), strict=True)
+    ]
+    return _render("report.html", title=title, runs=values, **_comparisons(runs))
+
+
+def rollout_page(facts: RunFacts, page: TranscriptPage, links: Links, report: str) -> str:
+    """One page of a run's rollouts.
+
+    :param links: that the pages are named by.
+    :param report: name of the report's file.
+    """
+    values = {
+        "facts": facts,
+        "page": page,
+        "links": links,
+        "report": urllib.parse.quote(report),
+        "anchor": anchor,
+    }
+    return _render("rollouts.html", title=f"{facts.name}: rollouts", **values)
 
 
 def compare_page(runs: Sequence[RunFacts], arms: Mapping[str, str] | None = None) -> str:
@@ -76,7 +101,7 @@ def run_sections(facts: RunFacts, *, tree: bool = True) -> Markup:
 
     :param tree: whether the archive's tree is among them.
     """
-    return Markup(_render("sections.html", run=_run_values(facts, tree=tree)))
+    return Markup(_render("sections.html", run=_run_values(facts, tree=tree) | {"links": Links("")}))
 
 
 def comparison_sections(runs: Sequence[RunFacts]) -> Markup:
@@ -261,7 +286,7 @@ def _comparisons(runs: Sequence[RunFacts], names: Mapping[str, str] | None = Non
                 of_problem[0].runs[0].problem,
                 [arm.row() for arm in of_problem],
                 comparison_figures(of_problem),
-                seeds_that_repeat(of_problem),
+                notes_on(of_problem),
             )
             for of_problem in arms.values()
         ]

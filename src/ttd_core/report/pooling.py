@@ -7,7 +7,9 @@ and spread: it stands in an arm of its own.
 from __future__ import annotations
 
 import collections
+import itertools
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +22,8 @@ from ttd_core.report.facts import RunFacts, Spent
 
 #: A label with more characters gives way to the runs' names.
 LONGEST_LABEL = 48
+#: An arm of more seeds is told by their number.
+MOST_SEEDS_NAMED = 4
 
 
 @attrs.frozen(eq=False)
@@ -146,7 +150,7 @@ def pool_seeds(runs: Sequence[RunFacts], names: Mapping[str, str] | None = None)
     arms = []
     for (_, earlier), group in pools.items():
         differs = _differences(group, groups)
-        label = names.get(group[0].name) or _label(group, differs)
+        label = names.get(group[0].name) or _label(group, differs, runs)
         if earlier:
             label = f"{group[0].name if differs else label}, {_seeds_again(group)}"
         arms.append(Arm(label, group, differs, again=earlier > 0))
@@ -165,6 +169,24 @@ def seeds_that_repeat(arms: Sequence[Arm]) -> str:
         f"{', '.join(dict.fromkeys(repeated))}: a second run of the same config and seed is no second seed; "
         "it has a row of its own, and no part in a mean or a spread"
     )
+
+
+def runs_with_hints(arms: Sequence[Arm]) -> str:
+    """Which runs had hints of people, in a sentence; empty when none or all alike had them."""
+    hinted = {
+        run.name: tuple((hint.began, hint.ended, hint.text) for hint in run.hints)
+        for arm in arms
+        for run in arm.runs
+    }
+    if len(set(hinted.values())) < 2:
+        return ""
+    names = _listed([name for name, hints in hinted.items() if hints])
+    return f"hints of people were in prompts of {names}: more than configs and seeds tells these runs apart"
+
+
+def notes_on(arms: Sequence[Arm]) -> list[str]:
+    """What a reader of a comparison must know beside its numbers, a sentence each."""
+    return [note for note in (seeds_that_repeat(arms), runs_with_hints(arms)) if note]
 
 
 def _times(count: int) -> str:
@@ -208,10 +230,29 @@ def _differences(group: Sequence[RunFacts], groups: Sequence[Sequence[RunFacts]]
     return dict(sorted(keys.items()))
 
 
-def _label(group: Sequence[RunFacts], differs: Mapping[str, Any]) -> str:
-    """The differences if they are few, else the runs' names."""
+def _label(group: Sequence[RunFacts], differs: Mapping[str, Any], runs: Sequence[RunFacts]) -> str:
+    """The differences if they are few, else what the runs' names share, with their seeds; or the names."""
     text = ", ".join(f"{key} = {value}" for key, value in differs.items())
     if text and len(text) <= LONGEST_LABEL:
         return text
-    more = len(group) - 1
-    return group[0].name + (f" and {more} more" if more else "")
+    if len(group) == 1:
+        return group[0].name
+    names = [run.name for run in group]
+    seeds = _listed([str(run.config.seed) for run in group])
+    seeds = f"seeds {seeds}" if len(group) <= MOST_SEEDS_NAMED else f"{len(group)} seeds"
+    shared = re.sub(r"[-_. ]*(seed)?[-_. =]*\d*$", "", _common_start(names))
+    others = [run.name for run in runs if run.name not in names]
+    if shared and not any(name.startswith(shared) for name in others):
+        return f"{shared}, {seeds}"
+    listed = _listed(names)
+    return listed if len(listed) <= LONGEST_LABEL else f"{names[0]} to {names[-1]}, {seeds}"
+
+
+def _common_start(names: Sequence[str]) -> str:
+    same = itertools.takewhile(lambda characters: len(set(characters)) == 1, zip(*names, strict=False))
+    return "".join(characters[0] for characters in same)
+
+
+def _listed(words: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

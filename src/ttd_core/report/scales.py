@@ -76,23 +76,29 @@ def tick_labels(values: Sequence[float]) -> list[str]:
     return [f"{value:.{decimals}f}" for value in values]
 
 
-def spread_apart(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions moved so that they are ``gap`` apart within [low, high], in the same order of size.
+def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points of a line that can be seen: of each column of pixels the first, last, lowest and highest.
 
-    :param positions: pixels, in any order.
-    :return: pixels, in the order given.
+    :param points: pixels, from left to right.
     """
-    order = sorted(range(len(positions)), key=lambda index: positions[index])
-    moved = list(positions)
-    floor = low
-    for index in order:
-        moved[index] = max(moved[index], floor)
-        floor = moved[index] + gap
-    ceiling = high
-    for index in reversed(order):
-        moved[index] = min(moved[index], ceiling)
-        ceiling = moved[index] - gap
-    return moved
+    columns: dict[int, list[tuple[float, float]]] = {}
+    for point in points:
+        columns.setdefault(math.floor(point[0]), []).append(point)
+    kept = []
+    for column in columns.values():
+        height = [y for _, y in column]
+        seen = {0, height.index(min(height)), height.index(max(height)), len(column) - 1}
+        kept += [column[place] for place in sorted(seen)]
+    return kept
+
+
+def columns_of(count: int, pixels: float, least: float) -> int:
+    """How many steps share a column, so that it is wide enough.
+
+    :param count: steps, side by side in ``pixels``.
+    :param least: pixels of a column.
+    """
+    return max(1, math.ceil(least * count / max(1.0, pixels)))
 
 
 def _round_step(rough: float) -> float:

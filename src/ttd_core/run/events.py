@@ -28,6 +28,9 @@ Event = dict[str, Any]
 #: table says more.
 ROLLOUT_KINDS = frozenset({"rollout_sampled", "rollout_evaluated"})
 
+#: The reason of a run's interruption where somebody asked it to stop.
+ASKED_TO_STOP = "asked to stop"
+
 #: Kinds that are written to the database at once; others wait for their step's commit.
 DURABLE_KINDS = frozenset({"run_started", "step_finished", "run_finished", "run_interrupted"})
 

@@ -34,6 +34,7 @@ from ttd_core.run.setup import CONFIG_FILE, RunSetup, require_comparisons
 from ttd_core.run.step import StepRunner, step_rng
 from ttd_core.run.store import RunStore
 from ttd_core.run.summary import RunSummary, summarise
+from ttd_core.run.tokens import keep_tokens
 from ttd_core.sandbox.base import Executor
 from ttd_core.search.archive import Archive
 from ttd_core.types import Reward
@@ -288,6 +289,7 @@ class _Run:
             advantages=result.advantages,
             totals=result.totals,
             checkpoint=digest,
+            tokens=keep_tokens(result.groups, result.learned, self._policy, self._config.keep_tokens),
         )
         if self._trains:
             self._checkpoints.prune(self._config.checkpoints_kept, committed=step)
@@ -322,7 +324,7 @@ class _Run:
             and step not in self._checkpoints.steps()
         ):
             self._store.note_checkpoint(step, self._write_checkpoint(step))
-        reason = "asked to stop" if asked else "interrupted"
+        reason = events.ASKED_TO_STOP if asked else "interrupted"
         go_on = resume_command(self._store.folder)
         self._emit(events.run_interrupted(step=step, reason=reason, resume=go_on))
         return self._result(started, interrupted=True, asked=asked)

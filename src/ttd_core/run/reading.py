@@ -32,6 +32,7 @@ from ttd_core.run.records import (
     decode_row,
 )
 from ttd_core.run.tables import check_version, connect_reader, has_table
+from ttd_core.run.tokens import TokenRecord, read_tokens
 from ttd_core.search.archive import NOT_FOR_PROMPTS, Archive, Node
 from ttd_core.types import Failure, State, Status
 
@@ -180,6 +181,17 @@ class RunReader:
         ):
             yield Outcome(*decode_row(row))
 
+    def tokens(self, step: int) -> dict[tuple[int, int], TokenRecord]:
+        """The kept tokens of a step's rollouts, by the indices of group and rollout (``keep_tokens``).
+
+        :raises StorageError: when their arrays are missing or damaged.
+        """
+        if not self._has_table("tokens"):
+            return {}
+        rows = self._rows("SELECT data FROM tokens WHERE step = ?", (step,))
+        texts = dict(self._rows("SELECT token, text FROM vocabulary")) if rows else {}
+        return read_tokens(rows[0][0], LazyArrays(self.arrays), texts) if rows else {}
+
     def metrics(self) -> dict[int, dict[str, float]]:
         """Each step's metrics by name (:class:`~ttd_core.metrics.Metric`), NaN where one is stored as null.
 
@@ -214,9 +226,8 @@ class RunReader:
 
         :param step: only those that the prompts of this step carry.
         """
-        with self._lock, storage_errors(self.folder / DATABASE, "read"):
-            if not has_table(self._connection, "hints"):  # a run of an older version
-                return []
+        if not self._has_table("hints"):
+            return []
         found = self._records(HintRecord, "FROM hints ORDER BY number, written")
         return found if step is None else [hint for hint in found if hint.stands(step)]
 
@@ -316,6 +327,11 @@ class RunReader:
                 yield
             finally:
                 self._connection.execute("COMMIT")
+
+    def _has_table(self, name: str) -> bool:
+        """Whether there is a table, which runs of older versions may lack."""
+        with self._lock, storage_errors(self.folder / DATABASE, "read"):
+            return has_table(self._connection, name)
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._lock, storage_errors(self.folder / DATABASE, "read"):

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from ttd_core.run.events import plain
 from ttd_core.run.records import RolloutRecord, columns
-from ttd_core.run.requests import Hint
 from ttd_core.search.archive import Archive, Node, Outcome
 from ttd_core.types import Reward, Rollout
 
@@ -32,9 +31,6 @@ INSERT_ROLLOUT = f"""
     INSERT INTO rollouts ({columns(RolloutRecord)})
     VALUES ({", ".join("?" * len(attrs.fields(RolloutRecord)))})
 """
-
-#: Leaves alone a hint that is known already.
-INSERT_NEW_HINT = "INSERT OR IGNORE INTO hints (number, written, began, text) VALUES (?, ?, ?, ?)"
 
 #: Visits, best child, attempts, duplicates, place: the part of a node that changes.
 NodeStatistics = tuple[Any, ...]
@@ -100,11 +96,6 @@ def rollout_columns(rollout: Rollout, outcome: Outcome, advantage: float | None)
         encode_text(verdict.output),
         encode_text(completion.text),
     )
-
-
-def hint_rows(step: int, hints: Sequence[Hint]) -> list[tuple[Any, ...]]:
-    """The hints that stand, for :data:`INSERT_NEW_HINT`: those that are new begin at ``step``."""
-    return [(each.number, each.written, step, each.text) for each in hints if not each.removed]
 
 
 def encode_text(text: str) -> str | sqlite3.Binary:

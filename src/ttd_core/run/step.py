@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ttd_core.config import RunConfig
 from ttd_core.errors import PromptTooLongError
-from ttd_core.learn.learner import GroupWithAdvantages, compute_advantages, learn
+from ttd_core.learn.learner import GroupWithAdvantages, LearnedLogprobs, compute_advantages, learn
 from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Metered, Policy, SamplingParams, Trainer
@@ -45,6 +45,7 @@ class StepResult:
     :param advantages: per group float64 [rollouts], NaN where a rollout does not count.
     :param metrics: numbers by name (:class:`~ttd_core.metrics.Metric`).
     :param timings: seconds by name (:class:`~ttd_core.metrics.Timing`).
+    :param learned: what learning computed of replies, by group and index, where ``keep_tokens`` wants it.
     """
 
     groups: list[Group]
@@ -52,6 +53,7 @@ class StepResult:
     advantages: list[npt.NDArray[np.float64]]
     metrics: Mapping[str, float]
     timings: Mapping[str, float]
+    learned: Mapping[tuple[int, int], LearnedLogprobs] = attrs.field(factory=dict)
 
     def finished(self, step: int, metrics: Mapping[str, float], seconds: float) -> events.Event:
         """The ``step_finished`` event."""
@@ -157,7 +159,8 @@ class StepRunner:
             for group, repeated in zip(groups, repeats, strict=True)
         ]
         self.policy_step = None
-        metrics.update(self._learn(with_advantages))
+        learned: dict[tuple[int, int], LearnedLogprobs] = {}
+        metrics.update(self._learn(with_advantages, learned))
         self.policy_step = step
         stopwatch.lap(Timing.LEARN)
         self._archive.admit(step, groups)
@@ -168,6 +171,7 @@ class StepRunner:
             [item.by_rollout for item in with_advantages],
             metrics,
             {**stopwatch.laps, Timing.SAMPLING: sampling},
+            learned,
         )
 
     def _params(self, rng: np.random.Generator) -> SamplingParams:
@@ -199,10 +203,13 @@ class StepRunner:
 
         return evaluated
 
-    def _learn(self, groups: Sequence[GroupWithAdvantages]) -> dict[str, float]:
+    def _learn(
+        self, groups: Sequence[GroupWithAdvantages], learned: dict[tuple[int, int], LearnedLogprobs]
+    ) -> dict[str, float]:
         if not self._config.learn.train or not isinstance(self._policy, Trainer):
             return {}
-        return learn(self._policy, groups, self._config.learn, self._config.policy.temperature)
+        keep = learned if self._config.keep_tokens else None
+        return learn(self._policy, groups, self._config.learn, self._config.policy.temperature, keep)
 
 
 def _warn_of_problem_errors(step: int, groups: Sequence[Group]) -> None:

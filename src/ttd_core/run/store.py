@@ -21,24 +21,24 @@ import numpy.typing as npt
 
 from ttd_core.errors import ResumeError
 from ttd_core.metrics import SECONDS
+from ttd_core.run import hint_table
 from ttd_core.run.events import DURABLE_KINDS, ROLLOUT_KINDS, Event, EventLog, to_line
 from ttd_core.run.files import WriterLock, resume_command, storage_errors, sync_folder
 from ttd_core.run.reading import ARRAYS, DATABASE, LOG, RunReader
 from ttd_core.run.records import HintRecord
 from ttd_core.run.requests import Hint, forget_stop
 from ttd_core.run.row_encoding import (
-    INSERT_NEW_HINT,
     INSERT_NODE_STATISTICS,
     INSERT_ROLLOUT,
     INSERT_STATE,
     NodeStatistics,
     encode_number,
-    hint_rows,
     node_statistics,
     rollout_columns,
     state_row,
 )
 from ttd_core.run.tables import SCHEMA_VERSION, check_version, connect_writer, make_tables
+from ttd_core.run.tokens import KeptTokens
 from ttd_core.run.totals import StepTotals
 from ttd_core.search.archive import Admission, Archive, Node
 from ttd_core.types import Group
@@ -144,6 +144,7 @@ class RunStore(RunReader):
         advantages: Advantages | None = None,
         totals: StepTotals | None = None,
         checkpoint: str | None = None,
+        tokens: KeptTokens | None = None,
     ) -> None:
         """Commit one step, durably and whole: what was sampled, what became of it, the archive after it.
 
@@ -155,6 +156,7 @@ class RunStore(RunReader):
         :param advantages: kept with the rollouts, where given.
         :param totals: of the groups, where the caller has added them up already.
         :param checkpoint: digest of the checkpoint written after the step, if one was.
+        :param tokens: of the rollouts, where they are kept.
         :raises StorageError: when the disk is full or read-only. Nothing has changed then, and the same
             call may be made again once there is room.
         :raises ValueError: when the step is not the next, or its groups are not those last admitted.
@@ -162,6 +164,8 @@ class RunStore(RunReader):
         admission = self._admission(step, groups, archive)
         numbers = {**metrics, **{f"{SECONDS}{name}": value for name, value in timings.items()}}
         self._save_arrays(archive)
+        if tokens is not None:
+            self.arrays.save(tokens.arrays)
         with self._transaction():
             self._write_step(step, totals or StepTotals.of(groups), archive)
             written = self._write_nodes(step, archive)
@@ -171,6 +175,8 @@ class RunStore(RunReader):
                 [(step, name, encode_number(value)) for name, value in numbers.items()],
             )
             self._write_checkpoint(step, checkpoint)
+            if tokens is not None:
+                tokens.write(self._connection, step)
             events_written = self._write_events()
         del self._pending_events[:events_written]
         self._written = written
@@ -221,36 +227,22 @@ class RunStore(RunReader):
             self._connection.executemany("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", rows)
 
     def note_hints(self, step: int, present: Sequence[Hint]) -> list[HintRecord]:
-        """Note before a step which hints its prompts carry; a step that is repeated has those it had.
+        """Note before a step which hints its prompts carry (:mod:`ttd_core.run.hint_table`); returns them.
 
         :param present: every hint that was left for the run, the removed ones too.
-        :return: the hints of the step.
         :raises StorageError: when the disk is full or read-only; nothing has changed then.
         """
-        decided = self._rows("SELECT value FROM meta WHERE key = 'hints_decided'")
-        if not decided or step > int(decided[0][0]):
-            with self._transaction() as connection:
-                connection.executemany(
-                    "UPDATE hints SET ended = ? WHERE number = ? AND ended IS NULL",
-                    [(step, each.number) for each in present if each.removed],
-                )
-                connection.executemany(INSERT_NEW_HINT, hint_rows(step, present))
-                connection.execute("INSERT OR REPLACE INTO meta VALUES ('hints_decided', ?)", (str(step),))
+        with self._transaction():
+            hint_table.note_hints(self._connection, step, present)
         return self.hints(step)
 
     def revise_hints(self, step: int, present: Sequence[Hint]) -> None:
-        """After going back to ``step``: later steps are without what was removed, and have what is new.
+        """Note, after going back to ``step``, which hints later steps have by what is asked for now.
 
-        :param present: every hint that was left for the run.
         :raises StorageError: when the disk is full or read-only; nothing has changed then.
         """
-        removed = [(step + 1, each.number) for each in present if each.removed]
-        with self._transaction() as connection:
-            connection.executemany("DELETE FROM hints WHERE began >= ? AND number = ?", removed)
-            connection.executemany(
-                "UPDATE hints SET ended = min(coalesce(ended, ?1), ?1) WHERE number = ?2", removed
-            )
-            connection.executemany(INSERT_NEW_HINT, hint_rows(step + 1, present))
+        with self._transaction():
+            hint_table.revise_hints(self._connection, step, present)
 
     def rewind(self, step: int) -> None:
         """Forget every step after ``step``: to continue from a checkpoint older than the last step.
@@ -261,7 +253,7 @@ class RunStore(RunReader):
         :raises StorageError: when the disk is full or read-only; nothing has changed then.
         """
         with self._transaction():
-            for table in ("metrics", "rollouts", "groups", "node_stats"):
+            for table in ("metrics", "tokens", "rollouts", "groups", "node_stats"):
                 self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
             self._connection.execute("DELETE FROM steps WHERE step > ?", (step,))
             self._connection.execute(
@@ -274,11 +266,11 @@ class RunStore(RunReader):
     # -- one transaction ----------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Iterator[None]:
         with self._lock, storage_errors(self.folder / DATABASE):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                yield self._connection
+                yield
                 self._connection.execute("COMMIT")
             except BaseException:
                 # SQLite has rolled back by itself after some failures, a full disk among them.

@@ -106,6 +106,14 @@ CREATE TABLE IF NOT EXISTS hints (
     text TEXT NOT NULL,
     PRIMARY KEY (number, written)
 );
+CREATE TABLE IF NOT EXISTS tokens (
+    step INTEGER PRIMARY KEY REFERENCES steps(step),
+    data TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS vocabulary (
+    token INTEGER PRIMARY KEY,
+    text TEXT NOT NULL
+);
 CREATE INDEX IF NOT EXISTS states_by_value ON states(value DESC, id);
 CREATE VIEW IF NOT EXISTS nodes AS
     SELECT states.*, last.visits, last.best_child, last.attempts, last.duplicates, last.place

@@ -30,7 +30,15 @@ import numpy as np
 import pytest
 
 from ttd_core.errors import PromptTooLongError, UsageError
-from ttd_core.policy.base import MeasuresPrompts, Policy, Sample, SamplingParams, Sequences, Trainer
+from ttd_core.policy.base import (
+    MeasuresPrompts,
+    Policy,
+    Sample,
+    SamplingParams,
+    Sequences,
+    SpellsTokens,
+    Trainer,
+)
 from ttd_core.types import Message, StopReason
 
 __all__ = ["PolicyContract", "TrainerContract"]
@@ -162,6 +170,7 @@ class TrainerContract(PolicyContract):
 
     :cvar gap: largest difference between the log-probabilities of sampling and those of learning; wider for
         a model in bfloat16.
+    :cvar tells_recomputed: whether it writes the log-probabilities that it recomputes into its batch.
     :cvar small_step: config keys of a step small enough not to go beyond what its gradient says.
     :cvar other_adapter: config keys of an adapter that must refuse the checkpoint of the default one.
     :cvar other_adapter_message: a pattern of what is said then; ``unreadable_message`` the same of a folder
@@ -171,6 +180,7 @@ class TrainerContract(PolicyContract):
     """
 
     gap: ClassVar[float] = 1e-4
+    tells_recomputed: ClassVar[bool] = False
     small_step: ClassVar[Mapping[str, Any]] = {"learn.learning_rate": 1e-3}
     other_adapter: ClassVar[Mapping[str, Any]] = {"policy.lora_rank": 2}
     other_adapter_message: ClassVar[str | None] = None
@@ -198,7 +208,19 @@ class TrainerContract(PolicyContract):
             base = policy.base_logprobs(item.prompt_tokens, item.completions, 1.0)
             assert [len(part) for part in base] == [len(one.tokens) for one in item.completions]
             assert all(np.isfinite(part).all() and (part <= 0).all() for part in base)
-        metrics = policy.train_step(self.batch_of(samples), 1.0)
+        batch = [
+            attrs.evolve(item, recomputed=[np.full_like(one.logprobs, np.nan) for one in item.completions])
+            for item in self.batch_of(samples)
+        ]
+        metrics = policy.train_step(batch, 1.0)
+        for item in batch:
+            for one, told in zip(item.completions, item.recomputed or (), strict=True):
+                assert np.isnan(told).all() != self.tells_recomputed
+                if self.tells_recomputed:
+                    np.testing.assert_allclose(told[one.trained], one.logprobs[one.trained], atol=self.gap)
+        if isinstance(policy, SpellsTokens):
+            reply = samples[0].completion.tokens.tolist()
+            assert [type(text) for text in policy.token_texts(reply)] == [str] * len(reply)
         assert metrics["logprob_gap_max"] < self.gap
         assert metrics["grad_norm"] > 0
 

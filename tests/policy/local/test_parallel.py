@@ -175,7 +175,17 @@ def test_two_processes_are_one_policy(
                 np.testing.assert_allclose(a, b, atol=1e-5)
             advantages = [np.full(len(c.tokens), (-1.0) ** n) for n, c in enumerate(completions)]
             batch.append(Sequences(samples[0].prompt_tokens, completions, advantages))
-        single, double = one.train_step(batch, 1.0), two.train_step(batch, 1.0)
+        told = [
+            [
+                attrs.evolve(each, recomputed=[np.full_like(c.logprobs, np.nan) for c in each.completions])
+                for each in batch
+            ]
+            for _ in both
+        ]
+        single, double = (policy.train_step(each, 1.0) for policy, each in zip(both, told, strict=True))
+        for a, b in zip(*told, strict=True):
+            for c, d in zip(a.recomputed or (), b.recomputed or (), strict=True):
+                np.testing.assert_allclose(c, d, atol=1e-5)
         assert double.keys() == single.keys()
         assert double["loss"] == pytest.approx(single["loss"], rel=1e-5, abs=1e-5)
         assert double["grad_norm"] == pytest.approx(single["grad_norm"], rel=1e-4)

@@ -136,6 +136,14 @@ def test_an_ordinary_prompt_has_the_tokens_it_always_had(
 
 
 @pytest.mark.parametrize("name", MAKERS)
+def test_the_texts_of_tokens_are_the_text(name: str) -> None:
+    tokens = TOKENIZERS[name]("def run(seed):\n    return 3.5  # one two", add_special_tokens=False)[
+        "input_ids"
+    ]
+    assert "".join(CODECS[name].token_texts(tokens)).strip() == "def run(seed):\n    return 3.5  # one two"
+
+
+@pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("module", [textwrap, heapq, json.decoder])
 def test_a_program_has_the_tokens_it_always_had(name: str, module: ModuleType) -> None:
     prompt = messages(f"Improve it:\n\n```python\n{inspect.getsource(module)}\n```\n")

@@ -119,7 +119,9 @@ def batch_message(batch: Sequence[Sequences], temperature: float) -> RankMessage
         group_arrays |= {f"{index}.advantages": value for index, value in enumerate(group.advantages)}
         groups.append(texts)
         arrays |= {f"{number}/{name}": array for name, array in group_arrays.items()}
-    return RankMessage("accumulate", {"groups": groups, "temperature": temperature}, arrays)
+    recompute = any(group.recomputed is not None for group in batch)
+    header = {"groups": groups, "temperature": temperature, "recompute": recompute}
+    return RankMessage("accumulate", header, arrays)
 
 
 def read_batch(message: RankMessage) -> tuple[list[Sequences], float]:
@@ -129,5 +131,23 @@ def read_batch(message: RankMessage) -> tuple[list[Sequences], float]:
         prefix = f"{number}/"
         arrays = {n.removeprefix(prefix): a for n, a in message.arrays.items() if n.startswith(prefix)}
         advantages = [arrays[f"{index}.advantages"] for index in range(len(texts))]
-        batch.append(Sequences(arrays["prompt"], decode_completions(texts, arrays), advantages))
+        unknown = [np.full(len(each), np.nan, np.float32) for each in advantages]
+        recomputed = unknown if message.header["recompute"] else None
+        completions = decode_completions(texts, arrays)
+        batch.append(Sequences(arrays["prompt"], completions, advantages, recomputed))
     return batch, message.header["temperature"]
+
+
+def recomputed_arrays(batch: Sequence[Sequences]) -> Arrays:
+    """The log-probabilities that a rank recomputed, on their way back."""
+    return {
+        f"{number}/{index}": array
+        for number, group in enumerate(batch)
+        for index, array in enumerate(group.recomputed or ())
+    }
+
+
+def fill_recomputed(batch: Sequence[Sequences], arrays: Arrays) -> None:
+    """Inverse of :func:`recomputed_arrays`, into the batch that the rank was sent."""
+    for name, array in recomputed_arrays(batch).items():
+        array[:] = arrays[name]

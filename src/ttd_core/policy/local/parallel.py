@@ -235,6 +235,11 @@ class ParallelPolicy:
         size: tuple[int, int] = self._local.measure_prompt(prompt, params)
         return size
 
+    def token_texts(self, tokens: Sequence[int]) -> list[str]:
+        """The text of each token by itself."""
+        texts: list[str] = self._local.token_texts(tokens)
+        return texts
+
     def base_logprobs(
         self, prompt_tokens: npt.NDArray[np.int64], completions: Sequence[Completion], temperature: float
     ) -> list[npt.NDArray[np.float32]]:
@@ -256,9 +261,11 @@ class ParallelPolicy:
         for worker, shard in zip(self._workers, shards[1:], strict=True):
             worker.send(messages.batch_message(shard, temperature))
         totals: PackTotals = self._local.accumulate_gradients(shards[0], temperature)
-        for worker in self._workers:
+        for worker, shard in zip(self._workers, shards[1:], strict=True):
             # Only when all have their gradients does the reduction begin, so a rank that failed stops nobody.
-            totals = totals.merge(PackTotals(**worker.receive().header))
+            answer = worker.receive()
+            messages.fill_recomputed(shard, answer.arrays)
+            totals = totals.merge(PackTotals(**answer.header))
         group = self._joined_group()
         for worker in self._workers:
             worker.send(messages.RankMessage("reduce"))

@@ -260,6 +260,10 @@ class LocalPolicy:
 
     # -- learning -----------------------------------------------------------------------------------
 
+    def token_texts(self, tokens: Sequence[int]) -> list[str]:
+        """The text of each token by itself."""
+        return self._codec.token_texts(tokens)
+
     def base_logprobs(
         self, prompt_tokens: npt.NDArray[np.int64], completions: Sequence[Completion], temperature: float
     ) -> list[npt.NDArray[np.float32]]:

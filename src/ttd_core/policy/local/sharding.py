@@ -58,4 +58,6 @@ def _some_replies(group: Sequences, members: Sequence[int]) -> Sequences:
         group.prompt_tokens,
         [group.completions[member] for member in members],
         [group.advantages[member] for member in members],
+        # The same arrays: what is written into them is seen in the whole group.
+        None if group.recomputed is None else [group.recomputed[member] for member in members],
     )

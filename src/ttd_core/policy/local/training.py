@@ -233,6 +233,10 @@ def _backward_pack(
     replies = [completion.tokens for completion in group.completions]
     pack = build_pack(group.prompt_tokens, replies, members, model.causal.device)
     logprobs = model.pack_logprobs(pack, temperature)
+    if group.recomputed is not None:
+        ends = np.cumsum(pack.reply_lengths)
+        for member, part in zip(members, np.split(logprobs.detach().cpu().numpy(), ends[:-1]), strict=True):
+            group.recomputed[member][:] = part
     sampler, advantages, trained = _pack_targets(group, members, logprobs.device)
     losses = token_losses(logprobs[trained], sampler[trained], advantages[trained], config)
     losses.sum().backward()  # type: ignore[no-untyped-call]

@@ -68,8 +68,10 @@ def _serve(channel: socket.socket, policy: LocalPolicy, group: ProcessGroup) -> 
             arrays = {str(index): array for index, array in enumerate(logprobs)}
             messages.send(channel, messages.RankMessage("base_logprobs", None, arrays))
         elif request.kind == "accumulate":
-            totals = policy.accumulate_gradients(*messages.read_batch(request))
-            messages.send(channel, messages.RankMessage("totals", totals.as_dict()))
+            batch, temperature = messages.read_batch(request)
+            totals = policy.accumulate_gradients(batch, temperature)
+            arrays = messages.recomputed_arrays(batch)
+            messages.send(channel, messages.RankMessage("totals", totals.as_dict(), arrays))
         elif request.kind == "reduce":
             group.reduce_gradients(policy.adapter)
             group.broadcast(policy.adapter)

@@ -94,6 +94,16 @@ class ChatCodec:
             answer = answer.replace(special, "")
         return prefill + text, answer
 
+    def token_texts(self, tokens: Sequence[int]) -> list[str]:
+        """The text of each token by itself; U+FFFD stands for bytes that are no character alone."""
+        written = self._tokenizer.convert_ids_to_tokens(list(tokens))
+        texts = [str(self._tokenizer.decode([token])) for token in tokens]
+        # Some tokenisers leave out the blank before a text's first word, which a word in its midst has.
+        return [
+            f" {text}" if str(name).startswith("\u2581") and not text.startswith(" ") else text
+            for name, text in zip(written, texts, strict=True)
+        ]
+
     def _render(self, messages: Sequence[Message]) -> str:
         return self._template.render(messages, prompt=True)
 

@@ -69,6 +69,20 @@ def build_data(
     return data, [reply for _, reply in replies]
 
 
+def fill_recomputed(batch: Sequence[Sequences], logprobs: Sequence[Floats]) -> None:
+    """Write what the server recomputed where the batch wants it.
+
+    :param logprobs: float32 [prompt + reply - 1] per datum of :func:`build_data`.
+    """
+    remaining = iter(logprobs)
+    for group in batch:
+        for index, completion in enumerate(group.completions):
+            if len(completion.tokens):
+                of_reply = np.asarray(next(remaining), np.float32)[len(group.prompt_tokens) - 1 :]
+                if group.recomputed is not None:
+                    group.recomputed[index][: len(of_reply)] = of_reply[: len(completion.tokens)]
+
+
 def _trained_reply(group: Sequences, index: int) -> TrainedReply:
     completion = group.completions[index]
     advantages = np.where(completion.trained, group.advantages[index], 0.0).astype(np.float32)

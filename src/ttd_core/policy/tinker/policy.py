@@ -37,7 +37,7 @@ from ttd_core.policy.models.chat import ChatCodec, reply_limits
 from ttd_core.policy.models.quiet import quiet
 from ttd_core.policy.models.tokenizer import load_tokenizer
 from ttd_core.policy.remote import ApiKey, checked_address, require_listener
-from ttd_core.policy.tinker.batch import build_data, protocol_loss, step_metrics
+from ttd_core.policy.tinker.batch import build_data, fill_recomputed, protocol_loss, step_metrics
 from ttd_core.policy.tinker.errors import plain_errors
 from ttd_core.policy.tinker.options import KEY_VARIABLE, TinkerOptions
 from ttd_core.policy.tinker.sampling import GroupSampler, await_result
@@ -141,6 +141,10 @@ class TinkerPolicy:
         """Tokens of a prompt, and those that it and a reply may have together."""
         return len(self._codec.encode(prompt, params.prefill)), min(params.context, self._longest_context)
 
+    def token_texts(self, tokens: Sequence[int]) -> list[str]:
+        """The text of each token by itself."""
+        return self._codec.token_texts(tokens)
+
     def base_logprobs(
         self, prompt_tokens: npt.NDArray[np.int64], completions: Sequence[Completion], temperature: float
     ) -> list[npt.NDArray[np.float32]]:
@@ -183,6 +187,7 @@ class TinkerPolicy:
             learned.update(reply.tokens.tobytes() + reply.advantages.tobytes())
         self._digest = _hash(self._digest, learned.hexdigest())
         logprobs = [output["logprobs"].to_numpy() for output in backward.loss_fn_outputs]
+        fill_recomputed(batch, logprobs)
         return step_metrics(logprobs, replies, learn, getattr(step, "metrics", None) or {})
 
     def save(self, folder: pathlib.Path) -> None:
