@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 
 from ttd_core import config as configs
+from ttd_core.learn.learner import LearnedLogprobs
 from ttd_core.run import events
 from ttd_core.run.problem_record import ProblemRecord
 from ttd_core.run.setup import CONFIG_FILE
 from ttd_core.run.store import RunStore
+from ttd_core.run.tokens import keep_tokens
 from ttd_core.search.archive import Archive
 from ttd_core.search.reuse import reuse_from_config
 from ttd_core.types import Completion, Group, Reward, Rollout, State, Status, Verdict
@@ -39,6 +41,13 @@ FACTS = {
     "baselines": [{"label": "somebody <b>", "score": 2.5, "source": "a paper"}],
 }
 STEPS, GROUPS, SIZE = 3, 2, 4
+
+
+class Speller:
+    """Spells every token in the same hostile way."""
+
+    def token_texts(self, ids: list[int]) -> list[str]:
+        return [f"{HOSTILE}{number}" for number in ids]
 
 
 def write_run(folder: pathlib.Path, *, steps: int = STEPS, seed: int = 0, finish: bool = True) -> RunStore:
@@ -75,9 +84,14 @@ def write_run(folder: pathlib.Path, *, steps: int = STEPS, seed: int = 0, finish
         ]
         archive.admit(step, groups)
         advantages = [np.linspace(-1, 1, SIZE) for _ in groups]
-        store.commit_step(
-            step, groups, archive, {"reward_mean": 1.0}, {"sampling": 1.0}, advantages=advantages
+        unlike = np.linspace(-5, 0, 10, dtype=np.float32)
+        kept = (
+            keep_tokens(groups, {(0, 0): LearnedLogprobs(unlike, unlike)}, Speller(), 1000)
+            if step == 1
+            else None
         )
+        numbers = ({"reward_mean": 1.0}, {"sampling": 1.0})
+        store.commit_step(step, groups, archive, *numbers, advantages=advantages, tokens=kept)
         best = max(reward.value for group in groups for reward in [r.verdict.reward for r in group] if reward)
         counts = {"rollouts": GROUPS * SIZE, "valid": 6, "mean_value": 1.0, "metrics": {}, "seconds": 2.0}
         store.record(events.step_finished(step=step, best_value=best, best_score=best, **counts))

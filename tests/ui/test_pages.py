@@ -126,6 +126,18 @@ def test_a_long_text_is_cut_and_comes_whole_on_request(client) -> None:
     assert (whole.text, whole.headers["content-type"]) == (LONG_LINE, "text/plain; charset=utf-8")
 
 
+def test_kept_tokens_are_coloured_by_what_is_known_of_them(client) -> None:
+    page = Parsed(client.get("/rollout?run=first&at=1/0/0").text)
+    tokens = [attributes for tag, attributes in page.elements if tag == "span" and "title" in attributes]
+    assert [each["class"] for each in tokens] == [
+        *["p0 bu2 ru2"] * 8,
+        "p0 bu1 ru1",
+        "p0 b0 r0",
+    ]
+    assert tokens[0]["title"] == "log-probability 0.000; under the base -5.000; recomputed -5.000"
+    assert 'id="tokens-2-0-0"' not in client.get("/rollout?run=first&at=2/0/0").text
+
+
 def test_two_rollouts_stand_side_by_side(client) -> None:
     page = Parsed(client.get("/rollout?run=first&at=1/0/0&beside=3/1/2").text)
     labels = [attributes["aria-label"] for tag, attributes in page.elements if tag == "article"]

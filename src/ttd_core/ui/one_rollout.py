@@ -15,6 +15,7 @@ from ttd_core.run.records import GroupRecord, RolloutRecord, StateRecord
 from ttd_core.run.rollout_query import Place
 from ttd_core.text import showable
 from ttd_core.ui.folders import NotFoundError
+from ttd_core.ui.token_view import Token, tokens_shown
 
 #: Characters of a text that a page shows at first.
 SHOWN = 20_000
@@ -53,6 +54,7 @@ class RolloutView:
     :param change: of the program against the start's; empty where nothing differs.
     :param change_note: how large it is, or why none is shown.
     :param members: the group's rollouts, without their texts.
+    :param tokens: of the reply, where the run kept and can spell them.
     """
 
     place: str
@@ -65,6 +67,7 @@ class RolloutView:
     change: Sequence[DiffLine]
     change_note: str
     members: Sequence[RolloutRecord]
+    tokens: Sequence[Token]
 
     @property
     def position(self) -> int:
@@ -106,6 +109,7 @@ def rollout_view(run: RunBrowser, problem: Problem, place: Place) -> RolloutView
         if name not in ("program", "output") and text.strip()
     ]
     output = LongText.of("output", titles["output"], record.output) if record.output.strip() else None
+    kept = run.tokens(record.step).get((record.group_index, record.rollout_index))
     change = diff(start.code, record.code, problem.language) if record.code and start.code else []
     return RolloutView(
         place=_place(record),
@@ -117,6 +121,7 @@ def rollout_view(run: RunBrowser, problem: Problem, place: Place) -> RolloutView
         program=highlight_lines(record.code, problem.language) if record.code else (),
         change=change,
         change_note=_change_note(record, start, change),
+        tokens=tokens_shown(kept) if kept is not None else (),
         members=run.short_rollouts(run.group_places(record.step, record.group_index)),
     )
 

@@ -29,6 +29,7 @@ from ttd_core.ui.listing import RolloutLists, parameters_of, place_of, query_of,
 from ttd_core.ui.one_rollout import RolloutView, rollout_view, whole_text
 from ttd_core.ui.rendering import respond, url
 from ttd_core.ui.summaries import RunLines
+from ttd_core.ui.token_view import COLOURINGS
 from ttd_core.ui.tree import puct_terms, tree_values
 
 #: The way back from a page: names and addresses.
@@ -198,7 +199,9 @@ class Views:
         head = self._head(name, folder, "rollouts")
         head["crumbs"] = (*ALL_RUNS, (head["title"], url("run", run=name)))
         head["title"] = f"Rollout {views[0].place}"
-        return respond("rollout.html", **head, views=views, problem=problem, stream=None)
+        return respond(
+            "rollout.html", **head, views=views, problem=problem, colourings=COLOURINGS, stream=None
+        )
 
     def text(self, request: Request) -> Response:
         """One text of a rollout, whole."""

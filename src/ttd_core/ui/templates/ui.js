@@ -295,6 +295,10 @@ function oneRollout() {
       button.remove();
     } catch (error) { button.disabled = false; notice(inWords(error)); }
   });
+  document.addEventListener("change", (event) => {
+    const choice = event.target.closest("select[data-colours]");
+    if (choice) document.getElementById(choice.dataset.colours).className = `code wrapped tokens ${choice.value}`;
+  });
   if (!$(".members")) return;
   document.addEventListener("keydown", (event) => {
     if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("input, select, textarea, pre, .scroll")) return;
