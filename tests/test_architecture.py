@@ -34,7 +34,7 @@ LAYERS = [
     ["certifying", "plugin"],
     ["run"],
     ["report", "testing"],
-    ["experiment"],
+    ["experiment", "ui"],
     ["cli"],
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
@@ -48,12 +48,14 @@ HEAVY = {
     "ray": r"sandbox\.ray.*",
     "tinker": r"policy\.tinker.*",
     "openai": r"policy\.openai.*",
-    "jinja2": r"report\.page",
+    "jinja2": r"report\.page|ui\.rendering",
     "pygments": r"report\.code",
     "tensorboard": r"report\.trackers",
     "trackio": r"report\.trackers",
     "wandb": r"report\.trackers",
     "rich": r"cli\..*",
+    "starlette": r"ui\..*",
+    "uvicorn": r"ui\..*",
 }
 #: Each is one backend with its own helpers; none may know another.
 BACKENDS = [

@@ -30,16 +30,20 @@ OTHER_MEANINGS = {
     "cli/run_progress.py": {"tokens", "valid"},
     "cli/watch.py": {"valid"},
     "cli/wording.py": {"repeats", "rollouts", "valid"},
-    "report/comparison.py": {"rollouts"},
-    "report/facts.py": {"rollouts"},
+    "report/comparison.py": {"rollouts", "tokens"},
+    "report/facts.py": {"rollouts", "tokens"},
     "report/figures.py": {"rollouts", "sampling"},
     "report/page.py": {"programs", "tokens"},
     "report/pooling.py": {"repeat_share", "rollouts", "tokens", "valid_share"},
     "report/trackers.py": {"rollouts", "valid"},
     "run/pending_lines.py": {"tokens"},
     "run/reading.py": {"checkpoint", "rollouts", "tokens"},
+    "run/rollout_query.py": {"tokens"},
     "run/requests.py": {"requests"},
     "run/store.py": {"rollouts", "tokens"},
+    "ui/app.py": {"rollouts"},
+    "ui/following.py": {"valid"},
+    "ui/views.py": {"rollouts", "tokens"},
 }
 
 

@@ -86,6 +86,7 @@ OPTIONS = {
     "rollouts": "RUN --json --limit --runs-dir --show --status --step --tokens",
     "best": "RUN --count --json --recheck --runs-dir",
     "watch": "RUN --json --once --runs-dir",
+    "ui": "[RUNS] --host --json --open --port",
     "hint": "RUN [TEXT] --json --list --remove --runs-dir",
     "stop": "RUN --json --runs-dir",
     "report": "RUN... --full --json --output --runs-dir -w",

@@ -19,6 +19,7 @@ COMMANDS = {
     "best": Lazy("ttd_core.cli.best:best", "Show a run's best states; evaluate them again on request."),
     "rollouts": Lazy("ttd_core.cli.rollouts:rollouts", "List a run's rollouts, or print one of them."),
     "watch": Lazy("ttd_core.cli.watch:watch", "Watch a run from another terminal."),
+    "ui": Lazy("ttd_core.cli.ui:ui", "Watch and read runs on a local web page."),
     "hint": Lazy("ttd_core.cli.ask:hint", "Leave a hint for a run."),
     "stop": Lazy("ttd_core.cli.ask:stop", "Stop a run after the step under way."),
     "report": Lazy("ttd_core.cli.report:report", "Write what runs came to as one HTML file."),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import attrs
 import numpy as np
@@ -11,13 +10,19 @@ import numpy.typing as npt
 
 from ttd_core.metrics import Metric
 from ttd_core.report.charts import Line, ReferenceLine, line_chart, ridge_plot, values_shown
-from ttd_core.report.facts import RunFacts
+from ttd_core.report.facts import RunFacts, Spent
 from ttd_core.report.figures import Figure, figure, published_lines
 from ttd_core.report.pooling import Arm
 from ttd_core.report.scales import domain
 
 #: Colours of the style sheet.
 COLOURS = 6
+#: What the best score is drawn against, besides steps, with the label of that axis.
+SPENT: dict[Spent, str] = {
+    "rollouts": "rollouts, all of a run",
+    "tokens": "tokens sampled, all of a run",
+    "seconds": "wall seconds of a run",
+}
 
 Series = Callable[[RunFacts], tuple[Sequence[int], Sequence[float]]]
 
@@ -63,15 +68,15 @@ def comparison_figures(arms: Sequence[Arm]) -> list[Figure]:
     best_score = Curve("Best score by step", problem.metric, RunFacts.best_by_step, stairs=True)
     figures = [
         _figure(arms, best_score, published_lines(problem)),
-        *(_spent_figure(arms, what) for what in ("rollouts", "seconds")),
+        *(_spent_figure(arms, what) for what in SPENT),
         _reward_figure(arms),
         *(_figure(arms, curve, []) for curve in CURVES),
     ]
     return [each for each in figures if each is not None]
 
 
-def _spent_figure(arms: Sequence[Arm], what: Literal["rollouts", "seconds"]) -> Figure | None:
-    """The best score against rollouts or seconds; ``None`` where no run has a score."""
+def _spent_figure(arms: Sequence[Arm], what: Spent) -> Figure | None:
+    """The best score against what was spent; ``None`` where no run has a score, or nothing was spent."""
     problem = arms[0].runs[0].problem
     published = published_lines(problem)
     lines = []
@@ -85,7 +90,7 @@ def _spent_figure(arms: Sequence[Arm], what: Literal["rollouts", "seconds"]) -> 
     ends = domain([*values_shown(lines), *(line.value for line in published)], 0.08)
     title = f"Best score by {what}"
     last = "; ".join(f"{line.label} {line.values[-1]:.6g} after {line.steps[-1]:.0f}" for line in lines)
-    labels = (f"{what}, all of a run" if what == "rollouts" else "wall seconds of a run", problem.metric)
+    labels = (SPENT[what], problem.metric)
     return figure(
         title,
         lambda size: line_chart(

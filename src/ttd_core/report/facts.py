@@ -14,12 +14,15 @@ import numpy.typing as npt
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.problem import Problem
+from ttd_core.run.browsing import RunBrowser
 from ttd_core.run.events import Event
 from ttd_core.run.problem_record import problem_of_run
-from ttd_core.run.reading import RunReader
 from ttd_core.run.records import HintRecord, StateRecord, StepRecord
 from ttd_core.run.summary import RunSummary, summarise
 from ttd_core.types import State, Status
+
+#: What a score may be compared against.
+Spent = Literal["rollouts", "tokens", "seconds"]
 
 
 @attrs.frozen
@@ -48,7 +51,8 @@ class RunFacts:
     :param failures: failed rollouts by status, the most frequent first.
     :param tokens: by step, sampled tokens, forced ones included.
     :param program_seconds: by step, wall seconds that candidates' programs ran, added up.
-    :param states: all that entered the archive, oldest first.
+    :param states: all that entered the archive, oldest first; those off the path to the best without their
+        programs and what these printed.
     :param best: the best of them; ``None`` when none is scored.
     :param best_state: that one with its construction.
     :param events: of the run and its committed steps.
@@ -110,13 +114,15 @@ class RunFacts:
             scores.append(best)
         return steps, scores
 
-    def spent_by_step(self, what: Literal["rollouts", "seconds"]) -> list[float]:
+    def spent_by_step(self, what: Spent) -> list[float]:
         """How much was spent up to each step, from step 0 (nothing) on.
 
-        :param what: rollouts judged, or wall seconds of the steps.
+        :param what: rollouts judged, tokens sampled, or wall seconds of the steps.
         """
         if what == "rollouts":
             spent = [float(record.rollouts) for record in self.steps]
+        elif what == "tokens":
+            spent = [float(self.tokens.get(record.step, 0)) for record in self.steps]
         else:
             finished = [event for event in self.events if event["kind"] == "step_finished"]
             seconds = {int(event["step"]): float(event["seconds"]) for event in finished}
@@ -144,12 +150,17 @@ class RunFacts:
 
     def path_to_best(self) -> list[StateRecord]:
         """The lineage of the best state, oldest first; empty when nothing is scored."""
-        by_id = {state.id: state for state in self.states}
-        path, state = [], self.best
-        while state is not None:
-            path.append(state)
-            state = by_id.get(state.parent) if state.parent is not None else None
-        return path[::-1]
+        return lineage(self.states, self.best)
+
+
+def lineage(states: Sequence[StateRecord], last: StateRecord | None) -> list[StateRecord]:
+    """A state and those it descends from, oldest first; empty for ``None``."""
+    by_id = {state.id: state for state in states}
+    path, state = [], last
+    while state is not None:
+        path.append(by_id.get(state.id, state))
+        state = by_id.get(state.parent) if state.parent is not None else None
+    return path[::-1]
 
 
 def against_published(problem: Problem, score: float) -> str:
@@ -172,7 +183,7 @@ def read_facts(folder: pathlib.Path) -> RunFacts:
     :raises ResumeError: when the folder holds no run.
     :raises TtdError: when its problem cannot be built.
     """
-    with RunReader.open(folder) as run:
+    with RunBrowser.open(folder) as run:
         config = configs.from_toml(run.config(), where=str(folder))
         problem = problem_of_run(run, config)
         rewards: dict[int, list[float]] = collections.defaultdict(list)
@@ -180,7 +191,7 @@ def read_facts(folder: pathlib.Path) -> RunFacts:
         tokens: collections.Counter[int] = collections.Counter()
         seconds: dict[int, float] = collections.defaultdict(float)
         examples: dict[Status, str] = {}
-        for rollout in run.rollouts(text=False):
+        for rollout in run.outcomes():
             statuses[rollout.step][rollout.status] += 1
             tokens[rollout.step] += rollout.tokens
             seconds[rollout.step] += rollout.seconds
@@ -189,6 +200,10 @@ def read_facts(folder: pathlib.Path) -> RunFacts:
                 examples[rollout.status] = rollout.message
         total = sum(statuses.values(), collections.Counter[Status]())
         best = next(iter(run.best(1)), None)
+        states = run.states(text=False)
+        # The programs of the path to the best alone are shown.
+        path = {state.id for state in lineage(states, best)}
+        states = [run.state_record(state.id) if state.id in path else state for state in states]
         return RunFacts(
             folder=folder,
             name=folder.resolve().name,
@@ -205,7 +220,7 @@ def read_facts(folder: pathlib.Path) -> RunFacts:
             ],
             tokens=tokens,
             program_seconds=seconds,
-            states=run.states(),
+            states=states,
             best=best,
             best_state=run.state(best.id) if best is not None else None,
             events=run.events(),

@@ -32,7 +32,7 @@ def lineage_tree(
     :param summary: the picture in a sentence.
     :param told: of how many nodes a tip tells at most, those on the path and then the best; default all.
     """
-    rows, leaves = _node_rows(states, path)
+    rows, leaves = node_rows(states, path)
     gap = min(LEAF, TALLEST / max(1, leaves))
     drawing = Drawing(width, max(60.0, leaves * gap) + 50.0, summary)
     last = max((state.step for state in states), default=1)
@@ -91,7 +91,7 @@ def _edge(parent: tuple[float, float], child: tuple[float, float]) -> str:
     return f"M{x1:.1f},{y1:.1f}C{middle:.1f},{y1:.1f} {middle:.1f},{y2:.1f} {x2:.1f},{y2:.1f}"
 
 
-def _node_rows(states: Sequence[StateRecord], path: Collection[int]) -> tuple[dict[int, float], int]:
+def node_rows(states: Sequence[StateRecord], path: Collection[int]) -> tuple[dict[int, float], int]:
     """The row of each node, leaves in whole numbers from the top, and how many leaves there are.
 
     The path runs straight through the middle: its nodes share one row, with their other children half above

@@ -32,6 +32,7 @@ from ttd_core.report.transcripts import Links, TranscriptPage, anchor
 from ttd_core.run.records import StateRecord
 from ttd_core.scores import which_is_better
 from ttd_core.text import counted, showable
+from ttd_core.types import State
 
 #: A larger picture of a problem is left out, saying so, bytes.
 LARGEST_PICTURE = 1_000_000
@@ -95,6 +96,19 @@ def compare_page(runs: Sequence[RunFacts], arms: Mapping[str, str] | None = None
     return _render("compare.html", title=f"{names}: {len(runs)} runs compared", **_comparisons(runs, arms))
 
 
+def run_sections(facts: RunFacts, *, tree: bool = True) -> Markup:
+    """The sections of one run's page, for a page around them.
+
+    :param tree: whether the archive's tree is among them.
+    """
+    return Markup(_render("sections.html", run=_run_values(facts, tree=tree) | {"links": Links("")}))
+
+
+def comparison_sections(runs: Sequence[RunFacts]) -> Markup:
+    """A comparison's tables and figures, for a page around them."""
+    return Markup(_render("compared.html", **_comparisons(runs)))
+
+
 def path_to_best(facts: RunFacts) -> list[Milestone]:
     """How the best state came to be, oldest first, with the change that each step made."""
     milestones: list[Milestone] = []
@@ -141,14 +155,17 @@ def _last_change(milestones: Sequence[Milestone], language: str) -> dict[str, An
 
 
 def picture(facts: RunFacts) -> tuple[Markup | None, str]:
-    """The problem's picture of the best state as the address of an image, and words where there is none.
+    """The problem's picture of the best state (:func:`picture_of`)."""
+    return (None, "") if facts.best_state is None else picture_of(facts.problem, facts.best_state)
+
+
+def picture_of(problem: Problem, state: State) -> tuple[Markup | None, str]:
+    """The problem's picture of a state as the address of an image, and words where there is none.
 
     As an image rather than inline, so that nothing in it can run or touch the page.
     """
-    if facts.best_state is None:
-        return None, ""
     try:
-        svg = facts.problem.plot(facts.best_state)
+        svg = problem.plot(state)
     except Exception as error:  # noqa: BLE001 - a plugin's fault costs its picture, not the report
         return None, f"The problem could not draw it: {one_line(error)}"
     if not svg:
@@ -159,7 +176,7 @@ def picture(facts: RunFacts) -> tuple[Markup | None, str]:
     return Markup("data:image/svg+xml;base64," + base64.b64encode(content).decode()), ""
 
 
-def _run_values(facts: RunFacts) -> dict[str, Any]:
+def _run_values(facts: RunFacts, *, tree: bool = True) -> dict[str, Any]:
     """The values that ``run.html`` shows of one run."""
     address, complaint = picture(facts)
     best = facts.best
@@ -173,7 +190,7 @@ def _run_values(facts: RunFacts) -> dict[str, Any]:
         "score": figures.score_figures(facts),
         "rewards": figures.reward_figures(facts) if facts.steps else [],
         "validity": figures.validity_figure(facts) if facts.steps else None,
-        "tree": figures.tree_figure(facts) if facts.states else None,
+        "tree": figures.tree_figure(facts) if facts.states and tree else None,
         "path": milestones,
         "program": highlight_lines(best.code, language) if best is not None and best.code else [],
         "change": _last_change(milestones, language),

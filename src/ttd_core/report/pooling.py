@@ -11,14 +11,14 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 import numpy as np
 
 from ttd_core import config as configs
 from ttd_core.config.settings import absent_as_word
-from ttd_core.report.facts import RunFacts
+from ttd_core.report.facts import RunFacts, Spent
 
 #: A label with more characters gives way to the runs' names.
 LONGEST_LABEL = 48
@@ -71,7 +71,7 @@ class Arm:
         )
 
     def best_by_spent(
-        self, what: Literal["rollouts", "seconds"], points: int = 120
+        self, what: Spent, points: int = 120
     ) -> tuple[list[float], list[float], list[float], list[float]]:
         """The best score pooled over the runs against what was spent on it.
 

@@ -60,7 +60,7 @@ def runs_in(folder: pathlib.Path) -> list[RunOverview]:
     """The runs in a folder, the newest first, those that cannot be read at the end."""
     if not folder.is_dir():
         return []
-    found = [each for each in sorted(folder.iterdir()) if _looks_like_a_run(each)]
+    found = [each for each in sorted(folder.iterdir()) if looks_like_a_run(each)]
     return sorted((overview(each) for each in found), key=lambda run: -(run.begun or 0.0))
 
 
@@ -108,5 +108,6 @@ def _state(folder: pathlib.Path, last_event: str) -> str:
     return _ENDINGS.get(last_event, "stopped")
 
 
-def _looks_like_a_run(folder: pathlib.Path) -> bool:
+def looks_like_a_run(folder: pathlib.Path) -> bool:
+    """Whether a folder is a run's, be it one that cannot be read."""
     return (folder / DATABASE).is_file() or (folder / CONFIG_FILE).is_file()

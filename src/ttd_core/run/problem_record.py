@@ -149,10 +149,19 @@ def problem_of_run(run: RunReader, config: RunConfig) -> Problem:
     try:
         return load(config.problem, config.options)
     except (UnknownProblemError, UsageError, PluginError):
-        recorded = ProblemRecord.of_run(run)
+        recorded = recorded_problem(run)
         if recorded is None:
             raise
-        return _recorded_problem(recorded.facts)
+        return recorded
+
+
+def recorded_problem(run: RunReader) -> Problem | None:
+    """The problem of a run as it noted it: without its code, so nothing is imported or executed.
+
+    ``None`` in runs of versions that noted nothing.
+    """
+    recorded = ProblemRecord.of_run(run)
+    return _recorded_problem(recorded.facts) if recorded is not None else None
 
 
 class _RecordedProblem(Problem):

@@ -23,6 +23,7 @@ from ttd_core.run.files import storage_errors
 from ttd_core.run.records import (
     GroupRecord,
     HintRecord,
+    Outcome,
     RolloutRecord,
     StateRecord,
     StepRecord,
@@ -39,6 +40,10 @@ Record = TypeVar("Record", bound=attrs.AttrsInstance)
 
 #: Columns of ``rollouts`` but the completions' texts, by far the widest.
 _WITHOUT_TEXT = ", ".join(field.name for field in attrs.fields(RolloutRecord) if field.name != "text")
+#: Columns of ``nodes`` but the programs and what they printed.
+_NARROW_NODES = ", ".join(
+    field.name for field in attrs.fields(StateRecord) if field.name not in ("code", "output")
+)
 
 DATABASE = "run.db"
 ARRAYS = "arrays"
@@ -169,6 +174,13 @@ class RunReader:
                 RolloutRecord, f"FROM {source} WHERE step = ? ORDER BY group_index, rollout_index", (each,)
             )
 
+    def outcomes(self) -> Iterator[Outcome]:
+        """How each rollout ended and what it cost, in order, without any of its texts but the message."""
+        for row in self._rows(
+            f"SELECT {columns(Outcome)} FROM rollouts ORDER BY step, group_index, rollout_index"
+        ):
+            yield Outcome(*decode_row(row))
+
     def tokens(self, step: int) -> dict[tuple[int, int], TokenRecord]:
         """The kept tokens of a step's rollouts, by the indices of group and rollout (``keep_tokens``).
 
@@ -221,9 +233,13 @@ class RunReader:
 
     # -- what was found -----------------------------------------------------------------------------
 
-    def states(self) -> list[StateRecord]:
-        """Every state that ever entered the archive, oldest first, seeds included."""
-        return self._records(StateRecord, "FROM nodes ORDER BY id")
+    def states(self, *, text: bool = True) -> list[StateRecord]:
+        """Every state that ever entered the archive, oldest first, seeds included.
+
+        :param text: whether to read the programs and what they printed.
+        """
+        source = "nodes" if text else f"(SELECT {_NARROW_NODES}, '' AS code, '' AS output FROM nodes)"
+        return self._records(StateRecord, f"FROM {source} ORDER BY id")
 
     def best(self, count: int = 1) -> list[StateRecord]:
         """The ``count`` scored states of highest reward, best first; the older of equals first."""

@@ -107,6 +107,36 @@ class RolloutRecord:
 
 
 @attrs.frozen
+class Outcome:
+    """How one rollout ended and what it cost: those columns of a :class:`RolloutRecord`."""
+
+    step: int
+    status: Status = attrs.field(converter=Status)
+    value: float | None
+    tokens: int
+    seconds: float
+    message: str
+
+
+@attrs.frozen
+class HeldNode:
+    """What PUCT reckons with of one held state.
+
+    :param id: its node.
+    :param value: its reward; ``None`` for an unscored seed.
+    :param seed: whether it is a seed.
+    :param visits: n of PUCT.
+    :param best_child: m of PUCT; ``None`` until a child succeeds.
+    """
+
+    id: int
+    value: float | None
+    seed: bool = attrs.field(converter=bool)
+    visits: int
+    best_child: float | None
+
+
+@attrs.frozen
 class StateRecord:
     """One state that entered the archive, with its newest statistics. Its construction is read apart.
 

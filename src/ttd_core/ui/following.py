@@ -1,0 +1,192 @@
+"""A run as it goes on: the step under way with its rollouts, and what was committed.
+
+The run's log says what happens within a step, its database what is committed; both are only read.
+"""
+
+from __future__ import annotations
+
+import collections
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ttd_core.errors import TtdError
+from ttd_core.run.browsing import RunBrowser
+from ttd_core.run.events import Event, read_log
+from ttd_core.run.files import resume_command, writing_process
+from ttd_core.run.reading import LOG
+from ttd_core.text import showable_line
+from ttd_core.types import Status
+from ttd_core.ui.folders import NotFoundError, RunFolders
+
+#: Bytes of the log's end that are read at first: a step of thousands of rollouts.
+_TAIL = 4_000_000
+#: Judged rollouts that are told, the newest.
+LATEST = 12
+#: Rollouts of a step that are shown one by one, at most.
+_CELLS = 8192
+#: Characters of a message.
+_MESSAGE_CHARS = 160
+#: One letter for each state of a rollout, as the page's script reads it.
+_LETTERS: Mapping[str, str] = {"sampled": "s", **{str(status): "f" for status in Status}, "ok": "o"}
+
+
+class StepUnderWay:
+    """What the log says of the step that has begun and is not committed."""
+
+    def __init__(self) -> None:
+        self.step: int | None = None
+        self.begun = 0.0
+        self.groups = self.group_size = 0
+        self.cells: dict[tuple[int, int], str] = {}
+        self.tokens = 0
+        self.scores: list[float] = []
+        self.latest: collections.deque[Event] = collections.deque(maxlen=LATEST)
+
+    def read(self, event: Event) -> None:
+        """Count an event."""
+        kind = event["kind"]
+        if kind == "run_started":
+            self.groups, self.group_size = event["groups"], event["group_size"]
+        if kind in ("run_started", "step_finished", "run_finished", "run_interrupted"):
+            self._begin(None, event["time"])
+        elif kind == "step_started":
+            self._begin(event["step"], event["time"])
+        elif kind == "rollout_sampled" and event["step"] == self.step:
+            self.cells.setdefault((event["group"], event["index"]), "sampled")
+            self.tokens += event["tokens"]
+        elif kind == "rollout_evaluated" and event["step"] == self.step:
+            self.cells[event["group"], event["index"]] = event["status"]
+            self.latest.append(event)
+            if event["score"] is not None:
+                self.scores.append(event["score"])
+
+    def _begin(self, step: int | None, moment: float) -> None:
+        self.step, self.begun = step, moment
+        self.cells, self.tokens, self.scores = {}, 0, []
+        self.latest.clear()
+
+    def counts(self) -> dict[str, int]:
+        """How many rollouts were sampled, judged and valid."""
+        judged = [status for status in self.cells.values() if status != "sampled"]
+        return {"sampled": len(self.cells), "judged": len(judged), "valid": judged.count("ok")}
+
+    def letters(self) -> str:
+        """A letter for each rollout of the step, group by group: ``.`` awaited, then as :data:`_LETTERS`."""
+        if not 0 < self.groups * self.group_size <= _CELLS:
+            return ""
+        places = ((group, index) for group in range(self.groups) for index in range(self.group_size))
+        return "".join(_LETTERS.get(self.cells.get(place, ""), ".") for place in places)
+
+
+class RunFollower:
+    """Looks at one run again and again, and says what it is like now.
+
+    :param folders: where the run is.
+    :param name: of the run.
+    """
+
+    def __init__(self, folders: RunFolders, name: str) -> None:
+        self._folders = folders
+        self._name = name
+        self._under_way = StepUnderWay()
+        self._offset: int | None = None
+        self._version: tuple[int, int, int] | None = None
+        self._facts: dict[str, Any] = {}
+
+    def look(self) -> dict[str, Any]:
+        """The run as it is now, JSON; where it cannot be read, ``trouble`` says why in a sentence."""
+        try:
+            folder = self._folders.folder(self._name)
+            self._read_log(folder)
+            with RunBrowser.open(folder) as run:
+                version = run.version()
+                if version != self._version:
+                    self._facts = _committed(run)
+                    self._version = version
+            return self._now(folder)
+        except NotFoundError as error:
+            self._offset = None
+            return {"state": "gone", "trouble": f"{error}.", "version": None}
+        except (TtdError, OSError) as error:
+            return {"state": "unreadable", "trouble": str(error), "version": None}
+
+    def _read_log(self, folder: pathlib.Path) -> None:
+        path = folder / LOG
+        if not path.exists():
+            return
+        size = path.stat().st_size
+        if self._offset is None or size < self._offset:
+            self._under_way = StepUnderWay()
+            self._offset = max(0, size - _TAIL)
+        if size > self._offset:
+            events, self._offset = read_log(path, self._offset)
+            for event in events:
+                self._under_way.read(event)
+
+    def _now(self, folder: pathlib.Path) -> dict[str, Any]:
+        facts, step = self._facts, self._under_way
+        process = writing_process(folder)
+        goes_on = process is not None
+        state = "running" if goes_on else facts["ending"]
+        now: dict[str, Any] = {
+            "state": state,
+            "sentence": "" if goes_on or state == "finished" else f"Continue with: {resume_command(folder)}",
+            "trouble": "",
+            "version": list(self._version or ()),
+            "done": facts["done"],
+            "steps": facts["steps"],
+            "best": facts["best"],
+            "seconds_left": self._seconds_left() if goes_on else None,
+            "under_way": None,
+        }
+        # The run's beginning may lie before the part of the log that was read.
+        step.groups, step.group_size = step.groups or facts["groups"], step.group_size or facts["group_size"]
+        if goes_on and step.step is not None and step.step > facts["done"]:
+            elapsed = max(0.0, time.time() - step.begun)
+            now["under_way"] = {
+                "step": step.step,
+                "groups": step.groups,
+                "group_size": step.group_size,
+                **step.counts(),
+                "seconds": round(elapsed),
+                "tokens_per_s": round(step.tokens / elapsed) if elapsed > 1 else None,
+                "cells": step.letters(),
+                "latest": [_told(event) for event in reversed(step.latest)],
+            }
+        return now
+
+    def _seconds_left(self) -> float | None:
+        if self._facts["mean_seconds"] is None:
+            return None
+        left = float(self._facts["steps"] - self._facts["done"]) * float(self._facts["mean_seconds"])
+        elapsed = time.time() - self._under_way.begun if self._under_way.step is not None else 0.0
+        return round(max(0.0, left - elapsed))
+
+
+def _told(event: Event) -> dict[str, Any]:
+    """A judged rollout for the page: texts are safe to show."""
+    return {
+        "place": f"{event['step']}/{event['group']}/{event['index']}",
+        "status": event["status"].replace("_", " "),
+        "score": None if event["score"] is None else f"{event['score']:.8g}",
+        "seconds": event["seconds"],
+        "message": showable_line(event["message"])[:_MESSAGE_CHARS],
+    }
+
+
+def _committed(run: RunBrowser) -> dict[str, Any]:
+    """What the database says: read again only when it changed."""
+    best = next(iter(run.best(1)), None)
+    started = run.newest_event("run_started") or {}
+    last = run.newest_event("run_started", "run_finished", "run_interrupted") or {}
+    seconds = [float(event["seconds"]) for event in run.events() if event["kind"] == "step_finished"]
+    endings = {"run_finished": "finished", "run_interrupted": "interrupted"}
+    return {
+        "done": run.last_step(),
+        **{name: int(started.get(name, 0)) for name in ("steps", "groups", "group_size")},
+        "best": None if best is None or best.reward is None else f"{best.reward.score:.10g}",
+        "mean_seconds": sum(seconds) / len(seconds) if seconds else None,
+        "ending": endings.get(str(last.get("kind")), "stopped"),
+    }

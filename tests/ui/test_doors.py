@@ -1,0 +1,82 @@
+"""Hints and stopping from the page: what may be asked, by whom, and what comes of it."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from ttd_core.run.requests import asked_to_stop, hints
+from ttd_core.text import showable
+
+from .conftest import HOSTILE
+
+
+@pytest.fixture
+def run(folder, tmp_path):
+    """A copy of a run."""
+    return shutil.copytree(folder / "first", tmp_path / "first")
+
+
+def test_a_hint_is_left_shown_as_text_and_taken_back(serve, run) -> None:
+    client = serve(run.parent)
+    answer = client.post("/hint", {"run": "first", "text": f"Try {HOSTILE}"})
+    assert (answer.status, answer.text) == (200, "Hint 1 is left; prompts carry it from the next step on.")
+    assert [each.text for each in hints(run)] == [f"Try {showable(HOSTILE)}"]
+    shown = client.get("/parts/hints?run=first").text
+    assert "waits for the next step" in shown
+    assert "<script" not in shown
+    assert "\u202e" not in shown
+    answer = client.post("/unhint", {"run": "first", "number": 1})
+    assert answer.status == 200
+    assert hints(run)[0].removed
+    assert "taken back before any step" in client.get("/parts/hints?run=first").text
+
+
+def test_a_run_that_nobody_writes_cannot_be_stopped(serve, run) -> None:
+    answer = serve(run.parent).post("/stop", {"run": "first"})
+    assert (answer.status, answer.text) == (400, "no process writes this run, so there is nothing to stop")
+    assert not asked_to_stop(run)
+
+
+@pytest.mark.parametrize("path", ["/hint", "/unhint", "/stop"])
+def test_what_may_not_ask_changes_nothing(serve, run, path) -> None:
+    client = serve(run.parent)
+    asked = {"run": "first", "text": "x", "number": 1}
+    for headers in (
+        {"Authorization": None},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Host": "evil.example", "Origin": "http://evil.example"},
+    ):
+        assert client.post(path, asked, **headers).status == 403
+    assert client.get(path).status == 405
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        assert client.post(path, asked, Content_Type=content_type).status == 400
+    assert not (run / "requests").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({"run": "first", "text": ""}, 400),
+        ({"run": "first", "text": "x" * 4001}, 400),
+        ({"run": "first", "text": "x" * 100_000}, 400),
+        ({"run": "first", "text": ["x"]}, 400),
+        ({"run": "first"}, 400),
+        ({"run": "../first", "text": "x"}, 404),
+        ({"run": "nothing", "text": "x"}, 404),
+        (["run"], 400),
+        ("x", 400),
+    ],
+)
+def test_a_hint_that_is_none_is_refused_in_a_sentence(serve, run, asked, status) -> None:
+    answer = serve(run.parent).post("/hint", asked)
+    assert answer.status == status
+    assert answer.text.count("\n") == 0
+    assert hints(run) == []
+
+
+def test_a_folder_of_requests_that_leads_outside_is_not_written(serve, run, tmp_path_factory) -> None:
+    (run / "requests").symlink_to(tmp_path_factory.mktemp("outside"))
+    assert serve(run.parent).post("/hint", {"run": "first", "text": "x"}).status == 404

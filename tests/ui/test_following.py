@@ -1,0 +1,74 @@
+"""A run as it goes on: its stream, and what happens to a page when the run's folder goes."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+from ttd_core.run import events
+from ttd_core.ui.folders import RunFolders
+from ttd_core.ui.following import RunFollower
+
+from .conftest import HOSTILE, write_run
+
+
+def test_the_step_under_way_is_told_as_its_rollouts_are_judged(tmp_path) -> None:
+    store = write_run(tmp_path / "live", finish=False)
+    follower = RunFollower(RunFolders(tmp_path), "live")
+    before = follower.look()
+    # The lock is of this process, which it tells nothing of.
+    assert (before["state"], before["done"], before["steps"], before["best"]) == ("stopped", 3, 3, "1.312")
+    assert before["sentence"] == f"Continue with: ttd resume {tmp_path}/live"
+    step = follower._under_way
+    store.record(events.step_started(step=4, starts=[0, 1]))
+    for index in range(3):
+        store.record(events.rollout_sampled(step=4, group=1, index=index, tokens=10, stop="stop"))
+    for index, status in ((0, "ok"), (1, "crash")):
+        score = 1.0 if status == "ok" else None
+        judged = {"message": HOSTILE, "value": score, "score": score, "seconds": 0.5}
+        store.record(events.rollout_evaluated(step=4, group=1, index=index, status=status, **judged))
+    follower.look()
+    assert (step.step, step.tokens, step.letters()) == (4, 30, "....ofs.")
+    assert step.counts() == {"sampled": 3, "judged": 2, "valid": 1}
+    store.close()
+
+
+def test_a_stream_says_what_changes_and_shares_one_look(serve, tmp_path) -> None:
+    store = write_run(tmp_path / "live", finish=False)
+    client = serve(tmp_path)
+    first, second = client.follow("/stream?run=live"), client.follow("/stream?run=live")
+    assert next(first) == next(second)
+    store.record(events.run_finished(step=3, best_value=1.5, best_score=1.5, seconds=6.0))
+    assert next(first)["state"] == "finished"
+    assert next(second)["state"] == "finished"
+    assert client.server._streams.watched == 1
+    store.close()
+    first.close()
+    second.close()
+    deadline = time.monotonic() + 5
+    while client.server._streams.watched and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert client.server._streams.watched == 0
+
+
+def test_a_run_folder_that_goes_is_one_sentence(serve, tmp_path) -> None:
+    write_run(tmp_path / "live").close()
+    client = serve(tmp_path)
+    stream = client.follow("/stream?run=live")
+    assert next(stream)["trouble"] == ""
+    shutil.rmtree(tmp_path / "live")
+    gone = next(stream)
+    said = "the run 'live' is not here; if it was before, its folder was removed or moved."
+    assert (gone["state"], gone["trouble"]) == ("gone", said)
+    for path in ("/parts/run?run=live", "/parts/state?run=live&node=0", "/lineage.json?run=live"):
+        answer = client.get(path)
+        assert (answer.status, answer.text) == (404, said[0].upper() + said[1:])
+
+
+def test_the_list_of_runs_is_told_of_new_ones(serve, tmp_path) -> None:
+    client = serve(tmp_path)
+    stream = client.follow("/stream")
+    empty = next(stream)
+    assert "No run here." in client.get("/").text
+    write_run(tmp_path / "new").close()
+    assert next(stream) != empty
