@@ -51,6 +51,7 @@ def test_the_commands_it_tells_are_those_that_work(ttd) -> None:
     assert text.splitlines()[5].split()[:2] == ["ttd", "run"]
 
 
+@pytest.mark.slow
 def test_a_package_passes_its_own_tests_as_generated(ttd) -> None:
     made = json.loads(ttd("new-problem", "far-points", "--json").stdout)
     root = pathlib.Path("ttd-far-points")

@@ -23,7 +23,7 @@ REPLACEMENTS = {
 }
 
 
-@pytest.mark.parametrize("name", ["first-run.md", "configure.md"])
+@pytest.mark.parametrize("name", [pytest.param("first-run.md", marks=pytest.mark.slow), "configure.md"])
 def test_the_page_works_as_it_stands(name: str, tmp_path: pathlib.Path) -> None:
     (tmp_path / "replies.json").write_text(json.dumps(REPLIES))
     reader = Reader(tmp_path, REPLACEMENTS)

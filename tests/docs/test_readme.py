@@ -65,7 +65,11 @@ def test_the_walk_takes_the_time_it_states(tmp_path: pathlib.Path) -> None:
     for command, limit in walk():
         started = time.monotonic()
         done = subprocess.run(
-            [str(program), *shlex.split(command)[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=limit
+            [str(program), *shlex.split(command)[1:]],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=limit,
         )
         assert done.returncode == 0, f"$ {command}\n{done.stdout}\n{done.stderr}"
         print(f"{time.monotonic() - started:7.1f} s of {limit:.0f}: {command}")

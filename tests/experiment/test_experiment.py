@@ -88,6 +88,7 @@ def test_a_grid_is_made_once_and_summed_up(tmp_path: pathlib.Path) -> None:
     assert compared.returncode == 0, compared.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_so_and_stops_no_other(tmp_path: pathlib.Path) -> None:
     text = grid(tmp_path, GOOD).read_text()
     # the fourth run's model does not exist: it fails when it is begun
@@ -105,6 +106,7 @@ def test_a_run_that_fails_says_so_and_stops_no_other(tmp_path: pathlib.Path) -> 
     assert (skipped.returncode, skipped.stderr) == (1, "")
 
 
+@pytest.mark.slow
 def test_another_config_in_the_folder_is_refused(tmp_path: pathlib.Path) -> None:
     text = grid(tmp_path, GOOD).read_text().replace("seed = [0, 1]", "seed = [0]")
     (tmp_path / "grid.toml").write_text(text)

@@ -45,6 +45,7 @@ def test_unreachable_hub(ttd: Ttd, problem_file: pathlib.Path) -> None:
     assert "the hub did not give it" in line
 
 
+@pytest.mark.slow
 def test_folder_without_a_model(ttd: Ttd, tmp_path: pathlib.Path, problem_file: pathlib.Path) -> None:
     (tmp_path / "empty").mkdir()
     line = refused(ttd("run", f"{problem_file}:Letters", "--model", "empty"), code=3)

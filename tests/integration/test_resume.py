@@ -107,7 +107,7 @@ def test_changed_options_are_refused_by_name(
     assert "step 2/2" in out
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_an_interrupt_abandons_the_step_and_says_how_to_go_on(
     ttd: Ttd, tmp_path: pathlib.Path, problem_file: pathlib.Path, model_folder: pathlib.Path, signum: int
 ) -> None:

@@ -55,7 +55,7 @@ def test_load_fills_the_options(summing) -> None:
         ({"sise": 4}, "problem sum: unknown option 'sise'. Did you mean 'size'?"),
         ({"size": "four"}, "problem sum: size needs a whole number, not 'four'"),
         ({"label": 3}, "problem sum: label needs text or none, not 3"),
-        ({"reply": "bits"}, "problem sum: 'reply' must be in ('program', 'parts') (got 'bits')"),
+        ({"reply": "bits"}, "problem sum: 'reply' must be in ('program', 'parts', 'edits') (got 'bits')"),
         ({"cpus": 0}, "problem sum: 'cpus' must be >= 1: 0"),
         ({"timeout_s": 0}, "problem sum: 'timeout_s' must be > 0: 0.0"),
         ({"budget_s": -1}, "problem sum: 'budget_s' must be > 0: -1.0"),

@@ -33,7 +33,7 @@ COMMANDS = {
     "new-problem": Lazy("ttd_core.cli.new_problem:new_problem", "Begin a problem of your own."),
     "adopt": Lazy(
         "ttd_core.cli.adopt:adopt",
-        "Say what a task written for another framework is, and how to learn on it.",
+        "Read a task of another framework as a problem.",
     ),
     "check-problem": Lazy(
         "ttd_core.cli.check_problem:check_problem", "Check that a problem keeps the contract."

@@ -65,7 +65,7 @@ def adopt(
     target: pathlib.Path | None,
     as_json: bool,
 ) -> int:
-    """Say what a task written for another framework is, and how to learn on it.
+    """Read a task of another framework as a problem.
 
     FOLDER has the form of OpenEvolve or SkyDiscover (initial_program.*, evaluator.py, config.yaml), of
     ShinkaEvolve (initial.*, evaluate.py) or of GPU MODE (task.yml). It is read; nothing in it is run but for
