@@ -72,3 +72,34 @@ def test_the_list_of_runs_is_told_of_new_ones(serve, tmp_path) -> None:
     assert "No run here." in client.get("/").text
     write_run(tmp_path / "new").close()
     assert next(stream) != empty
+
+
+def test_a_run_made_again_in_the_folder_of_another_is_shown_anew(serve, tmp_path) -> None:
+    write_run(tmp_path / "run").close()
+    client = serve(tmp_path)
+    for path in ("/parts/run?run=run", "/lineage.json?run=run", "/parts/rollouts?run=run&status=ok"):
+        assert client.get(path).status == 200
+    shutil.rmtree(tmp_path / "run")
+    # Of as many steps and events as the one before.
+    store = write_run(tmp_path / "run", seed=1)
+    with store._connection as database:
+        database.execute("UPDATE steps SET best_score = 77.25")
+        database.execute("UPDATE states SET reward = replace(reward, '1.312', '77.25')")
+        database.execute("UPDATE rollouts SET status = 'crash' WHERE step = 1")
+    store.close()
+    assert "77.25" in client.get("/parts/run?run=run").text
+    assert "77.25" in client.get("/lineage.json?run=run").text
+    assert "12 rollouts" in client.get("/parts/rollouts?run=run&status=ok").text
+
+
+def test_a_look_that_fails_is_told_and_the_next_one_counts(serve, tmp_path) -> None:
+    store = write_run(tmp_path / "live", finish=False)
+    client = serve(tmp_path)
+    with store._connection as database:
+        database.execute("UPDATE events SET body = '{' WHERE kind = 'run_started'")
+    stream = client.follow("/stream?run=live")
+    assert next(stream)["trouble"].startswith("This page cannot be kept up to date: JSONDecodeError")
+    with store._connection as database:
+        database.execute("DELETE FROM events WHERE kind = 'run_started'")
+    assert next(stream)["trouble"] == ""
+    store.close()

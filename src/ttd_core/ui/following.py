@@ -92,7 +92,7 @@ class RunFollower:
         self._name = name
         self._under_way = StepUnderWay()
         self._offset: int | None = None
-        self._version: tuple[int, int, int] | None = None
+        self._version: tuple[float, int, int, int] | None = None
         self._facts: dict[str, Any] = {}
 
     def look(self) -> dict[str, Any]:
