@@ -392,6 +392,15 @@ def test_torn_and_damaged_lines_are_owed_again(stopped, policies, tmp_path) -> N
     assert rows(folder) == rows(tmp_path / "whole")
 
 
+def test_lines_of_any_form_end_no_run(stopped, policies) -> None:
+    folder = stopped()
+    lines = (folder / PENDING).read_bytes().splitlines()
+    lines[-2] = lines[-2].replace(b'"arrays": {', b'"arrays": [], "other": {')
+    lines.insert(3, b"[" * 100_000)
+    (folder / PENDING).write_bytes(b"\n".join(lines) + b"\n")
+    assert kept_in_step_2(folder) == GROUPS * SIZE - 1
+
+
 def test_where_a_backend_samples_whole_groups_complete_ones_are_kept(
     stopped, policies, monkeypatch, caplog
 ) -> None:
