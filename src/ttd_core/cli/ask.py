@@ -12,10 +12,9 @@ from ttd_core.cli.folders import existing_folder, runs_dir_option
 from ttd_core.cli.output import json_option, print_json, say, table
 from ttd_core.errors import StorageError, UsageError
 from ttd_core.run.files import other_machine, resume_command, writing_process
+from ttd_core.run.hint_standing import HintStanding, hint_standings
 from ttd_core.run.overview import finished_steps
-from ttd_core.run.reading import RunReader
-from ttd_core.run.records import HintRecord
-from ttd_core.run.requests import MOST_HINT_CHARS, ask_to_stop, hints, leave_hint, remove_hint
+from ttd_core.run.requests import MOST_HINT_CHARS, ask_to_stop, leave_hint, remove_hint
 from ttd_core.text import decode_text, showable_line
 
 #: Characters of a hint in the table.
@@ -102,32 +101,25 @@ def hints_of(folder: pathlib.Path) -> list[dict[str, Any]]:
 
     :raises StorageError: when they cannot be read.
     """
-    with RunReader.open(folder) as run:
-        known = run.hints()
-    left = {(each.number, each.written): each for each in hints(folder)}
-    facts = [_facts(each, "removed" if each.ended else "in prompts") for each in known]
-    for hint in known:
-        waiting = left.pop((hint.number, hint.written), None)
-        if hint.ended is None and waiting is not None and waiting.removed:
-            facts[known.index(hint)]["state"] = "removed, from the next step on"
-    return facts + [
-        _facts(
-            HintRecord(each.number, each.written, 0, None, each.text),
-            "removed before any step" if each.removed else "waits for the next step",
-        )
-        for each in left.values()
+    return [
+        {
+            "number": each.number,
+            "state": _state(each),
+            "began": each.began,
+            "ended": each.ended,
+            "written": each.written,
+            "text": each.text,
+        }
+        for each in hint_standings(folder)
     ]
 
 
-def _facts(hint: HintRecord, state: str) -> dict[str, Any]:
-    return {
-        "number": hint.number,
-        "state": state,
-        "began": hint.began or None,
-        "ended": hint.ended,
-        "written": hint.written,
-        "text": hint.text,
-    }
+def _state(hint: HintStanding) -> str:
+    if hint.began is None:
+        return "removed before any step" if hint.removed else "waits for the next step"
+    if hint.ended is not None:
+        return "removed"
+    return "removed, from the next step on" if hint.removed else "in prompts"
 
 
 def _as_table(facts: list[dict[str, Any]]) -> str:

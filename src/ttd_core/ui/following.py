@@ -16,6 +16,7 @@ from ttd_core.run.browsing import RunBrowser
 from ttd_core.run.events import Event, read_log
 from ttd_core.run.files import resume_command, writing_process
 from ttd_core.run.reading import LOG
+from ttd_core.run.time_left import seconds_left
 from ttd_core.text import showable_line
 from ttd_core.types import Status
 from ttd_core.ui.folders import NotFoundError, RunFolders
@@ -157,12 +158,11 @@ class RunFollower:
             }
         return now
 
-    def _seconds_left(self) -> float | None:
-        if self._facts["mean_seconds"] is None:
-            return None
-        left = float(self._facts["steps"] - self._facts["done"]) * float(self._facts["mean_seconds"])
-        elapsed = time.time() - self._under_way.begun if self._under_way.step is not None else 0.0
-        return round(max(0.0, left - elapsed))
+    def _seconds_left(self) -> int | None:
+        facts, step = self._facts, self._under_way
+        elapsed = time.time() - step.begun if step.step is not None else 0.0
+        left = seconds_left(facts["step_seconds"], facts["steps"] - facts["done"], elapsed)
+        return None if left is None else round(left)
 
 
 def _told(event: Event) -> dict[str, Any]:
@@ -187,6 +187,6 @@ def _committed(run: RunBrowser) -> dict[str, Any]:
         "done": run.last_step(),
         **{name: int(started.get(name, 0)) for name in ("steps", "groups", "group_size")},
         "best": None if best is None or best.reward is None else f"{best.reward.score:.10g}",
-        "mean_seconds": sum(seconds) / len(seconds) if seconds else None,
+        "step_seconds": seconds,
         "ending": endings.get(str(last.get("kind")), "stopped"),
     }
