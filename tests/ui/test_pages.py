@@ -154,6 +154,16 @@ def test_kept_tokens_are_coloured_by_what_is_known_of_them(client) -> None:
     assert 'id="tokens-2-0-0"' not in client.get("/rollout?run=first&at=2/0/0").text
 
 
+def test_a_rollout_whose_tokens_are_lost_is_shown_without_them(serve, folder, tmp_path) -> None:
+    run = shutil.copytree(folder / "first", tmp_path / "first")
+    shutil.rmtree(run / "arrays")
+    answer = serve(tmp_path).get("/rollout?run=first&at=1/0/0")
+    assert answer.status == 200
+    assert "of number 1/0/0." in answer.text
+    assert f"The tokens are not shown: {run}/arrays/" in answer.text
+    assert ".npy cannot be read: it is missing. Bring it back from a copy" in answer.text
+
+
 def test_two_rollouts_stand_side_by_side(client) -> None:
     page = Parsed(client.get("/rollout?run=first&at=1/0/0&beside=3/1/2").text)
     labels = [attributes["aria-label"] for tag, attributes in page.elements if tag == "article"]
