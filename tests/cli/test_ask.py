@@ -49,6 +49,8 @@ def test_a_hint_from_standard_input(ttd, finished) -> None:
 
     assert piped("two\nlines, é".encode()).exit_code == 0
     assert json.loads(ttd("hint", "done", "--list", "--json").output)[0]["text"] == "two\nlines, é"
+    # As echo writes it.
+    assert piped(f"{'🙂' * 4000}\n".encode()).exit_code == 0
     for content, words in (
         (b"", "error: the hint is empty; say in a sentence or two what to try"),
         (b"\xff\xfe\xff", "error: the hint on standard input is not UTF-16-LE text: "),

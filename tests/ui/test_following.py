@@ -33,6 +33,18 @@ def test_the_step_under_way_is_told_as_its_rollouts_are_judged(tmp_path) -> None
     store.close()
 
 
+def test_rollouts_from_before_the_stop_count_as_no_speed(tmp_path) -> None:
+    store = write_run(tmp_path / "live", finish=False)
+    follower = RunFollower(RunFolders(tmp_path), "live")
+    store.record(events.step_started(step=4, starts=[0, 1], kept=2))
+    for index in range(3):
+        store.record(events.rollout_sampled(step=4, group=0, index=index, tokens=10, stop="stop"))
+    follower.look()
+    assert follower._under_way.counts()["sampled"] == 3
+    assert follower._under_way.tokens == 10
+    store.close()
+
+
 def test_a_stream_says_what_changes_and_shares_one_look(serve, tmp_path) -> None:
     store = write_run(tmp_path / "live", finish=False)
     client = serve(tmp_path)

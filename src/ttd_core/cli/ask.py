@@ -19,6 +19,8 @@ from ttd_core.text import decode_text, showable_line
 
 #: Characters of a hint in the table.
 _TABLE_CHARS = 60
+#: Bytes of standard input that may hold a hint: a character takes up to four; blanks around it do not count.
+_MOST_BYTES = 4 * MOST_HINT_CHARS + 1000
 
 
 @click.command("hint")
@@ -154,9 +156,8 @@ def _finished(folder: pathlib.Path) -> bool:
 
 
 def _standard_input() -> str:
-    # One character takes up to four bytes.
-    content = sys.stdin.buffer.read(4 * MOST_HINT_CHARS + 1)
-    if len(content) > 4 * MOST_HINT_CHARS:
+    content = sys.stdin.buffer.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
         raise UsageError(f"the hint on standard input is longer than {MOST_HINT_CHARS} characters")
     try:
         return decode_text(content)

@@ -41,8 +41,9 @@ class StepUnderWay:
         self.begun = 0.0
         self.groups = self.group_size = 0
         self.cells: dict[tuple[int, int], str] = {}
+        #: Rollouts that were there when it began: the first that are told of, sampled by another process.
+        self.kept = 0
         self.tokens = 0
-        self.scores: list[float] = []
         self.latest: collections.deque[Event] = collections.deque(maxlen=LATEST)
 
     def read(self, event: Event) -> None:
@@ -54,18 +55,18 @@ class StepUnderWay:
             self._begin(None, event["time"])
         elif kind == "step_started":
             self._begin(event["step"], event["time"])
+            self.kept = event.get("kept", 0)
         elif kind == "rollout_sampled" and event["step"] == self.step:
             self.cells.setdefault((event["group"], event["index"]), "sampled")
-            self.tokens += event["tokens"]
+            if len(self.cells) > self.kept:
+                self.tokens += event["tokens"]
         elif kind == "rollout_evaluated" and event["step"] == self.step:
             self.cells[event["group"], event["index"]] = event["status"]
             self.latest.append(event)
-            if event["score"] is not None:
-                self.scores.append(event["score"])
 
     def _begin(self, step: int | None, moment: float) -> None:
         self.step, self.begun = step, moment
-        self.cells, self.tokens, self.scores = {}, 0, []
+        self.cells, self.kept, self.tokens = {}, 0, 0
         self.latest.clear()
 
     def counts(self) -> dict[str, int]:
