@@ -6,6 +6,7 @@ import shutil
 import time
 
 from ttd_core.run import events
+from ttd_core.ui import cached
 from ttd_core.ui.folders import RunFolders
 from ttd_core.ui.following import RunFollower
 
@@ -115,3 +116,17 @@ def test_a_look_that_fails_is_told_and_the_next_one_counts(serve, tmp_path) -> N
         database.execute("DELETE FROM events WHERE kind = 'run_started'")
     assert next(stream)["trouble"] == ""
     store.close()
+
+
+def test_sections_are_those_of_the_newest_step_wherever_its_facts_lie_in_memory(
+    tmp_path, monkeypatch
+) -> None:
+    # What is forgotten leaves its address to what comes next.
+    monkeypatch.setattr(cached, "id", lambda value: 1, raising=False)
+    pages = cached.RunPages()
+    before = write_run(tmp_path / "run", steps=1, finish=False)
+    shown = pages.sections(tmp_path / "run")
+    before.close()
+    shutil.rmtree(tmp_path / "run")
+    write_run(tmp_path / "run", steps=2).close()
+    assert pages.sections(tmp_path / "run") != shown

@@ -73,8 +73,9 @@ class RunPages:
 
         :raises TtdError: when it cannot be read.
         """
-        facts = self.facts(folder)
-        return self._sections.get(folder, id(facts), lambda: run_sections(facts, tree=False))
+        return self._sections.get(
+            folder, _version(folder), lambda: run_sections(self.facts(folder), tree=False)
+        )
 
 
 def _version(folder: pathlib.Path) -> tuple[float, int, int, int]:
