@@ -26,6 +26,7 @@ from ttd_core.run.missing import sample_missing, usable
 from ttd_core.run.pending import PENDING, PendingRollouts, prompt_key
 from ttd_core.run.reading import RunReader
 from ttd_core.run.setup import RunSetup
+from ttd_core.run.store import RunStore
 from ttd_core.search.archive import Archive
 from ttd_core.types import Completion, Message, Reward, State, Status, StopReason, Verdict
 
@@ -376,6 +377,26 @@ def test_rollouts_that_another_verifier_judged_are_dropped(stopped, policies, tm
     watch = Watch(lambda event: kept.append(event.get("kept", 0)))
     resume_run(RunSetup.from_folder(folder, {}, accept_problem=True), folder, [watch])
     assert max(kept) == 0
+
+
+def test_a_kill_while_another_verifier_is_accepted_keeps_no_verdict_of_the_former(
+    stopped, policies, tmp_path, monkeypatch
+) -> None:
+    folder = stopped()
+    problem = tmp_path / "numbers.py"
+    problem.write_text(problem.read_text().replace("no number", "no number at all"))
+    note = RunStore.note_problem
+
+    def killed(store: RunStore, *arguments: str) -> None:
+        note(store, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunStore, "note_problem", killed)
+    setup = RunSetup.from_folder(folder, {}, accept_problem=True)
+    with pytest.raises(KeyboardInterrupt):
+        resume_run(setup, folder)
+    monkeypatch.setattr(RunStore, "note_problem", note)
+    assert kept_in_step_2(folder) == 0
 
 
 def test_torn_and_damaged_lines_are_owed_again(stopped, policies, tmp_path) -> None:
