@@ -43,6 +43,14 @@ def test_hints_from_the_command_line(ttd, finished) -> None:
     assert [each["number"] for each in json.loads(ttd("hint", "done", "--list", "--json").output)] == [1, 2]
 
 
+def test_a_folder_that_became_no_run_gets_no_hint(ttd, finished) -> None:
+    finished.joinpath("run.db").write_bytes(b"")
+    result = ttd("hint", "done", "try")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: runs/done holds no run: it was stopped before its first write;")
+    assert not finished.joinpath(REQUESTS).exists()
+
+
 def test_a_hint_from_standard_input(ttd, finished) -> None:
     def piped(content: bytes):
         return CliRunner().invoke(main, ["hint", "done", "-"], input=content)

@@ -57,6 +57,8 @@ def hint(
         facts = hints_of(folder)
         print_json(facts) if as_json else say(_as_table(facts))
         return
+    # Refuses a folder that became no run before anything is written there.
+    when = _from_when(folder)
     if text is not None:
         number, done = leave_hint(folder, _standard_input() if text == "-" else text), "left"
     else:
@@ -66,7 +68,7 @@ def hint(
     if as_json:
         print_json({"run": str(folder), "number": number, "done": done})
     else:
-        say(f"hint {number} {done}; {_from_when(folder)}")
+        say(f"hint {number} {done}; {when}")
 
 
 @click.command("stop")
