@@ -43,12 +43,22 @@ def test_hints_from_the_command_line(ttd, finished) -> None:
     assert [each["number"] for each in json.loads(ttd("hint", "done", "--list", "--json").output)] == [1, 2]
 
 
+def test_a_folder_that_became_no_run_gets_no_hint(ttd, finished) -> None:
+    finished.joinpath("run.db").write_bytes(b"")
+    result = ttd("hint", "done", "try")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: runs/done holds no run: it was stopped before its first write;")
+    assert not finished.joinpath(REQUESTS).exists()
+
+
 def test_a_hint_from_standard_input(ttd, finished) -> None:
     def piped(content: bytes):
         return CliRunner().invoke(main, ["hint", "done", "-"], input=content)
 
     assert piped("two\nlines, é".encode()).exit_code == 0
     assert json.loads(ttd("hint", "done", "--list", "--json").output)[0]["text"] == "two\nlines, é"
+    # As echo writes it.
+    assert piped(f"{'🙂' * 4000}\n".encode()).exit_code == 0
     for content, words in (
         (b"", "error: the hint is empty; say in a sentence or two what to try"),
         (b"\xff\xfe\xff", "error: the hint on standard input is not UTF-16-LE text: "),

@@ -5,11 +5,18 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import threading
 
 import pytest
 
 from ttd_core.errors import ResumeError, StorageError
-from ttd_core.run.files import WriterLock, storage_errors, write_atomically
+from ttd_core.run.files import (
+    WriterLock,
+    other_machine,
+    storage_errors,
+    write_atomically,
+    writing_process,
+)
 
 
 def sqlite_error(name):
@@ -93,3 +100,14 @@ def test_a_lock_is_free_again_once_released_and_not_inherited(tmp_path):
     assert f"process {os.getpid()} is writing this run" in os.read(read, 1000).decode()
     os.close(read)
     lock.release()
+
+
+def test_a_lock_that_is_no_plain_file_keeps_nobody_waiting(tmp_path) -> None:
+    os.mkfifo(tmp_path / "lock")
+    found: list[object] = []
+    looking = threading.Thread(
+        target=lambda: found.extend((writing_process(tmp_path), other_machine(tmp_path))), daemon=True
+    )
+    looking.start()
+    looking.join(5)
+    assert found == [None, ""]

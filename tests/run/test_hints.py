@@ -134,6 +134,15 @@ def test_who_goes_back_leaves_out_what_was_removed_and_has_what_is_new(begin, tm
     assert prompts_of(folder) == ["", f"{ABOVE}> new", *[f"{ABOVE}> kept\n\n> new"] * 2]
 
 
+def test_after_going_back_hints_count_from_the_next_step_as_ever(begin, tmp_path) -> None:
+    folder = tmp_path / "run"  # noqa: F811
+    at = At(step_1=lambda: leave_hint(folder, "old"))
+    begin("run", at, steps=4, checkpoint_every=1, checkpoints_kept=9)
+    at = At(step_2=lambda: (leave_hint(folder, "new"), remove_hint(folder, 1)))
+    resume(folder, 4, observers=[at], back_to=1)
+    assert prompts_of(folder) == ["", f"{ABOVE}> old", f"{ABOVE}> new", f"{ABOVE}> new"]
+
+
 def test_a_run_that_is_asked_to_stop_finishes_its_step(begin, tmp_path) -> None:
     folder = tmp_path / "run"  # noqa: F811
     result = begin("run", At(step_2=lambda: ask_to_stop(folder)))

@@ -26,6 +26,7 @@ from ttd_core.run.missing import sample_missing, usable
 from ttd_core.run.pending import PENDING, PendingRollouts, prompt_key
 from ttd_core.run.reading import RunReader
 from ttd_core.run.setup import RunSetup
+from ttd_core.run.store import RunStore
 from ttd_core.search.archive import Archive
 from ttd_core.types import Completion, Message, Reward, State, Status, StopReason, Verdict
 
@@ -378,6 +379,26 @@ def test_rollouts_that_another_verifier_judged_are_dropped(stopped, policies, tm
     assert max(kept) == 0
 
 
+def test_a_kill_while_another_verifier_is_accepted_keeps_no_verdict_of_the_former(
+    stopped, policies, tmp_path, monkeypatch
+) -> None:
+    folder = stopped()
+    problem = tmp_path / "numbers.py"
+    problem.write_text(problem.read_text().replace("no number", "no number at all"))
+    note = RunStore.note_problem
+
+    def killed(store: RunStore, *arguments: str) -> None:
+        note(store, *arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunStore, "note_problem", killed)
+    setup = RunSetup.from_folder(folder, {}, accept_problem=True)
+    with pytest.raises(KeyboardInterrupt):
+        resume_run(setup, folder)
+    monkeypatch.setattr(RunStore, "note_problem", note)
+    assert kept_in_step_2(folder) == 0
+
+
 def test_torn_and_damaged_lines_are_owed_again(stopped, policies, tmp_path) -> None:
     start_run(RunSetup.from_folder(stopped(), {}), tmp_path / "whole")
     folder = tmp_path / "run"
@@ -390,6 +411,15 @@ def test_torn_and_damaged_lines_are_owed_again(stopped, policies, tmp_path) -> N
     (folder / PENDING).write_bytes(b"\n".join(lines)[:-7])
     assert kept_in_step_2(folder) == GROUPS * SIZE - 3
     assert rows(folder) == rows(tmp_path / "whole")
+
+
+def test_lines_of_any_form_end_no_run(stopped, policies) -> None:
+    folder = stopped()
+    lines = (folder / PENDING).read_bytes().splitlines()
+    lines[-2] = lines[-2].replace(b'"arrays": {', b'"arrays": [], "other": {')
+    lines.insert(3, b"[" * 100_000)
+    (folder / PENDING).write_bytes(b"\n".join(lines) + b"\n")
+    assert kept_in_step_2(folder) == GROUPS * SIZE - 1
 
 
 def test_where_a_backend_samples_whole_groups_complete_ones_are_kept(

@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from ttd_core.run.requests import asked_to_stop, hints
+from ttd_core.run.requests import asked_to_stop, hints, leave_hint
+from ttd_core.run.store import RunStore
 from ttd_core.text import showable
 
 from .conftest import HOSTILE
@@ -31,6 +32,17 @@ def test_a_hint_is_left_shown_as_text_and_taken_back(serve, run) -> None:
     assert answer.status == 200
     assert hints(run)[0].removed
     assert "taken back before any step" in client.get("/parts/hints?run=first").text
+
+
+def test_a_hint_whose_file_is_gone_still_stands(serve, run) -> None:
+    leave_hint(run, "Try sorting")
+    with RunStore.open(run) as store:
+        store.note_hints(4, hints(run))
+        shutil.rmtree(run / "requests")
+        assert [each.ended for each in store.note_hints(5, hints(run))] == [None]
+    shown = serve(run.parent).get("/parts/hints?run=first").text
+    assert "in the prompts since step 4 " in shown
+    assert "taken back" not in shown
 
 
 def test_a_run_that_nobody_writes_cannot_be_stopped(serve, run) -> None:

@@ -6,6 +6,8 @@ import urllib.parse
 
 import pytest
 
+from ttd_core.run import overview
+from ttd_core.ui import folders
 from ttd_core.ui.folders import NotFoundError, RunFolders
 
 
@@ -38,10 +40,30 @@ def test_every_run_is_found_and_what_leads_outside_is_not(tree) -> None:
 
 
 def test_a_folder_that_is_a_run_holds_itself(tree) -> None:
-    folders = RunFolders(tree / "runs/a")
-    assert folders.names() == ["."]
-    assert folders.folder(".") == tree / "runs/a"
-    assert folders.title(".") == "a"
+    found = RunFolders(tree / "runs/a")
+    assert found.names() == ["."]
+    assert found.folder(".") == tree / "runs/a"
+    assert found.title(".") == "a"
+
+
+def test_links_in_a_circle_and_folders_of_others_take_nothing_away(tree, monkeypatch) -> None:
+    (tree / "runs/circle").symlink_to("circle")
+    (tree / "runs/a/run.db-wal").symlink_to("run.db-wal")
+    (tree / "runs/theirs").mkdir()
+
+    def looks_like_a_run(folder):
+        # What the system says where a user may not look into a folder.
+        if folder.name == "theirs":
+            raise PermissionError(13, "Permission denied", str(folder / "run.db"))
+        return overview.looks_like_a_run(folder)
+
+    monkeypatch.setattr(folders, "looks_like_a_run", looks_like_a_run)
+    found = RunFolders(tree / "runs")
+    assert found.names() == ["a", "grid/b", "inside", "one/two/three"]
+    assert found.folder("a") == tree / "runs/a"
+    for name in ("theirs", "circle"):
+        with pytest.raises(NotFoundError):
+            found.folder(name)
 
 
 def test_a_folder_that_is_not_there_holds_nothing(tree) -> None:

@@ -6,6 +6,7 @@ import shutil
 import time
 
 from ttd_core.run import events
+from ttd_core.ui import cached
 from ttd_core.ui.folders import RunFolders
 from ttd_core.ui.following import RunFollower
 
@@ -30,6 +31,18 @@ def test_the_step_under_way_is_told_as_its_rollouts_are_judged(tmp_path) -> None
     follower.look()
     assert (step.step, step.tokens, step.letters()) == (4, 30, "....ofs.")
     assert step.counts() == {"sampled": 3, "judged": 2, "valid": 1}
+    store.close()
+
+
+def test_rollouts_from_before_the_stop_count_as_no_speed(tmp_path) -> None:
+    store = write_run(tmp_path / "live", finish=False)
+    follower = RunFollower(RunFolders(tmp_path), "live")
+    store.record(events.step_started(step=4, starts=[0, 1], kept=2))
+    for index in range(3):
+        store.record(events.rollout_sampled(step=4, group=0, index=index, tokens=10, stop="stop"))
+    follower.look()
+    assert follower._under_way.counts()["sampled"] == 3
+    assert follower._under_way.tokens == 10
     store.close()
 
 
@@ -72,3 +85,48 @@ def test_the_list_of_runs_is_told_of_new_ones(serve, tmp_path) -> None:
     assert "No run here." in client.get("/").text
     write_run(tmp_path / "new").close()
     assert next(stream) != empty
+
+
+def test_a_run_made_again_in_the_folder_of_another_is_shown_anew(serve, tmp_path) -> None:
+    write_run(tmp_path / "run").close()
+    client = serve(tmp_path)
+    for path in ("/parts/run?run=run", "/lineage.json?run=run", "/parts/rollouts?run=run&status=ok"):
+        assert client.get(path).status == 200
+    shutil.rmtree(tmp_path / "run")
+    # Of as many steps and events as the one before.
+    store = write_run(tmp_path / "run", seed=1)
+    with store._connection as database:
+        database.execute("UPDATE steps SET best_score = 77.25")
+        database.execute("UPDATE states SET reward = replace(reward, '1.312', '77.25')")
+        database.execute("UPDATE rollouts SET status = 'crash' WHERE step = 1")
+    store.close()
+    assert "77.25" in client.get("/parts/run?run=run").text
+    assert "77.25" in client.get("/lineage.json?run=run").text
+    assert "12 rollouts" in client.get("/parts/rollouts?run=run&status=ok").text
+
+
+def test_a_look_that_fails_is_told_and_the_next_one_counts(serve, tmp_path) -> None:
+    store = write_run(tmp_path / "live", finish=False)
+    client = serve(tmp_path)
+    with store._connection as database:
+        database.execute("UPDATE events SET body = '{' WHERE kind = 'run_started'")
+    stream = client.follow("/stream?run=live")
+    assert next(stream)["trouble"].startswith("This page cannot be kept up to date: JSONDecodeError")
+    with store._connection as database:
+        database.execute("DELETE FROM events WHERE kind = 'run_started'")
+    assert next(stream)["trouble"] == ""
+    store.close()
+
+
+def test_sections_are_those_of_the_newest_step_wherever_its_facts_lie_in_memory(
+    tmp_path, monkeypatch
+) -> None:
+    # What is forgotten leaves its address to what comes next.
+    monkeypatch.setattr(cached, "id", lambda value: 1, raising=False)
+    pages = cached.RunPages()
+    before = write_run(tmp_path / "run", steps=1, finish=False)
+    shown = pages.sections(tmp_path / "run")
+    before.close()
+    shutil.rmtree(tmp_path / "run")
+    write_run(tmp_path / "run", steps=2).close()
+    assert pages.sections(tmp_path / "run") != shown

@@ -44,6 +44,20 @@ def test_the_token_of_the_address_becomes_a_cookie_that_scripts_cannot_read(clie
     assert client.get("/", Authorization=None, Cookie=cookie).status == 200
 
 
+def test_two_tunnels_to_one_port_of_two_machines_have_a_cookie_each(client) -> None:
+    path = f"/ui.js?token={client.token}"
+    one, other = (client.get(path, Authorization=None, Host=f"localhost:{port}") for port in (9001, 9002))
+    cookie = one.headers["set-cookie"].partition(";")[0]
+    assert cookie != other.headers["set-cookie"].partition(";")[0]
+    assert client.get("/ui.js", Authorization=None, Host="localhost:9001", Cookie=cookie).status == 200
+
+
+@pytest.mark.parametrize("other", ['of={"another": "server"}', "of=a b", "[of]=1", "of=caf\xe9", "path=/"])
+def test_cookies_of_other_servers_of_the_machine_lock_nobody_out(client, other) -> None:
+    cookie = f"ttd-ui-{client.host.rpartition(':')[2]}={client.token}"
+    assert client.get("/ui.js", Authorization=None, Cookie=f"{other}; {cookie}").status == 200
+
+
 def test_a_path_of_two_slashes_is_not_another_host(client) -> None:
     answer = client.get(f"//elsewhere.example/?token={client.token}", Authorization=None)
     assert answer.headers["location"] == "/elsewhere.example/"

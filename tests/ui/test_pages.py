@@ -8,11 +8,15 @@ import re
 import shutil
 import urllib.parse
 
+import attrs
 import pytest
 
+from ttd_core.run import events
 from ttd_core.run.store import RunStore
 from ttd_core.text import showable
+from ttd_core.ui.folders import RunFolders
 from ttd_core.ui.one_rollout import SHOWN
+from ttd_core.ui.summaries import RunLines
 
 from .conftest import HOSTILE, LONG_LINE, STEPS, write_run
 
@@ -101,6 +105,18 @@ def test_a_run_that_cannot_be_read_is_told_and_takes_nothing_away(serve, folder,
     assert answer.text.endswith("it is damaged. Restore the run folder from a copy")
 
 
+def test_the_time_left_of_a_run_that_goes_on_after_a_pause_is_no_pause(tmp_path) -> None:
+    with write_run(tmp_path / "run", finish=False) as store:
+        with store._connection as database:
+            database.execute("UPDATE steps SET finished = finished - 100000")
+        sizes = {"groups": 2, "group_size": 4, "steps": 6}
+        store.record(events.run_started(run="run", problem="heights", policy="a model", step=3, **sizes))
+    (line,) = RunLines(RunFolders(tmp_path)).lines()
+    assert line.seconds_left is None
+    going = attrs.evolve(line, overview=attrs.evolve(line.overview, state="running", steps=6))
+    assert 4.0 < going.seconds_left <= 6.0  # three steps of 2 s
+
+
 def test_a_rollout_is_shown_whole(client) -> None:
     page = Parsed(client.get("/rollout?run=first&at=2/1/3").text)
     for said in ("Improve ", "because ", "The answer ", "value = 6", "ValueError: ", "prompt 7"):
@@ -136,6 +152,16 @@ def test_kept_tokens_are_coloured_by_what_is_known_of_them(client) -> None:
     ]
     assert tokens[0]["title"] == "log-probability 0.000; under the base -5.000; recomputed -5.000"
     assert 'id="tokens-2-0-0"' not in client.get("/rollout?run=first&at=2/0/0").text
+
+
+def test_a_rollout_whose_tokens_are_lost_is_shown_without_them(serve, folder, tmp_path) -> None:
+    run = shutil.copytree(folder / "first", tmp_path / "first")
+    shutil.rmtree(run / "arrays")
+    answer = serve(tmp_path).get("/rollout?run=first&at=1/0/0")
+    assert answer.status == 200
+    assert "of number 1/0/0." in answer.text
+    assert f"The tokens are not shown: {run}/arrays/" in answer.text
+    assert ".npy cannot be read: it is missing. Bring it back from a copy" in answer.text
 
 
 def test_two_rollouts_stand_side_by_side(client) -> None:

@@ -12,14 +12,15 @@ from ttd_core.cli.folders import existing_folder, runs_dir_option
 from ttd_core.cli.output import json_option, print_json, say, table
 from ttd_core.errors import StorageError, UsageError
 from ttd_core.run.files import other_machine, resume_command, writing_process
+from ttd_core.run.hint_standing import HintStanding, hint_standings
 from ttd_core.run.overview import finished_steps
-from ttd_core.run.reading import RunReader
-from ttd_core.run.records import HintRecord
-from ttd_core.run.requests import MOST_HINT_CHARS, ask_to_stop, hints, leave_hint, remove_hint
+from ttd_core.run.requests import MOST_HINT_CHARS, ask_to_stop, leave_hint, remove_hint
 from ttd_core.text import decode_text, showable_line
 
 #: Characters of a hint in the table.
 _TABLE_CHARS = 60
+#: Bytes of standard input that may hold a hint: a character takes up to four; blanks around it do not count.
+_MOST_BYTES = 4 * MOST_HINT_CHARS + 1000
 
 
 @click.command("hint")
@@ -56,6 +57,8 @@ def hint(
         facts = hints_of(folder)
         print_json(facts) if as_json else say(_as_table(facts))
         return
+    # Refuses a folder that became no run before anything is written there.
+    when = _from_when(folder)
     if text is not None:
         number, done = leave_hint(folder, _standard_input() if text == "-" else text), "left"
     else:
@@ -65,7 +68,7 @@ def hint(
     if as_json:
         print_json({"run": str(folder), "number": number, "done": done})
     else:
-        say(f"hint {number} {done}; {_from_when(folder)}")
+        say(f"hint {number} {done}; {when}")
 
 
 @click.command("stop")
@@ -102,32 +105,25 @@ def hints_of(folder: pathlib.Path) -> list[dict[str, Any]]:
 
     :raises StorageError: when they cannot be read.
     """
-    with RunReader.open(folder) as run:
-        known = run.hints()
-    left = {(each.number, each.written): each for each in hints(folder)}
-    facts = [_facts(each, "removed" if each.ended else "in prompts") for each in known]
-    for hint in known:
-        waiting = left.pop((hint.number, hint.written), None)
-        if hint.ended is None and waiting is not None and waiting.removed:
-            facts[known.index(hint)]["state"] = "removed, from the next step on"
-    return facts + [
-        _facts(
-            HintRecord(each.number, each.written, 0, None, each.text),
-            "removed before any step" if each.removed else "waits for the next step",
-        )
-        for each in left.values()
+    return [
+        {
+            "number": each.number,
+            "state": _state(each),
+            "began": each.began,
+            "ended": each.ended,
+            "written": each.written,
+            "text": each.text,
+        }
+        for each in hint_standings(folder)
     ]
 
 
-def _facts(hint: HintRecord, state: str) -> dict[str, Any]:
-    return {
-        "number": hint.number,
-        "state": state,
-        "began": hint.began or None,
-        "ended": hint.ended,
-        "written": hint.written,
-        "text": hint.text,
-    }
+def _state(hint: HintStanding) -> str:
+    if hint.began is None:
+        return "removed before any step" if hint.removed else "waits for the next step"
+    if hint.ended is not None:
+        return "removed"
+    return "removed, from the next step on" if hint.removed else "in prompts"
 
 
 def _as_table(facts: list[dict[str, Any]]) -> str:
@@ -162,9 +158,8 @@ def _finished(folder: pathlib.Path) -> bool:
 
 
 def _standard_input() -> str:
-    # One character takes up to four bytes.
-    content = sys.stdin.buffer.read(4 * MOST_HINT_CHARS + 1)
-    if len(content) > 4 * MOST_HINT_CHARS:
+    content = sys.stdin.buffer.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
         raise UsageError(f"the hint on standard input is longer than {MOST_HINT_CHARS} characters")
     try:
         return decode_text(content)

@@ -12,6 +12,7 @@ from typing import Any
 from ttd_core.cli.wording import compare_with_published, duration
 from ttd_core.metrics import Metric
 from ttd_core.problem import Problem
+from ttd_core.run.time_left import seconds_left
 from ttd_core.text import counted, showable_line
 
 #: Characters of a hint in a view.
@@ -114,8 +115,7 @@ class RunProgress:
         """Estimated seconds to the end of the run; ``None`` before there is anything to judge by."""
         steps_left = self.steps - self.steps_done
         if self._step_seconds:
-            mean = sum(self._step_seconds) / len(self._step_seconds)
-            return max(0.0, mean * steps_left - self._elapsed())
+            return seconds_left(self._step_seconds, steps_left, self._elapsed())
         judged_here = self.evaluated - self.kept
         if judged_here <= 0 or not self.per_step:
             return None

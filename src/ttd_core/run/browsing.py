@@ -104,11 +104,12 @@ class RunBrowser(RunReader):
         rows = self._rows("SELECT expansions FROM steps WHERE step = ?", (step,))
         return int(rows[0][0]) if rows else 0
 
-    def version(self) -> tuple[int, int, int]:
-        """Changes whenever what is read may have: last step, last event, entries of the table ``meta``."""
-        return tuple(
-            self._rows(
-                "SELECT (SELECT coalesce(max(step), 0) FROM steps),"
-                " (SELECT coalesce(max(number), 0) FROM events), (SELECT count(*) FROM meta)"
-            )[0]
-        )
+    def version(self) -> tuple[float, int, int, int]:
+        """Changes whenever what is read may have: the run's beginning, for another run may have taken its
+        folder, then last step, last event, entries of the table ``meta``.
+        """
+        step, event, entries = self._rows(
+            "SELECT (SELECT coalesce(max(step), 0) FROM steps),"
+            " (SELECT coalesce(max(number), 0) FROM events), (SELECT count(*) FROM meta)"
+        )[0]
+        return self.created(), step, event, entries

@@ -163,6 +163,8 @@ _FLOCK = "hhqqi4x"
 
 def writing_process(folder: pathlib.Path) -> int | None:
     """Id of the process that writes a run; ``None`` when none does. Asks without taking the lock."""
+    if not _has_lock(folder):
+        return None
     try:
         file = open(folder / "lock", "rb")  # noqa: SIM115 - closed below, whatever happens
     except FileNotFoundError:
@@ -174,12 +176,19 @@ def writing_process(folder: pathlib.Path) -> int | None:
     return None if kind == fcntl.F_UNLCK else holder
 
 
+def _has_lock(folder: pathlib.Path) -> bool:
+    """Whether there is a lock that can be read: what is no plain file might keep its reader waiting."""
+    return (folder / "lock").is_file()
+
+
 def other_machine(folder: pathlib.Path) -> str:
     """The machine on which a run was written last, where that is not this one; empty otherwise.
 
     Whether it is still written there may be unknown here: file systems that machines share need not tell of
     locks.
     """
+    if not _has_lock(folder):
+        return ""
     try:
         words = (folder / "lock").read_text(encoding="utf-8", errors="replace")[:300].split()
     except OSError:

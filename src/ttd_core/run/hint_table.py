@@ -34,6 +34,8 @@ def note_hints(connection: sqlite3.Connection, step: int, present: Sequence[Hint
 def revise_hints(connection: sqlite3.Connection, step: int, present: Sequence[Hint]) -> None:
     """After going back to ``step``: later steps are without what was removed, and have what is new.
 
+    They are made anew, so that what is asked for while they are counts from the next one on.
+
     :param connection: in a transaction.
     :param present: every hint that was left for the run.
     """
@@ -41,6 +43,7 @@ def revise_hints(connection: sqlite3.Connection, step: int, present: Sequence[Hi
     connection.executemany("DELETE FROM hints WHERE began >= ? AND number = ?", removed)
     connection.executemany("UPDATE hints SET ended = min(coalesce(ended, ?1), ?1) WHERE number = ?2", removed)
     connection.executemany(_INSERT_NEW, _rows(step + 1, present))
+    connection.execute("UPDATE meta SET value = ? WHERE key = ?", (str(step), _DECIDED))
 
 
 def _rows(step: int, present: Sequence[Hint]) -> list[tuple[int, float, int, str]]:

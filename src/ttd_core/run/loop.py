@@ -137,10 +137,11 @@ def _note_problem(setup: RunSetup, store: RunStore) -> None:
         with storage_errors(kept):
             kept.parent.mkdir(exist_ok=True)
             write_atomically(kept, record.source.encode())
+    if setup.problem_change:
+        # Judged by the problem as it was; forgotten first, for once the change is noted nothing tells of it.
+        PendingRollouts(store.folder).clear()
     store.note_problem(record.to_text(), setup.problem_change)
     if setup.problem_change:
-        # Judged by the problem as it was.
-        PendingRollouts(store.folder).clear()
         _log.warning(f"{store.folder}: {setup.problem_change}; accepted after step {store.last_step()}")
 
 

@@ -110,7 +110,7 @@ class PendingRollouts:
                     sample = read_sample(reply, self._prompts[keys[group]])
                     judged = None if verdict is None else read_verdict(verdict)
                     found[group, index] = KeptRollout(sample, judged)
-                except (KeyError, TypeError, ValueError):
+                except (KeyError, TypeError, ValueError, AttributeError):
                     continue  # damaged: owed again
         return found
 

@@ -22,7 +22,7 @@ def parsed(line: bytes) -> dict[str, Any]:
     """A line of the file; empty for one that is torn or damaged."""
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -21,6 +21,9 @@ from ttd_core.run.problem_record import PROBLEM_FOLDER, ProblemRecord, require_p
 from ttd_core.run.reading import RunReader
 from ttd_core.types import Action, Reward, State, Verdict
 
+#: Nodes found from a start that a message names.
+_MOST_TOLD = 12
+
 
 @attrs.frozen
 class NodeOfRun:
@@ -53,14 +56,15 @@ class NodeOfRun:
         :raises UsageError: when it has no such state, or the state is one that the run began with.
         """
         with RunReader.open(folder) as run:
-            records = {record.id: record for record in run.states()}
+            records = {record.id: record for record in run.states(text=False)}
             if node not in records:
                 have = f"its nodes are 0 to {max(records)}" if records else "it has none yet"
                 raise UsageError(f"{folder}: there is no node {node}: {have}")
             record = records[node]
             if record.parent is None:
                 found = [str(each.id) for each in records.values() if each.parent == node]
-                more = f"nodes found from it: {', '.join(found)}" if found else "nothing was found from it"
+                said = ", ".join(found[:_MOST_TOLD]) + (", ..." if len(found) > _MOST_TOLD else "")
+                more = f"nodes found from it: {said}" if found else "nothing was found from it"
                 raise UsageError(f"{folder}: node {node} is a start of the run, found from no state; {more}")
             assert record.reward is not None
             recorded = ProblemRecord.of_run(run)

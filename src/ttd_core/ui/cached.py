@@ -38,7 +38,13 @@ class Newest(Generic[Value]):
                 if key in self._values and self._values[key][0] == version:
                     self._values.move_to_end(key)
                     return self._values[key][1]
-            value = make()
+            try:
+                value = make()
+            except BaseException:
+                with self._lock:
+                    if key not in self._values:
+                        self._making.pop(key, None)
+                raise
             with self._lock:
                 self._values[key] = (version, value)
                 self._values.move_to_end(key)
@@ -67,10 +73,11 @@ class RunPages:
 
         :raises TtdError: when it cannot be read.
         """
-        facts = self.facts(folder)
-        return self._sections.get(folder, id(facts), lambda: run_sections(facts, tree=False))
+        return self._sections.get(
+            folder, _version(folder), lambda: run_sections(self.facts(folder), tree=False)
+        )
 
 
-def _version(folder: pathlib.Path) -> tuple[int, int, int]:
+def _version(folder: pathlib.Path) -> tuple[float, int, int, int]:
     with RunBrowser.open(folder) as run:
         return run.version()

@@ -17,8 +17,8 @@ from starlette.responses import PlainTextResponse, Response
 
 from ttd_core.errors import TtdError, UsageError
 from ttd_core.run.files import other_machine, writing_process
-from ttd_core.run.reading import RunReader
-from ttd_core.run.requests import ask_to_stop, hints, leave_hint, remove_hint
+from ttd_core.run.hint_standing import HintStanding, hint_standings
+from ttd_core.run.requests import ask_to_stop, leave_hint, remove_hint
 from ttd_core.ui.folders import NotFoundError, RunFolders
 
 #: Bytes of a request.
@@ -46,25 +46,25 @@ def hint_lines(folder: pathlib.Path) -> list[HintLine]:
 
     :raises TtdError: when they cannot be read.
     """
-    with RunReader.open(folder) as run:
-        carried = {(each.number, each.written): each for each in run.hints()}
-    left = {(each.number, each.written): each for each in hints(folder)}
-    lines = []
-    for key in sorted({*carried, *left}, reverse=True):
-        number, written = key
-        record, request = carried.get(key), left.get(key)
-        removed = request is None or request.removed
-        if record is None:
-            state = "taken back before any step" if removed else "waits for the next step"
-        elif record.ended is not None:
-            state = f"in the prompts of steps {record.began} to {record.ended - 1}"
-        else:
-            state = f"in the prompts since step {record.began}"
-            state += ", taken back from the next step on" if removed else ""
-        text = record.text if record is not None else request.text if request is not None else ""
-        moment = time.strftime("%Y-%m-%d %H:%M", time.localtime(written))
-        lines.append(HintLine(number, text, moment, state, not removed))
-    return lines
+    return [
+        HintLine(
+            each.number,
+            each.text,
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(each.written)),
+            _state(each),
+            not each.removed,
+        )
+        for each in reversed(hint_standings(folder))
+    ]
+
+
+def _state(hint: HintStanding) -> str:
+    if hint.began is None:
+        return "taken back before any step" if hint.removed else "waits for the next step"
+    if hint.ended is not None:
+        return f"in the prompts of steps {hint.began} to {hint.ended - 1}"
+    since = f"in the prompts since step {hint.began}"
+    return f"{since}, taken back from the next step on" if hint.removed else since
 
 
 class Doors:

@@ -35,13 +35,13 @@ class RunFolders:
 
     def names(self) -> list[str]:
         """Every run's name: its path from the folder, with slashes."""
-        if looks_like_a_run(self.root):
+        if _is_run(self.root):
             return [ITSELF]
         folders = itertools.islice(self._below(self.root, DEPTH), MOST)
         return [
             folder.relative_to(self.root).as_posix()
             for folder in folders
-            if looks_like_a_run(folder) and self._is_inside(folder)
+            if _is_run(folder) and self._is_inside(folder)
         ]
 
     def folder(self, name: str) -> pathlib.Path:
@@ -57,7 +57,7 @@ class RunFolders:
             if looks_like_a_run(folder) and self._is_inside(folder):
                 return folder
         except OSError as error:
-            # A name that no file can have.
+            # A name that no file can have, or a folder of somebody else's.
             raise NotFoundError(f"there is no run {name[:80]!r} here") from error
         raise NotFoundError(
             f"the run {name!r} is not here; if it was before, its folder was removed or moved"
@@ -74,15 +74,26 @@ class RunFolders:
         except OSError:
             return
         for entry in entries:
-            if entry.name.startswith(".") or not entry.is_dir():
+            path = pathlib.Path(entry.path)
+            # os.path tells of links that lead in a circle that they are no folder; the entry itself raises.
+            if entry.name.startswith(".") or not os.path.isdir(path):
                 continue
-            yield pathlib.Path(entry.path)
-            if depth > 1 and not entry.is_symlink() and not looks_like_a_run(pathlib.Path(entry.path)):
-                yield from self._below(pathlib.Path(entry.path), depth - 1)
+            yield path
+            if depth > 1 and not entry.is_symlink() and not _is_run(path):
+                yield from self._below(path, depth - 1)
 
     def _is_inside(self, folder: pathlib.Path) -> bool:
         """Whether the folder and all that is read of it lie below the top folder, links followed."""
-        root = self.root.resolve()
+        root = os.path.realpath(self.root)
         parts = (DATABASE, f"{DATABASE}-wal", LOG, CONFIG_FILE, ARRAYS, REQUESTS)
         paths = (folder, *(folder / name for name in parts))
-        return all(path.resolve().is_relative_to(root) for path in paths)
+        # Path.resolve raises where links lead in a circle; such a file cannot be opened.
+        return all(pathlib.Path(os.path.realpath(path)).is_relative_to(root) for path in paths)
+
+
+def _is_run(folder: pathlib.Path) -> bool:
+    """Whether a folder is a run's; one that this user must not look into is none."""
+    try:
+        return looks_like_a_run(folder)
+    except OSError:
+        return False

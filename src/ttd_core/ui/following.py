@@ -16,6 +16,7 @@ from ttd_core.run.browsing import RunBrowser
 from ttd_core.run.events import Event, read_log
 from ttd_core.run.files import resume_command, writing_process
 from ttd_core.run.reading import LOG
+from ttd_core.run.time_left import seconds_left
 from ttd_core.text import showable_line
 from ttd_core.types import Status
 from ttd_core.ui.folders import NotFoundError, RunFolders
@@ -40,8 +41,9 @@ class StepUnderWay:
         self.begun = 0.0
         self.groups = self.group_size = 0
         self.cells: dict[tuple[int, int], str] = {}
+        #: Rollouts that were there when it began: the first that are told of, sampled by another process.
+        self.kept = 0
         self.tokens = 0
-        self.scores: list[float] = []
         self.latest: collections.deque[Event] = collections.deque(maxlen=LATEST)
 
     def read(self, event: Event) -> None:
@@ -53,18 +55,18 @@ class StepUnderWay:
             self._begin(None, event["time"])
         elif kind == "step_started":
             self._begin(event["step"], event["time"])
+            self.kept = event.get("kept", 0)
         elif kind == "rollout_sampled" and event["step"] == self.step:
             self.cells.setdefault((event["group"], event["index"]), "sampled")
-            self.tokens += event["tokens"]
+            if len(self.cells) > self.kept:
+                self.tokens += event["tokens"]
         elif kind == "rollout_evaluated" and event["step"] == self.step:
             self.cells[event["group"], event["index"]] = event["status"]
             self.latest.append(event)
-            if event["score"] is not None:
-                self.scores.append(event["score"])
 
     def _begin(self, step: int | None, moment: float) -> None:
         self.step, self.begun = step, moment
-        self.cells, self.tokens, self.scores = {}, 0, []
+        self.cells, self.kept, self.tokens = {}, 0, 0
         self.latest.clear()
 
     def counts(self) -> dict[str, int]:
@@ -92,7 +94,7 @@ class RunFollower:
         self._name = name
         self._under_way = StepUnderWay()
         self._offset: int | None = None
-        self._version: tuple[int, int, int] | None = None
+        self._version: tuple[float, int, int, int] | None = None
         self._facts: dict[str, Any] = {}
 
     def look(self) -> dict[str, Any]:
@@ -157,12 +159,11 @@ class RunFollower:
             }
         return now
 
-    def _seconds_left(self) -> float | None:
-        if self._facts["mean_seconds"] is None:
-            return None
-        left = float(self._facts["steps"] - self._facts["done"]) * float(self._facts["mean_seconds"])
-        elapsed = time.time() - self._under_way.begun if self._under_way.step is not None else 0.0
-        return round(max(0.0, left - elapsed))
+    def _seconds_left(self) -> int | None:
+        facts, step = self._facts, self._under_way
+        elapsed = time.time() - step.begun if step.step is not None else 0.0
+        left = seconds_left(facts["step_seconds"], facts["steps"] - facts["done"], elapsed)
+        return None if left is None else round(left)
 
 
 def _told(event: Event) -> dict[str, Any]:
@@ -187,6 +188,6 @@ def _committed(run: RunBrowser) -> dict[str, Any]:
         "done": run.last_step(),
         **{name: int(started.get(name, 0)) for name in ("steps", "groups", "group_size")},
         "best": None if best is None or best.reward is None else f"{best.reward.score:.10g}",
-        "mean_seconds": sum(seconds) / len(seconds) if seconds else None,
+        "step_seconds": seconds,
         "ending": endings.get(str(last.get("kind")), "stopped"),
     }

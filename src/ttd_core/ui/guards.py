@@ -8,7 +8,6 @@ was pointed at this machine is refused), and, where it has an ``Origin``, one th
 from __future__ import annotations
 
 import hmac
-import http.cookies
 import ipaddress
 import socket
 import urllib.parse
@@ -39,7 +38,10 @@ EVERY_INTERFACE = frozenset({"0.0.0.0", "::", ""})
 
 
 def cookie_name(port: int) -> str:
-    """Of the token's cookie: servers of one machine on several ports share its cookies."""
+    """Of the token's cookie: servers that a browser reaches by one name on several ports share its cookies.
+
+    :param port: as the browser has it, which of a tunnel is another than the server's.
+    """
     return f"ttd-ui-{port}"
 
 
@@ -56,7 +58,7 @@ class Guards:
 
     :param app: what answers.
     :param token: the secret.
-    :param port: where it listens; names the cookie.
+    :param port: where it listens; names the cookie where a request tells no other.
     :param names: what the ``Host`` of a request may be called, in lower case, whatever its port: that of a
         tunnel differs.
     :param any_address: whether a bare address may stand for the host, too, which nobody can point elsewhere.
@@ -67,7 +69,7 @@ class Guards:
     ) -> None:
         self._app = app
         self._token = token.encode()
-        self._cookie = cookie_name(port)
+        self._port = port
         self._names = names
         self._any_address = any_address
 
@@ -105,7 +107,8 @@ class Guards:
             if not self._is_token(given):
                 return _forbidden(_NO_TOKEN)
             return self._without_token(request)
-        if self._is_token(header) or self._is_token(_cookie(request, self._cookie)):
+        # Of the cookies, those of the machine's other servers may be of any form.
+        if self._is_token(header) or self._is_token(request.cookies.get(self._cookie(request), "")):
             return None
         return _forbidden(_NO_TOKEN)
 
@@ -118,6 +121,13 @@ class Guards:
             return True
         return self._any_address and _is_address(name)
 
+    def _cookie(self, request: Request) -> str:
+        try:
+            port = urllib.parse.urlsplit(f"//{request.headers.get('host', '')}").port
+        except ValueError:
+            port = None
+        return cookie_name(port or self._port)
+
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), self._token)
 
@@ -129,20 +139,13 @@ class Guards:
         # Two slashes at the beginning would be another host's address.
         path = "/" + urllib.parse.quote(request.url.path.lstrip("/"))
         response = RedirectResponse(path + (f"?{query}" if query else ""), 303)
-        response.set_cookie(self._cookie, self._token.decode(), httponly=True, samesite="strict", path="/")
+        response.set_cookie(
+            self._cookie(request), self._token.decode(), httponly=True, samesite="strict", path="/"
+        )
         return response
 
 
 _NO_TOKEN = "the token is missing or wrong: open the address that `ttd ui` printed when it was started"
-
-
-def _cookie(request: Request, name: str) -> str:
-    """A cookie's value; empty when there is none."""
-    try:
-        cookies = http.cookies.SimpleCookie(request.headers.get("cookie", ""))
-    except http.cookies.CookieError:
-        return ""
-    return cookies[name].value if name in cookies else ""
 
 
 def _is_address(name: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import attrs
 from markupsafe import Markup
 
+from ttd_core.errors import StorageError
 from ttd_core.policy.models.tags import answer_within
 from ttd_core.problem import Problem
 from ttd_core.report.code import DiffLine, count_changes, diff, highlight_lines
@@ -55,6 +56,7 @@ class RolloutView:
     :param change_note: how large it is, or why none is shown.
     :param members: the group's rollouts, without their texts.
     :param tokens: of the reply, where the run kept and can spell them.
+    :param complaint: why kept tokens cannot be read; empty otherwise.
     """
 
     place: str
@@ -68,6 +70,7 @@ class RolloutView:
     change_note: str
     members: Sequence[RolloutRecord]
     tokens: Sequence[Token]
+    complaint: str
 
     @property
     def position(self) -> int:
@@ -109,7 +112,7 @@ def rollout_view(run: RunBrowser, problem: Problem, place: Place) -> RolloutView
         if name not in ("program", "output") and text.strip()
     ]
     output = LongText.of("output", titles["output"], record.output) if record.output.strip() else None
-    kept = run.tokens(record.step).get((record.group_index, record.rollout_index))
+    tokens, complaint = _tokens(run, record)
     change = diff(start.code, record.code, problem.language) if record.code and start.code else []
     return RolloutView(
         place=_place(record),
@@ -121,7 +124,8 @@ def rollout_view(run: RunBrowser, problem: Problem, place: Place) -> RolloutView
         program=highlight_lines(record.code, problem.language) if record.code else (),
         change=change,
         change_note=_change_note(record, start, change),
-        tokens=tokens_shown(kept) if kept is not None else (),
+        tokens=tokens,
+        complaint=complaint,
         members=run.short_rollouts(run.group_places(record.step, record.group_index)),
     )
 
@@ -160,6 +164,15 @@ def _record(run: RunBrowser, place: Place) -> RolloutRecord:
         return run.rollout(*place)
     except KeyError as error:
         raise NotFoundError(f"the run has no rollout {'/'.join(map(str, place))}") from error
+
+
+def _tokens(run: RunBrowser, record: RolloutRecord) -> tuple[Sequence[Token], str]:
+    """A reply's tokens, and why they cannot be read, which takes nothing else away."""
+    try:
+        kept = run.tokens(record.step).get((record.group_index, record.rollout_index))
+    except StorageError as error:
+        return (), str(error)
+    return (() if kept is None else tokens_shown(kept)), ""
 
 
 def _change_note(record: RolloutRecord, start: StateRecord, change: Sequence[DiffLine]) -> str:

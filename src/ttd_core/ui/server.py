@@ -14,6 +14,7 @@ import uvicorn
 from ttd_core.errors import EnvironmentLacksError
 from ttd_core.ui.app import make_app
 from ttd_core.ui.guards import EVERY_INTERFACE, PARAMETER, Guards, own_names
+from ttd_core.ui.patience import PatientProtocol
 from ttd_core.ui.streams import Streams
 
 #: Seconds that requests under way have at the end.
@@ -65,7 +66,7 @@ class PageServer:
             access_log=False,
             server_header=False,
             ws="none",
-            http="h11",
+            http=PatientProtocol,
             lifespan="off",
             limit_concurrency=256,
             timeout_graceful_shutdown=_GRACE,

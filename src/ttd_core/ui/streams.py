@@ -7,6 +7,8 @@ import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from ttd_core.errors import one_line
+
 #: Seconds between looks.
 INTERVAL = 0.5
 #: Seconds after which a silent stream says that it is still there.
@@ -45,7 +47,10 @@ class _Channel:
 
     async def _go_on(self) -> None:
         while True:
-            said = json.dumps(await asyncio.to_thread(self._look), allow_nan=False)
+            try:
+                said = json.dumps(await asyncio.to_thread(self._look), allow_nan=False)
+            except Exception as error:  # noqa: BLE001 - told to whoever looks, who would wait in vain
+                said = json.dumps({"trouble": f"This page cannot be kept up to date: {one_line(error)}."})
             if said != self.newest:
                 self.newest = said
                 # Those who wait have this one; who comes later waits for the next.

@@ -7,6 +7,7 @@ import os
 import pathlib
 import threading
 import time
+from collections.abc import Sequence
 
 import attrs
 from markupsafe import Markup
@@ -20,6 +21,7 @@ from ttd_core.run.overview import RunOverview, overview
 from ttd_core.run.problem_record import recorded_problem
 from ttd_core.run.reading import DATABASE, RunReader
 from ttd_core.run.records import StepRecord
+from ttd_core.run.time_left import seconds_left
 from ttd_core.ui.folders import NotFoundError, RunFolders
 
 NOTHING = Markup("")
@@ -39,7 +41,8 @@ class RunLine:
     :param published: the best published score as text; empty when there is none.
     :param beats: whether the best is better than that.
     :param spark: the best score by step.
-    :param step_seconds: mean wall seconds of its steps; ``None`` before the first.
+    :param step_seconds: wall seconds of its steps.
+    :param going_since: when the step under way began, about: the last one was over, or the run went on.
     """
 
     id: str
@@ -49,17 +52,16 @@ class RunLine:
     published: str = ""
     beats: bool = False
     spark: Markup = NOTHING
-    step_seconds: float | None = None
-    last_step_at: float | None = None
+    step_seconds: Sequence[float] = ()
+    going_since: float = 0.0
 
     @property
     def seconds_left(self) -> float | None:
         """Estimated wall seconds to the run's end; ``None`` when it does not go on or nothing is known."""
         run = self.overview
-        if run.state != "running" or self.step_seconds is None or self.last_step_at is None:
+        if run.state != "running":
             return None
-        left = (run.steps - run.done) * self.step_seconds - (time.time() - self.last_step_at)
-        return max(0.0, left)
+        return seconds_left(self.step_seconds, run.steps - run.done, time.time() - self.going_since)
 
 
 class RunLines:
@@ -120,17 +122,17 @@ def _read(name: str, title: str, folder: pathlib.Path) -> RunLine:
             steps = reader.steps()
             problem = recorded_problem(reader)
             finished = [event for event in reader.events() if event["kind"] == "step_finished"]
+            started = reader.newest_event("run_started") or {}
     except TtdError as error:
         return RunLine(name, title, RunOverview(title, str(folder), "unreadable", error=str(error)))
     except Exception as error:  # noqa: BLE001 - whatever a folder holds, the other runs are listed
         return RunLine(name, title, RunOverview(title, str(folder), "unreadable", error=one_line(error)))
-    seconds = [float(event["seconds"]) for event in finished]
     line = RunLine(
         name,
         title,
         run,
-        step_seconds=sum(seconds) / len(seconds) if seconds else None,
-        last_step_at=steps[-1].finished if steps else run.begun,
+        step_seconds=[float(event["seconds"]) for event in finished],
+        going_since=max(steps[-1].finished if steps else 0.0, float(started.get("time", 0.0))),
         best="" if run.best_score is None else f"{run.best_score:.10g}",
     )
     return line if problem is None else _beside_published(line, problem, steps)

@@ -138,13 +138,14 @@ class Views:
     def state(self, request: Request) -> Response:
         """One state: picture, program, change to its parent, and why it was picked."""
         name, folder = self._named(request)
-        number = whole_number(request.query_params.get("node", ""))
+        asked = request.query_params.get("node", "")
+        number = whole_number(asked)
         with RunBrowser.open(folder) as run:
             problem = self._problem(folder, run.config())
             try:
                 state = run.state_record(-1 if number is None else number)
             except KeyError as error:
-                raise NotFoundError(f"the run has no node {number}") from error
+                raise NotFoundError(f"the run has no node {asked[:40]}") from error
             parent = run.state_record(state.parent) if state.parent is not None else None
             change = diff(parent.code, state.code, problem.language) if parent is not None else []
             address, complaint = _picture(run, problem, state.id)
