@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.adopting.conftest import EVALUATOR, PROGRAM, Evaluate, MakeTask, problem_of
 
 from ttd_core.adopting.evaluation import program_text
-from ttd_core.adopting.splitting import _stand_in
+from ttd_core.adopting.splitting import _stand_in, _surface
 from ttd_core.errors import UsageError
 from ttd_core.types import Status
 
@@ -201,6 +201,22 @@ def test_beside_the_evaluator_stands_nothing_of_a_program_that_acts() -> None:
     assert "BOUND = 1e309" in text
     assert "PAIR = ('x', {'y': [None, b'z']})" in text
     assert _stand_in("not python (") == "import ttd_stand_in as _ttd\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "constants"),
+    [
+        ("N = 5\nN = N * 3\nM: int = 4\n", {"M": "4"}),
+        ("N = 5\nif True:\n    N += 1\nfor M in range(3): pass\n", {}),
+        ("TABLE = {}\nTABLE[1] = 2\nEMPTY = {}\nSIZE = 3\nTWICE = 2 * SIZE\n", {"EMPTY": "{}", "SIZE": "3"}),
+        ("N = 0\ndef solve(n):\n    global N\n    N = n\nsolve(3)\n", {}),
+        ("import os as N\nN = 1\nM = 1\nif __name__ == '__main__':\n    M = 2\n", {"M": "1"}),
+    ],
+)
+def test_a_constant_beside_the_evaluator_has_the_program_s_own_value(
+    program: str, constants: dict[str, str]
+) -> None:
+    assert _surface(program)[1] == constants
 
 
 def _values_module() -> dict[str, Any]:

@@ -13,6 +13,8 @@ The evaluator's clocks are moved on by the seconds that a call's job took, by ou
 from __future__ import annotations
 
 import ast
+import collections
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,15 +55,47 @@ def _surface(program: str) -> tuple[list[str], dict[str, str]]:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return [], {}
     functions = [node.name for node in body if isinstance(node, ast.FunctionDef)]
+    bound, read = _names_at_top(body)
     constants: dict[str, str] = {}
     for node in body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            try:
-                ast.literal_eval(node.value)
-                constants[node.targets[0].id] = ast.unparse(node.value)
-            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-                continue
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None or len(targets) != 1:
+            continue
+        name = targets[0].id if isinstance(targets[0], ast.Name) else ""
+        changeable = any(isinstance(each, ast.List | ast.Dict | ast.Set) for each in ast.walk(node.value))
+        # What is bound twice, or may be filled, has a value that only running the program tells.
+        if not name or bound[name] > 1 or (changeable and read[name]):
+            continue
+        try:
+            ast.literal_eval(node.value)
+            constants[name] = ast.unparse(node.value)
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            continue
     return functions, constants
+
+
+def _names_at_top(body: Sequence[ast.stmt]) -> tuple[collections.Counter[str], collections.Counter[str]]:
+    """How often a module that is imported binds each name, and reads it; functions bind what is global."""
+    bound: collections.Counter[str] = collections.Counter()
+    read: collections.Counter[str] = collections.Counter()
+    waiting: list[ast.AST] = list(body)
+    while waiting:
+        node = waiting.pop()
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                shared = (each.names for each in ast.walk(node) if isinstance(each, ast.Global))
+                bound.update([name, *itertools.chain.from_iterable(shared)])
+            case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
+                waiting += node.orelse
+            case ast.alias():
+                bound[(node.asname or node.name).partition(".")[0]] += 1
+            case ast.Name(ctx=ast.Load()):
+                read[node.id] += 1
+            case ast.Name():
+                bound[node.id] += 1
+            case _:
+                waiting += ast.iter_child_nodes(node)
+    return bound, read
 
 
 def _stand_in(program: str) -> str:
