@@ -135,6 +135,14 @@ def test_a_shell_script_finds_its_folder_by_the_container_s_name(
     assert verdict.reward.score == 3.0
 
 
+def test_a_shell_script_finds_what_lies_beside_itself(make_task: MakeTask, evaluate: Evaluate) -> None:
+    script = SHELL.replace("/benchmark/", '"$(cd "$(dirname "$0")" && pwd)"/')
+    files = {"initial_program.py": PROGRAM, "evaluator/evaluate.sh": script, "evaluator/score.py": PRINTS}
+    verdict = evaluate(make_task(files, whole=True))
+    assert verdict.reward is not None, verdict.message + verdict.output
+    assert verdict.reward.score == 3.0
+
+
 def test_stages_go_on_where_the_threshold_is_reached(make_task: MakeTask, evaluate: Evaluate) -> None:
     config = "evaluator:\n  cascade_evaluation: true\n  cascade_thresholds: [4.0]\n"
     folder = make_task({"evaluator.py": STAGES, "config.yaml": config})

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 import pathlib
+import subprocess
+import sys
 import textwrap
 from typing import Any
 
@@ -142,10 +145,33 @@ def test_a_program_s_seconds_pass_for_its_evaluator(make_task: MakeTask, evaluat
     assert 0.3 <= verdict.state.data["metrics"]["count"] < 15
 
 
+def test_the_clocks_of_the_module_time_move_each_by_its_own_seconds() -> None:
+    program = program_text("stand_in.py") + textwrap.dedent("""
+        import json
+        read = {"wall": [time.time, time.monotonic, time.perf_counter], "cpu": [time.process_time]}
+        read["cpu"] += [time.thread_time, lambda: time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)]
+        read["wall"] += [lambda: time.clock_gettime(time.CLOCK_MONOTONIC), lambda: time.time_ns() / 1e9]
+        before = {kind: [clock() for clock in clocks] for kind, clocks in read.items()}
+        _clock.advance(1000.0, 300.0)
+        after = {kind: [clock() for clock in clocks] for kind, clocks in read.items()}
+        print(json.dumps([before, after]))
+    """)
+    command = [sys.executable, "-c", program.replace("import ttd_values", "")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    before, after = json.loads(ran.stdout)
+    for kind, seconds in (("wall", 1000.0), ("cpu", 300.0)):
+        for first, second in zip(before[kind], after[kind], strict=True):
+            assert seconds <= second - first < seconds + 10
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
         ("values = [float(len(open(path).read()))]", "split: the evaluator reads the program's text"),
+        (
+            "import shutil; values = [float(len(open(shutil.copy(path, 'copy.py')).read()))]",
+            "split: the evaluator reads the program's text",
+        ),
         (
             "values = load(path).solve(lambda: 4)",
             "split: the evaluator calls solve with a value of type function, which is no data",

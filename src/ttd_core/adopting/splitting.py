@@ -7,7 +7,8 @@ extended, until it ends. What passes between the jobs is text that holds plain d
 (``programs/values.py``), and this process only carries it. So no two jobs run at once, and any executor can
 do this.
 
-The evaluator's clocks are moved on by the seconds that a call's job took, by our clock.
+The evaluator's clocks are moved on by the seconds that a call's job took, by our clock: those of the module
+``time``, in the process that calls.
 """
 
 from __future__ import annotations
@@ -175,7 +176,7 @@ class _Evaluation:
             return self._with_output(attrs.evolve(result, status=Status.CRASH, message=value["failed"]))
         if isinstance(value.get("refused"), str):
             return self._refused(result, value["refused"], by="")
-        entry: dict[str, Any] = {"identity": call["identity"], "seconds": result.wall_s}
+        entry: dict[str, Any] = {"identity": call["identity"], "seconds": result.wall_s, "cpu": result.cpu_s}
         raised = value.get("raised")
         if isinstance(value.get("returned"), str):
             entry["returned"] = value["returned"]
