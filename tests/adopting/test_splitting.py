@@ -19,7 +19,8 @@ from tests.adopting.conftest import EVALUATOR, PROGRAM, Evaluate, MakeTask, prob
 from ttd_core.adopting.evaluation import program_text
 from ttd_core.adopting.splitting import _stand_in, _surface
 from ttd_core.errors import UsageError
-from ttd_core.types import Status
+from ttd_core.sandbox.base import MIB, JobResult, PythonJob
+from ttd_core.types import Action, State, Status, Verdict
 
 #: Each pretends to a score of 1000 beside the evaluator; their own is 3.
 FORGERIES = {
@@ -143,6 +144,23 @@ def test_a_program_s_seconds_pass_for_its_evaluator(make_task: MakeTask, evaluat
     verdict = evaluate(folder, slow, split=True)
     assert verdict.state is not None, verdict.message
     assert 0.3 <= verdict.state.data["metrics"]["count"] < 15
+
+
+def test_what_many_calls_return_is_bounded_together(make_task: MakeTask) -> None:
+    """The evaluator's job would take no more, and the error ended the run."""
+    problem = problem_of(make_task(), split=True)
+    asked = {"name": "solve", "arguments": "[[4],{}]"}
+
+    def execute(job: PythonJob) -> JobResult:
+        if job.args[0]["call"] == "calls":
+            return JobResult(Status.OK, value={"returned": json.dumps("x" * (MIB - 10))})
+        calls = [{**asked, "identity": f"{number}.0"} for number in range(20)]
+        return JobResult(Status.OK, value={"asked": calls, "used": []})
+
+    verdict = problem.transition(State(), Action(problem.adopted.program, "python"), execute)
+    assert isinstance(verdict, Verdict)
+    assert verdict.status is Status.INVALID
+    assert verdict.message == "what the program's functions returned takes more than 8 MiB in all"
 
 
 def test_the_clocks_of_the_module_time_move_each_by_its_own_seconds() -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import ast
 import collections
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ from ttd_core.types import Status
 _TIMES = 4
 #: Bytes of one call's arguments, or of what it returned, as text.
 _CALL_BYTES = 4 * MIB
+#: Bytes of all that was recorded, as JSON: it goes to the evaluator's job with the rest of its plan.
+_RECORD_BYTES = 8 * MIB
 
 
 def why_not_split(task: Task) -> str:
@@ -120,6 +123,7 @@ class _Evaluation:
     calls: int
     execute: Execute
     record: list[dict[str, Any]] = attrs.field(factory=list)
+    recorded: int = 0
     seconds: float = 0.0
     output: str = ""
 
@@ -190,6 +194,10 @@ class _Evaluation:
             return self._refused(result, "what the program left cannot be read", by="")
         if len(entry.get("returned", "")) > _CALL_BYTES:
             return self._refused(result, f"what {call['name']} returned takes more than 4 MiB", by="")
+        self.recorded += len(json.dumps(entry))
+        if self.recorded > _RECORD_BYTES:
+            most = f"more than {_RECORD_BYTES // MIB} MiB"
+            return self._refused(result, f"what the program's functions returned takes {most} in all", by="")
         self.record.append(entry)
         return None
 
