@@ -159,6 +159,12 @@ def test_stages_go_on_where_the_threshold_is_reached(make_task: MakeTask, evalua
     assert raises.state.data["artifacts"]["stage2_stderr"] == "not this one"
 
 
+def test_metrics_whose_sum_would_be_infinite_are_kept_and_not_counted(make_task: MakeTask) -> None:
+    metrics = {"combined_score": 2, "large": 1e308, "small": 0.5}
+    reward = problem_of(make_task()).reward(State(data={"metrics": metrics}))
+    assert reward.metrics == {"combined_score": 2.0, "small": 0.5}
+
+
 BAD = [
     ("return [1]", Status.CRASH, "it returned list, not a dictionary of metrics"),
     ("raise ValueError('no\\nway')", Status.CRASH, "raised ValueError: no way (evaluator.py, line 3)"),
@@ -186,6 +192,10 @@ def test_an_evaluator_that_gives_no_score_says_why_in_a_line(
     ("data", "says"),
     [
         ({}, "the evaluator gave no metrics"),
+        (
+            {"metrics": {"combined_score": -1.7e308}},
+            "the evaluator's combined_score is -1.7e+308, larger than any score (1e+30)",
+        ),
         ({"metrics": {"a": 1, "b": 2}}, "the evaluator gave no combined_score, only a, b"),
         (
             {"metrics": {"combined_score": "high"}},
