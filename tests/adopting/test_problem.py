@@ -159,6 +159,11 @@ def test_stages_go_on_where_the_threshold_is_reached(make_task: MakeTask, evalua
     assert raises.state.data["artifacts"]["stage2_stderr"] == "not this one"
 
 
+def test_a_time_limit_that_no_clock_takes_is_refused(make_task: MakeTask) -> None:
+    with pytest.raises(ValueError, match="'timeout_s' must be <= 1000000000"):
+        problem_of(make_task(), timeout_s=1e300)
+
+
 def test_metrics_whose_sum_would_be_infinite_are_kept_and_not_counted(make_task: MakeTask) -> None:
     metrics = {"combined_score": 2, "large": 1e308, "small": 0.5}
     reward = problem_of(make_task()).reward(State(data={"metrics": metrics}))
