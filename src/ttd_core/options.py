@@ -17,7 +17,8 @@ def option(default: Any, help: str, **kwargs: Any) -> Any:
 
 #: What the limits of every problem's options must be, whatever their defaults.
 _LIMITS: Mapping[str, Callable[..., Any]] = {
-    "timeout_s": attrs.validators.gt(0),
+    # No clock of the system takes a time like 1e300.
+    "timeout_s": attrs.validators.and_(attrs.validators.gt(0), attrs.validators.le(1e9)),
     "budget_s": attrs.validators.optional(attrs.validators.gt(0)),
     "cpus": attrs.validators.ge(1),
     "memory_mb": attrs.validators.ge(1),

@@ -135,6 +135,14 @@ def test_a_shell_script_finds_its_folder_by_the_container_s_name(
     assert verdict.reward.score == 3.0
 
 
+def test_a_shell_script_finds_what_lies_beside_itself(make_task: MakeTask, evaluate: Evaluate) -> None:
+    script = SHELL.replace("/benchmark/", '"$(cd "$(dirname "$0")" && pwd)"/')
+    files = {"initial_program.py": PROGRAM, "evaluator/evaluate.sh": script, "evaluator/score.py": PRINTS}
+    verdict = evaluate(make_task(files, whole=True))
+    assert verdict.reward is not None, verdict.message + verdict.output
+    assert verdict.reward.score == 3.0
+
+
 def test_stages_go_on_where_the_threshold_is_reached(make_task: MakeTask, evaluate: Evaluate) -> None:
     config = "evaluator:\n  cascade_evaluation: true\n  cascade_thresholds: [4.0]\n"
     folder = make_task({"evaluator.py": STAGES, "config.yaml": config})
@@ -149,6 +157,17 @@ def test_stages_go_on_where_the_threshold_is_reached(make_task: MakeTask, evalua
     assert raises.state.data["metrics"]["combined_score"] == 12.0
     assert raises.state.data["metrics"]["stage2_passed"] == 0.0
     assert raises.state.data["artifacts"]["stage2_stderr"] == "not this one"
+
+
+def test_a_time_limit_that_no_clock_takes_is_refused(make_task: MakeTask) -> None:
+    with pytest.raises(ValueError, match="'timeout_s' must be <= 1000000000"):
+        problem_of(make_task(), timeout_s=1e300)
+
+
+def test_metrics_whose_sum_would_be_infinite_are_kept_and_not_counted(make_task: MakeTask) -> None:
+    metrics = {"combined_score": 2, "large": 1e308, "small": 0.5}
+    reward = problem_of(make_task()).reward(State(data={"metrics": metrics}))
+    assert reward.metrics == {"combined_score": 2.0, "small": 0.5}
 
 
 BAD = [
@@ -178,6 +197,10 @@ def test_an_evaluator_that_gives_no_score_says_why_in_a_line(
     ("data", "says"),
     [
         ({}, "the evaluator gave no metrics"),
+        (
+            {"metrics": {"combined_score": -1.7e308}},
+            "the evaluator's combined_score is -1.7e+308, larger than any score (1e+30)",
+        ),
         ({"metrics": {"a": 1, "b": 2}}, "the evaluator gave no combined_score, only a, b"),
         (
             {"metrics": {"combined_score": "high"}},

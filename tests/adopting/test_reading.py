@@ -329,6 +329,54 @@ def test_a_wrong_task_of_gpu_mode_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (f"timeout: {'9' * 400}", "timeout is a huge number, more than the seconds of a year"),
+        (f"timeout: -0x{'f' * 5000}", "timeout is a huge number; a number of seconds above 0 is wanted"),
+        ("timeout: 1.0e+300", "timeout is '1e+300', more than the seconds of a year"),
+        ("timeout: .nan", "timeout is 'nan'; a number of seconds above 0 is wanted"),
+        ("cascade_thresholds: [.inf]", "must be a list of numbers, none of them infinite"),
+        ("cascade_thresholds: [.nan]", "must be a list of numbers, none of them infinite"),
+        (f"cascade_thresholds: [{'9' * 400}]", "must be a list of numbers, none of them infinite"),
+    ],
+)
+def test_numbers_that_no_clock_or_job_takes_are_refused(
+    tmp_path: pathlib.Path, settings: str, words: str
+) -> None:
+    files = {**OPENEVOLVE, "evaluator.py": STAGES, "config.yaml": f"evaluator:\n  {settings}\n"}
+    with pytest.raises(UsageError) as refused:
+        read_task(write(tmp_path / "task", files))
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["initial_program.py", "evaluator.py", "config.yaml"])
+def test_a_link_that_leads_out_of_a_task_is_not_read(tmp_path: pathlib.Path, name: str) -> None:
+    folder = write(tmp_path / "task", OPENEVOLVE)
+    (folder / name).rename(tmp_path / "secret")
+    (folder / name).symlink_to(tmp_path / "secret")
+    with pytest.raises(UsageError, match=f"{name}: a link that leads out of the task's folder, to .*secret;"):
+        read_task(folder)
+
+
+def test_a_readme_that_is_a_link_out_of_the_task_is_in_no_prompt(tmp_path: pathlib.Path) -> None:
+    files = {name: text for name, text in OPENEVOLVE.items() if name != "config.yaml"}
+    folder = write(tmp_path / "task", files)
+    (tmp_path / "secret").write_text("# a secret\n")
+    (folder / "README.md").symlink_to(tmp_path / "secret")
+    task = read_task(folder)
+    assert "secret" not in task.title + task.description
+
+
+def test_a_link_to_a_task_is_the_task_under_the_name_of_the_link(tmp_path: pathlib.Path) -> None:
+    folder = write(tmp_path / "task", OPENEVOLVE)
+    (tmp_path / "other").symlink_to(folder)
+    task = read_task(tmp_path / "other")
+    assert (task.name, task.folder, task.evaluator.path) == ("other", folder, folder / "evaluator.py")
+    assert read_task(tmp_path / "other" / ".." / "task").folder == folder
+
+
 def test_the_tasks_in_a_folder_that_is_none_are_named(tmp_path: pathlib.Path) -> None:
     write(tmp_path / "many" / "five", OPENEVOLVE)
     write(tmp_path / "many" / "mean", SHINKA)

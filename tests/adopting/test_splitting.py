@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
 import pathlib
+import subprocess
+import sys
 import textwrap
 from typing import Any
 
@@ -14,9 +17,10 @@ from hypothesis import strategies as st
 from tests.adopting.conftest import EVALUATOR, PROGRAM, Evaluate, MakeTask, problem_of
 
 from ttd_core.adopting.evaluation import program_text
-from ttd_core.adopting.splitting import _stand_in
+from ttd_core.adopting.splitting import _stand_in, _surface
 from ttd_core.errors import UsageError
-from ttd_core.types import Status
+from ttd_core.sandbox.base import MIB, JobResult, PythonJob
+from ttd_core.types import Action, State, Status, Verdict
 
 #: Each pretends to a score of 1000 beside the evaluator; their own is 3.
 FORGERIES = {
@@ -142,10 +146,50 @@ def test_a_program_s_seconds_pass_for_its_evaluator(make_task: MakeTask, evaluat
     assert 0.3 <= verdict.state.data["metrics"]["count"] < 15
 
 
+def test_what_many_calls_return_is_bounded_together(make_task: MakeTask) -> None:
+    """The evaluator's job would take no more, and the error ended the run."""
+    problem = problem_of(make_task(), split=True)
+    asked = {"name": "solve", "arguments": "[[4],{}]"}
+
+    def execute(job: PythonJob) -> JobResult:
+        if job.args[0]["call"] == "calls":
+            return JobResult(Status.OK, value={"returned": json.dumps("x" * (MIB - 10))})
+        calls = [{**asked, "identity": f"{number}.0"} for number in range(20)]
+        return JobResult(Status.OK, value={"asked": calls, "used": []})
+
+    verdict = problem.transition(State(), Action(problem.adopted.program, "python"), execute)
+    assert isinstance(verdict, Verdict)
+    assert verdict.status is Status.INVALID
+    assert verdict.message == "what the program's functions returned takes more than 8 MiB in all"
+
+
+def test_the_clocks_of_the_module_time_move_each_by_its_own_seconds() -> None:
+    program = program_text("stand_in.py") + textwrap.dedent("""
+        import json
+        read = {"wall": [time.time, time.monotonic, time.perf_counter], "cpu": [time.process_time]}
+        read["cpu"] += [time.thread_time, lambda: time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)]
+        read["wall"] += [lambda: time.clock_gettime(time.CLOCK_MONOTONIC), lambda: time.time_ns() / 1e9]
+        before = {kind: [clock() for clock in clocks] for kind, clocks in read.items()}
+        _clock.advance(1000.0, 300.0)
+        after = {kind: [clock() for clock in clocks] for kind, clocks in read.items()}
+        print(json.dumps([before, after]))
+    """)
+    command = [sys.executable, "-c", program.replace("import ttd_values", "")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    before, after = json.loads(ran.stdout)
+    for kind, seconds in (("wall", 1000.0), ("cpu", 300.0)):
+        for first, second in zip(before[kind], after[kind], strict=True):
+            assert seconds <= second - first < seconds + 10
+
+
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
         ("values = [float(len(open(path).read()))]", "split: the evaluator reads the program's text"),
+        (
+            "import shutil; values = [float(len(open(shutil.copy(path, 'copy.py')).read()))]",
+            "split: the evaluator reads the program's text",
+        ),
         (
             "values = load(path).solve(lambda: 4)",
             "split: the evaluator calls solve with a value of type function, which is no data",
@@ -201,6 +245,22 @@ def test_beside_the_evaluator_stands_nothing_of_a_program_that_acts() -> None:
     assert "BOUND = 1e309" in text
     assert "PAIR = ('x', {'y': [None, b'z']})" in text
     assert _stand_in("not python (") == "import ttd_stand_in as _ttd\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "constants"),
+    [
+        ("N = 5\nN = N * 3\nM: int = 4\n", {"M": "4"}),
+        ("N = 5\nif True:\n    N += 1\nfor M in range(3): pass\n", {}),
+        ("TABLE = {}\nTABLE[1] = 2\nEMPTY = {}\nSIZE = 3\nTWICE = 2 * SIZE\n", {"EMPTY": "{}", "SIZE": "3"}),
+        ("N = 0\ndef solve(n):\n    global N\n    N = n\nsolve(3)\n", {}),
+        ("import os as N\nN = 1\nM = 1\nif __name__ == '__main__':\n    M = 2\n", {"M": "1"}),
+    ],
+)
+def test_a_constant_beside_the_evaluator_has_the_program_s_own_value(
+    program: str, constants: dict[str, str]
+) -> None:
+    assert _surface(program)[1] == constants
 
 
 def _values_module() -> dict[str, Any]:

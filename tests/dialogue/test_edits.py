@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+import tracemalloc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -213,6 +214,25 @@ def test_the_replacement_is_indented_as_the_program_is() -> None:
     assert "does not have" in str(
         refused(PYTHON, block("for step in range(STEPS):\ntotal += math.sin(step)", ""))
     )
+
+
+@pytest.mark.parametrize(
+    ("program", "search", "replacement"),
+    [(" " * 90_000 + "x\n", "\tx", "\t" * 90_000 + "y"), (" " * 90_000 + "x\n", " x", " y\n" * 20_000)],
+    ids=["tabs that stand for many blanks", "many lines as deep as one"],
+)
+def test_an_indentation_longer_than_a_program_is_refused_before_it_is_made(
+    program: str, search: str, replacement: str
+) -> None:
+    action = Action(block_text([search], [replacement]), "text", edits=True)
+    tracemalloc.start()
+    failed = edited_program(program, action, "")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(failed, Verdict)
+    assert failed.status is Status.EDIT_ERROR
+    assert "at most 200000 are read" in failed.message
+    assert peak < 16 << 20, "8 GB for the first, 1.8 GB for the second"
 
 
 def test_what_is_missing_or_stands_twice_says_which_block_and_shows_the_program() -> None:

@@ -5,9 +5,9 @@ Nothing of a folder is executed, and a file that a config names is read only whe
 
 from __future__ import annotations
 
-import math
 import pathlib
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,6 +25,8 @@ MAX_CONFIG_BYTES, MAX_REFERENCES = 256 * 1024, 20
 MAX_DEPTH = 50
 #: Most entries of a folder that are looked at.
 MAX_ENTRIES = 10_000
+#: Longest time an evaluation may take, in seconds: a year.
+MAX_SECONDS = 366 * 24 * 3600.0
 #: Longest description taken from a README, in characters.
 MAX_README_CHARS = 6000
 #: Languages by a program's suffix, as code blocks are labelled.
@@ -104,11 +106,24 @@ def starting_program(folder: pathlib.Path, stems: Iterable[str], suffix: str = "
     raise UsageError(f"{folder}: no starting program: a file {wanted} is wanted")
 
 
+def require_within(path: pathlib.Path, folder: pathlib.Path) -> None:
+    """Refuse a link that leads out of a task's folder: what is there is another's, and no job sees it.
+
+    :raises UsageError: in one line that says where it leads.
+    """
+    if path.is_relative_to(folder) and not (there := path.resolve()).is_relative_to(folder.resolve()):
+        raise UsageError(
+            f"{path}: a link that leads out of the task's folder, to {there}; put a copy in its place"
+        )
+
+
 def program_text(path: pathlib.Path) -> str:
     """The text of a starting program.
 
-    :raises UsageError: when it cannot be read, is empty, or is longer than any program that is read.
+    :raises UsageError: when it cannot be read, is empty, is longer than any program that is read, or is a
+        link that leads out of its folder.
     """
+    require_within(path, path.parent)
     text = read_text_file(path)
     if not text.strip():
         raise UsageError(f"{path}: the starting program is empty")
@@ -151,6 +166,7 @@ def readme_text(folder: pathlib.Path) -> str:
 def _readme(folder: pathlib.Path) -> str:
     path = folder / "README.md"
     try:
+        require_within(path, folder)
         return read_text_file(path).strip() if path.is_file() else ""
     except UsageError:
         return ""
@@ -172,6 +188,7 @@ def read_yaml(path: pathlib.Path) -> dict[str, Any]:
 
     :raises UsageError: when it cannot be read as that.
     """
+    require_within(path, path.parent)
     try:
         text = decode_text(read_bytes(path, MAX_CONFIG_BYTES))
     except UsageError:
@@ -227,14 +244,34 @@ def section(config: Mapping[str, Any], name: str, where: pathlib.Path) -> dict[s
 
 
 def seconds(value: Any, what: str, where: pathlib.Path) -> float:
-    """A number of seconds above 0.
+    """A number of seconds above 0, of :data:`MAX_SECONDS` at most.
 
     :param what: the key that it is of.
     :raises UsageError: when it is none.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise UsageError(f"{where}: {what} is {_shown(value)}; a number of seconds above 0 is wanted")
+    if value > MAX_SECONDS:
+        raise UsageError(f"{where}: {what} is {_shown(value)}, more than the seconds of a year")
     return float(value)
+
+
+def numbers(value: Any, what: str, where: pathlib.Path) -> tuple[float, ...]:
+    """A list of finite numbers; empty where it is left out.
+
+    :param what: the key that it is of.
+    :raises UsageError: when it is none.
+    """
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(map(_is_number, value)):
+        raise UsageError(f"{where}: {what} must be a list of numbers, none of them infinite")
+    return tuple(float(each) for each in value)
+
+
+def _is_number(value: Any) -> bool:
+    largest = sys.float_info.max
+    return isinstance(value, int | float) and not isinstance(value, bool) and -largest <= value <= largest
 
 
 def text_value(value: Any, what: str, where: pathlib.Path) -> str:
@@ -253,4 +290,6 @@ def _shown(value: Any) -> str:
     """A value in a message; what holds others is named by its kind, for references may make it endless."""
     if isinstance(value, dict | list | set | tuple):
         return "keys with values" if isinstance(value, dict) else "a list"
+    if isinstance(value, int) and abs(value) >= 1 << 64:
+        return "a huge number"
     return f"'{showable_line(str(value)[:60])}'"

@@ -16,6 +16,7 @@ from ttd_core.adopting.folder import (
     language_of,
     name_of,
     names_in,
+    numbers,
     program_text,
     read_yaml,
     readme_text,
@@ -135,21 +136,12 @@ def _evaluator(
     if not stages or (not cascade and "evaluate" in names):
         said = f"{source.name}: its stages are not called: cascade_evaluation is false" if stages else ""
         return Evaluator(Call.FUNCTION, source.path), said
-    thresholds = _thresholds(settings.get("cascade_thresholds"), where) or _DEFAULTS[framework][1]
+    thresholds = numbers(settings.get("cascade_thresholds"), "evaluator.cascade_thresholds", where)
+    thresholds = thresholds or _DEFAULTS[framework][1]
     # A stage without a threshold before it is never reached, in either framework.
     reached = min(stages, _STAGES[framework], len(thresholds) + 1)
     said = f"{source.name}: from stage {reached + 1} on, which {framework} does not reach either"
     return Evaluator(Call.STAGES, source.path, thresholds[: reached - 1]), said if reached < stages else ""
-
-
-def _thresholds(value: Any, where: pathlib.Path) -> tuple[float, ...]:
-    if value is None:
-        return ()
-    if not isinstance(value, list) or not all(
-        isinstance(each, int | float) and not isinstance(each, bool) for each in value
-    ):
-        raise UsageError(f"{where}: evaluator.cascade_thresholds must be a list of numbers")
-    return tuple(float(each) for each in value)
 
 
 def _description(folder: pathlib.Path, config: dict[str, Any], where: pathlib.Path) -> tuple[str, str]:

@@ -28,6 +28,9 @@ from ttd_core.types import Action, Message, Reward, ScoredState, State, Status, 
 
 #: Said wherever a score of an adopted task is shown that was made beside the candidate.
 EVALUATORS_WORD = "the evaluator's word"
+#: Largest score, and largest metric that is counted: sums of larger ones are infinite, and so would the
+#: learning, the search and the pages be that are made of them.
+LARGEST_SCORE = 1e30
 
 
 @attrs.frozen
@@ -278,6 +281,9 @@ class AdoptedProblem(Problem):
         if isinstance(score, bool) or not isinstance(score, int | float) or not _is_finite(score):
             shown = showable_line(str(as_text(score)))[:80]
             return [f"the evaluator's {self.metric} is {shown}, not a finite number"]
+        if abs(score) > LARGEST_SCORE:
+            shown = showable_line(as_text(score))[:80]
+            return [f"the evaluator's {self.metric} is {shown}, larger than any score ({LARGEST_SCORE:g})"]
         return []
 
     def reward(self, state: State) -> Reward:
@@ -289,7 +295,7 @@ class AdoptedProblem(Problem):
         numbers = {
             name: float(each)
             for name, each in metrics.items()
-            if isinstance(each, int | float) and not isinstance(each, bool) and _is_finite(each)
+            if isinstance(each, int | float) and not isinstance(each, bool) and abs(each) <= LARGEST_SCORE
         }
         return Reward(value=value, score=score, metrics=numbers)
 

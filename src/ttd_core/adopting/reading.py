@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import pathlib
 
+import attrs
+
 from ttd_core.adopting import gpu_mode, openevolve, shinka
-from ttd_core.adopting.folder import names_in
+from ttd_core.adopting.folder import name_of, names_in
 from ttd_core.adopting.task import Form, Task
 from ttd_core.errors import UsageError
 
@@ -31,8 +33,18 @@ def read_task(folder: pathlib.Path, python: str | None = None) -> Task:
     :param python: the interpreter that will run the task, to say which modules it lacks; ours by default.
     :raises UsageError: when it is no task's folder, or a file of it cannot be read: one line that says which.
     """
-    folder = folder.expanduser().absolute()
-    return _READERS[form_of(folder)](folder, python)
+    named = folder.expanduser().absolute()
+    # A job sees a folder where it lies, and not the links that lead to it.
+    folder = _resolved(named)
+    task = _READERS[form_of(folder)](folder, python)
+    return attrs.evolve(task, name=name_of(named)) if named.is_symlink() else task
+
+
+def _resolved(folder: pathlib.Path) -> pathlib.Path:
+    try:
+        return folder.resolve()
+    except (OSError, RuntimeError) as error:  # links that lead to each other
+        raise UsageError(f"{folder}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def framework_of(form: Form) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
+from ttd_core.adopting.folder import require_within
 from ttd_core.dialogue.syntax import MAX_PROGRAM_CHARS, UNPARSABLE, bound_names, syntax_tree
 from ttd_core.errors import UsageError
 from ttd_core.input_files import read_text_file
@@ -64,8 +65,10 @@ class Import:
 def source_of(path: pathlib.Path, folder: pathlib.Path) -> Source:
     """A file and, where it is Python, its syntax tree.
 
-    :raises UsageError: when it cannot be read, or is named as Python and is none.
+    :raises UsageError: when it cannot be read, is named as Python and is none, or is a link that leads out
+        of the folder.
     """
+    require_within(path, folder)
     text = read_text_file(path)
     name = str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name
     if path.suffix != ".py":

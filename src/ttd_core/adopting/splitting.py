@@ -7,12 +7,16 @@ extended, until it ends. What passes between the jobs is text that holds plain d
 (``programs/values.py``), and this process only carries it. So no two jobs run at once, and any executor can
 do this.
 
-The evaluator's clocks are moved on by the seconds that a call's job took, by our clock.
+The evaluator's clocks are moved on by the seconds that a call's job took, by our clock: those of the module
+``time``, in the process that calls.
 """
 
 from __future__ import annotations
 
 import ast
+import collections
+import itertools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,6 +34,8 @@ from ttd_core.types import Status
 _TIMES = 4
 #: Bytes of one call's arguments, or of what it returned, as text.
 _CALL_BYTES = 4 * MIB
+#: Bytes of all that was recorded, as JSON: it goes to the evaluator's job with the rest of its plan.
+_RECORD_BYTES = 8 * MIB
 
 
 def why_not_split(task: Task) -> str:
@@ -53,15 +59,47 @@ def _surface(program: str) -> tuple[list[str], dict[str, str]]:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return [], {}
     functions = [node.name for node in body if isinstance(node, ast.FunctionDef)]
+    bound, read = _names_at_top(body)
     constants: dict[str, str] = {}
     for node in body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            try:
-                ast.literal_eval(node.value)
-                constants[node.targets[0].id] = ast.unparse(node.value)
-            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-                continue
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None or len(targets) != 1:
+            continue
+        name = targets[0].id if isinstance(targets[0], ast.Name) else ""
+        changeable = any(isinstance(each, ast.List | ast.Dict | ast.Set) for each in ast.walk(node.value))
+        # What is bound twice, or may be filled, has a value that only running the program tells.
+        if not name or bound[name] > 1 or (changeable and read[name]):
+            continue
+        try:
+            ast.literal_eval(node.value)
+            constants[name] = ast.unparse(node.value)
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            continue
     return functions, constants
+
+
+def _names_at_top(body: Sequence[ast.stmt]) -> tuple[collections.Counter[str], collections.Counter[str]]:
+    """How often a module that is imported binds each name, and reads it; functions bind what is global."""
+    bound: collections.Counter[str] = collections.Counter()
+    read: collections.Counter[str] = collections.Counter()
+    waiting: list[ast.AST] = list(body)
+    while waiting:
+        node = waiting.pop()
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                shared = (each.names for each in ast.walk(node) if isinstance(each, ast.Global))
+                bound.update([name, *itertools.chain.from_iterable(shared)])
+            case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
+                waiting += node.orelse
+            case ast.alias():
+                bound[(node.asname or node.name).partition(".")[0]] += 1
+            case ast.Name(ctx=ast.Load()):
+                read[node.id] += 1
+            case ast.Name():
+                bound[node.id] += 1
+            case _:
+                waiting += ast.iter_child_nodes(node)
+    return bound, read
 
 
 def _stand_in(program: str) -> str:
@@ -85,6 +123,7 @@ class _Evaluation:
     calls: int
     execute: Execute
     record: list[dict[str, Any]] = attrs.field(factory=list)
+    recorded: int = 0
     seconds: float = 0.0
     output: str = ""
 
@@ -141,7 +180,7 @@ class _Evaluation:
             return self._with_output(attrs.evolve(result, status=Status.CRASH, message=value["failed"]))
         if isinstance(value.get("refused"), str):
             return self._refused(result, value["refused"], by="")
-        entry: dict[str, Any] = {"identity": call["identity"], "seconds": result.wall_s}
+        entry: dict[str, Any] = {"identity": call["identity"], "seconds": result.wall_s, "cpu": result.cpu_s}
         raised = value.get("raised")
         if isinstance(value.get("returned"), str):
             entry["returned"] = value["returned"]
@@ -155,6 +194,10 @@ class _Evaluation:
             return self._refused(result, "what the program left cannot be read", by="")
         if len(entry.get("returned", "")) > _CALL_BYTES:
             return self._refused(result, f"what {call['name']} returned takes more than 4 MiB", by="")
+        self.recorded += len(json.dumps(entry))
+        if self.recorded > _RECORD_BYTES:
+            most = f"more than {_RECORD_BYTES // MIB} MiB"
+            return self._refused(result, f"what the program's functions returned takes {most} in all", by="")
         self.record.append(entry)
         return None
 

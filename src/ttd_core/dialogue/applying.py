@@ -110,9 +110,7 @@ def apply_blocks(program: str, blocks: Sequence[EditBlock]) -> str:
     if not edited.strip():
         raise EditError("the blocks leave nothing of the program")
     if len(edited) > MAX_PROGRAM_CHARS:
-        raise EditError(
-            f"the program would have {len(edited)} characters; at most {MAX_PROGRAM_CHARS} are read"
-        )
+        raise _too_long(len(edited))
     return edited
 
 
@@ -239,6 +237,7 @@ def _indented_as(found: Sequence[str], search: Sequence[str], replacement: Seque
 
     :return: ``None`` where one indentation sought stands for two of the program: how deep a line is meant to
         be cannot be known then.
+    :raises EditError: when it would be longer than a program may be; it is not made then.
     """
     known: dict[str, str] = {}
     for there, here in zip(found, search, strict=True):
@@ -247,12 +246,20 @@ def _indented_as(found: Sequence[str], search: Sequence[str], replacement: Seque
     by_length = sorted(known, key=len, reverse=True)
     meant: dict[str, str] = {}
     lines = []
+    size = 0
     for line in replacement:
         indent = _indent(line)
         if line.strip() and indent not in meant:
             meant[indent] = _meant(indent, known, by_length)
         lines.append(meant[indent] + line[len(indent) :] if line.strip() else "")
+        size += len(lines[-1]) + 1
+        if size > MAX_PROGRAM_CHARS:
+            raise _too_long(size)
     return lines
+
+
+def _too_long(size: int) -> EditError:
+    return EditError(f"the program would have {size} characters; at most {MAX_PROGRAM_CHARS} are read")
 
 
 def _meant(indent: str, known: Mapping[str, str], by_length: Sequence[str]) -> str:
@@ -263,6 +270,8 @@ def _meant(indent: str, known: Mapping[str, str], by_length: Sequence[str]) -> s
     if near and there and near[0] != there[0]:
         # Tabs for spaces, or spaces for tabs: as many as the known ones are worth.
         width = len(there) * len(indent) / len(near)
+        if width > MAX_PROGRAM_CHARS:
+            raise _too_long(round(width))
         return there[0] * max(round(width), len(there) + 1 if len(indent) > len(near) else 0)
     if base is not None:
         return there + indent[len(base) :]

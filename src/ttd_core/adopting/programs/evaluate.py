@@ -219,16 +219,21 @@ def _function(plan, places):
 
 def _shell(plan, places):
     """``evaluate.sh PATH MODE``, which prints JSON; by ``/benchmark`` its own folder is meant."""
-    script = os.path.join(places["ttd"], os.path.basename(plan["path"]))
-    text = _read(plan["path"])
+    script = plan["path"]
+    text = _read(script)
     if text is None:
-        raise Failed(f"{plan['path']} cannot be read in the sandbox")
-    if not os.path.exists("/benchmark"):
+        raise Failed(f"{script} cannot be read in the sandbox")
+    if "/benchmark" in text and not os.path.exists("/benchmark"):
         # where jobs have no view of their own, the link lies in the scratch folder, whose name has no blanks
         folder = os.path.join(places["ttd"], "benchmark")
-        os.symlink(os.path.dirname(plan["path"]), folder)
+        os.mkdir(folder)
+        # beside the changed script lies what it finds beside itself
+        for name in os.listdir(os.path.dirname(script)):
+            os.symlink(os.path.join(os.path.dirname(script), name), os.path.join(folder, name))
         text = re.sub(r"(?<![\w./-])/benchmark(?![\w-])", folder, text)
-    _write(script, text)
+        script = os.path.join(folder, os.path.basename(script))
+        os.unlink(script)
+        _write(script, text)
     printed = os.path.join(places["ttd"], "printed")
     with open(printed, "wb") as file:
         code = _start(["bash", script, places["program"], "train"], places, file)

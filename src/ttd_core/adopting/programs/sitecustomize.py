@@ -1,6 +1,7 @@
 """Loaded first by every Python of a split evaluation: whoever reads the program's text is refused.
 
-There the text is that of a stand-in, so what an evaluator concluded from it would be wrong.
+There the text is that of a stand-in, so what an evaluator concluded from it would be wrong. A copy that it
+makes by Python's own means counts as the program.
 """
 
 from __future__ import annotations
@@ -15,10 +16,19 @@ _PROGRAM = os.environ.get("TTD_PROGRAM", "")
 _READERS = ("_bootstrap_external", "runpy.py", "shutil.py", "linecache.py", "tokenize.py", "py_compile.py")
 
 
+#: What makes another name for a file: its old path, then its new one.
+_COPYING = ("shutil.copyfile", "os.rename", "os.link", "os.symlink")
+_names = {os.path.basename(_PROGRAM)}
+
+
+def _name(path):
+    return os.path.basename(os.fsdecode(path)) if isinstance(path, (str, bytes, os.PathLike)) else ""
+
+
 def _hook(event, args):
-    if event != "open" or not args or not isinstance(args[0], (str, bytes)):
-        return
-    if os.path.basename(os.fsdecode(args[0])) != os.path.basename(_PROGRAM):
+    if event in _COPYING and _name(args[0]) in _names:
+        _names.add(_name(args[1]))
+    if event != "open" or not args or _name(args[0]) not in _names:
         return
     names = []
     frame = sys._getframe(1)

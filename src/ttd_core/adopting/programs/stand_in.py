@@ -34,7 +34,7 @@ def call(name, args, kwargs):
     except FileNotFoundError:
         _leave("asked", identity, json.dumps({"identity": identity, "name": name, "arguments": arguments}))
         _wait()
-    _clock.advance(known["seconds"])
+    _clock.advance(known["seconds"], known["cpu"])
     if "raised" in known:
         kind = getattr(builtins, known["raised"][0], None)
         usable = isinstance(kind, type) and issubclass(kind, Exception)
@@ -81,18 +81,33 @@ class _Clock:
     """The clocks of this process, moved on by the seconds that calls took where they ran."""
 
     def __init__(self):
-        self._seconds = 0.0
-        for name in ("time", "perf_counter", "monotonic"):
-            self._move(name, 1)
-            self._move(f"{name}_ns", 10**9)
+        self._passed = {"wall": 0.0, "cpu": 0.0}
+        for kind, names in (
+            ("wall", ("time", "perf_counter", "monotonic")),
+            ("cpu", ("process_time", "thread_time")),
+        ):
+            for name in names:
+                self._move(name, kind, 1)
+                self._move(f"{name}_ns", kind, 10**9)
+        self._move("clock_gettime", None, 1)
+        self._move("clock_gettime_ns", None, 10**9)
 
-    def _move(self, name, unit):
-        read = getattr(time, name)
+    def _move(self, name, kind, unit):
+        read = getattr(time, name, None)
+        if read is None:
+            return
         convert = int if unit > 1 else float
-        setattr(time, name, lambda: read() + convert(self._seconds * unit))
 
-    def advance(self, seconds):
-        self._seconds += seconds
+        def moved(*clock):
+            of = kind or ("cpu" if clock and clock[0] in _CPU_CLOCKS else "wall")
+            return read(*clock) + convert(self._passed[of] * unit)
+
+        setattr(time, name, moved)
+
+    def advance(self, seconds, cpu):
+        self._passed["wall"] += seconds
+        self._passed["cpu"] += cpu
 
 
+_CPU_CLOCKS = (time.CLOCK_PROCESS_CPUTIME_ID, time.CLOCK_THREAD_CPUTIME_ID)
 _clock = _Clock()
