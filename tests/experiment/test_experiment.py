@@ -123,6 +123,32 @@ def test_another_config_in_the_folder_is_refused(tmp_path: pathlib.Path) -> None
     assert longer.stderr.count("finished after 3 steps") == 2
 
 
+def test_a_folder_whose_run_never_began_is_made_anew(tmp_path: pathlib.Path) -> None:
+    text = grid(tmp_path, GOOD).read_text().replace("seed = [0, 1]", "seed = [0]")
+    (tmp_path / "grid.toml").write_text(text.replace('["puct", "none"]', '["puct"]'))
+    plan = read_plan(tmp_path / "grid.toml")
+    (run,) = plan.runs
+    folder = tmp_path / "experiments/grid/runs" / run.name
+    # killed between the making of the database and its first write
+    (folder / "arrays").mkdir(parents=True)
+    (folder / "run.db").touch()
+    (folder / "lock").touch()
+    assert standings(plan, Folders(tmp_path / "experiments/grid"))[run.name].stage is Stage.WAITING
+    # a process is about to make it
+    holding = (
+        "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'a'), fcntl.LOCK_EX); print(flush=True); input()"
+    )
+    command = [sys.executable, "-c", holding, str(folder / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert standings(plan, Folders(tmp_path / "experiments/grid"))[run.name].stage is Stage.RUNNING
+        holder.communicate(b"\n")
+    made = ttd(tmp_path, "experiment", "grid.toml")
+    assert made.returncode == 0, made.stderr
+    assert "finished after 2 steps" in made.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_grid_goes_on_to_the_same_summary(tmp_path: pathlib.Path, kill: signal.Signals) -> None:

@@ -13,6 +13,7 @@ from ttd_core.experiment.plan import Plan, PlannedRun
 from ttd_core.metrics import Metric
 from ttd_core.run.files import writing_process
 from ttd_core.run.reading import RunReader
+from ttd_core.run.tables import was_begun
 
 
 class Stage(enum.StrEnum):
@@ -83,7 +84,9 @@ def standing_of(run: PlannedRun, folders: Folders) -> Standing:
     """
     folder, failed = folders.run(run.name), folders.error(run.name)
     error = failed.read_text(encoding="utf-8").strip() if failed.exists() else ""
-    if not (folder / "run.db").exists():
+    if not was_begun(folder / "run.db"):
+        if folder.exists() and writing_process(folder) is not None:
+            return Standing(Stage.RUNNING)
         return Standing(Stage.FAILED if error else Stage.WAITING, error=error)
     with RunReader.open(folder) as reader:
         _refuse_another_config(run, reader, folder)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from ttd_core.experiment.plan import Plan, PlannedRun
 from ttd_core.experiment.progress import Folders, Stage, standing_of
 from ttd_core.experiment.slots import Slot
 from ttd_core.run.files import storage_errors, write_atomically, writing_process
+from ttd_core.run.tables import was_begun
 
 #: Seconds between two looks at the processes.
 _PATIENCE_S = 0.2
@@ -110,9 +112,10 @@ class ExperimentRunner:
             with storage_errors(path):
                 path.mkdir(parents=True, exist_ok=True)
         folders.error(run.name).unlink(missing_ok=True)
-        if (folders.run(run.name) / "run.db").exists():
+        if was_begun(folders.run(run.name) / "run.db"):
             words = ["resume", str(folders.run(run.name)), "--steps", str(run.config.steps)]
         else:
+            _remove_unbegun(folders.run(run.name))
             with storage_errors(folders.config(run.name)):
                 write_atomically(folders.config(run.name), configs.to_toml(run.config).encode())
             words = ["run", "--config", str(folders.config(run.name)), "--name", run.name]
@@ -171,6 +174,16 @@ class ExperimentRunner:
 
 
 _ENDED = frozenset({Stage.FINISHED, Stage.FAILED})
+
+
+#: What a run folder holds before its run's first write.
+_UNBEGUN = frozenset({"arrays", "lock", "run.db", "run.db-journal", "run.db-shm", "run.db-wal"})
+
+
+def _remove_unbegun(folder: pathlib.Path) -> None:
+    """Remove what a process leaves that was killed while it made a run folder; anything else stays."""
+    if folder.is_dir() and {each.name for each in folder.iterdir()} <= _UNBEGUN:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _last_words(path: pathlib.Path) -> str:

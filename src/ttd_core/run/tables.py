@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import sqlite3
 import urllib.parse
+from typing import Any
 
 from ttd_core.errors import ResumeError, StorageError
 from ttd_core.run.files import storage_errors
@@ -186,9 +188,7 @@ def check_version(connection: sqlite3.Connection, path: pathlib.Path) -> None:
     :raises ResumeError: when it never became a run, or its schema is newer.
     :raises StorageError: when it cannot be read.
     """
-    with storage_errors(path, "read"):
-        has_meta = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
-        row = has_meta and connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    row = _schema_row(connection, path)
     if not row:
         raise ResumeError(
             f"{path.parent} holds no run: it was stopped before its first write; remove the folder and "
@@ -199,3 +199,20 @@ def check_version(connection: sqlite3.Connection, path: pathlib.Path) -> None:
             f"{path} has schema {row[0]}, this version of ttd reads {SCHEMA_VERSION}; "
             "use the version of ttd that wrote it"
         )
+
+
+def _schema_row(connection: sqlite3.Connection, path: pathlib.Path) -> Any:
+    with storage_errors(path, "read"):
+        has_meta = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone()
+        return has_meta and connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+
+
+def was_begun(path: pathlib.Path) -> bool:
+    """Whether a database is a run's; it is none before its first write.
+
+    :raises StorageError: when it cannot be read.
+    """
+    if not path.exists():
+        return False
+    with contextlib.closing(connect_reader(path)) as connection:
+        return bool(_schema_row(connection, path))
