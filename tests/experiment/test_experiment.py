@@ -136,7 +136,8 @@ def test_a_folder_whose_run_never_began_is_made_anew(tmp_path: pathlib.Path) -> 
     assert standings(plan, Folders(tmp_path / "experiments/grid"))[run.name].stage is Stage.WAITING
     # a process is about to make it
     holding = (
-        "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'a'), fcntl.LOCK_EX); print(flush=True); input()"
+        "import fcntl, sys\nfile = open(sys.argv[1], 'a')\nfcntl.lockf(file, fcntl.LOCK_EX)\n"
+        "print(flush=True)\ninput()"
     )
     command = [sys.executable, "-c", holding, str(folder / "lock")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
