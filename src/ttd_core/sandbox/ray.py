@@ -276,11 +276,18 @@ class RayExecutor:
 
     def _answers(self, node: _Node) -> bool:
         """Whether a node's actor is there again, restarted by Ray."""
-        try:
-            self._ray.get(node.actor.level.remote(), timeout=_START_TIMEOUT_S)
-        except self._ray.exceptions.RayError:
-            return False
-        return True
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while True:
+            try:
+                self._ray.get(node.actor.level.remote(), timeout=_START_TIMEOUT_S)
+                return True
+            except self._ray.exceptions.ActorUnavailableError:
+                # Ray has not restarted it yet, or has not noticed its end.
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(_PAUSE_S)
+            except self._ray.exceptions.RayError:
+                return False
 
     def _failed(self, message: str, retries: int) -> JobResult:
         return JobResult(Status.INFRASTRUCTURE, message, level=self._level, retries=retries)
