@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -166,14 +167,14 @@ def measure_pages(chromium: Any, runs: pathlib.Path, pictures: pathlib.Path | No
 def take(chromium: Any, address: str, folder: pathlib.Path) -> None:
     """Pictures of the pages, at 1600 and 400 px, light and dark."""
     folder.mkdir(parents=True, exist_ok=True)
-    for width, scheme in ((1600, "light"), (400, "dark")):
+    for width, scheme in itertools.product((1600, 400), ("light", "dark")):
         context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
         tab = context.new_page()
         tab.goto(address)
         for name, path in PAGES.items():
             opened(tab, address.partition("/?")[0] + path)
             time.sleep(0.5)
-            tab.screenshot(path=str(folder / f"ui-{name}-{width}.png"))
+            tab.screenshot(path=str(folder / f"ui-{name}-{width}-{scheme}.png"))
         context.close()
 
 
