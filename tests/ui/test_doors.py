@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import subprocess
 
 import pytest
 
@@ -43,6 +45,35 @@ def test_a_hint_whose_file_is_gone_still_stands(serve, run) -> None:
     shown = serve(run.parent).get("/parts/hints?run=first").text
     assert "in the prompts since step 4 " in shown
     assert "taken back" not in shown
+
+
+def test_a_full_disk_is_one_sentence_and_the_pages_go_on(serve, folder, tmp_path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    size = 2 * sum(each.stat().st_size for each in (folder / "first").rglob("*") if each.is_file()) + 2**20
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
+    if (tried := subprocess.run(mount, capture_output=True, text=True)).returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {tried.stderr.strip()}")
+    try:
+        run = shutil.copytree(folder / "first", disk / "first")
+        with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(2**16))
+        client = serve(disk)
+        answer = client.post("/hint", {"run": "first", "text": "Try sorting" * 300})
+        assert answer.status == 503
+        assert "cannot be written: the disk is full" in answer.text
+        assert len(answer.text.splitlines()) == 1
+        assert hints(run) == []
+        assert client.get("/").status == 200
+        # SQLite makes an index beside the database even to read it.
+        shown = client.get("/run?run=first")
+        assert shown.status == 503
+        assert "cannot be read: the disk is full" in shown.text
+        (disk / "filler").unlink()
+        assert client.get("/run?run=first").status == 200
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def test_a_run_that_nobody_writes_cannot_be_stopped(serve, run) -> None:
