@@ -16,6 +16,7 @@ REPLACEMENTS = {
 }
 
 
+@pytest.mark.slow
 def test_the_tutorial_works_as_it_stands(tmp_path: pathlib.Path) -> None:
     reader = Reader(tmp_path, REPLACEMENTS)
     found = blocks(PAGE)

@@ -62,6 +62,7 @@ def rollouts(folder: pathlib.Path) -> dict[str, list[tuple[Any, ...]]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_grid_is_made_once_and_summed_up(tmp_path: pathlib.Path) -> None:
     grid(tmp_path, GOOD, "no program")
     dry = ttd(tmp_path, "experiment", "grid.toml", "--dry-run")

@@ -52,6 +52,7 @@ def test_folder_without_a_model(ttd: Ttd, tmp_path: pathlib.Path, problem_file: 
     assert "neither config.json nor a .gguf file" in line
 
 
+@pytest.mark.slow
 def test_prompt_longer_than_the_context(
     ttd: Ttd, tmp_path: pathlib.Path, problem_file: pathlib.Path, model_folder: pathlib.Path
 ) -> None:

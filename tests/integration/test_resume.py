@@ -63,6 +63,7 @@ def wait_for(folder: pathlib.Path, process: subprocess.Popen[str], kind: str, st
     raise AssertionError(f"no {kind} of step {step}")
 
 
+@pytest.mark.slow
 def test_kill_in_the_middle_of_a_step_then_resume(
     ttd: Ttd, tmp_path: pathlib.Path, problem_file: pathlib.Path, model_folder: pathlib.Path
 ) -> None:
@@ -88,6 +89,7 @@ def test_kill_in_the_middle_of_a_step_then_resume(
     assert adapter_at(whole, 5) != adapter_at(whole, 4)
 
 
+@pytest.mark.slow
 def test_changed_options_are_refused_by_name(
     ttd: Ttd, tmp_path: pathlib.Path, problem_file: pathlib.Path, model_folder: pathlib.Path
 ) -> None:
