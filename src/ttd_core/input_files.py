@@ -88,12 +88,13 @@ def read_bytes(path: pathlib.Path, limit: int) -> bytes:
     return data
 
 
-def read_text_file(path: pathlib.Path) -> str:
+def read_text_file(path: pathlib.Path, limit: int = MAX_TEXT_BYTES) -> str:
     r"""A text file: UTF-8, or UTF-16 and UTF-32 with a byte order mark; line ends become ``\n``.
 
-    :raises UsageError: when it cannot be read or is no text.
+    :param limit: most bytes, as stored and as unpacked.
+    :raises UsageError: when it cannot be read, is larger, or is no text.
     """
-    data = read_bytes(path, MAX_TEXT_BYTES)
+    data = read_bytes(path, limit)
     try:
         return decode_text(data)
     except ValueError as error:

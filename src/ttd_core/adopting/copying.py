@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import shutil
 
+from ttd_core.adopting.folder import files_below
 from ttd_core.adopting.task import Task
 from ttd_core.errors import StorageError, UsageError
 
@@ -76,18 +78,6 @@ def _beside(task: Task) -> list[pathlib.Path]:
 
 def _walked(folder: pathlib.Path) -> list[pathlib.Path]:
     folder = folder.resolve()
-    files: list[pathlib.Path] = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(each for each in folders if each not in _LEFT_BEHIND and not each.startswith("."))
-        paths = (pathlib.Path(place, name) for name in sorted(names))
-        files += [
-            path
-            for path in paths
-            if not path.name.startswith(".")
-            and path.suffix != ".pyc"
-            and path.is_file()
-            and path.resolve().is_relative_to(folder)
-        ]
-        if len(files) > MAX_FILES:
-            break
-    return files
+    within = (path for path in files_below(folder, _LEFT_BEHIND) if path.resolve().is_relative_to(folder))
+    # One more than are copied, so that this can be refused.
+    return list(itertools.islice(within, MAX_FILES + 1))

@@ -5,18 +5,19 @@ Nothing of a folder is executed, and a file that a config names is read only whe
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import yaml
 
 from ttd_core.dialogue.syntax import MAX_PROGRAM_CHARS
 from ttd_core.errors import UsageError
-from ttd_core.input_files import read_bytes, read_text_file
-from ttd_core.text import decode_text, showable_line
+from ttd_core.input_files import read_text_file
+from ttd_core.text import showable_line
 
 #: Largest config read, in bytes, and the most references (``*name``) in it: a few that refer to each other
 #: stand for more than any memory holds.
@@ -85,6 +86,19 @@ def names_in(folder: pathlib.Path) -> list[str]:
     except OSError as error:
         raise UsageError(f"{folder}: cannot be read: {error.strerror or error}") from error
     return sorted(names)
+
+
+def files_below(folder: pathlib.Path, left_out: Set[str]) -> Iterator[pathlib.Path]:
+    """Files of a folder and of those in it, in order; not hidden ones, nor what Python compiled.
+
+    :param left_out: names of folders that are passed over.
+    """
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in left_out and not name.startswith("."))
+        for name in sorted(names):
+            path = pathlib.Path(place, name)
+            if not name.startswith(".") and path.suffix != ".pyc" and path.is_file():
+                yield path
 
 
 def starting_program(folder: pathlib.Path, stems: Iterable[str], suffix: str = "") -> pathlib.Path:
@@ -189,12 +203,7 @@ def read_yaml(path: pathlib.Path) -> dict[str, Any]:
     :raises UsageError: when it cannot be read as that.
     """
     require_within(path, path.parent)
-    try:
-        text = decode_text(read_bytes(path, MAX_CONFIG_BYTES))
-    except UsageError:
-        raise
-    except ValueError as error:
-        raise UsageError(f"{path}: not a text file: {error}") from error
+    text = read_text_file(path, MAX_CONFIG_BYTES)
     try:
         _require_small(path, text)
         value = yaml.load(text, Loader=_LOADER)
@@ -228,6 +237,23 @@ def _require_small(path: pathlib.Path, text: str) -> None:
             raise UsageError(f"{path}: not YAML that is read: it is nested deeper than {MAX_DEPTH} levels")
     if references > MAX_REFERENCES:
         raise UsageError(f"{path}: {references} references (*name); at most {MAX_REFERENCES} are read")
+
+
+def chosen_config(
+    folder: pathlib.Path, stem: str, preferred: Sequence[str]
+) -> tuple[pathlib.Path, dict[str, Any], str]:
+    """The YAML file ``STEM*`` that is read, its keys, and a line where there are others.
+
+    :param preferred: names that come first, in this order; one that is not there has no keys.
+    :raises UsageError: when it cannot be read.
+    """
+    names = [name for name in names_in(folder) if name.startswith(stem) and name.endswith((".yaml", ".yml"))]
+    if not names:
+        return folder / f"{stem}.yaml", {}, ""
+    chosen = next((name for name in preferred if name in names), names[0])
+    others = ", ".join(name for name in names if name != chosen)
+    said = f"{others}: {chosen} is the config that is read" if others else ""
+    return folder / chosen, read_yaml(folder / chosen), said
 
 
 def section(config: Mapping[str, Any], name: str, where: pathlib.Path) -> dict[str, Any]:

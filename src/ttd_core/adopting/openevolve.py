@@ -13,12 +13,11 @@ from typing import Any
 
 from ttd_core.adopting.facts import facts_of
 from ttd_core.adopting.folder import (
+    chosen_config,
     language_of,
     name_of,
-    names_in,
     numbers,
     program_text,
-    read_yaml,
     readme_text,
     seconds,
     section,
@@ -51,7 +50,7 @@ def read_openevolve(folder: pathlib.Path, python: str | None = None) -> Task:
     :param python: the interpreter that will run it; ours by default.
     :raises UsageError: when a file is missing or cannot be read; one line that says which.
     """
-    where, config, other_configs = _config(folder)
+    where, config, other_configs = chosen_config(folder, "config", _CONFIGS)
     program = starting_program(folder, STEMS, str(config.get("file_suffix") or ""))
     text = program_text(program)
     framework = "SkyDiscover" if _is_skydiscover(folder, config) else "OpenEvolve"
@@ -86,17 +85,6 @@ def read_openevolve(folder: pathlib.Path, python: str | None = None) -> Task:
         needs=facts.needs,
         unused=(*filter(None, said), *facts.said, *unused_keys(config, where, folder)),
     )
-
-
-def _config(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any], str]:
-    """The config that is read, its keys, and a line where there are others."""
-    names = [n for n in names_in(folder) if n.startswith("config") and n.endswith((".yaml", ".yml"))]
-    if not names:
-        return folder / "config.yaml", {}, ""
-    chosen = next((name for name in _CONFIGS if name in names), names[0])
-    others = ", ".join(name for name in names if name != chosen)
-    said = f"{others}: {chosen} is the config that is read" if others else ""
-    return folder / chosen, read_yaml(folder / chosen), said
 
 
 def _is_skydiscover(folder: pathlib.Path, config: dict[str, Any]) -> bool:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pathlib
-from collections.abc import Iterator
 
+from ttd_core.adopting.folder import files_below
 from ttd_core.adopting.task import Task
 from ttd_core.input_files import read_bytes
 from ttd_core.text import decode_text
@@ -30,7 +29,9 @@ def digests_of(task: Task) -> str:
     :raises UsageError: when one cannot be read.
     """
     folders = dict.fromkeys([task.folder, task.evaluator.path.parent])
-    files = dict.fromkeys([*(file for folder in folders for file in _files(folder)), task.evaluator.path])
+    files = dict.fromkeys(
+        [*(file for folder in folders for file in files_below(folder, _SKIPPED)), task.evaluator.path]
+    )
     files |= dict.fromkeys(path for _, path in task.evaluator.files)
     listed, texts = [], []
     for path in sorted(files)[:_MOST_FILES]:
@@ -49,13 +50,3 @@ def _text(data: bytes) -> str:
         return decode_text(data)
     except ValueError:
         return "(no text)"
-
-
-def _files(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Files of a folder and its folders, without hidden ones and what tools leave."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in _SKIPPED and not name.startswith("."))
-        for name in sorted(names):
-            path = pathlib.Path(place, name)
-            if not name.startswith(".") and not name.endswith(".pyc") and path.is_file():
-                yield path

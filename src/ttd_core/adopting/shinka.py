@@ -14,11 +14,11 @@ from typing import Any
 
 from ttd_core.adopting.facts import facts_of
 from ttd_core.adopting.folder import (
+    chosen_config,
     language_of,
     name_of,
     names_in,
     program_text,
-    read_yaml,
     readme_text,
     seconds,
     section,
@@ -37,6 +37,7 @@ EVALUATOR = "evaluate.py"
 DEFAULT_SECONDS = 300.0
 #: Longest message to a model that is read, in characters.
 MAX_MESSAGE_CHARS = 200_000
+_CONFIGS = ("shinka.yaml", "shinka_small.yaml")
 _ARGUMENTS = ("program_path", "results_dir")
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>\d+):(?P<seconds>\d+)")
 
@@ -57,7 +58,7 @@ def read_shinka(folder: pathlib.Path, python: str | None = None) -> Task:
             "--results_dir"
         )
     script = _script(folder)
-    where, config, said = _config(folder)
+    where, config, said = chosen_config(folder, "shinka", _CONFIGS)
     timeout_s, about_time = _timeout(script, config, where)
     description, about_prompt = _description(folder, script, config, where)
     facts = facts_of(evaluator, program, folder, (folder,), python)
@@ -91,17 +92,6 @@ def _script(folder: pathlib.Path) -> Source | None:
         return source_of(folder / chosen, folder) if chosen else None
     except UsageError:
         return None
-
-
-def _config(folder: pathlib.Path) -> tuple[pathlib.Path, dict[str, Any], str]:
-    """The YAML file that is read, its keys, and a line where there are others."""
-    names = [n for n in names_in(folder) if n.startswith("shinka") and n.endswith((".yaml", ".yml"))]
-    if not names:
-        return folder / "shinka.yaml", {}, ""
-    chosen = next((name for name in ("shinka.yaml", "shinka_small.yaml") if name in names), names[0])
-    others = ", ".join(name for name in names if name != chosen)
-    said = f"{others}: {chosen} is the config that is read" if others else ""
-    return folder / chosen, read_yaml(folder / chosen), said
 
 
 def _timeout(script: Source | None, config: dict[str, Any], where: pathlib.Path) -> tuple[float, str]:

@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from ttd_core.policy.base import Policy, Sample, SamplesParts, SamplingParams
-from ttd_core.run.pending import RolloutIndex
+from ttd_core.run.records import RolloutIndex
 from ttd_core.types import Message
 
 Kept = TypeVar("Kept")

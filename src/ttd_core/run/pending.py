@@ -28,14 +28,13 @@ from ttd_core.run.pending_lines import (
     reply_line,
     verdict_line,
 )
+from ttd_core.run.records import RolloutIndex
 from ttd_core.run.row_encoding import exact_json
 from ttd_core.search.archive import Node
 from ttd_core.types import Message, Status, Verdict
 
 #: In a run's folder, while a step is under way.
 PENDING = "pending.jsonl"
-#: Index of a group in the step, and of a rollout in that group.
-RolloutIndex = tuple[int, int]
 #: Verdicts that are not kept, since the reply had no part in them: it is judged again.
 _NOT_KEPT = frozenset({Status.INFRASTRUCTURE, Status.PROBLEM_ERROR})
 

@@ -16,6 +16,10 @@ def decode_reward(text: str | None) -> Reward | None:
     return None if text is None else Reward(**json.loads(text))
 
 
+#: Index of a group in its step, and of a rollout in that group.
+RolloutIndex = tuple[int, int]
+
+
 @attrs.frozen
 class StepRecord:
     """One committed step.

@@ -20,9 +20,10 @@ from typing import Any
 
 import attrs
 
-from ttd_core.errors import ResumeError, UsageError
+from ttd_core.errors import UsageError
 from ttd_core.run.files import storage_errors
 from ttd_core.run.reading import DATABASE
+from ttd_core.run.tables import require_database
 from ttd_core.text import counted, showable, universal_newlines, without_surrogates
 
 #: Characters of one hint, as a prompt shows it.
@@ -100,7 +101,7 @@ def hints(folder: pathlib.Path) -> list[Hint]:
     :raises ResumeError: when the folder holds no run.
     :raises StorageError: when they cannot be read.
     """
-    _require_run(folder)
+    require_database(folder / DATABASE)
     requests = folder / REQUESTS
     with storage_errors(requests, "read"):
         found = [(number, _hint_path(requests, number)) for number in sorted(_numbers(requests))]
@@ -116,7 +117,7 @@ def ask_to_stop(folder: pathlib.Path) -> None:
     :raises ResumeError: when the folder holds no run.
     :raises StorageError: when this cannot be written.
     """
-    _require_run(folder)
+    require_database(folder / DATABASE)
     _create(_requests_folder(folder) / _STOP, b"")
 
 
@@ -145,11 +146,6 @@ def _checked_hint(text: str) -> str:
             f"the hint has {length}; {MOST_HINT_CHARS} are the most, for every prompt carries it"
         )
     return text
-
-
-def _require_run(folder: pathlib.Path) -> None:
-    if not (folder / DATABASE).is_file():
-        raise ResumeError(f"{folder} holds no run: {DATABASE} is missing")
 
 
 def _requests_folder(folder: pathlib.Path) -> pathlib.Path:

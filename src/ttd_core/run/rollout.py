@@ -14,7 +14,8 @@ from ttd_core.policy.base import Policy, Sample, SamplingParams
 from ttd_core.problem import Execute
 from ttd_core.run.evaluate import evaluate_completion, judge_reply
 from ttd_core.run.missing import sample_missing
-from ttd_core.run.pending import KeptRollout, PendingRollouts, RolloutIndex
+from ttd_core.run.pending import KeptRollout, PendingRollouts
+from ttd_core.run.records import RolloutIndex
 from ttd_core.search.archive import Node
 from ttd_core.types import Completion, Group, Message, Rollout, Verdict
 

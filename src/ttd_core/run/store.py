@@ -37,7 +37,7 @@ from ttd_core.run.row_encoding import (
     rollout_columns,
     state_row,
 )
-from ttd_core.run.tables import SCHEMA_VERSION, check_version, connect_writer, make_tables
+from ttd_core.run.tables import SCHEMA_VERSION, check_version, connect_writer, make_tables, require_database
 from ttd_core.run.tokens import KeptTokens
 from ttd_core.run.totals import StepTotals
 from ttd_core.search.archive import Admission, Archive, Node
@@ -98,8 +98,7 @@ class RunStore(RunReader):
         :raises StorageError: when it cannot be written.
         """
         folder = pathlib.Path(folder)
-        if not (folder / DATABASE).exists():
-            raise ResumeError(f"{folder} holds no run: {DATABASE} is missing")
+        require_database(folder / DATABASE)
         with storage_errors(folder):
             lock = WriterLock(folder)
         with contextlib.ExitStack() as undo:

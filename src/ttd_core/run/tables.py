@@ -162,14 +162,22 @@ def connect_writer(path: pathlib.Path) -> sqlite3.Connection:
     return connection
 
 
+def require_database(path: pathlib.Path) -> None:
+    """Refuse a folder without a run's database.
+
+    :raises ResumeError: in one line.
+    """
+    if not path.is_file():
+        raise ResumeError(f"{path.parent} holds no run: {path.name} is missing")
+
+
 def connect_reader(path: pathlib.Path) -> sqlite3.Connection:
     """Open for reading only; safe beside a writer in another process.
 
     :raises ResumeError: when there is no database.
     :raises StorageError: when it cannot be read.
     """
-    if not path.exists():
-        raise ResumeError(f"{path.parent} holds no run: {path.name} is missing")
+    require_database(path)
     query = "mode=ro"
     # A cleanly closed database has no WAL. In a folder that cannot be written SQLite cannot make the
     # WAL's index either, and must be told that nobody will write meanwhile.

@@ -19,14 +19,13 @@ import numpy.typing as npt
 from ttd_core.errors import StorageError
 from ttd_core.learn.learner import LearnedLogprobs
 from ttd_core.policy.base import SpellsTokens
+from ttd_core.run.records import RolloutIndex
 from ttd_core.text import without_surrogates
 from ttd_core.types import Completion, Group, pack, unpack
 
 Floats = npt.NDArray[np.float32]
 #: Arrays by digest, as :func:`~ttd_core.types.pack` collects them.
 Arrays = dict[str, npt.NDArray[Any]]
-#: A group's index in its step, and a rollout's in its group.
-Place = tuple[int, int]
 
 _ARRAYS: Mapping[str, type[np.generic]] = {
     **{"ids": np.int32, "trained": np.bool_},
@@ -79,7 +78,7 @@ class KeptTokens:
 
 
 def keep_tokens(
-    groups: Sequence[Group], learned: Mapping[Place, LearnedLogprobs], policy: object, most: int
+    groups: Sequence[Group], learned: Mapping[RolloutIndex, LearnedLogprobs], policy: object, most: int
 ) -> KeptTokens | None:
     """The tokens of a step's rollouts, whole rollouts of all groups in turn; ``None`` where there are none.
 
@@ -109,7 +108,7 @@ def keep_tokens(
     return KeptTokens(data, arrays, dict(zip(ids, map(without_surrogates, texts), strict=bool(texts))))
 
 
-def _chosen(groups: Sequence[Group], most: int) -> Iterator[tuple[Place, Completion]]:
+def _chosen(groups: Sequence[Group], most: int) -> Iterator[tuple[RolloutIndex, Completion]]:
     """The first rollout of every group, then the second of every group, as far as they fit."""
     left = most
     for index in range(max((len(group.rollouts) for group in groups), default=0)):
@@ -123,7 +122,7 @@ def _chosen(groups: Sequence[Group], most: int) -> Iterator[tuple[Place, Complet
 
 def read_tokens(
     data: str, arrays: Mapping[str, npt.NDArray[Any]], texts: Mapping[int, str]
-) -> dict[Place, TokenRecord]:
+) -> dict[RolloutIndex, TokenRecord]:
     """Inverse of :func:`keep_tokens`, by place.
 
     :param texts: by token id; those of tokens that it lacks are empty.

@@ -18,6 +18,7 @@ from typing import Protocol
 
 import attrs
 import numpy as np
+import numpy.typing as npt
 
 from ttd_core.config import SearchConfig
 from ttd_core.search.archive import Archive, Node
@@ -73,11 +74,26 @@ class PuctReuse:
         nodes, rewards, best_children = archive.columns()
         seeds = np.array([node.seed for node in nodes], dtype=np.bool_)
         visits = np.array([node.visits for node in nodes], dtype=np.int64)
+        return nodes, self.terms(rewards, best_children, visits, seeds, archive.expansions)
+
+    def terms(
+        self,
+        rewards: npt.NDArray[np.float64],
+        best_children: npt.NDArray[np.float64],
+        visits: npt.NDArray[np.int64],
+        seeds: npt.NDArray[np.bool_],
+        expansions: int,
+    ) -> PuctTable:
+        """The terms of held states' scores, oldest state first; each array has one entry a state.
+
+        :param best_children: best reward among a state's children, NaN without any.
+        :param seeds: which are starting states.
+        :param expansions: T, how many groups the search has expanded.
+        """
         scale = exploration_scale(rewards, seeds, without_seeds=self.without_seeds, floor=self.scale_floor)
-        table = puct_table(
-            rewards, best_children, visits, archive.expansions, exploration=self.exploration, scale=scale
+        return puct_table(
+            rewards, best_children, visits, expansions, exploration=self.exploration, scale=scale
         )
-        return nodes, table
 
     def pick(self, archive: Archive, count: int, rng: np.random.Generator) -> list[Node]:
         """See :meth:`Reuse.pick`."""
@@ -135,6 +151,11 @@ def reuse_from_config(config: SearchConfig) -> Reuse:
         return EpsilonGreedyReuse(config.epsilon)
     if config.reuse == "none":
         return NoReuse()
+    return puct_from_config(config)
+
+
+def puct_from_config(config: SearchConfig) -> PuctReuse:
+    """PUCT with a config's settings, whatever strategy it names."""
     return PuctReuse(config.exploration, config.scale == "range-without-seeds", config.scale_floor)
 
 

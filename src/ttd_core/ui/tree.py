@@ -15,7 +15,8 @@ from ttd_core.report.facts import lineage
 from ttd_core.report.lineage import node_rows
 from ttd_core.run.browsing import RunBrowser
 from ttd_core.run.records import HeldNode
-from ttd_core.search.puct import PuctTable, exploration_scale, puct_table
+from ttd_core.search.puct import PuctTable
+from ttd_core.search.reuse import puct_from_config
 from ttd_core.text import counted
 
 #: Picks of one state that are told.
@@ -121,9 +122,7 @@ def _table(held: Sequence[HeldNode], expansions: int, search: SearchConfig) -> P
     best = np.array([np.nan if e.best_child is None else e.best_child for e in held], dtype=np.float64)
     visits = np.array([each.visits for each in held], dtype=np.int64)
     seeds = np.array([each.seed for each in held], dtype=np.bool_)
-    without = search.scale == "range-without-seeds"
-    scale = exploration_scale(rewards, seeds, without_seeds=without, floor=search.scale_floor)
-    return puct_table(rewards, best, visits, expansions, exploration=search.exploration, scale=scale)
+    return puct_from_config(search).terms(rewards, best, visits, seeds, expansions)
 
 
 def _why(

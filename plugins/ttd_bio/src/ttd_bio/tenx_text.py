@@ -18,7 +18,7 @@ from scipy import sparse
 
 from ttd_bio.sparse_parts import MAX_STORED, checked_shape
 from ttd_core.errors import UsageError
-from ttd_core.input_files import MAX_FILE_BYTES, read_bytes
+from ttd_core.input_files import MAX_FILE_BYTES, read_bytes, read_text_file
 from ttd_core.text import decode_text
 
 #: What a list of names is called, the usual word first.
@@ -203,12 +203,7 @@ def _is_list(name: str) -> bool:
 
 
 def _read_list(path: pathlib.Path, kind: str) -> _NameList:
-    try:
-        text = decode_text(read_bytes(path, MAX_FILE_BYTES))
-    except UsageError:
-        raise
-    except ValueError as error:
-        raise UsageError(f"{path}: not a text file: {error}") from error
+    text = read_text_file(path, MAX_FILE_BYTES)
     mark = "," if _stem(path.name).endswith(".csv") else "\t"
     lines = [line.rstrip() for line in text.split("\n")]
     return _NameList(path, [[part.strip('"') for part in line.split(mark)] for line in lines if line], kind)
