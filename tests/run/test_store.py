@@ -248,6 +248,8 @@ def test_events_wait_for_their_step(store):
         replay.commit(store, archive, 1)
         assert [event["kind"] for event in reader.events()] == ["run_started", "step_started"]
         (later,) = reader.events(since=reader.events()[0]["number"])
+        assert reader.events(kind="step_started") == [later]
+        assert reader.events(later["number"], kind="step_started") == []
         assert later["starts"] == [0, 1, 2]
         store.record(events.run_interrupted(step=1, reason="stopped", resume="ttd resume r"))
         assert reader.events()[-1]["reason"] == "stopped"

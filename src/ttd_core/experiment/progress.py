@@ -93,7 +93,7 @@ def standing_of(run: PlannedRun, folders: Folders) -> Standing:
         metrics = reader.metrics()
         step = reader.last_step()
         best = reader.best(1)
-        seconds = sum(event["seconds"] for event in reader.events() if event["kind"] == "step_finished")
+        seconds = sum(event["seconds"] for event in reader.events(kind="step_finished"))
     return Standing(
         stage=_stage(run, folder, step, error),
         step=step,

@@ -202,12 +202,16 @@ class RunReader:
             result.setdefault(step, {})[name] = float("nan") if value is None else value
         return result
 
-    def events(self, since: int = 0) -> list[Event]:
+    def events(self, since: int = 0, *, kind: str | None = None) -> list[Event]:
         """Events of committed steps and of the run, in order, each with its ``number``.
 
         :param since: only those with a higher number: the last one seen.
+        :param kind: only those of this kind.
         """
-        rows = self._rows("SELECT number, body FROM events WHERE number > ? ORDER BY number", (since,))
+        rows = self._rows(
+            "SELECT number, body FROM events WHERE number > ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY number",
+            (since, kind),
+        )
         return [{"number": number, **json.loads(body)} for number, body in rows]
 
     def newest_event(self, *kinds: str) -> Event | None:

@@ -182,7 +182,7 @@ def _committed(run: RunBrowser) -> dict[str, Any]:
     best = next(iter(run.best(1)), None)
     started = run.newest_event("run_started") or {}
     last = run.newest_event("run_started", "run_finished", "run_interrupted") or {}
-    seconds = [float(event["seconds"]) for event in run.events() if event["kind"] == "step_finished"]
+    seconds = [float(event["seconds"]) for event in run.events(kind="step_finished")]
     endings = {"run_finished": "finished", "run_interrupted": "interrupted"}
     return {
         "done": run.last_step(),

@@ -121,7 +121,7 @@ def _read(name: str, title: str, folder: pathlib.Path) -> RunLine:
         with RunReader.open(folder) as reader:
             steps = reader.steps()
             problem = recorded_problem(reader)
-            finished = [event for event in reader.events() if event["kind"] == "step_finished"]
+            finished = reader.events(kind="step_finished")
             started = reader.newest_event("run_started") or {}
     except TtdError as error:
         return RunLine(name, title, RunOverview(title, str(folder), "unreadable", error=str(error)))
