@@ -268,7 +268,7 @@ def test_an_answer_that_is_looked_at_before_it_is_counted(monkeypatch) -> None:
         def check(self, state):
             h = state.data.get("h")
             if isinstance(h, np.ndarray) and h.ndim == 1:
-                sum(one * one for one in h.tolist() for _ in range(20))
+                sum(one * one for one in h.tolist() for _ in range(40))
             return super().check(state)
 
     monkeypatch.setattr(extremes, "SECONDS", 0.5)
