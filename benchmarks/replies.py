@@ -3,25 +3,30 @@
     python benchmarks/replies.py --model qwen2.5-coder-0.5b --replies 64
         [--problems cp26 ahc058 ahc039 trimul] [--forms program parts edits] [--backend local] [--device auto]
         [-o cp26.timeout_s=30 -o ahc058.cases=10] [--set policy.batch=16] [--max-new-tokens 1536]
-        [--keep FILE]
+        [--keep FILE] [--sample-only] [--judge FILE]
 
 For each problem, and each form of reply that it takes, the start's program is put to the model once, and that
 many replies are sampled with the policy as a run's first step samples them, without any learning, and judged
-as a run judges them. `new` counts valid programs that do not merely repeat the start's. Where there is no
-GPU, kernels are checked in Triton's CPU interpreter: valid are those that are correct there, and there is no
-score.
+as a run judges them. Sampling wants a GPU and judging processors: `--sample-only --keep FILE` on one machine
+and `--judge FILE` on another divide the two. `new` counts valid programs that do not merely repeat the
+start's. Where there is no GPU, kernels are checked in Triton's CPU interpreter: valid are those that are
+correct there, and there is no score.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import concurrent.futures
 import json
 import pathlib
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import attrs
+import numpy as np
 
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
@@ -32,13 +37,13 @@ from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Policy, SamplingParams
 from ttd_core.problem import Execute
 from ttd_core.run.backends import open_executor, open_policy
+from ttd_core.run.evaluate import judge_reply
 from ttd_core.run.novelty import same_program
 from ttd_core.run.prompts import PromptMaker
-from ttd_core.run.rollout import RolloutCollector
 from ttd_core.run.seeds import first_start
+from ttd_core.sandbox.base import Executor
 from ttd_core.search.archive import Archive
-from ttd_core.text import counted
-from ttd_core.types import Group, Reward, Rollout, State, Status
+from ttd_core.types import Completion, Group, Reward, Rollout, State, Status, Verdict
 
 PROBLEMS = ("ahc039", "ahc058", "trimul", "cp26")
 FORMS = ("program", "parts", "edits")
@@ -65,16 +70,12 @@ def is_valid(rollout: Rollout) -> bool:
 
 
 def sampled(
-    hooks: Hooks,
-    policy: Policy,
-    execute: Execute,
-    start: Start,
-    count: int,
-    config: RunConfig,
-) -> Group:
-    """One group of replies to the prompt for the start, judged.
+    hooks: Hooks, policy: Policy, start: Start, count: int, config: RunConfig
+) -> tuple[Group, list[Completion]]:
+    """Replies to the prompt for the start, as the first step of a run samples them; none judged yet.
 
     :param count: of replies.
+    :return: the group without rollouts, and its replies.
     """
     archive = Archive(config.search)
     (node,) = archive.add_seeds([start])
@@ -86,15 +87,24 @@ def sampled(
         prefill=config.policy.prefill,
         seed=config.seed,
     )
-    starts, prompts = PromptMaker(hooks, policy, archive, "count").render([node], params)
-    collector = RolloutCollector(hooks, policy, execute, workers=config.sandbox.workers or 2)
+    _, (prompt,) = PromptMaker(hooks, policy, archive, "count").render([node], params)
+    samples = sorted(policy.sample([prompt], count, params), key=lambda sample: sample.index)
+    return Group(node.id, prompt, samples[0].prompt_tokens, []), [each.completion for each in samples]
 
-    def note(done: str) -> None:
-        print(done, end="", file=sys.stderr, flush=True)
 
-    (group,) = collector.collect(starts, prompts, count, params, lambda *_: note("."), lambda *_: note("|"))
+def judged(
+    hooks: Hooks, executor: Executor, start: State, replies: Sequence[Completion]
+) -> Iterator[Rollout]:
+    """The replies with their verdicts, in order; a mark on the terminal for each."""
+
+    def judge(reply: Completion) -> Rollout:
+        rollout = Rollout(reply, judge_reply(hooks, start, reply, executor.run))
+        print("|", end="", file=sys.stderr, flush=True)
+        return rollout
+
+    with concurrent.futures.ThreadPoolExecutor(executor.workers) as pool:
+        yield from pool.map(judge, replies)
     print(file=sys.stderr)
-    return group
 
 
 def row_of(name: str, form: str, group: Group, start: Start, hooks: Hooks) -> list[str]:
@@ -118,14 +128,15 @@ def row_of(name: str, form: str, group: Group, start: Start, hooks: Hooks) -> li
     ]
 
 
-def kept(path: pathlib.Path, name: str, form: str, group: Group) -> None:
-    """Add the replies to a file of JSON lines."""
+def keep(path: pathlib.Path, name: str, form: str, policy: str, rollouts: Sequence[Rollout]) -> None:
+    """Add replies, and what is known of them, to a file of JSON lines."""
     with path.open("a", encoding="utf-8") as file:
-        for rollout in group:
+        for rollout in rollouts:
             verdict = rollout.verdict
             facts: Mapping[str, Any] = {
                 "problem": name,
                 "reply": form,
+                "policy": policy,
                 "status": str(verdict.status),
                 "message": verdict.message,
                 "tokens": len(rollout.completion.tokens),
@@ -133,6 +144,20 @@ def kept(path: pathlib.Path, name: str, form: str, group: Group) -> None:
                 "text": rollout.completion.text,
             }
             file.write(json.dumps(facts) + "\n")
+
+
+def read_replies(path: pathlib.Path) -> tuple[str, dict[tuple[str, str], list[Completion]]]:
+    """What ``--keep`` wrote: the policy, and the replies by problem and form."""
+    replies: dict[tuple[str, str], list[Completion]] = {}
+    policy = ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        facts = json.loads(line)
+        policy = facts["policy"]
+        # Which tokens they were is not kept, and no judge asks; the table counts them.
+        count = facts["tokens"]
+        arrays = np.zeros(count, np.int64), np.zeros(count, np.float32), np.zeros(count, np.bool_)
+        replies.setdefault((facts["problem"], facts["reply"]), []).append(Completion(facts["text"], *arrays))
+    return policy, replies
 
 
 def options_of(assignments: Sequence[str], name: str) -> dict[str, Any]:
@@ -165,7 +190,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("-o", dest="options", action="append", default=[], metavar="PROBLEM.NAME=VALUE")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--keep", type=pathlib.Path, help="add the replies to this file of JSON lines")
-    return parser.parse_args()
+    parser.add_argument("--sample-only", action="store_true", help="with --keep: judge nothing")
+    parser.add_argument("--judge", type=pathlib.Path, help="judge what --keep wrote, and load no model")
+    given = parser.parse_args()
+    if given.sample_only and given.keep is None:
+        parser.error("--sample-only needs --keep FILE")
+    return given
 
 
 def main() -> None:
@@ -179,28 +209,38 @@ def main() -> None:
         **dict(parse_assignment(each) for each in given.settings),
     }
     policy: Policy | None = None
+    author, known = read_replies(given.judge) if given.judge is not None else ("", {})
     rows = []
     for name in given.problems:
         for form in given.forms:
-            if not takes(name, form):
+            if not takes(name, form) or (given.judge is not None and (name, form) not in known):
                 continue
             options = {"start": "program", "reply": form, **options_of(given.options, name)}
             config = configs.load(name, overrides={**overrides, "options": options})
             problem, config = registry.resolve(config)
             hooks = Hooks(problem)
-            policy = policy if policy is not None else open_policy(hooks, config)
+            if policy is None and given.judge is None:
+                policy = open_policy(hooks, config)
+                author = policy.name
+            print(f"{name}, {form}", file=sys.stderr)
             with open_executor(hooks, config) as executor:
                 start = start_of(hooks, executor.run)
-                print(f"{name}, {form}", file=sys.stderr)
-                group = sampled(hooks, policy, executor.run, start, given.replies, config)
-            rows.append(row_of(name, form, group, start, hooks))
+                if policy is not None:
+                    group, replies = sampled(hooks, policy, start, given.replies, config)
+                else:
+                    group, replies = Group(0, [], np.zeros(0, np.int64), []), known[name, form]
+                if given.sample_only:
+                    unjudged = Verdict.failed(Status.INFRASTRUCTURE, "not judged")
+                    rollouts = [Rollout(reply, unjudged) for reply in replies]
+                else:
+                    rollouts = list(judged(hooks, executor, start[0], replies))
+            rows.append(row_of(name, form, attrs.evolve(group, rollouts=rollouts), start, hooks))
             if given.keep is not None:
-                kept(given.keep, name, form, group)
-    if policy is None:
-        raise SystemExit("none of these problems takes such a form of reply")
+                keep(given.keep, name, form, author, rollouts)
+    if not rows:
+        raise SystemExit("none of these problems takes such a form of reply, or none was kept")
     header = ["problem", "reply", "valid", "new", "tokens", "best score", "start's score", "the others"]
-    replies = counted(given.replies, "reply", "replies")
-    print(f"{policy.name}, {replies} each, {given.max_new_tokens} tokens at most\n")
+    print(f"{author}, {given.max_new_tokens} tokens at most\n")
     for row in [header, ["---"] * len(header), *rows]:
         print(f"| {' | '.join(row)} |")
 

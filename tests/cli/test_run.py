@@ -11,7 +11,9 @@ import sys
 
 import pytest
 
+from ttd_core import config as configs
 from ttd_core.plugin.hooks import Hooks
+from ttd_core.run.reading import RunReader
 
 TTD = [sys.executable, "-m", "ttd_core.cli"]
 
@@ -47,6 +49,16 @@ def test_run_then_best_then_resume(ttd, summing, scripted) -> None:
     summary = json.loads(resumed.stdout)
     assert (summary["steps"], summary["best_score"], summary["interrupted"]) == (3, 2.25, False)
     assert "continuing after step 2" in resumed.stderr
+
+    longer = ttd("resume", "first", "--steps", 4, "--set", "options.timeout_s=7", "--quiet")
+    assert longer.exit_code == 0, longer.stderr
+    with RunReader.open(pathlib.Path("runs/first")) as run:
+        changed = list(run.events(kind="settings_changed"))
+        assert configs.from_toml(run.config()).options["timeout_s"] == 7.0
+    assert [(each["step"], each["changes"]) for each in changed] == [
+        (2, {"steps": 3}),
+        (3, {"options.timeout_s": 7.0, "steps": 4}),
+    ]
 
 
 @pytest.mark.parametrize("backend", ["local", "tinker"])

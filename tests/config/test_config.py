@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ttd_core import config as configs
-from ttd_core.config import RESUMABLE_KEYS, VARIANTS, RunConfig
+from ttd_core.config import RESUMABLE_KEYS, RESUMABLE_OPTIONS, VARIANTS, RunConfig
 from ttd_core.errors import ConfigError
+from ttd_core.options import Options
 
 options = st.dictionaries(
     st.text(st.characters(codec="ascii", min_codepoint=97, max_codepoint=122), min_size=1, max_size=5),
@@ -226,6 +227,9 @@ def test_what_may_change_on_resume_does_not_count() -> None:
     assert configs.diff(base, other) == []
     assert configs.digest(base) == configs.digest(other)
     assert set(RESUMABLE_KEYS) <= set(configs.flatten(base))
+    assert {f"options.{field.name}" for field in attrs.fields(Options)} >= RESUMABLE_OPTIONS
+    longer = configs.override(base, {"options.budget_s": 9.0})
+    assert configs.digest(longer) != configs.digest(base)
 
 
 def test_override_with_a_variant_changes_what_it_names() -> None:

@@ -23,12 +23,20 @@ KINDS = [
     "rollout_sampled",
     "rollout_evaluated",
     "step_finished",
+    "settings_changed",
     "checkpoint_written",
     "run_finished",
     "run_interrupted",
 ]
 
-VALUES = {"starts": [3, 1], "hints": ["try it"], "metrics": {"loss": 0.5}, "value": None, "score": None}
+VALUES = {
+    "starts": [3, 1],
+    "hints": ["try it"],
+    "changes": {"steps": 3},
+    "metrics": {"loss": 0.5},
+    "value": None,
+    "score": None,
+}
 
 
 def example(kind):

@@ -23,6 +23,7 @@ from ttd_core.config.layers import (
 from ttd_core.config.presets import PRESETS
 from ttd_core.config.schema import (
     RESUMABLE_KEYS,
+    RESUMABLE_OPTIONS,
     VARIANTS,
     LearnConfig,
     PolicyConfig,
@@ -34,6 +35,7 @@ from ttd_core.config.schema import (
 __all__ = [
     "PRESETS",
     "RESUMABLE_KEYS",
+    "RESUMABLE_OPTIONS",
     "VARIANTS",
     "Difference",
     "LearnConfig",

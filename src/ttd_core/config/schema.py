@@ -167,3 +167,7 @@ RESUMABLE_KEYS = frozenset(
         "sandbox.workers",
     }
 )
+
+#: Options that may change when a run is resumed, though they shape the steps from there on: they bound what a
+#: program may take, and leave alone what its score means. Runs that differ in them are not the same run.
+RESUMABLE_OPTIONS = frozenset({"options.budget_s", "options.timeout_s"})

@@ -162,6 +162,15 @@ def step_finished(
     )
 
 
+def settings_changed(*, step: int, changes: Mapping[str, Any]) -> Event:
+    """A resumed run goes on with other settings.
+
+    :param step: last committed step: the next one is the first with the new settings.
+    :param changes: the new values, by dotted key.
+    """
+    return _event("settings_changed", step=step, changes=changes)
+
+
 def checkpoint_written(*, step: int, path: str) -> Event:
     """Adapter and optimiser are on disk.
 

@@ -111,17 +111,33 @@ def resume_run(
         setup.problem.require_machine()
         setup.hooks.observe(observers)
         with _open_backends(setup) as (executor, policy):
-            text = configs.to_toml(setup.config)
-            if text != store.config():
-                store.set_config(text)
-                _write_config(folder, text)
+            changes = _change_settings(setup, store)
             _rewind(store, policy, setup.config, back_to)
+            if changes:
+                event = events.settings_changed(step=store.last_step(), changes=changes)
+                store.record(event)
+                setup.hooks.event(event)
             if setup.problem_change or store.problem_record() is None:
                 _note_problem(setup, store)
             archive = store.load_archive(setup.config.search)
             if not archive.nodes:
                 _add_seeds(setup, executor, store, archive)
             return _Run(setup, executor, policy, store, archive).go()
+
+
+def _change_settings(setup: RunSetup, store: RunStore) -> dict[str, Any]:
+    """Store the config that the run goes on with; returns the keys that differ, with their new values."""
+    text, stored = configs.to_toml(setup.config), store.config()
+    if text == stored:
+        return {}
+    old, new = (configs.flatten(each) for each in (configs.from_toml(stored, "run.db"), setup.config))
+    changes = {key: value for key, value in new.items() if key not in old or old[key] != value}
+    if any(key.startswith("options.") for key in changes):
+        # Judged under the former limits; forgotten first, for once the change is stored nothing tells of it.
+        PendingRollouts(store.folder).clear()
+    store.set_config(text)
+    _write_config(store.folder, text)
+    return changes
 
 
 def _write_config(folder: pathlib.Path, text: str) -> None:

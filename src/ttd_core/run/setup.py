@@ -55,7 +55,8 @@ class RunSetup:
     ) -> RunSetup:
         """A run that is to go on, from its folder.
 
-        :param overrides: dotted keys; only those in ``RESUMABLE_KEYS`` may differ from the stored config.
+        :param overrides: dotted keys; only those in ``RESUMABLE_KEYS`` and ``RESUMABLE_OPTIONS`` may
+            differ from the stored config.
         :param accept_problem: whether the run goes on with a problem that was changed since it began.
         :raises ResumeError: when there is no run, a key that shapes steps differs (names every such key), or
             the problem was changed.
@@ -114,8 +115,9 @@ def _resumable(folder: pathlib.Path, stored: RunConfig, overrides: Mapping[str, 
 
 
 def _refuse(folder: pathlib.Path, differences: Sequence[configs.Difference], why: str) -> None:
-    if differences:
-        keys = "; ".join(str(difference) for difference in differences)
+    refused = [each for each in differences if each.key not in configs.RESUMABLE_OPTIONS]
+    if refused:
+        keys = "; ".join(str(difference) for difference in refused)
         raise ResumeError(
             f"{folder}: {why}: {keys}. A run goes on under its own config; start a new one with `ttd run`"
         )
