@@ -62,6 +62,9 @@ def test_a_seed_that_comes_twice_is_said_and_not_pooled(ttd, two_runs, scripted)
     assert re.split("  +", lines[4])[:2] == ["c, seed 1 again", "1"]
     assert re.split("  +", lines[4])[8] == "-"
     assert lines[6].startswith("seed 1 twice: a second run of the same config and seed is no second seed")
+    lines = ttd("compare", "a", "b", "--figures", "pictures").stdout.splitlines()
+    assert lines[-1] == "curves in pictures"
+    assert "best-score-by-rollouts.svg" in [each.name for each in pathlib.Path("pictures").iterdir()]
     assert "Seed 1 twice: a second run" in pathlib.Path("compare.html").read_text(encoding="utf-8")
     arms = json.loads(ttd("compare", "a", "b", "c", "--json").stdout)["arms"]
     assert [(arm["seeds"], arm["again"]) for arm in arms] == [([0, 1], False), ([1], True)]

@@ -57,7 +57,7 @@ def test_seeds_are_pooled_and_arms_named_by_what_differs(runs) -> None:
     facts = [read_facts(folder) for folder in (runs.first, runs.other, runs.second)]
     pooled, other = pool_seeds(facts)
     assert [run.name for run in pooled.runs] == ["first", "second"]
-    assert (pooled.label, other.label) == ("variant = full", "variant = no-reuse")
+    assert (pooled.label, other.label) == ("full", "no-reuse")
     assert (pooled.differs, other.differs) == ({"variant": "full"}, {"variant": "no-reuse"})
     assert list(by_problem([pooled, other])) == ["heights"]
     steps, mean, low, high = pooled.pooled(lambda run: run.best_by_step())
@@ -113,9 +113,7 @@ def test_runs_of_one_seed_are_no_two_seeds(runs) -> None:
         *(["first", "second"], ["twin"], ["third"], ["other"])
     ]
     assert [arm.again for arm in arms] == [False, True, True, False]
-    assert [arm.label for arm in arms] == [
-        *("variant = full", "twin, seed 0 again", "third, seed 0 again", "variant = no-reuse")
-    ]
+    assert [arm.label for arm in arms] == [*("full", "twin, seed 0 again", "third, seed 0 again", "no-reuse")]
     assert arms[0].row()["spread"] == pool_seeds([first, second])[0].row()["spread"]
     assert seeds_that_repeat(arms).startswith("seed 0 3 times: ")
     assert seeds_that_repeat(pool_seeds([first, second, other])) == ""

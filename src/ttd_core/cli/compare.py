@@ -12,6 +12,7 @@ from ttd_core.cli.output import json_option, print_json, say, table
 from ttd_core.cli.report import load_pages, output_option, read_runs, write_page
 from ttd_core.cli.wording import duration
 from ttd_core.problem import Problem
+from ttd_core.report.facts import RunFacts
 from ttd_core.report.pooling import by_problem, notes_on, pool_seeds
 from ttd_core.scores import which_is_better
 
@@ -19,10 +20,19 @@ from ttd_core.scores import which_is_better
 @click.command("compare")
 @click.argument("run_names", metavar="RUN...", nargs=-1, required=True)
 @output_option
+@click.option(
+    "--figures",
+    type=click.Path(path_type=pathlib.Path, file_okay=False),
+    help="A folder to write the curves into, an SVG file each.",
+)
 @runs_dir_option
 @json_option
 def compare(
-    run_names: tuple[str, ...], output: pathlib.Path | None, runs_dir: pathlib.Path, as_json: bool
+    run_names: tuple[str, ...],
+    output: pathlib.Path | None,
+    figures: pathlib.Path | None,
+    runs_dir: pathlib.Path,
+    as_json: bool,
 ) -> None:
     """Compare runs; seeds count as one.
 
@@ -32,12 +42,15 @@ def compare(
     Example:
       ttd compare erdos-a erdos-b
       ttd compare runs/full-* runs/best-of-n-* -w compare.html
+      ttd compare runs/full-* runs/best-of-n-* --figures pictures
     """
-    pages = load_pages() if output is not None else None
+    pages = load_pages() if output is not None or figures is not None else None
     runs = read_runs(run_names, runs_dir)
     arms = by_problem(pool_seeds(runs))
     if pages is not None and output is not None:
         write_page(output, pages.compare_page(runs))
+    if figures is not None:
+        _write_figures(figures, runs)
     if as_json:
         rows = [arm.row() for of_problem in arms.values() for arm in of_problem]
         print_json({"page": str(output) if output is not None else None, "arms": rows})
@@ -48,8 +61,20 @@ def compare(
         say(as_text(of_problem[0].runs[0].problem, [arm.row() for arm in of_problem]))
         for note in notes_on(of_problem):
             say(f"\n{note}")
-    if output is not None:
-        say(f"\ncurves in {output}")
+    for place in (output, figures):
+        if place is not None:
+            say(f"\ncurves in {place}")
+
+
+def _write_figures(folder: pathlib.Path, runs: list[RunFacts]) -> None:
+    """Write each figure of a comparison as a file.
+
+    :raises StorageError: when one cannot be written.
+    """
+    from ttd_core.report.standalone import figure_files  # noqa: PLC0415 - markupsafe comes with an extra
+
+    for name, text in figure_files(runs).items():
+        write_page(folder / name, text)
 
 
 def as_text(problem: Problem, rows: list[dict[str, Any]]) -> str:

@@ -34,6 +34,8 @@ from ttd_core.scores import which_is_better
 from ttd_core.text import counted, showable
 from ttd_core.types import State
 
+#: The style of charts, and of all else on a page.
+STYLES = ("charts.css", "style.css")
 #: A larger picture of a problem is left out, saying so, bytes.
 LARGEST_PICTURE = 1_000_000
 #: Lines of changes shown along the path to the best, in all.
@@ -317,8 +319,8 @@ def _render(template: str, **values: Any) -> str:
         "duration": duration,
         "which_is_better": which_is_better,
         "Metric": Metric,
-        # The project's own file, not a reader's.
-        "style": Markup((folder / "style.css").read_text(encoding="utf-8")),
+        # The project's own files, not a reader's.
+        "style": Markup("".join((folder / name).read_text(encoding="utf-8") for name in STYLES)),
         "version": importlib.metadata.version("ttd-core"),
         "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }

@@ -232,7 +232,8 @@ def _differences(group: Sequence[RunFacts], groups: Sequence[Sequence[RunFacts]]
 
 def _label(group: Sequence[RunFacts], differs: Mapping[str, Any], runs: Sequence[RunFacts]) -> str:
     """The differences if they are few, else what the runs' names share, with their seeds; or the names."""
-    text = ", ".join(f"{key} = {value}" for key, value in differs.items())
+    # A variant's name says by itself what it is.
+    text = ", ".join(value if key == "variant" else f"{key} = {value}" for key, value in differs.items())
     if text and len(text) <= LONGEST_LABEL:
         return text
     if len(group) == 1:

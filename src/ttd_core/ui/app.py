@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from ttd_core.errors import TtdError, UsageError, one_line
 from ttd_core.package_files import package_text
+from ttd_core.report.page import STYLES
 from ttd_core.ui.doors import Doors
 from ttd_core.ui.folders import NotFoundError, RunFolders
 from ttd_core.ui.following import RunFollower
@@ -63,8 +64,9 @@ def make_app(root: pathlib.Path, streams: Streams) -> Starlette:
             messages = streams.listen(f"run {name}", RunFollower(folders, name).look)
         return StreamingResponse(messages, media_type="text/event-stream")
 
-    style = _template("ttd_core.report", "style.css") + _template("ttd_core.ui", "ui.css")
-    files = {"/ui.css": (style, "text/css"), "/ui.js": (_template("ttd_core.ui", "ui.js"), "text/javascript")}
+    styles = [_template("ttd_core.report", name) for name in STYLES] + [_template("ttd_core.ui", "ui.css")]
+    script = _template("ttd_core.ui", "ui.js")
+    files = {"/ui.css": ("".join(styles), "text/css"), "/ui.js": (script, "text/javascript")}
     routes = [Route(path, _answered(view)) for path, view in pages.items()]
     routes += [Route(path, _file(text, kind)) for path, (text, kind) in files.items()]
     routes += [Route("/stream", follow)]
