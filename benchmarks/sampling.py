@@ -1,17 +1,22 @@
-"""Sampling: ours and plain transformers `generate`, in one run, beside the floor.
+"""Sampling: ours, transformers' `generate` and vLLM, in one run, beside the floor.
 
-    python benchmarks/sampling.py [--sizes 0.6b 8b] [--rows 64 512] [--group 64] [--new 128] [--check]
+    python benchmarks/sampling.py [--sizes 0.6b 8b] [--rows 64 512] [--peer generate vllm] [--check] [--quick]
 
 bfloat16, random weights, prompts of 512 tokens, 128 new tokens each, no reply ends early. Ours carries a
-rank-32 adapter on every projection (of mixtures of experts: on attention), the peer none; gpt-oss, whose
-experts are packed as published, has no peer here. Rows come in groups that share a prompt (--group 1: all
-distinct); `generate` gets one row each, as it must. Times are whole calls, reading the prompts included; ours
-is the second call, and the first one's excess (compiling kernels, recording graphs) is printed as start-up.
+rank-32 adapter on every projection (of mixtures of experts: on attention), `generate` none, vLLM is measured
+with the same adapter and without. gpt-oss's experts are packed, as published, so `generate` does not run it.
+Rows come in groups that share a prompt (--group 1: all distinct). Times are whole calls, reading the prompts
+included; the first call, which compiles kernels and records graphs, is not the one that counts. With --quick
+that first call is short, and vLLM runs with the adapter only. With --launches N ours stops after N times 32
+steps and the rest is extrapolated: for 2,048 new tokens, 12 measure enough.
+
+Every engine and size has a process of its own, which the next one's imports overlap; rows are printed as they
+come, and a failure is a line. --variants runs ours once more for each setting of the environment named there.
 
 `floor` is the time of one step, at the copy bandwidth and the rate of a large matrix product measured in this
 run, of what no decoder can avoid: weights once (of experts those that some row needs, on average, if all are
 as likely), each prompt's keys and values once a group, each reply's own once, as far as a layer's window sees
-them, and the arithmetic of the products. The larger of the two counts.
+them, and the arithmetic of the products. The larger of the two counts; reading prompts is not in it.
 
 With --check, before anything is timed: replies of the lean decoder against one plain forward pass over each
 (of dense models), and the learner's log-probabilities against the sampler's, of mixtures replayed too.
@@ -20,14 +25,18 @@ With --check, before anything is timed: replies of the lean decoder against one 
 from __future__ import annotations
 
 import argparse
-import gc
+import importlib.metadata
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import engines
 import models
 import numpy as np
 import torch
+import vllm_peer
+from timed_decoder import TimedDecoder
 
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.model import LeanModel
@@ -38,6 +47,12 @@ from ttd_core.policy.local.replies import DecodeLimits, whole_groups
 from ttd_core.policy.local.training import LogprobModel
 
 PROMPT = 512
+#: What ours differs in from each peer, for the end of the table.
+DIFFERENCES = """ours: start-up is what the first 32 steps take longer in the first call than in the second.
+generate: without an adapter; each row reads its prompt by itself.
+vLLM: start-up is import and engine (torch.compile, graphs); weights are its dummy loader's (uniform within
+  0.001, packed experts drawn as ours); with pages it takes 85 % of the device, whatever it needs; the engine
+  runs in the process that measures; log-probabilities of sampled tokens are returned, as ours are."""
 
 
 def limits(groups: int, new: int) -> DecodeLimits:
@@ -45,12 +60,28 @@ def limits(groups: int, new: int) -> DecodeLimits:
     return DecodeLimits(frozenset(), [new] * groups, None, lambda _: [])
 
 
+def synchronize() -> None:
+    """Wait for the device, if there is one beside the CPU."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def peak_bytes(reset: bool = False) -> float:
+    """The most memory that the device held since the last reset; 0 on a CPU."""
+    if not torch.cuda.is_available():
+        return 0.0
+    peak = float(torch.cuda.max_memory_allocated())
+    if reset:
+        torch.cuda.reset_peak_memory_stats()
+    return peak
+
+
 def seconds(call: Callable[[], Any]) -> float:
     """How long a call takes, its work on the device included."""
-    torch.cuda.synchronize()
+    synchronize()
     start = time.perf_counter()
     call()
-    torch.cuda.synchronize()
+    synchronize()
     return time.perf_counter() - start
 
 
@@ -64,39 +95,44 @@ def peer(model: Any, rows: int, group: int, tokens: int) -> tuple[float, float]:
         length = {"min_new_tokens": new, "max_new_tokens": new}
         out = model.generate(some, attention_mask=torch.ones_like(some), **options, **length)
         if out.shape != (count, PROMPT + new):
-            raise SystemExit(f"generate returned {tuple(out.shape)}")
+            raise RuntimeError(f"generate returned {tuple(out.shape)}")
 
     call(min(rows, 8), 4)
-    torch.cuda.reset_peak_memory_stats()
+    peak_bytes(reset=True)
     took = seconds(lambda: call(rows, tokens))
-    return rows * tokens / took, float(torch.cuda.max_memory_allocated())
+    return rows * tokens / took, peak_bytes()
 
 
-def ours(model: LeanModel, rows: int, group: int, new: int) -> tuple[float, float, float]:
-    """Tokens a second of the second call, the first one's excess in seconds, and the peak in bytes."""
-    decoder = LeanDecoder(model, rows)
+def ours(
+    lean: LeanModel, rows: int, group: int, new: int, quick: bool, launches: int | None
+) -> tuple[float, float, float]:
+    """Tokens a second of the second call, the first one's excess in seconds, and the peak in bytes.
+
+    :param quick: the first call ends after two launches of steps, in which every shape occurs.
+    :param launches: the second call ends after so many, and the rest is extrapolated.
+    """
+    decoder = TimedDecoder(lean, rows)
     prompts = models.prompts(rows // group, PROMPT)
-    torch.cuda.reset_peak_memory_stats()
-
-    def call(seed: int) -> None:
-        indices = whole_groups(len(prompts), group)
-        replies = decoder.decode(prompts, indices, 1.0, limits(len(prompts), new), seed)
-        count = sum(len(reply.tokens) for reply in replies)
-        if count != rows * new:
-            raise SystemExit(f"{count} tokens were sampled, not {rows * new}")
-
-    first, second = seconds(lambda: call(0)), seconds(lambda: call(1))
+    peak_bytes(reset=True)
+    ends = limits(len(prompts), new)
+    first = decoder.call(prompts, group, ends, 0, 2 if quick else launches)
+    second = decoder.call(prompts, group, ends, 1, launches)
+    count = sum(len(reply.tokens) for reply in second.replies)
+    if not second.launches and count != rows * new:
+        raise RuntimeError(f"{count} tokens were sampled, not {rows * new}")
     decoder.release()
-    return rows * new / second, first - second, float(torch.cuda.max_memory_allocated())
+    return rows * new / second.seconds, first.first - second.first, peak_bytes()
 
 
 def ceilings(device: torch.device) -> tuple[float, float]:
-    """Bytes a second of a large copy, and operations a second of a large bfloat16 product."""
-    source = torch.empty(2**31, dtype=torch.uint8, device=device)
+    """Bytes a second of a large copy, and operations a second of a large product in the models' dtype."""
+    small = device.type == "cpu"
+    size, width, dtype = (2**24, 512, torch.float32) if small else (2**31, 8192, torch.bfloat16)
+    source = torch.empty(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    a, b = (torch.randn(8192, 8192, device=device, dtype=torch.bfloat16) for _ in range(2))
+    a, b = (torch.randn(width, width, device=device, dtype=dtype) for _ in range(2))
     rates = []
-    for work, amount in ((lambda: target.copy_(source), 2 * 2**31), (lambda: a @ b, 2 * 8192**3)):
+    for work, amount in ((lambda: target.copy_(source), 2 * size), (lambda: a @ b, 2 * width**3)):
         work()
         rates.append(20 * amount / seconds(lambda work=work: [work() for _ in range(20)]))
     return rates[0], rates[1]
@@ -162,51 +198,159 @@ def check_learner(lean: LeanModel) -> None:
         print(f"  learner against sampler, {name}: mean gap {joined.mean():.5f}, max {joined.max():.4f}")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--sizes", nargs="+", default=["0.6b", "8b"], choices=models.SIZES)
-    parser.add_argument("--rows", nargs="+", type=int, default=[64, 512])
-    parser.add_argument("--group", type=int, default=64)
-    parser.add_argument("--new", type=int, default=128)
-    parser.add_argument("--check", action="store_true")
-    parser.add_argument("--without-peer", action="store_true")
-    chosen = parser.parse_args(arguments)
-    if not torch.cuda.is_available():
-        raise SystemExit("benchmarks/sampling.py measures a GPU, and torch finds none here")
-    device = torch.device("cuda")
+def serve(chosen: argparse.Namespace) -> None:
+    """In a child: measure one engine and size; see :mod:`engines`."""
+    engines.wait_for_turn()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    size, kind = chosen.sizes[0], chosen.child
+    name = "generate" if kind == "generate" else "ours" + chosen.label
     rates = ceilings(device)
-    speeds = f"copy {rates[0] / 1e12:.2f} TB/s, product {rates[1] / 1e12:.0f} TFLOP/s"
-    print(f"{torch.cuda.get_device_name()}: {speeds}; tokens a second, peaks in GB")
-    names = ("generate", "ours", "ratio", "ms a step", "floor", "start-up s", "peak", "ours")
-    print(" " * 28 + "".join(f"{name:>11}" for name in names))
-    for size in chosen.sizes:
+    began = time.perf_counter()
+    with engines.guarded(size=size, engine=name):
         model = models.make(size, device)
-        plain = {}
-        if not chosen.without_peer and models.SIZES[size].get("family") != "gpt_oss":
-            plain = {r: peer(model, r, min(chosen.group, r), chosen.new) for r in chosen.rows}
-        models.use_own_attention(model)
-        models.adapt(model).eval()
-        lean = LeanModel(model)
-        if chosen.check:
-            if not lean.mixtures:
-                check(model, lean)
-            check_learner(lean)
+        synchronize()
+        if kind == "ours":
+            models.use_own_attention(model)
+            models.adapt(model).eval()
+            lean = LeanModel(model)
+        synchronize()
+        speeds = f"copy {rates[0] / 1e12:.2f} TB/s, product {rates[1] / 1e12:.0f} TFLOP/s"
+        print(f"  {size}, {name}: {speeds}; model made in {time.perf_counter() - began:.1f} s", flush=True)
+        if kind == "ours" and chosen.check:
+            with engines.guarded(size=size, engine="check"):
+                if not lean.mixtures:
+                    check(model, lean)
+                check_learner(lean)
         for rows in chosen.rows:
             group = min(chosen.group, rows)
-            rate, start, peak = ours(lean, rows, group, chosen.new)
-            other, other_peak = plain.get(rows, (float("nan"), float("nan")))
-            floor = floor_step(model, rows, group, chosen.new, rates)
-            name = f"{size}, {rows // group} x {group} rows"
-            print(
-                f"{name:28}{other:11,.0f}{rate:11,.0f}{rate / other:11.1f}"
-                f"{rows / rate * 1e3:11.2f}{floor * 1e3:11.2f}{start:11.1f}"
-                f"{other_peak / 1e9:11.1f}{peak / 1e9:11.1f}",
-                flush=True,
+            names = {"size": size, "rows": rows, "group": group, "engine": name}
+            with engines.guarded(**names):
+                start = None
+                if kind == "ours":
+                    rate, start, peak = ours(lean, rows, group, chosen.new, chosen.quick, chosen.launches)
+                else:
+                    rate, peak = peer(model, rows, group, chosen.new)
+                floor = floor_step(model, rows, group, chosen.new, rates)
+                engines.send(
+                    **names, rate=rate, ms=rows / rate * 1e3, floor=floor * 1e3, start=start, peak=peak
+                )
+    engines.finish()
+
+
+#: Heading and width of the columns.
+COLUMNS = {"tokens/s": 11, "ms a step": 11, "floor": 9, "of floor": 10, "start-up s": 12, "peak GB": 9}
+
+
+def show(row: engines.Row) -> None:
+    """Print one row of the table."""
+    what = row["size"] + (f", {row['rows'] // row['group']} x {row['group']}" if "rows" in row else "")
+    line = f"{what:24}{row['engine']:22}"
+    if "failed" in row:
+        print(f"{line}  {row['failed']}", flush=True)
+        return
+    floor, start = row.get("floor"), row.get("start")
+    fields = [
+        f"{row['rate']:,.0f}",
+        f"{row['ms']:.2f}",
+        "" if floor is None else f"{floor:.2f}",
+        "" if floor is None else f"{floor / row['ms']:.0%}",
+        "" if start is None else f"{start:.1f}",
+        f"{row['peak'] / 1e9:.1f}",
+    ]
+    widths = COLUMNS.values()
+    print(
+        line + "".join(f"{field:>{width}}" for field, width in zip(fields, widths, strict=True)), flush=True
+    )
+
+
+def show_ratios(rows: Sequence[engines.Row]) -> None:
+    """Ours over each peer, by size and rows."""
+    rates = {(row["size"], row.get("rows"), row["engine"]): row["rate"] for row in rows if "rate" in row}
+    for (size, count, engine), rate in rates.items():
+        mine = rates.get((size, count, "ours"))
+        if mine and engine != "ours":
+            print(f"{size}, {count} rows: ours is {mine / rate:.2f} x {engine}", flush=True)
+
+
+def jobs(chosen: argparse.Namespace) -> list[engines.Job]:
+    """Ours first, so that its rows are there when time ends early; then the peers."""
+    shape = ["--group", str(chosen.group), "--new", str(chosen.new), "--rows", *map(str, chosen.rows)]
+    own = [*shape, *(f"--{flag}" for flag in ("check", "quick") if getattr(chosen, flag))]
+    if chosen.launches is not None:
+        own += ["--launches", str(chosen.launches)]
+    made = []
+    for size in chosen.sizes:
+        command = [__file__, "--sizes", size, *own, "--child"]
+        if not chosen.without_ours:
+            made.append(engines.Job(f"{size}, ours", [*command, "ours"]))
+        for variant in chosen.variants:
+            settings = dict(part.split("=", 1) for part in variant.split(","))
+            label = ["--label", f", {variant.removeprefix('TTD_LEAN_')}"]
+            made.append(engines.Job(f"{size}, {variant}", [*command, "ours", *label], settings))
+    for size in chosen.sizes:
+        if "generate" in chosen.peer and models.SIZES[size].get("family") != "gpt_oss":
+            made.append(
+                engines.Job(f"{size}, generate", [__file__, "--sizes", size, *shape, "--child", "generate"])
             )
-        del model, lean
-        gc.collect()
-        torch.cuda.empty_cache()
+    if "vllm" in chosen.peer:
+        modes = ["lora"] if chosen.quick else ["lora", "base"]
+        made += vllm_peer.jobs(chosen.sizes, modes, [*shape, "--prompt", str(PROMPT)])
+    return made
+
+
+def versions() -> str:
+    """Device and libraries, for the head of a table."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU, for trying out"
+    found = []
+    for name in ("torch", "triton", "transformers", "peft", "vllm"):
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return f"{device}; {', '.join(found)}"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    made.add_argument("--sizes", nargs="+", default=["0.6b", "8b"], choices=models.SIZES)
+    made.add_argument("--rows", nargs="+", type=int, default=[64, 512])
+    made.add_argument("--group", type=int, default=64)
+    made.add_argument("--new", type=int, default=128)
+    made.add_argument("--launches", type=int, help="of ours, 32 steps each; the rest is extrapolated")
+    made.add_argument("--check", action="store_true")
+    made.add_argument("--quick", action="store_true", help="a short first call; vLLM with the adapter only")
+    made.add_argument("--peer", nargs="*", default=["generate"], choices=["generate", "vllm"])
+    made.add_argument("--without-ours", action="store_true")
+    made.add_argument("--variants", nargs="*", default=[], help="VARIABLE=VALUE[,...]: ours again with these")
+    made.add_argument("--seconds", type=float, default=570, help="for everything")
+    made.add_argument("--each", type=float, default=240, help="seconds, the most that one engine may take")
+    made.add_argument("--child", choices=["", "ours", "generate"], default="", help=argparse.SUPPRESS)
+    made.add_argument("--label", default="", help=argparse.SUPPRESS)
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    chosen = parser().parse_args(arguments)
+    for group in {min(chosen.group, rows) for rows in chosen.rows}:
+        if any(rows % group for rows in chosen.rows if min(chosen.group, rows) == group):
+            raise SystemExit(f"--rows must be multiples of --group {chosen.group}")
+    if not torch.cuda.is_available() and not all(size.startswith("tiny") for size in chosen.sizes):
+        raise SystemExit("benchmarks/sampling.py measures a GPU, and torch finds none here")
+    if "vllm" in chosen.peer and (reason := vllm_peer.why_missing()):
+        raise SystemExit(f"--peer vllm: {reason}")
+    if chosen.child:
+        serve(chosen)
+    began = time.monotonic()
+    print(f"{versions()}; prompts of {PROMPT}, {chosen.new} new tokens", flush=True)
+    print(f"{'':46}" + "".join(f"{name:>{width}}" for name, width in COLUMNS.items()), flush=True)
+    rows = engines.run(jobs(chosen), chosen.seconds, chosen.each, show)
+    show_ratios(rows)
+    print(DIFFERENCES)
+    print(f"{time.monotonic() - began:.0f} s in all")
+    if not any("rate" in row for row in rows):
+        sys.exit("nothing was measured")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import pytest
@@ -96,6 +97,18 @@ def test_given_experts_are_taken() -> None:
         close(experts, given)
         close(shares, wanted[1])
         close(groups.offsets, wanted[2].offsets)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
+def test_rows_that_hold_no_numbers_choose_experts_that_there_are() -> None:
+    # A row that is not in use holds anything; assignments beyond the last expert would write anywhere.
+    logits = noise(7, EXPERTS)
+    logits[1], logits[2, ::2], logits[3] = math.nan, math.nan, -math.inf
+    for normalised in True, False:
+        experts, _, groups = kernels.route(logits, 3, normalised)
+        assert all(len({*row}) == 3 and max(row) < EXPERTS for row in experts.tolist())
+        assert groups.order.sort().values.tolist() == list(range(21))
+        assert int(groups.offsets[-1]) == 21
 
 
 def test_many_tokens_fill_large_tiles() -> None:

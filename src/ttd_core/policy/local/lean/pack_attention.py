@@ -277,7 +277,8 @@ def with_sinks(output: Tensor, logsumexp: Tensor, sinks: Tensor | None) -> tuple
     if sinks is None:
         return output, logsumexp
     combined = torch.logaddexp(logsumexp, sinks.float()[:, None])
-    return output.mul_((logsumexp - combined).exp().T[..., None].to(output.dtype)), combined
+    # Weights stay in float32: the product is rounded once.
+    return output.mul_((logsumexp - combined).exp().T[..., None]), combined
 
 
 def flash(

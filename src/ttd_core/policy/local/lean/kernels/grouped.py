@@ -31,27 +31,123 @@ def decode_codes(code, scale):
 
 
 @triton.jit
-def load_codes(codes, scales, row, block, rows, columns, COUNT: tl.constexpr):
-    """float32 [len(row), COUNT] of a packed matrix [rows, columns], from column ``block * COUNT`` on."""
+def load_pairs(codes, row, block, rows, columns, COUNT: tl.constexpr):
+    """A packed matrix [rows, columns] from column ``block * COUNT`` on: bytes [len(row), COUNT / 2]."""
     byte = block * (COUNT // 2) + tl.arange(0, COUNT // 2)
     inside = (row < rows)[:, None] & (byte < columns // 2)[None, :]
-    pair = tl.load(codes + row[:, None] * (columns // 2) + byte[None, :], mask=inside, other=0)
-    scale_at = scales + row[:, None] * (columns // 32) + (byte // 16)[None, :]
-    scale = tl.load(scale_at, mask=inside, other=0).to(tl.int32)
-    pair = pair.to(tl.int32)
+    return tl.load(codes + row[:, None] * (columns // 2) + byte[None, :], mask=inside, other=0)
+
+
+@triton.jit
+def load_exponents(scales, row, block, rows, columns, COUNT: tl.constexpr):
+    """The scales of what :func:`load_pairs` reads: [len(row), COUNT / 32] bytes."""
+    group = block * (COUNT // 32) + tl.arange(0, COUNT // 32)
+    inside = (row < rows)[:, None] & (group < columns // 32)[None, :]
+    return tl.load(scales + row[:, None] * (columns // 32) + group[None, :], mask=inside, other=0)
+
+
+@triton.jit
+def decode(pairs, exponents, ROWS: tl.constexpr, COUNT: tl.constexpr):
+    """float32 [ROWS, COUNT] of what :func:`load_pairs` and :func:`load_exponents` read."""
+    wide = tl.broadcast_to(exponents.to(tl.int32)[:, :, None], [ROWS, COUNT // 32, 16])
+    scale, pair = tl.reshape(wide, [ROWS, COUNT // 2]), pairs.to(tl.int32)
     return tl.interleave(decode_codes(pair & 15, scale), decode_codes(pair >> 4, scale))
 
 
 @triton.jit
-def load_packed(codes, scales, row, block, rows, columns, COUNT: tl.constexpr):
-    """The bytes of :func:`load_codes` as they are: [rows, COUNT / 2 and COUNT / 32]."""
-    byte = block * (COUNT // 2) + tl.arange(0, COUNT // 2)
-    inside = (row < rows)[:, None] & (byte < columns // 2)[None, :]
-    pairs = tl.load(codes + row[:, None] * (columns // 2) + byte[None, :], mask=inside, other=0)
-    group = block * (COUNT // 32) + tl.arange(0, COUNT // 32)
-    inside = (row < rows)[:, None] & (group < columns // 32)[None, :]
-    exponents = tl.load(scales + row[:, None] * (columns // 32) + group[None, :], mask=inside, other=0)
-    return pairs, exponents
+def load_inputs(x, row, used, stride, block, inputs, COUNT: tl.constexpr):
+    """Inputs of a tile's rows, from ``block * COUNT`` on: [len(row), COUNT], and zeros behind the last."""
+    inner = block * COUNT + tl.arange(0, COUNT)
+    mask = used[:, None] & (inner < inputs)[None, :]
+    return tl.load(x + row[:, None] * stride + inner[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def numbers_times_inputs(
+    acc,
+    values,
+    output,
+    outputs,
+    strides,
+    x,
+    row,
+    used,
+    x_stride,
+    inputs,
+    BLOCK_IN: tl.constexpr,
+):
+    """``acc`` plus a matrix of numbers times a tile's inputs; ``strides`` are by output and by input."""
+    for block in range(0, tl.cdiv(inputs, BLOCK_IN)):
+        columns = tl.trans(load_inputs(x, row, used, x_stride, block, inputs, BLOCK_IN))
+        column = block * BLOCK_IN + tl.arange(0, BLOCK_IN)
+        at = values + output[:, None] * strides[0] + column[None, :] * strides[1]
+        inside = (output < outputs)[:, None] & (column < inputs)[None, :]
+        acc = tl.dot(tl.load(at, mask=inside, other=0.0), columns, acc, input_precision="ieee")
+    return acc
+
+
+@triton.jit
+def codes_times_inputs(
+    acc,
+    values,
+    scales,
+    output,
+    outputs,
+    x,
+    row,
+    used,
+    x_stride,
+    inputs,
+    SCALED: tl.constexpr,
+    FORMAT: tl.constexpr,
+    BLOCK_OUT: tl.constexpr,
+    BLOCK_IN: tl.constexpr,
+):
+    """``acc`` plus a packed matrix times a tile's inputs."""
+    # Triton itself reads ahead only the codes; scales and inputs are read a block ahead here.
+    exponents = load_exponents(scales, output, 0, outputs, inputs, BLOCK_IN)
+    columns = load_inputs(x, row, used, x_stride, 0, inputs, BLOCK_IN)
+    for block in range(0, tl.cdiv(inputs, BLOCK_IN)):
+        exponents_ahead = load_exponents(scales, output, block + 1, outputs, inputs, BLOCK_IN)
+        columns_ahead = load_inputs(x, row, used, x_stride, block + 1, inputs, BLOCK_IN)
+        pairs = load_pairs(values, output, block, outputs, inputs, BLOCK_IN)
+        right = tl.trans(columns)
+        if SCALED:
+            # Fast: scales that stand for no number are refused when a model is read.
+            acc = tl.dot_scaled(pairs, exponents, "e2m1", right, None, FORMAT, acc, fast_math=True)
+        else:
+            matrix = decode(pairs, exponents, BLOCK_OUT, BLOCK_IN).to(right.dtype)
+            acc = tl.dot(matrix, right, acc, input_precision="ieee")
+        exponents, columns = exponents_ahead, columns_ahead
+    return acc
+
+
+@triton.jit
+def transposed_codes_times_inputs(
+    acc,
+    values,
+    scales,
+    out_block,
+    outputs,
+    x,
+    row,
+    used,
+    x_stride,
+    inputs,
+    BLOCK_OUT: tl.constexpr,
+    BLOCK_IN: tl.constexpr,
+):
+    """``acc`` plus a matrix that is packed as [inputs, outputs], as the backward pass meets it."""
+    inner = tl.arange(0, BLOCK_IN)
+    exponents = load_exponents(scales, inner, out_block, inputs, outputs, BLOCK_OUT)
+    for block in range(0, tl.cdiv(inputs, BLOCK_IN)):
+        ahead = load_exponents(scales, (block + 1) * BLOCK_IN + inner, out_block, inputs, outputs, BLOCK_OUT)
+        columns = tl.trans(load_inputs(x, row, used, x_stride, block, inputs, BLOCK_IN))
+        pairs = load_pairs(values, block * BLOCK_IN + inner, out_block, inputs, outputs, BLOCK_OUT)
+        matrix = tl.trans(decode(pairs, exponents, BLOCK_IN, BLOCK_OUT)).to(columns.dtype)
+        acc = tl.dot(matrix, columns, acc, input_precision="ieee")
+        exponents = ahead
+    return acc
 
 
 @triton.jit
@@ -86,7 +182,7 @@ def product(
     ``CHOICES``: of a token, whose input its assignments share; 0 where each assignment has its own.
     ``TRANSPOSED``: a packed matrix lies as [inputs, outputs], which is how the backward pass meets it.
     """
-    tile, out_block = tl.program_id(0), tl.program_id(1)
+    out_block, tile = tl.program_id(0), tl.program_id(1)
     expert = tl.load(tile_experts + tile).to(tl.int64)
     if expert < 0:
         return
@@ -99,23 +195,18 @@ def product(
     values += expert * expert_stride
     scales += expert * scale_stride
     acc = tl.zeros([BLOCK_OUT, ROWS], tl.float32)
-    for block in range(0, tl.cdiv(inputs, BLOCK_IN)):
-        inner = block * BLOCK_IN + tl.arange(0, BLOCK_IN)
-        x_at = x + row[None, :] * x_stride + inner[:, None]
-        columns = tl.load(x_at, mask=(inner < inputs)[:, None] & used[None, :], other=0.0)
-        if KIND == 2:
-            codes, exponents = load_packed(values, scales, output, block, outputs, inputs, BLOCK_IN)
-            acc = tl.dot_scaled(codes, exponents, "e2m1", columns, None, FORMAT, acc)
-        else:
-            if KIND == 0:
-                at = values + output[:, None] * output_stride + inner[None, :] * input_stride
-                inside = (output < outputs)[:, None] & (inner < inputs)[None, :]
-                matrix = tl.load(at, mask=inside, other=0.0)
-            elif TRANSPOSED:
-                matrix = tl.trans(load_codes(values, scales, inner, out_block, inputs, outputs, BLOCK_OUT))
-            else:
-                matrix = load_codes(values, scales, output, block, outputs, inputs, BLOCK_IN)
-            acc = tl.dot(matrix.to(columns.dtype), columns, acc, input_precision="ieee")
+    tile_inputs = (x, row, used, x_stride, inputs)
+    if KIND == 0:
+        strides = (output_stride, input_stride)
+        acc = numbers_times_inputs(acc, values, output, outputs, strides, *tile_inputs, BLOCK_IN)
+    elif TRANSPOSED:
+        acc = transposed_codes_times_inputs(
+            acc, values, scales, out_block, outputs, *tile_inputs, BLOCK_OUT, BLOCK_IN
+        )
+    else:
+        acc = codes_times_inputs(
+            acc, values, scales, output, outputs, *tile_inputs, KIND == 2, FORMAT, BLOCK_OUT, BLOCK_IN
+        )
     if BIAS:
         biases = tl.load(bias + expert * outputs + output, mask=output < outputs, other=0.0)
         acc += biases.to(tl.float32)[:, None]

@@ -13,6 +13,9 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+#: Below every logit that a router may have.
+LEAST: tl.constexpr = tl.constexpr(-3.0e38)
+
 
 @triton.jit
 def choose_experts(
@@ -41,7 +44,8 @@ def choose_experts(
     if GIVEN:
         chosen = tl.load(given + token * CHOICES + choice, mask=inside, other=0).to(tl.int32)
     values = tl.full([BLOCK_CHOICES], float("-inf"), tl.float32)
-    left = x
+    # Idle rows hold anything, no numbers too; each must still choose an expert that there is.
+    left = tl.where((expert < EXPERTS) & ~(x >= LEAST), LEAST, x)
     for index in tl.static_range(CHOICES):
         if GIVEN:
             best = tl.sum(tl.where(choice == index, chosen, 0), 0)

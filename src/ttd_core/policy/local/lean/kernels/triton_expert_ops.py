@@ -33,7 +33,9 @@ def route(
     """See :func:`.reference_expert_ops.route`."""
     tokens, count = logits.shape
     assignments, device = tokens * choices, logits.device
-    rows = min(MOST_ROWS, max(LEAST_ROWS, triton.next_power_of_2(triton.cdiv(assignments, count))))
+    rows = min(MOST_ROWS, triton.next_power_of_2(triton.cdiv(assignments, count)))
+    # With few, reading weights is what takes time: nearly every expert then has one tile.
+    rows = max(LEAST_ROWS, 2 * rows if rows < 64 else rows)
     # Every expert may have one tile that is not full.
     tiles = assignments // rows + min(count, assignments)
 
@@ -130,7 +132,8 @@ def _launch(
     values, scales = weights.values, weights.scales
     bias = None if backward else weights.bias
     rows = groups.tile_rows
-    grouped.product[(len(groups.tile_experts), triton.cdiv(sizes[1], BLOCK_OUT))](
+    # Blocks of outputs first: those that share a tile's inputs, and tiles of one expert, run side by side.
+    grouped.product[(triton.cdiv(sizes[1], BLOCK_OUT), len(groups.tile_experts))](
         x,
         values,
         values if scales is None else scales,
@@ -155,8 +158,8 @@ def _launch(
         ROWS=rows,
         BLOCK_OUT=BLOCK_OUT,
         BLOCK_IN=BLOCK_IN,
-        num_warps=8 if rows == MOST_ROWS else 4,
-        num_stages=3,
+        num_warps=8 if rows >= 64 else 4,
+        num_stages=4 if kind == grouped.SCALED else 3,
     )
 
 

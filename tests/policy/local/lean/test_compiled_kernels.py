@@ -1,0 +1,240 @@
+"""Every kernel compiled for an H100 or H200, with no GPU here, as the models it is for would launch it.
+
+The operations are called with tensors without memory: Triton specialises a kernel as it would at a launch and
+translates it to machine code, and nothing is launched. What its interpreter accepts and its compiler does not
+is found so, and what would not fit: shared memory, and registers that spill.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import pytest
+import torch
+
+from ttd_core.policy.local.lean.decode_state import PAGE, DecodeState, StepLayout
+from ttd_core.policy.local.lean.kernels.reference_expert_ops import ExpertWeights
+
+triton = pytest.importorskip("triton", reason="Triton is not installed here")
+if os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("Triton compiles nothing while it interprets", allow_module_level=True)
+if torch.cuda.is_available():
+    # What is compiled here would be taken for what that device needs.
+    pytest.skip(
+        "a CUDA device is here, and compiles the kernels when they are launched", allow_module_level=True
+    )
+
+from triton.backends.compiler import GPUTarget  # noqa: E402 - after the skip
+from triton.runtime import driver, jit  # noqa: E402 - after the skip
+
+from ttd_core.policy.local.lean.kernels import (  # noqa: E402 - after the skip
+    triton_expert_ops,
+    triton_ops,
+    triton_training_ops,
+)
+
+# What a release says of its next one's defaults.
+pytestmark = pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+
+#: Shared memory that one program may have there, in bytes.
+SHARED_MEMORY = 227 * 1024
+META = torch.device("meta")
+BF16 = torch.bfloat16
+
+
+@attrs.frozen
+class Shape:
+    """What the kernels see of a model.
+
+    :param heads: query heads and key-value heads.
+    :param window: tokens that every other layer sees, or 0.
+    :param width: of an expert, or of the MLP where there are none.
+    :param packed: experts are in four bits; then there are biases, sinks and the clamped activation too.
+    """
+
+    hidden: int
+    heads: tuple[int, int]
+    head_size: int
+    layers: int
+    window: int
+    vocabulary: int
+    experts: int
+    choices: int
+    width: int
+    packed: bool
+
+
+SHAPES = {
+    "gpt-oss-20b": Shape(2880, (64, 8), 64, 24, 128, 201_088, 32, 4, 2880, True),
+    "gpt-oss-120b": Shape(2880, (64, 8), 64, 36, 128, 201_088, 128, 4, 2880, True),
+    "Qwen3-30B-A3B": Shape(2048, (32, 4), 128, 48, 0, 151_936, 128, 8, 768, False),
+    "Qwen3-8B": Shape(4096, (32, 8), 128, 36, 0, 151_936, 0, 0, 12_288, False),
+}
+MIXTURES = [name for name, shape in SHAPES.items() if shape.experts]
+
+
+class NoDevice:
+    """A driver of Triton's that knows what to compile for and has no device."""
+
+    def get_current_device(self) -> int:
+        """The number that compiled kernels are filed under."""
+        return 0
+
+    def get_current_stream(self, _device: int = 0) -> int:
+        """Never used."""
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        """Hopper."""
+        return GPUTarget("cuda", 90, 32)
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterator[list[Any]]:
+    """The kernels that are launched in a test: they are compiled instead."""
+    kernels: list[Any] = []
+    run = jit.JITFunction.run
+
+    def compile_only(self: Any, *args: Any, grid: tuple[int, ...], warmup: bool, **options: Any) -> None:
+        assert len(grid) <= 3
+        assert max(grid[1:], default=0) < 1 << 16
+        kernels.append(run(self, *args, grid=grid, warmup=True, **options))
+
+    monkeypatch.setattr(jit.JITFunction, "run", compile_only)
+    monkeypatch.setattr(driver, "_active", NoDevice())
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    yield kernels
+    assert kernels
+
+
+def empty(*shape: int, dtype: torch.dtype = BF16) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device=META)
+
+
+def weights_of(shape: Shape, outputs: int, inputs: int) -> ExpertWeights:
+    if not shape.packed:
+        return ExpertWeights(empty(shape.experts, outputs, inputs))
+    codes = empty(shape.experts, outputs, inputs // 2, dtype=torch.uint8)
+    scales = empty(shape.experts, outputs, inputs // 32, dtype=torch.uint8)
+    return ExpertWeights(codes, scales, empty(shape.experts, outputs))
+
+
+def fits(kernels: list[Any], folder: pathlib.Path, spills: bool = False) -> None:
+    """Each kernel has the memory it asks for, and keeps its numbers in registers."""
+    tool = pathlib.Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    for kernel in {id(kernel): kernel for kernel in kernels}.values():
+        assert kernel.metadata.shared <= SHARED_MEMORY, kernel.metadata
+        binary = folder / "kernel.cubin"
+        binary.write_bytes(kernel.asm["cubin"])
+        usage = subprocess.run([tool, "-res-usage", binary], capture_output=True, text=True, check=True)
+        stack = re.search(r"STACK:(\d+)", usage.stdout)
+        assert stack, usage.stdout
+        assert spills or stack[1] == "0", f"{kernel.metadata.name}: {usage.stdout}"
+
+
+def test_a_packed_product(compiled: list[Any], tmp_path: pathlib.Path) -> None:
+    shape = SHAPES["gpt-oss-120b"]
+    _, _, groups = triton_expert_ops.route(empty(512, shape.experts), shape.choices, True)
+    triton_expert_ops.product(empty(512, shape.hidden), weights_of(shape, 5760, 2880), groups, True)
+    fits(compiled, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MIXTURES)
+@pytest.mark.parametrize("tokens", [1, 512, 16_384])
+def test_experts(name: str, tokens: int, compiled: list[Any], tmp_path: pathlib.Path) -> None:
+    shape, ops = SHAPES[name], triton_expert_ops
+    logits, x = empty(tokens, shape.experts), empty(tokens, shape.hidden)
+    for given in None, empty(tokens, shape.choices, dtype=torch.int32):
+        _, shares, groups = ops.route(logits, shape.choices, True, given)
+    first, second = (
+        weights_of(shape, 2 * shape.width, shape.hidden),
+        weights_of(shape, shape.hidden, shape.width),
+    )
+    both = ops.product(x, first, groups, True)
+    parts = ops.product(empty(len(both), shape.width), second, groups, False)
+    assert ops.combine(parts, shares, groups).shape == x.shape
+    grad_parts, _ = ops.combine_backward(x, parts, shares, groups)
+    grad_gated = ops.product_backward(grad_parts, second, groups)
+    if shape.packed:
+        ops.clamped_swiglu(both, 1.702, 7.0)
+        ops.clamped_swiglu_backward(both, grad_gated, 1.702, 7.0)
+    ops.combine(ops.product_backward(both, first, groups), None, groups)
+    fits(compiled, tmp_path)
+    products = [kernel for kernel in compiled if kernel.metadata.name == "product"]
+    assert len(products) == 4
+    # Products of 16-bit numbers go to Hopper's own matrix units.
+    assert all("wgmma.mma_async" in kernel.asm["ptx"] for kernel in products)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_experts_in_other_types(dtype: torch.dtype, compiled: list[Any], tmp_path: pathlib.Path) -> None:
+    ops, experts = triton_expert_ops, 6
+    for tokens in 13, 150:
+        _, _, groups = ops.route(empty(tokens, experts, dtype=torch.float32), 3, True)
+        codes, scales = empty(experts, 136, 48, dtype=torch.uint8), empty(experts, 136, 3, dtype=torch.uint8)
+        for weights in (
+            ExpertWeights(empty(experts, 136, 96, dtype=dtype)),
+            ExpertWeights(empty(experts, 96, 136, dtype=dtype).transpose(1, 2)),
+            ExpertWeights(codes, scales, empty(experts, 136, dtype=dtype)),
+        ):
+            result = ops.product(empty(tokens, 96, dtype=dtype), weights, groups, True)
+            ops.product_backward(result, weights, groups)
+    # In float32 the matrix units are not used, and accuracy is what counts.
+    fits(compiled, tmp_path, spills=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHAPES)
+def test_decoding(name: str, compiled: list[Any], tmp_path: pathlib.Path) -> None:
+    shape, ops, rows = SHAPES[name], triton_ops, 512
+    heads, size = shape.heads, shape.head_size
+    outputs = (heads[0] + 2 * heads[1]) * size
+    state = DecodeState.allocate(rows, rows, 64 * heads[1] // heads[0], 256, 2, META)
+    # Rows of a joined product: the adapter's columns lie behind them.
+    qkv = empty(rows, outputs + 96)[:, :outputs]
+    store = empty(100, shape.layers, 2, heads[1], PAGE, size)
+    keys, values = store[:, 1, 0], store[:, 1, 1]
+    x, angles = empty(rows, shape.hidden), empty(rows, size)
+    for update in None, x:
+        ops.add_norm(x, update, empty(shape.hidden), 1e-5)
+    norms = None if shape.packed else (empty(size), empty(size))
+    ops.rotate_and_store(
+        qkv, angles, angles, norms, 1e-5, keys, values, empty(rows, dtype=torch.int64), heads
+    )
+    sinks = empty(heads[0]) if shape.packed else None
+    for window in {0, shape.window}:
+        for tile_queries in 16, 64:
+            for splits in (1, 1), (8, 4):
+                layout = StepLayout(rows, rows, tile_queries, *splits)
+                ops.attend(qkv, keys, values, state, layout, heads, window, sinks)
+    ops.sample(empty(rows, shape.vocabulary), state)
+    if not shape.packed:
+        ops.swiglu(empty(rows, 2 * shape.width))
+    fits(compiled, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHAPES)
+def test_training(name: str, compiled: list[Any], tmp_path: pathlib.Path) -> None:
+    shape, ops, tokens = SHAPES[name], triton_training_ops, 4096
+    heads, size = shape.heads, shape.head_size
+    x, angles, norm = empty(tokens, shape.hidden), empty(tokens, size), empty(shape.hidden)
+    for above in None, x:
+        ops.add_norm_backward(x, norm, 1e-5, above, x)
+    norms = None if shape.packed else (empty(size), empty(size))
+    qkv = empty(tokens, (heads[0] + 2 * heads[1]) * size + 96)[:, :-96]
+    query, key = ops.rotate(qkv, angles, angles, norms, 1e-5, heads)
+    ops.rotate_backward(qkv, angles, angles, norms, 1e-5, heads, (query, key, key))
+    if not shape.packed:
+        ops.swiglu_backward(empty(tokens, 2 * shape.width), empty(tokens, shape.width))
+    logits, targets = empty(1024, shape.vocabulary), empty(1024, dtype=torch.int64)
+    ops.target_logprobs(logits, targets, empty(1, dtype=torch.float32), True)
+    fits(compiled, tmp_path)
