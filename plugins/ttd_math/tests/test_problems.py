@@ -201,3 +201,18 @@ def test_a_state_is_drawn(kind) -> None:
         assert shapes.count("polyline") == 2
     assert problem.plot(State()) is None
     assert picture == problem.plot(State(data=data))
+
+
+def test_short_runs_come_first_where_programs_are_told_a_budget(kind) -> None:
+    """The packings' programs take no arguments, so they run once."""
+    problem = kind()
+    start = problem.seed_states(np.random.default_rng(0), 1)[0]
+    tells = kind.family != "circle_packing"
+    assert problem.tells_budget(start) is tells
+    if tells:
+        short = problem.with_budget(0.1)
+        assert short.arguments(start)["budget_s"] == 99.0
+        assert short.options.limits().wall_s == 99.0 + 110.0
+        assert short.task() == problem.task()
+    # Their searches end by the clock, or may.
+    assert not kind.deterministic

@@ -30,8 +30,9 @@ def open_judging(hooks: Hooks, config: RunConfig, executor: Executor, folder: pa
         return Judging(hooks, run, workers, on_error)
     problem = hooks.problem
     assert problem is not None
-    identity = ProblemRecord.of(problem, config.problem).to_text()
-    return Judging(hooks, run, workers, on_error, KnownVerdicts(folder, problem, identity))
+    record = ProblemRecord.of(problem, config.problem)
+    known = KnownVerdicts(folder, problem, record.source or record.origin)
+    return Judging(hooks, run, workers, on_error, known)
 
 
 def require_choices(hooks: Hooks, config: RunConfig) -> None:

@@ -215,12 +215,12 @@ class Judging:
         verdict: Verdict | None = None
         try:
             verdict = known.get(key)
-            if verdict is None:
+            if verdict is not None:
+                self._finish(reply, reused(verdict))
+            elif reply in self._open:  # after abandon() nothing is known any more
                 verdict = self._evaluate(self._hooks, reply, action)
                 known.put(key, verdict)
                 self._finish(reply, verdict)
-            else:
-                self._finish(reply, reused(verdict))
         finally:
             self._lead(key, followers, verdict)
 
