@@ -278,6 +278,27 @@ def test_what_is_abandoned_is_neither_kept_nor_goes_on() -> None:
     judging.abandon()
 
 
+def test_one_group_is_abandoned_beside_another() -> None:
+    leave = threading.Event()
+
+    def execute(budget: float) -> Result:
+        assert leave.wait(10)
+        return Result(budget)
+
+    judging = cascade([0.05, 1.0], 1.0, execute)
+    kept: list[Verdict] = []
+    text = text_of({0.05: 0.1, 1.0: 0.5})
+    futures = [
+        judging.submit(group, start(None), sample(0, text), 1, kept.append) for group in ("one", "other")
+    ]
+    judging.abandon(["one", "neither"])
+    leave.set()
+    assert futures[0].cancelled()
+    assert futures[1].result(10).value == 0.5
+    assert len(kept) == 1
+    judging.abandon()
+
+
 def test_an_error_of_the_problem_costs_its_rollout_or_is_raised() -> None:
     broken = sample(0, '"broken"')
     judging = cascade([0.05, 1.0], 0.25)

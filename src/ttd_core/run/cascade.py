@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import Literal
 
 import attrs
@@ -232,24 +232,25 @@ class CascadeJudging(Judging):
             found.size = found.entrants[0] = found.seen
         self._go_on(group, found)
 
-    def abandon(self) -> None:
-        """Judge nothing of what was submitted any further."""
+    def abandon(self, groups: Collection[Hashable] | None = None) -> None:
+        """Judge nothing of some groups any further."""
         with self._groups_lock:
-            self._groups.clear()
-        super().abandon()
+            for key in list(self._groups) if groups is None else groups:
+                self._groups.pop(key, None)
+        super().abandon(groups)
 
     def _group(self, key: Hashable, start: Node, size: int) -> _Group:
         value = None if start.reward is None else start.reward.value
         return self._groups.setdefault(key, _Group(size, value, len(self._plans)))
 
-    def _begin(self, group: Hashable, reply: Reply, size: int) -> None:
+    def _begin(self, reply: Reply, size: int) -> None:
         with self._groups_lock:
-            found = self._group(group, reply.start, size)
-            found.seen += 1
-            found.running[0] += 1
-        self._queue(reply, functools.partial(self._run_stage, group, found, _Program(reply), 0))
+            group = self._group(reply.group, reply.start, size)
+            group.seen += 1
+            group.running[0] += 1
+        self._queue(reply, functools.partial(self._run_stage, group, _Program(reply), 0))
 
-    def _run_stage(self, key: Hashable, group: _Group, program: _Program, stage: int, reply: Reply) -> None:
+    def _run_stage(self, group: _Group, program: _Program, stage: int, reply: Reply) -> None:
         """Run a program in a stage, and let its group go on if it was the last to get through."""
         verdict, waits = None, False
         try:
@@ -262,7 +263,7 @@ class CascadeJudging(Judging):
                     group.waiting[stage].append(program)
             if verdict is not None and not waits:
                 self._finish(reply, verdict)
-            self._go_on(key, group)
+            self._go_on(reply.group, group)
 
     def _verdict(self, program: _Program, stage: int) -> tuple[Verdict, bool]:
         """What a run in a stage comes to, and whether the program may go on from there."""
@@ -283,6 +284,6 @@ class CascadeJudging(Judging):
             if group.complete and self._groups.get(key) is group:
                 del self._groups[key]
         for program, stage in on:
-            self._queue(program.reply, functools.partial(self._run_stage, key, group, program, stage))
+            self._queue(program.reply, functools.partial(self._run_stage, group, program, stage))
         for program in out:
             self._finish(program.reply, conclude(self._plans, program.ran))

@@ -109,7 +109,7 @@ def rollout_evaluated(
     :param group: index of its group in the step.
     :param index: index in its group.
     :param status: how it ended (:class:`~ttd_core.types.Status`).
-    :param message: one line for people; empty when ok.
+    :param message: one line for people: what went wrong; empty when nothing did.
     :param value: its reward; ``None`` when it failed.
     :param score: in the problem's metric; ``None`` when it failed.
     :param seconds: wall seconds its program ran.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from typing import Literal
 
 import attrs
@@ -31,12 +31,14 @@ Keep = Callable[[Verdict], None]
 class Reply:
     """A reply that is being judged.
 
+    :param group: key of its group.
     :param start: the state that its group starts from.
     :param sample: the reply.
     :param keep: called once with its verdict, in a worker's thread.
     :param verdict: to come.
     """
 
+    group: Hashable
     start: Node
     sample: Sample
     keep: Keep
@@ -88,10 +90,10 @@ class Judging:
         :return: the verdict to come; raises :class:`~ttd_core.errors.PluginError` when a hook fails and that
             is to stop the run.
         """
-        reply = Reply(start, sample, keep)
+        reply = Reply(group, start, sample, keep)
         with self._lock:
             self._open.add(reply)
-        self._begin(group, reply, size)
+        self._begin(reply, size)
         return reply.verdict
 
     def kept(self, group: Hashable, start: Node, index: int, verdict: Verdict, size: int) -> None:
@@ -103,18 +105,23 @@ class Judging:
     def end_group(self, group: Hashable) -> None:
         """Tell that no more replies of a group come: it is as large as it is."""
 
-    def abandon(self) -> None:
-        """Judge nothing of what was submitted any further; their futures are cancelled, nothing is kept.
+    def abandon(self, groups: Collection[Hashable] | None = None) -> None:
+        """Judge nothing of some groups any further: their futures are cancelled, nothing more is kept.
 
         What is in the sandbox at the moment runs on, and is forgotten.
+
+        :param groups: their keys; ``None`` for all, and to release threads and files.
         """
+        pool = None
         with self._lock:
-            replies, self._open = self._open, set()
-            pool, self._pool = self._pool, None
-            self._waiting.clear()
-            if self._known is not None:
-                self._known.close()
-        for reply in replies:
+            dropped = {reply for reply in self._open if groups is None or reply.group in groups}
+            self._open -= dropped
+            if groups is None:
+                pool, self._pool = self._pool, None
+                self._waiting.clear()
+                if self._known is not None:
+                    self._known.close()
+        for reply in dropped:
             if reply.verdict.cancel():
                 reply.verdict.set_running_or_notify_cancel()
         if pool is not None:
@@ -122,7 +129,7 @@ class Judging:
 
     # -- for the ways to judge ----------------------------------------------------------------------
 
-    def _begin(self, group: Hashable, reply: Reply, size: int) -> None:
+    def _begin(self, reply: Reply, size: int) -> None:
         """Start to judge a reply, in another thread."""
         self._queue(reply, self._judge if self._known is None else self._judge_once)
 

@@ -32,7 +32,15 @@ from ttd_core.types import Action, State, Status, Verdict
 
 #: In a run's folder, where equal programs are judged once.
 VERDICTS = "verdicts.db"
-_TABLE = "CREATE TABLE IF NOT EXISTS verdicts (key BLOB PRIMARY KEY, verdict BLOB NOT NULL) WITHOUT ROWID"
+# Rows in the order in which they come, found through an index of the keys alone: in the order of their keys,
+# which is none, they would take more than twice the room.
+_TABLE = """
+CREATE TABLE IF NOT EXISTS verdicts (
+    number INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    verdict BLOB NOT NULL
+)
+"""
 #: Statuses that say nothing of the program: it is judged again.
 NOT_OF_THE_PROGRAM = frozenset({Status.INFRASTRUCTURE, Status.PROBLEM_ERROR})
 #: Entry of a verdict's metrics: seconds that the program ran when it was judged.
