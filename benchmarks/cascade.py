@@ -1,21 +1,23 @@
 """Short runs first, beside one run a program: seconds of evaluation a step, and the best score of both.
 
-    python benchmarks/cascade.py [--steps 3] [--groups 2] [--size 12] [--budget 4] [--workers 2]
-        [--cascade 0.1 1.0] [--keep 0.25] [--seed 0] [--keep-runs FOLDER]
+    python benchmarks/cascade.py [--steps 2] [--cascade-steps 4] [--groups 2] [--size 12] [--budget 8]
+        [--workers 2] [--cascade 0.1 1.0] [--keep 0.25] [--seed 0] [--keep-runs FOLDER]
 
 Two runs of `erdos` from its short starting program with one list of scripted replies, so that a step of both
 puts the same programs to the sandbox as long as both pick the same starts. The programs search until their
 budget is over: the starting program's own method with other sizes, steps and noise, random searches that are
 worse, some that break a rule, crash or sleep through their time. No model is asked and nothing is learned.
-`programs` is what they ran for, added up; `wall` is the time of a step's sampling and judging.
+`programs` is what they ran for in a step, added up; `wall` is the time of sampling and judging up to its end.
+The run with a cascade makes more steps, so that both can be compared by the time they took.
 """
 
 from __future__ import annotations
 
 import argparse
+import collections
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,75 +70,68 @@ def replies(starting_program: str, seed: int) -> list[str]:
 
 
 def run(
-    folder: pathlib.Path, arguments: argparse.Namespace, cascade: Sequence[float] | None
-) -> dict[str, Any]:
-    """A run; what each of its steps took, and its best score."""
-    program = registry.load("erdos").starting_program()
-    assert program is not None
+    folder: pathlib.Path, arguments: Any, steps: int, cascade: Sequence[float] | None
+) -> list[dict[str, float]]:
+    """Make a run; of each of its steps the metrics, and the seconds that its programs ran."""
     overrides = {
         "options": {"start": "program", "budget_s": arguments.budget, "timeout_s": arguments.budget + 4},
         "variant": "no-training",
         "policy.backend": "scripted",
-        "policy.options": {"replies": replies(program, arguments.seed)},
+        "policy.options": {"replies": replies(starting_program(), arguments.seed)},
         "sandbox.workers": arguments.workers,
         "seed": arguments.seed,
-        "steps": arguments.steps,
+        "steps": steps,
         "groups": arguments.groups,
         "group_size": arguments.size,
         "keep": arguments.keep,
         **({} if cascade is None else {"cascade": list(cascade)}),
     }
-    result = start_run(RunSetup.from_config(configs.load("erdos", overrides=overrides)), folder)
+    start_run(RunSetup.from_config(configs.load("erdos", overrides=overrides)), folder)
     with RunReader.open(folder) as reader:
         metrics = reader.metrics()
-        seconds: dict[int, float] = {}
+        seconds = collections.defaultdict[int, float](float)
         for outcome in reader.outcomes():
-            seconds[outcome.step] = seconds.get(outcome.step, 0.0) + outcome.seconds
-        best = {record.step: record.best_score for record in reader.steps()}
-    return {"metrics": metrics, "seconds": seconds, "best": best, "score": result.best_score}
+            seconds[outcome.step] += outcome.seconds
+    return [{**metrics[step], "programs": seconds[step]} for step in sorted(metrics)]
+
+
+def starting_program() -> str:
+    """The problem's short one."""
+    program = registry.load("erdos").starting_program()
+    assert program is not None
+    return program
+
+
+def columns(run: Sequence[Mapping[str, float]], step: int) -> list[str]:
+    """What a table says of a step: seconds of its programs, wall seconds so far, best score so far."""
+    if step >= len(run):
+        return ["", "", ""]
+    wall = sum(each[Timing.ROLLOUTS.key] for each in run[: step + 1])
+    return [f"{run[step]['programs']:.1f}", f"{wall:.1f}", f"{run[step][Metric.RUN_SCORE_BEST]:.8f}"]
 
 
 def main() -> None:
     """Make both runs and print them beside each other."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
-    for name, default in (("steps", 3), ("groups", 2), ("size", 12), ("workers", 2), ("seed", 0)):
+    numbers = {"steps": 2, "cascade-steps": 4, "groups": 2, "size": 12, "workers": 2, "seed": 0}
+    for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--budget", type=float, default=4.0)
+    parser.add_argument("--budget", type=float, default=8.0)
     parser.add_argument("--keep", type=float, default=0.25)
     parser.add_argument("--cascade", type=float, nargs="+", default=[0.1, 1.0])
     parser.add_argument("--keep-runs", type=pathlib.Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.keep_runs or pathlib.Path(temporary)
-        plain = run(folder / "plain", arguments, None)
-        short = run(folder / "cascade", arguments, arguments.cascade)
+        plain = run(folder / "plain", arguments, arguments.steps, None)
+        short = run(folder / "cascade", arguments, arguments.cascade_steps, arguments.cascade)
     rows = []
-    for step in range(1, arguments.steps + 1):
-        metrics = short["metrics"][step]
-        rows.append(
-            [
-                str(step),
-                *(f"{each['seconds'][step]:.1f}" for each in (plain, short)),
-                *(f"{each['metrics'][step][Timing.ROLLOUTS.key]:.1f}" for each in (plain, short)),
-                f"{metrics[Metric.WENT_ON]:.0f} of {arguments.groups * arguments.size}",
-                f"{metrics[Metric.SECONDS_SPARED]:.1f}",
-                *(f"{each['metrics'][step][Metric.RUN_SCORE_BEST]:.8f}" for each in (plain, short)),
-            ]
-        )
-    sums = [sum(each["seconds"].values()) for each in (plain, short)]
-    walls = [sum(each["metrics"][s][Timing.ROLLOUTS.key] for s in each["metrics"]) for each in (plain, short)]
-    rows.append(
-        [
-            "all",
-            *(f"{each:.1f}" for each in (*sums, *walls)),
-            "",
-            "",
-            *(f"{each['score']:.8f}" for each in (plain, short)),
-        ]
-    )
-    header = ["step", "programs s", "cascade", "wall s", "cascade", "went on", "spared", "best", "cascade"]
+    for step in range(max(len(plain), len(short))):
+        went = [f"{short[step][name]:.0f}" for name in (Metric.WENT_ON, Metric.SECONDS_SPARED)]
+        rows.append([str(step + 1), *columns(plain, step), *columns(short, step), *went])
     print(f"erdos, budget {arguments.budget:g} s, cascade {arguments.cascade}, keep {arguments.keep:g}")
-    print(table(header, rows))
+    each = ["programs s", "wall s", "best"]
+    print(table(["step", *each, *(f"{name} (cascade)" for name in each), "went on", "spared s"], rows))
 
 
 if __name__ == "__main__":
