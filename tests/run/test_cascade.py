@@ -278,6 +278,27 @@ def test_what_is_abandoned_is_neither_kept_nor_goes_on() -> None:
     judging.abandon()
 
 
+def test_nothing_waits_for_a_reply_that_was_cancelled() -> None:
+    """Neither the other that is at its stage already, nor the next stage for one that would have gone on."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def execute(budget: float) -> Result:
+        entered.set()
+        assert leave.wait(10)
+        return Result(budget)
+
+    judging = cascade(THREE, 0.5, execute)
+    kept: list[Verdict] = []
+    text = text_of({0.05: 0.1, 0.25: 0.2, 1.0: 0.5})
+    futures = [judging.submit("g", start(None), sample(index, text), 4, kept.append) for index in range(4)]
+    assert entered.wait(10)
+    assert futures[0].cancel()
+    leave.set()
+    assert [len(future.result(10).stages) for future in futures[1:]] == [3, 2, 1]
+    assert len(kept) == 3
+    judging.abandon()
+
+
 def test_one_group_is_abandoned_beside_another() -> None:
     leave = threading.Event()
 

@@ -259,7 +259,7 @@ class CascadeJudging(Judging):
         finally:
             with self._groups_lock:
                 group.running[stage] -= 1
-                if waits:
+                if waits and not reply.verdict.cancelled():
                     group.waiting[stage].append(program)
             if verdict is not None and not waits:
                 self._finish(reply, verdict)
@@ -283,7 +283,10 @@ class CascadeJudging(Judging):
             on, out = group.decide(self._keep)
             if group.complete and self._groups.get(key) is group:
                 del self._groups[key]
-        for program, stage in on:
-            self._queue(program.reply, functools.partial(self._run_stage, group, program, stage))
         for program in out:
             self._finish(program.reply, conclude(self._plans, program.ran))
+        for program, stage in on:
+            if not self._queue(program.reply, functools.partial(self._run_stage, group, program, stage)):
+                with self._groups_lock:
+                    group.running[stage] -= 1
+                self._go_on(key, group)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Collection, Hashable
 from typing import Literal
@@ -24,7 +25,7 @@ from ttd_core.search.archive import Node
 from ttd_core.types import Action, Verdict
 
 #: Called with a reply's verdict before anybody is told: the place to write it down.
-Keep = Callable[[Verdict], None]
+OnVerdict = Callable[[Verdict], None]
 
 
 @attrs.define(eq=False)
@@ -34,14 +35,14 @@ class Reply:
     :param group: key of its group.
     :param start: the state that its group starts from.
     :param sample: the reply.
-    :param keep: called once with its verdict, in a worker's thread.
+    :param on_verdict: called once with its verdict, in a worker's thread.
     :param verdict: to come.
     """
 
     group: Hashable
     start: Node
     sample: Sample
-    keep: Keep
+    on_verdict: OnVerdict
     verdict: concurrent.futures.Future[Verdict] = attrs.field(factory=concurrent.futures.Future)
 
 
@@ -79,18 +80,19 @@ class Judging:
         self._waiting: dict[bytes, list[Reply]] = {}
 
     def submit(
-        self, group: Hashable, start: Node, sample: Sample, size: int, keep: Keep
+        self, group: Hashable, start: Node, sample: Sample, size: int, on_verdict: OnVerdict
     ) -> concurrent.futures.Future[Verdict]:
         """Judge a reply.
 
         :param group: key of its group: the same for all its replies, unlike any other group's under way.
         :param start: the state that the group starts from.
         :param size: replies that the group has in the end (else see :meth:`end_group`).
-        :param keep: called with the verdict before the future has it; what it raises the future raises.
+        :param on_verdict: called with the verdict before the future has it; what it raises the future raises.
         :return: the verdict to come; raises :class:`~ttd_core.errors.PluginError` when a hook fails and that
-            is to stop the run.
+            is to stop the run. Cancelled, it has none, and nothing waits for it.
         """
-        reply = Reply(group, start, sample, keep)
+        reply = Reply(group, start, sample, on_verdict)
+        reply.verdict.add_done_callback(functools.partial(self._forget, reply))
         with self._lock:
             self._open.add(reply)
         self._begin(reply, size)
@@ -133,11 +135,14 @@ class Judging:
         """Start to judge a reply, in another thread."""
         self._queue(reply, self._judge if self._known is None else self._judge_once)
 
-    def _queue(self, reply: Reply, work: Callable[[Reply], None]) -> None:
-        """Have a worker do something for a reply that has no verdict yet; what it raises is the verdict."""
+    def _queue(self, reply: Reply, work: Callable[[Reply], None]) -> bool:
+        """Have a worker do something for a reply; what that raises, its future raises.
+
+        :return: False where the reply was dropped, and nothing is to be done for it.
+        """
         with self._lock:
             if reply not in self._open:
-                return
+                return False
             if self._pool is None:
                 if self._known is not None:
                     self._known.open()
@@ -145,6 +150,7 @@ class Judging:
                     self._workers, thread_name_prefix="evaluate"
                 )
             self._pool.submit(self._work, reply, work)
+            return True
 
     def _work(self, reply: Reply, work: Callable[[Reply], None]) -> None:
         try:
@@ -155,11 +161,11 @@ class Judging:
     def _finish(self, reply: Reply, verdict: Verdict) -> None:
         """The verdict on a reply: kept, then told. Nothing happens for one that was abandoned."""
         with self._lock:
-            if reply not in self._open or reply.verdict.cancelled():
+            if reply not in self._open:
                 return
             # Inside the lock, so that nothing is kept once abandon() has returned.
             try:
-                reply.keep(verdict)
+                reply.on_verdict(verdict)
                 outcome: Verdict | BaseException = verdict
             except BaseException as error:  # noqa: BLE001 (handed to whoever waits for the verdict)
                 outcome = error
@@ -176,6 +182,11 @@ class Judging:
                 reply.verdict.set_exception(outcome)
             else:
                 reply.verdict.set_result(outcome)
+
+    def _forget(self, reply: Reply, _future: concurrent.futures.Future[Verdict]) -> None:
+        """Called when a future is done, by whomever: with a result there is nothing left to forget."""
+        with self._lock:
+            self._open.discard(reply)
 
     def _read(self, reply: Reply) -> Action | Verdict:
         """The action in a reply, or a failed verdict."""
