@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ttd_core.stages import Stage, values_in_group
@@ -34,6 +34,7 @@ def counted(group: list[tuple[Stage, ...]]) -> list[float]:
     return values_in_group(best, group)
 
 
+@settings(deadline=None)
 @given(groups)
 def test_fully_run_programs_count_for_their_full_runs(group: list[tuple[Stage, ...]]) -> None:
     """So which of two is ahead is what it is where each runs once, with all of its budget."""
@@ -42,6 +43,7 @@ def test_fully_run_programs_count_for_their_full_runs(group: list[tuple[Stage, .
             assert value == (ran[-1].value or 0.0)
 
 
+@settings(deadline=None)
 @given(groups)
 def test_no_program_is_ahead_of_a_valid_one_that_went_further(group: list[tuple[Stage, ...]]) -> None:
     values = counted(group)
@@ -51,6 +53,7 @@ def test_no_program_is_ahead_of_a_valid_one_that_went_further(group: list[tuple[
                 assert one <= other
 
 
+@settings(deadline=None)
 @given(groups)
 def test_none_overtakes_another_that_ended_at_the_same_stage(group: list[tuple[Stage, ...]]) -> None:
     values = counted(group)
@@ -60,6 +63,7 @@ def test_none_overtakes_another_that_ended_at_the_same_stage(group: list[tuple[S
                 assert one <= other
 
 
+@settings(deadline=None)
 @given(groups)
 def test_a_program_counts_for_no_more_than_its_last_run(group: list[tuple[Stage, ...]]) -> None:
     """And for all of it, unless somebody went further: what failed is 0, what is valid stays above."""
