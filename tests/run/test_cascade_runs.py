@@ -136,13 +136,20 @@ def test_a_killed_run_comes_out_the_same(setup: Any, tmp_path: pathlib.Path) -> 
 
 
 def test_what_a_run_keeps_of_each_stage(setup: Any, tmp_path: pathlib.Path) -> None:
-    start_run(setup(groups=1, group_size=len(REPLIES), steps=1), tmp_path / "run")
+    told: dict[int, int] = {}
+
+    def note(event: Any) -> None:
+        if event["kind"] == "rollout_evaluated":
+            told[event["index"]] = event["stages"]
+
+    start_run(setup(groups=1, group_size=len(REPLIES), steps=1), tmp_path / "run", [Watch(note)])
     with RunReader.open(tmp_path / "run") as run:
         rollouts = {rollout.text: rollout for rollout in run.rollouts()}
         metrics = run.metrics()[1]
         states = {state.code: state for state in run.states() if not state.seed}
     # A quarter of nine is three; the state that they start from has no score to beat.
     stages = {text: rollout.metrics.get("stages", []) for text, rollout in rollouts.items()}
+    assert told == {each.rollout_index: len(stages[text]) for text, each in rollouts.items()}
     assert {text for text, ran in stages.items() if len(ran) == 2} == {"0.4 dies", "0.3 0.6", "0.25 0.2"}
     assert [
         (each["share"], each["budget_s"], each["status"], each["score"]) for each in stages["0.4 dies"]

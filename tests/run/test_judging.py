@@ -20,11 +20,12 @@ from ttd_core.errors import ConfigError, PluginError, StorageError
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.plugin.spec import hookimpl
 from ttd_core.policy.base import Sample
+from ttd_core.run.events import read_log
 from ttd_core.run.judging import Judging
 from ttd_core.run.known_verdicts import VERDICTS, KnownVerdicts, is_reused
 from ttd_core.run.loop import resume_run, start_run
 from ttd_core.run.pending import PENDING
-from ttd_core.run.reading import RunReader
+from ttd_core.run.reading import LOG, RunReader
 from ttd_core.run.setup import RunSetup
 from ttd_core.search.archive import Node
 from ttd_core.types import Completion, Status
@@ -378,3 +379,5 @@ def test_a_run_judges_each_program_once_also_after_a_kill(setup: Any, tmp_path: 
     assert [metrics[step]["reused"] for step in (1, 2, 3)] == [5, 8, 8]
     assert [rollout.value for rollout in rollouts if rollout.code == "0.3"] == [0.3] * 6
     assert sum("reused_seconds" in rollout.metrics for rollout in rollouts) == 21
+    judged = [event for event in read_log(folder / LOG)[0] if event["kind"] == "rollout_evaluated"]
+    assert sum(not event["reused"] for event in judged) == 3

@@ -49,7 +49,7 @@ def event_constructors() -> dict[str, Callable[..., Any]]:
 
 def json_type(annotation: str) -> str:
     """A type in the words of JSON."""
-    words = {"str": "text", "int": "whole number", "float": "number", "None": "null"}
+    words = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false", "None": "null"}
     if annotation in words:
         return words[annotation]
     if " | " in annotation:

@@ -19,6 +19,7 @@ from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Metered, Policy, SamplingParams, Trainer
 from ttd_core.run import events
 from ttd_core.run.judging import Judging
+from ttd_core.run.known_verdicts import is_reused
 from ttd_core.run.missing import usable
 from ttd_core.run.novelty import Repeats
 from ttd_core.run.pending import PendingRollouts, prompt_key
@@ -254,6 +255,8 @@ class StepRunner:
                     value=None if reward is None else reward.value,
                     score=None if reward is None else reward.score,
                     seconds=verdict.seconds,
+                    stages=len(verdict.stages),
+                    reused=is_reused(verdict),
                 )
             )
 
