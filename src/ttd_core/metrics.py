@@ -53,6 +53,15 @@ class Metric(Described):
         *("repeat_share", "Repeat share", "share of programs"),
         "those equal to a starting one or to their own start's",
     )
+    REUSED = (
+        *("reused", "Reused verdicts", "rollouts"),
+        "those with the verdict on an equal program from the same start, which was not run again",
+    )
+    WENT_ON = "went_on", "Went on", "programs", "those that ran with all of their budget after shorter runs"
+    SECONDS_SPARED = (
+        *("seconds_spared", "Time spared", "s"),
+        "at most: budgets of programs that did not go on, less what all valid ones' shorter runs took",
+    )
     SCORE_START = "score_start", "Best start", "score", "best score among the step's start states"
     SCORE_GAIN = (
         *("score_gain", "Largest gain", "score"),

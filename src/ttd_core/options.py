@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import attrs
 
@@ -73,6 +73,18 @@ class Options:
     def budget(self) -> float:
         """Seconds a program is told it has."""
         return self.budget_s if self.budget_s is not None else 0.9 * self.timeout_s
+
+    def with_budget(self, share: float) -> Self:
+        """These options with a share of the budget, and that much less time.
+
+        The seconds between budget and ``timeout_s`` stay: what a program needs to start, and to end the round
+        that it is in, does not shrink with its budget.
+
+        :param share: above 0 and at most 1.
+        """
+        within = min(self.budget, self.timeout_s)
+        timeout_s = share * within + (self.timeout_s - within)
+        return attrs.evolve(self, budget_s=share * self.budget, timeout_s=timeout_s)
 
     def limits(self, **changes: Any) -> Limits:
         """The sandbox limits these options ask for."""

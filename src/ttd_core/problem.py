@@ -137,6 +137,10 @@ class Problem(abc.ABC):
     preload: ClassVar[tuple[str, ...]] = ("numpy",)
     #: Language of a candidate.
     language: ClassVar[str] = "python"
+    #: Whether a verdict follows from program and start: no time is measured, no program ends by a clock.
+    deterministic: ClassVar[bool] = False
+    #: Shares of its budget that a program runs with before all of it; set by a run with a ``cascade``.
+    first_shares: tuple[float, ...] = ()
 
     def __init__(self, options: Options | None = None) -> None:
         self.options = options if options is not None else self.options_type()
@@ -182,6 +186,14 @@ class Problem(abc.ABC):
         """Keyword arguments the entry function is called with."""
         return {"seed": 0, "budget_s": self.options.budget}
 
+    def tells_budget(self, state: State) -> bool:
+        """Whether programs are told ``options.budget``; a problem with its own transition says so itself."""
+        return type(self).transition is Problem.transition and "budget_s" in self.arguments(state)
+
+    def with_budget(self, share: float) -> Problem:
+        """This problem with programs that are told a share of the budget (:meth:`Options.with_budget`)."""
+        return type(self)(self.options.with_budget(share))
+
     def require_machine(self) -> None:
         """Called once before a run: does this machine have what the rewards need (a GPU, say)?
 
@@ -222,6 +234,7 @@ class Problem(abc.ABC):
             signature=self.signature,
             options=self.options,
             tells_budget="budget_s" in self.arguments(state),
+            first_shares=self.first_shares,
             target=self.target,
             format_score=self.format_score,
         )

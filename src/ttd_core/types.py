@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from ttd_core.frozen import ALLOWED_DTYPES as ALLOWED_DTYPES
 from ttd_core.frozen import freeze as freeze
+from ttd_core.stages import Stage, values_in_group
 from ttd_core.text import showable_line, without_surrogates
 
 
@@ -278,6 +279,7 @@ class Verdict:
     :param seconds: wall seconds the program ran.
     :param level: the sandbox level it ran at, empty if it never ran.
     :param metrics: further facts, JSON.
+    :param stages: what each share of the budget came to, where short runs come first.
     """
 
     status: Status
@@ -289,6 +291,7 @@ class Verdict:
     seconds: float = 0.0
     level: str = ""
     metrics: Mapping[str, Any] = attrs.field(factory=dict)
+    stages: Sequence[Stage] = ()
 
     def __attrs_post_init__(self) -> None:
         if self.status is Status.OK and (self.state is None or self.reward is None):
@@ -385,5 +388,7 @@ class Group:
 
     @property
     def rewards(self) -> npt.NDArray[np.float64]:
-        """float64 [rollouts]: each rollout's reward value, 0 where it failed."""
-        return np.array([rollout.verdict.value for rollout in self.rollouts], dtype=np.float64)
+        """float64 [rollouts]: what each counts for (:mod:`ttd_core.stages`); 0 where it failed."""
+        verdicts = [rollout.verdict for rollout in self.rollouts]
+        values = [verdict.value for verdict in verdicts]
+        return np.array(values_in_group(values, [verdict.stages for verdict in verdicts]), dtype=np.float64)

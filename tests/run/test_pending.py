@@ -20,7 +20,7 @@ from ttd_core import config as configs
 from ttd_core.plugin.spec import hookimpl
 from ttd_core.policy.base import Sample, SamplingParams
 from ttd_core.policy.scripted import ScriptedPolicy
-from ttd_core.run import loop, rollout
+from ttd_core.run import judging, loop
 from ttd_core.run.loop import RunResult, resume_run, start_run
 from ttd_core.run.missing import sample_missing, usable
 from ttd_core.run.pending import PENDING, PendingRollouts, prompt_key
@@ -165,13 +165,13 @@ def policies(monkeypatch: pytest.MonkeyPatch) -> list[Counting]:
 def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The replies that are judged."""
     texts: list[str] = []
-    real = rollout.judge_reply
+    real = judging.judge_reply
 
     def judge(hooks: Any, start: Any, completion: Completion, execute: Any) -> Verdict:
         texts.append(completion.text)
         return real(hooks, start, completion, execute)
 
-    monkeypatch.setattr(rollout, "judge_reply", judge)
+    monkeypatch.setattr(judging, "judge_reply", judge)
     return texts
 
 

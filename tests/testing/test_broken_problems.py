@@ -192,6 +192,23 @@ BROKEN = [
         added="    def starting_program(self):\n        return 'def run(**kwargs):\\n    return []\\n'\n",
     ),
     Broken(
+        "says that verdicts repeat, and its own program draws random numbers",
+        "program",
+        "deterministic is set, but the starting program came to",
+        "leave it out where times are measured",
+        added=(
+            "    deterministic = True\n\n    def starting_program(self):\n"
+            "        return 'import numpy\\ndef run(**_):\\n    return numpy.random.random((10, 2))\\n'\n"
+        ),
+    ),
+    Broken(
+        "cannot be made with a part of its budget",
+        "seeds",
+        "with_budget(0.5) has another budget than half of it",
+        "build the problem with options.with_budget(share)",
+        added="    def with_budget(self, share):\n        return self\n",
+    ),
+    Broken(
         "starts from an answer it refuses itself",
         "seeds",
         "seed state 1 is not valid (invalid: there must be 10 points [x, y]",

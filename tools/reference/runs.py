@@ -49,7 +49,8 @@ def event_constructors() -> dict[str, Callable[..., Any]]:
 
 def json_type(annotation: str) -> str:
     """A type in the words of JSON."""
-    words = {"str": "text", "int": "whole number", "float": "number", "None": "null", "Any": "value"}
+    words = {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}
+    words |= {"None": "null", "Any": "value"}
     if annotation in words:
         return words[annotation]
     if " | " in annotation:

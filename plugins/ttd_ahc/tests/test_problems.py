@@ -143,6 +143,9 @@ def test_the_prompt_holds_what_a_model_needs(kind, program) -> None:
     for part in (state.code.strip(), "2 s of wall time, 1 CPU, 1024 MiB", "```cpp", "1234.5", "100000"):
         assert part in text
     assert f"Target: {problem.format_score(problem.target)}" in text
+    # A program gets its case alone; nobody tells it a budget, of which a part could come first.
+    assert "budget_s" not in text
+    assert not problem.tells_budget(state)
 
 
 def test_a_small_model_can_take_the_short_prompt(kind) -> None:

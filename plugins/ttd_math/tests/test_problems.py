@@ -12,8 +12,12 @@ import pytest
 from ttd_core.cli.wording import compare_with_published
 from ttd_core.dialogue.parsing import parse_program
 from ttd_core.errors import UsageError
+from ttd_core.plugin.hooks import Hooks
+from ttd_core.policy.base import Sample
+from ttd_core.run.cascade import CascadeJudging
 from ttd_core.sandbox.local import LocalExecutor
-from ttd_core.types import Action, Reward, ScoredState, State
+from ttd_core.search.archive import Node
+from ttd_core.types import Action, Completion, Reward, ScoredState, State
 from ttd_math.autocorrelation import FirstInequality, SecondInequality
 from ttd_math.base import MathProblem
 from ttd_math.circle_packing import CirclePacking26, CirclePacking32
@@ -201,3 +205,43 @@ def test_a_state_is_drawn(kind) -> None:
         assert shapes.count("polyline") == 2
     assert problem.plot(State()) is None
     assert picture == problem.plot(State(data=data))
+
+
+def test_short_runs_come_first_where_programs_are_told_a_budget(kind) -> None:
+    """The packings' programs take no arguments, so they run once."""
+    problem = kind()
+    start = problem.seed_states(np.random.default_rng(0), 1)[0]
+    tells = kind.family != "circle_packing"
+    assert problem.tells_budget(start) is tells
+    if tells:
+        short = problem.with_budget(0.1)
+        assert short.arguments(start)["budget_s"] == 99.0
+        assert short.options.limits().wall_s == 99.0 + 110.0
+        assert short.task() == problem.task()
+    # Their searches end by the clock, or may.
+    assert not kind.deterministic
+
+
+def test_a_program_is_told_a_part_of_its_budget_and_then_all_of_it() -> None:
+    """In the sandbox: how many heights come back says what the program was told."""
+    heights = "    return [0.5] * round(10 * budget_s)\n"
+    programs = [
+        f"def run(seed, budget_s, **kwargs):\n{heights}",
+        f"def run(seed, budget_s, **kwargs):\n    assert budget_s > 1, 'too little'\n{heights}",
+    ]
+    hooks = Hooks(Erdos(Erdos.options_type(budget_s=2.0, timeout_s=30.0)), plugins=())
+    start = Node(0, State(), None, None, 0, True, "start")
+    with LocalExecutor(workers=1) as executor:
+        judging = CascadeJudging(hooks, executor.run, 1, "count", (0.25, 1.0), 0.5)
+        futures = []
+        for index, program in enumerate(programs):
+            sample = Sample(0, index, Completion(f"```python\n{program}```"), np.zeros(0, np.int64))
+            futures.append(judging.submit("group", start, sample, len(programs), lambda verdict: None))
+        told, refused = (future.result(60) for future in futures)
+        judging.abandon()
+    assert told.state is not None
+    assert told.state.data["h"].size == 20
+    assert [(stage.budget_s, stage.score) for stage in told.stages] == [(0.5, 0.5), (2.0, 0.5)]
+    assert told.seconds == sum(stage.seconds for stage in told.stages) > 0
+    assert refused.message == "AssertionError: too little (line 2) (with 25 % of its budget)"
+    assert len(refused.stages) == 1

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any, Literal
 
@@ -110,6 +111,18 @@ class SandboxConfig:
     workers: int | None = setting(None, "jobs at once; default one per core", validator=at_least(1))
 
 
+def _growing_shares(_instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """Attrs validator: shares of a whole, each larger than the one before, the last of them all of it."""
+    if value is None:
+        return
+    grows = all(first < second for first, second in itertools.pairwise(value))
+    if not (value and value[0] > 0 and grows and value[-1] == 1):
+        raise ValueError(
+            f"{attribute.name} needs shares of the budget that grow from above 0 to 1, like [0.1, 1.0], "
+            f"not {list(value)}"
+        )
+
+
 @attrs.frozen
 class RunConfig:
     """Everything that determines a run."""
@@ -137,6 +150,22 @@ class RunConfig:
         0,
         "most tokens of a step that are kept with their log-probabilities; 0 keeps none",
         validator=at_least(0),
+    )
+    cascade: tuple[float, ...] | None = setting(
+        None,
+        "shares of its budget that a program runs with, one after the other, like [0.1, 1.0]: the best of a "
+        "group go on; for problems that tell programs a budget",
+        validator=_growing_shares,
+    )
+    keep: float = setting(
+        0.25,
+        "share of a group that goes on to the cascade's next stage, beside all that beat their start",
+        validator=attrs.validators.and_(attrs.validators.gt(0), attrs.validators.le(1)),
+    )
+    same_program: Literal["judge", "reuse", "reuse-anyway"] = setting(
+        "judge",
+        "a program that was judged from the same start: judge it again, reuse the verdict where the problem "
+        "says that it would be the same, or reuse it whatever the problem says",
     )
     search: SearchConfig = attrs.field(factory=SearchConfig, kw_only=True)
     learn: LearnConfig = attrs.field(factory=LearnConfig, kw_only=True)

@@ -46,6 +46,7 @@ class Brief:
     :param tells_budget: whether the function is given ``budget_s``.
     :param target: the score to aim for, if there is one.
     :param format_score: a score as people read it.
+    :param first_shares: of the budget, with which a program runs before it gets all of it.
     """
 
     title: str
@@ -58,6 +59,7 @@ class Brief:
     tells_budget: bool
     target: float | None
     format_score: Callable[[float], str]
+    first_shares: Sequence[float] = ()
 
 
 def default_prompt(brief: Brief, state: State, history: Sequence[ScoredState]) -> list[Message]:
@@ -143,7 +145,9 @@ def _limits(brief: Brief) -> str:
         "no network, no files."
     )
     if brief.tells_budget:
-        line += f" `budget_s` is {options.budget:g}: return before it is over."
+        first = ", then ".join(f"{share * options.budget:.4g}" for share in brief.first_shares)
+        runs = f" (first {first}; the best go on)" if first else ""
+        line += f" `budget_s` is {options.budget:g}{runs}: return before it is over."
     return line
 
 

@@ -6,6 +6,7 @@ another plugin may answer before it, or wrap it with ``@hookimpl(wrapper=True)``
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -101,6 +102,12 @@ class Hooks:
                 self.failures.append(error)
         self._observers = 0
         self.observe(observers)
+
+    def asking(self, problem: Problem) -> Hooks:
+        """The same plugins, asked about another form of the problem: one with other options."""
+        other = copy.copy(self)
+        other.problem = problem
+        return other
 
     def observe(self, observers: Iterable[Any]) -> None:
         """Register further observers; each is asked before all that was registered earlier."""

@@ -48,7 +48,7 @@ def ttd_parse_action(problem: Problem, completion: Completion) -> Action | Verdi
 def ttd_transition(
     problem: Problem, state: State, action: Action, execute: Execute
 ) -> State | Verdict | None:
-    """Apply the action to the state; once per rollout.
+    """Apply the action to the state; once per rollout, or with a ``cascade`` once per stage of it.
 
     :param problem: the problem of the run.
     :param state: the start state.

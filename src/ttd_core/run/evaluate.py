@@ -54,15 +54,24 @@ def judge_reply(hooks: Hooks, start: State, completion: Completion, execute: Exe
     again each time it is resumed. A result that the verifier cannot take is no valid one, so the rollout
     counts as failed.
     """
-    code = ""
+    action = read_reply(hooks, completion)
+    return action if isinstance(action, Verdict) else judge_action(hooks, start, action, execute)
+
+
+def read_reply(hooks: Hooks, completion: Completion) -> Action | Verdict:
+    """The action in a reply; a verdict where there is none, or where the problem's own code fails on it."""
     try:
-        action = hooks.parse_action(completion)
-        if isinstance(action, Verdict):
-            return action
-        code = action.code
+        return hooks.parse_action(completion)
+    except PluginError as error:
+        return Verdict.failed(Status.PROBLEM_ERROR, showable_line(str(error)))
+
+
+def judge_action(hooks: Hooks, start: State, action: Action, execute: Execute) -> Verdict:
+    """Run an action and judge where it leads; where the problem's own code fails, ``problem_error``."""
+    try:
         return evaluate_action(hooks, start, action, execute)
     except PluginError as error:
-        return Verdict.failed(Status.PROBLEM_ERROR, showable_line(str(error)), code=code)
+        return Verdict.failed(Status.PROBLEM_ERROR, showable_line(str(error)), code=action.code)
 
 
 def evaluate_completion(hooks: Hooks, start: State, completion: Completion, execute: Execute) -> Verdict:

@@ -102,6 +102,8 @@ def rollout_evaluated(
     value: float | None,
     score: float | None,
     seconds: float,
+    stages: int = 0,
+    reused: bool = False,
 ) -> Event:
     """A rollout was judged.
 
@@ -109,10 +111,12 @@ def rollout_evaluated(
     :param group: index of its group in the step.
     :param index: index in its group.
     :param status: how it ended (:class:`~ttd_core.types.Status`).
-    :param message: one line for people; empty when ok.
+    :param message: one line for people: what went wrong; empty when nothing did.
     :param value: its reward; ``None`` when it failed.
     :param score: in the problem's metric; ``None`` when it failed.
     :param seconds: wall seconds its program ran.
+    :param stages: where short runs come first, how often it ran, each time with more of its budget.
+    :param reused: whether the verdict is that on an equal program, and nothing ran.
     """
     return _event(
         "rollout_evaluated",
@@ -124,6 +128,8 @@ def rollout_evaluated(
         value=value,
         score=score,
         seconds=seconds,
+        stages=stages,
+        reused=reused,
     )
 
 

@@ -29,6 +29,7 @@ from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
 from ttd_core.run.continuing import step_to_resume_at
 from ttd_core.run.files import resume_command, storage_errors, write_atomically
+from ttd_core.run.judges import open_judging
 from ttd_core.run.pending import PendingRollouts
 from ttd_core.run.problem_record import PROBLEM_FOLDER, ProblemRecord
 from ttd_core.run.seeds import score_seeds, starting_codes
@@ -247,6 +248,7 @@ class _Run:
             *(setup.config, setup.hooks, policy, executor, archive, starting_codes(seeds), self._emit),
             pending=self._pending,
             policy_step=store.last_step(),
+            judging=open_judging(setup.hooks, setup.config, executor, store.folder),
         )
         self._level = str(executor.level)
         self._adapter_before = self._adapter()

@@ -1,4 +1,8 @@
-"""Which programs merely repeat another: equal but for comments, blank lines, quotes and docstrings."""
+"""Which programs merely repeat another: equal but for comments, blank lines, quotes and docstrings.
+
+A repeat brings no news. Whether a verdict is taken over is another question, for which programs must be equal
+in every character (:mod:`ttd_core.run.known_verdicts`).
+"""
 
 from __future__ import annotations
 

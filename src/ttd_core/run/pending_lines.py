@@ -7,12 +7,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 
 from ttd_core.policy.base import Sample
 from ttd_core.run.records import decode_reward
 from ttd_core.run.row_encoding import encode_reward
+from ttd_core.stages import Stage
 from ttd_core.types import Completion, State, Status, StopReason, Verdict
 
 _ARRAYS = ("tokens", "logprobs", "trained")
@@ -91,6 +93,7 @@ def verdict_line(key: str, rollout: tuple[int, int], verdict: Verdict) -> dict[s
         "seconds": verdict.seconds,
         "level": verdict.level,
         "metrics": verdict.metrics,
+        "stages": [attrs.asdict(stage) for stage in verdict.stages],
     }
 
 
@@ -111,6 +114,8 @@ def read_verdict(line: Mapping[str, Any]) -> Verdict:
         seconds=line["seconds"],
         level=line["level"],
         metrics=line["metrics"],
+        # Lines of older versions have none.
+        stages=tuple(Stage(**stage) for stage in line.get("stages", ())),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -12,7 +13,7 @@ import numpy as np
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Policy, Sample, SamplingParams
 from ttd_core.problem import Execute
-from ttd_core.run.evaluate import evaluate_completion, judge_reply
+from ttd_core.run.judging import Judging
 from ttd_core.run.missing import sample_missing
 from ttd_core.run.pending import KeptRollout, PendingRollouts
 from ttd_core.run.records import RolloutIndex
@@ -36,6 +37,7 @@ class RolloutCollector:
     :param pending: keeps replies and verdicts as they come.
     :param on_problem_error: whether an error of the problem's own code on a reply costs that rollout
         (``count``) or is raised (``stop``).
+    :param judging: what judges replies; by default each in one go, by the settings above.
     """
 
     hooks: Hooks
@@ -44,6 +46,11 @@ class RolloutCollector:
     workers: int
     pending: PendingRollouts
     on_problem_error: Literal["count", "stop"] = "count"
+    judging: Judging = attrs.field()
+
+    @judging.default
+    def _judge_in_one_go(self) -> Judging:
+        return Judging(self.hooks, self.execute, self.workers, self.on_problem_error)
 
     def collect(
         self,
@@ -66,24 +73,21 @@ class RolloutCollector:
         :return: one group a start, in that order.
         :raises PluginError: when a hook fails and that is to stop the run; what was under way is dropped.
         """
-        judge = judge_reply if self.on_problem_error == "count" else evaluate_completion
         samples: dict[RolloutIndex, Sample] = {}
         verdicts: dict[RolloutIndex, Verdict] = {}
-        pool = concurrent.futures.ThreadPoolExecutor(self.workers, thread_name_prefix="evaluate")
+        batch = object()
         pending: dict[concurrent.futures.Future[Verdict], RolloutIndex] = {}
-
-        def judge_and_keep(sample: Sample) -> Verdict:
-            verdict = judge(self.hooks, starts[sample.prompt].state, sample.completion, self.execute)
-            self.pending.judged((sample.prompt, sample.index), verdict)
-            return verdict
 
         def take_sample(sample: Sample, verdict: Verdict | None = None) -> None:
             rollout = (sample.prompt, sample.index)
             samples[rollout] = sample
             on_sampled(*rollout, sample.completion)
+            group, start = (batch, sample.prompt), starts[sample.prompt]
             if verdict is None:
-                pending[pool.submit(judge_and_keep, sample)] = rollout
+                keep = functools.partial(self.pending.judged, rollout)
+                pending[self.judging.submit(group, start, sample, count, keep)] = rollout
             else:
+                self.judging.kept(group, start, sample.index, verdict, count)
                 verdicts[rollout] = verdict
                 on_evaluated(*rollout, verdict)
 
@@ -105,7 +109,7 @@ class RolloutCollector:
                 take_verdicts(done)
         finally:
             # On an interrupt nothing new starts; the executor's close ends what runs.
-            pool.shutdown(wait=False, cancel_futures=True)
+            self.judging.abandon()
         return [
             _group(index, starts[index], prompts[index], samples, verdicts) for index in range(len(starts))
         ]

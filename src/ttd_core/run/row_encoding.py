@@ -17,7 +17,7 @@ import attrs
 from ttd_core.run.events import plain
 from ttd_core.run.records import RolloutRecord, columns
 from ttd_core.search.archive import Archive, Node, Outcome
-from ttd_core.types import Reward, Rollout
+from ttd_core.types import Reward, Rollout, Verdict
 
 INSERT_STATE = """
     INSERT INTO states (id, parent, step, seed, value, score, digest, reward, code, output, data)
@@ -91,11 +91,18 @@ def rollout_columns(rollout: Rollout, outcome: Outcome, advantage: float | None)
         verdict.level,
         outcome.digest,
         encode_text(verdict.message),
-        encode_json(verdict.metrics),
+        encode_json(_facts(verdict)),
         encode_text(code),
         encode_text(verdict.output),
         encode_text(completion.text),
     )
+
+
+def _facts(verdict: Verdict) -> Mapping[str, Any]:
+    """A verdict's metrics, with what each share of the budget came to where short runs came first."""
+    if not verdict.stages:
+        return verdict.metrics
+    return {**verdict.metrics, "stages": [attrs.asdict(stage) for stage in verdict.stages]}
 
 
 def encode_text(text: str) -> str | sqlite3.Binary:

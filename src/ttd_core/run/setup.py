@@ -15,6 +15,7 @@ from ttd_core.input_files import read_text_file
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.plugin.registry import resolve
 from ttd_core.problem import Problem
+from ttd_core.run.judges import require_choices
 from ttd_core.run.problem_record import ProblemRecord, require_problem_file, require_same_problem
 from ttd_core.run.reading import RunReader
 
@@ -74,7 +75,10 @@ class RunSetup:
     def _built(cls, config: RunConfig) -> RunSetup:
         problem, config = resolve(config)
         _require_room(config)
-        return cls(problem, config, Hooks(problem))
+        hooks = Hooks(problem)
+        require_choices(hooks, config)
+        problem.first_shares = (config.cascade or ())[:-1]
+        return cls(problem, config, hooks)
 
 
 def require_comparisons(config: RunConfig, learns: bool) -> None:

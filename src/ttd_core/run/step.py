@@ -18,6 +18,8 @@ from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Metered, Policy, SamplingParams, Trainer
 from ttd_core.run import events
+from ttd_core.run.judging import Judging
+from ttd_core.run.known_verdicts import is_reused
 from ttd_core.run.missing import usable
 from ttd_core.run.novelty import Repeats
 from ttd_core.run.pending import PendingRollouts, prompt_key
@@ -94,6 +96,7 @@ class StepRunner:
     :param emit: called with each event.
     :param pending: keeps the rollouts of the step under way.
     :param policy_step: the step that the policy learned last.
+    :param judging: what judges its replies.
     """
 
     def __init__(
@@ -107,6 +110,7 @@ class StepRunner:
         emit: Callable[[events.Event], None],
         pending: PendingRollouts,
         policy_step: int,
+        judging: Judging,
     ) -> None:
         assert hooks.problem is not None
         self._config = config
@@ -115,13 +119,13 @@ class StepRunner:
         self._emit = emit
         self._pending = pending
         self._reuse = reuse_from_config(config.search)
-        self._metrics = StepMetrics(hooks.problem)
+        self._metrics = StepMetrics(hooks.problem, config)
         self._repeats = Repeats(starting_codes)
         #: The step after which the policy is as it is now; ``None`` while it learns.
         self.policy_step: int | None = policy_step
         self._prompts = PromptMaker(hooks, policy, archive, config.on_problem_error)
         self._collector = RolloutCollector(
-            hooks, policy, executor.run, executor.workers, pending, config.on_problem_error
+            hooks, policy, executor.run, executor.workers, pending, config.on_problem_error, judging
         )
 
     def run(self, step: int, hints: Sequence[HintRecord] = ()) -> StepResult:
@@ -251,6 +255,8 @@ class StepRunner:
                     value=None if reward is None else reward.value,
                     score=None if reward is None else reward.score,
                     seconds=verdict.seconds,
+                    stages=len(verdict.stages),
+                    reused=is_reused(verdict),
                 )
             )
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ttd_core.config import RunConfig
 from ttd_core.metrics import Metric
 from ttd_core.problem import Problem
+from ttd_core.run.known_verdicts import is_reused
 from ttd_core.run.totals import StepTotals
 from ttd_core.search.archive import Archive
 from ttd_core.types import Group, Status, StopReason, Verdict
@@ -18,10 +20,13 @@ class StepMetrics:
     """Computes a step's metrics.
 
     :param problem: says which score is better.
+    :param config: says which metrics a run has; ``None`` for those that every run has.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, config: RunConfig | None = None) -> None:
         self._problem = problem
+        self._reuses = config is not None and config.same_program != "judge"
+        self._cascades = config is not None and config.cascade is not None
 
     def compute(
         self,
@@ -51,6 +56,11 @@ class StepMetrics:
                 sum(rollout.verdict.status is Status.PROBLEM_ERROR for rollout in rollouts)
             ),
         }
+        verdicts = [rollout.verdict for rollout in rollouts]
+        if self._reuses:
+            metrics[Metric.REUSED] = float(sum(map(is_reused, verdicts)))
+        if self._cascades:
+            metrics |= cascade_metrics(verdicts)
         return metrics | self._repeats_and_gains(groups, repeats, archive)
 
     def _repeats_and_gains(
@@ -102,3 +112,23 @@ class StepMetrics:
         if verdict.reward is None or start is None:
             return None
         return self._problem.gain(start, verdict.reward.score)
+
+
+def cascade_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """How many of a step's programs ran with all of their budget, and what the others may have spared.
+
+    What a program takes of its budget is not known before it ran, so this is the most that was spared: all of
+    it. A program that failed early would have failed in one go as well, and spares nothing.
+    """
+    went_on, spared = 0, 0.0
+    for verdict in verdicts:
+        stages = verdict.stages
+        if not stages:
+            continue
+        last = stages[-1]
+        if last.share == 1:
+            went_on += 1
+            spared -= sum(stage.seconds for stage in stages[:-1])
+        elif last.value is not None:
+            spared += last.budget_s / last.share - sum(stage.seconds for stage in stages)
+    return {Metric.WENT_ON: float(went_on), Metric.SECONDS_SPARED: spared}

@@ -65,6 +65,12 @@ def find_in_seeds(subject: Subject) -> Iterator[Finding]:
     for state, reward in seeds:
         if reward is None and (state.code or state.data):
             yield Finding("a seed state with an answer has no reward", "only an empty state starts unscored")
+    problem, budget = subject.problem, subject.problem.options.budget
+    if problem.tells_budget(seeds[0][0]) and problem.with_budget(0.5).options.budget != 0.5 * budget:
+        yield Finding(
+            "with_budget(0.5) has another budget than half of it",
+            "build the problem with options.with_budget(share), so that short runs can come first",
+        )
 
 
 def find_in_program(subject: Subject) -> Iterator[Finding]:
@@ -90,6 +96,14 @@ def find_in_program(subject: Subject) -> Iterator[Finding]:
             f"the starting program fails: {verdict.status}: {verdict.message or verdict.status.sentence}",
             "a run that starts from it must have a score to improve on",
         )
+    elif problem.deterministic:
+        again = subject.evaluate(Action(source, problem.language))
+        if _result(again) != _result(verdict):
+            yield Finding(
+                f"deterministic is set, but the starting program came to {verdict.value!r} and then to "
+                f"{again.value!r}, or to another state",
+                "leave it out where times are measured, or programs draw random numbers or end by a clock",
+            )
     options = attrs.evolve(problem.options, start="program")
     started = Hooks(type(problem)(options), plugins=()).seed_states(np.random.default_rng(0), 1)[0]
     if not (started.code or started.data):
@@ -97,6 +111,11 @@ def find_in_program(subject: Subject) -> Iterator[Finding]:
             "with start = 'program' a run starts from nothing",
             "let seed_states return State(code=self.starting_program()) then",
         )
+
+
+def _result(verdict: Verdict) -> tuple[Status, float, str]:
+    """What must be equal for one verdict to stand for the other."""
+    return verdict.status, verdict.value, "" if verdict.state is None else verdict.state.digest
 
 
 def find_in_prompts(subject: Subject) -> Iterator[Finding]:

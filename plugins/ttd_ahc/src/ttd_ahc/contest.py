@@ -142,6 +142,10 @@ class Contest(Problem):
 
     # -- judging -----------------------------------------------------------------------------------------
 
+    def arguments(self, state: State) -> Mapping[str, Any]:
+        """None: a case is read from standard input, and its time limit is the statement's."""
+        return {}
+
     def transition(self, state: State, action: Action, execute: Execute) -> State | Verdict:
         """Compile once, run every case on a core of its own, stop at the first that fails.
 

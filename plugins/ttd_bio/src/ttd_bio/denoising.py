@@ -141,6 +141,7 @@ class Denoising(Problem):
     signature = "magic_denoise(X, **kwargs)"
     options_type = DenoisingOptions
     options: DenoisingOptions
+    deterministic = True
     preload: ClassVar[tuple[str, ...]] = (
         *("numpy", "scipy.sparse.linalg", "sklearn.decomposition", "sklearn.neighbors"),
         *("graphtools", "scprep", "scanpy"),

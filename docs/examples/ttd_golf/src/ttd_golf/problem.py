@@ -72,6 +72,7 @@ class NgramEval(Problem):
     direction = "min"
     entry = "predict"
     signature = "predict(memory, seen, base) -> (probabilities, memory)"
+    deterministic = True
     preload: ClassVar[tuple[str, ...]] = (
         "numpy",
         "numpy.random",

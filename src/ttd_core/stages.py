@@ -1,0 +1,57 @@
+"""What a program came to with each share of its budget, and what it counts for beside others of its group.
+
+Where short runs come first (the key ``cascade``, ``docs/cascade.md``), some programs of a group run with all
+of their budget and others with a part of it alone. All of their scores are true, but those of short runs say
+less: :func:`values_in_group` says what each counts for when the group is compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import attrs
+
+
+@attrs.frozen
+class Stage:
+    """One run of a program with a share of its budget.
+
+    :param share: of the budget, above 0 and at most 1.
+    :param budget_s: seconds that the program was told it has.
+    :param seconds: wall seconds that it ran.
+    :param status: how that run ended (:class:`~ttd_core.types.Status`).
+    :param value: the reward of what it came to; ``None`` when it failed.
+    :param score: in the problem's metric; ``None`` when it failed.
+    """
+
+    share: float
+    budget_s: float
+    seconds: float
+    status: str
+    value: float | None
+    score: float | None
+
+
+def values_in_group(values: Sequence[float], stages: Sequence[Sequence[Stage]]) -> list[float]:
+    """What each rollout of a group counts for when they are compared.
+
+    A program counts for the reward of its last run, and for 0 where that failed. But one that did not go on
+    counts for no more than the least of those that went further and came to a valid result. So two programs
+    that ran with all of their budget compare as they would without a cascade, the others are never ahead of
+    them, and among those that ended at one stage none overtakes another.
+
+    :param values: the rollouts' rewards, 0 where one failed.
+    :param stages: of each rollout; empty for one that was judged in one go, which counts for its reward.
+    :return: as many values.
+    """
+    counted = [ran[-1].value or 0.0 if ran else value for value, ran in zip(values, stages, strict=True)]
+    ceiling = math.inf
+    for length in sorted({len(ran) for ran in stages if ran}, reverse=True):
+        valid = [
+            index for index, ran in enumerate(stages) if len(ran) == length and ran[-1].value is not None
+        ]
+        for index in valid:
+            counted[index] = min(counted[index], ceiling)
+        ceiling = min([ceiling, *(counted[index] for index in valid)])
+    return counted
