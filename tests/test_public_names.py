@@ -90,7 +90,7 @@ OPTIONS = {
     "hint": "RUN [TEXT] --json --list --remove --runs-dir",
     "stop": "RUN --json --runs-dir",
     "report": "RUN... --full --json --output --runs-dir -w",
-    "compare": "RUN... --json --output --runs-dir -w",
+    "compare": "RUN... --figures --json --output --runs-dir -w",
     "experiment": "FILE --dry-run --folder --json --parallel --skip-failed --summary",
     "eval": "PROBLEM FILE --from --json --option --picture --project --runs-dir --sandbox -o",
     "certify": "[PROBLEM] FILE --check --json --option --output --project -o -w",
