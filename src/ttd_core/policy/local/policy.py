@@ -22,8 +22,9 @@ from ttd_core.config import RunConfig
 from ttd_core.config.settings import at_least, fill, setting
 from ttd_core.errors import ConfigError, EnvironmentLacksError, ModelUnavailableError
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
-from ttd_core.policy.local import checkpoint, loading, parallel
+from ttd_core.policy.local import checkpoint, engine, loading, parallel
 from ttd_core.policy.local.adapter import Adapter, adapted_modules
+from ttd_core.policy.local.engine import Engine
 from ttd_core.policy.local.lean import ops
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
@@ -139,7 +140,9 @@ class LocalPolicy:
             warnings.simplefilter("ignore", FutureWarning)
             self._peft = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
         self._peft.eval()
-        lean_model = self._make_lean()
+        #: Which engine serves, and why.
+        self.engine = self._choose_engine()
+        lean_model = LeanModel(self.model) if self.engine.name == "lean" else None
         #: Experts chosen while sampling, if they are to be replayed.
         self._routes = self._make_routes(lean_model)
         self._logprob_model = LogprobModel(
@@ -233,22 +236,21 @@ class LocalPolicy:
             )
         return tokens
 
-    def _make_lean(self) -> LeanModel | None:
-        """The model without transformers' code, where that can run and the config does not say otherwise.
+    def _choose_engine(self) -> Engine:
+        """Lean where that can run and the config does not say otherwise.
 
         :raises ConfigError: for a wrong option.
         :raises ModelUnavailableError: when it is ``lean`` and the model does not fit.
         """
-        engine = LocalOptions.of(self._config).engine
+        wanted = LocalOptions.of(self._config).engine
         reason = why_unsupported(self.model)
-        if engine == "lean" and reason:
+        if wanted == "lean" and reason:
             raise ModelUnavailableError(
                 f"policy.options.engine: model '{self._config.policy.model}' cannot run lean: {reason}; "
                 "leave the option out"
             )
-        if engine == "lean" or (engine == "auto" and not reason and ops.has_triton(self._device)):
-            return LeanModel(self.model)
-        return None
+        on_gpu = self._device.type == "cuda"
+        return engine.chosen(wanted, engine.machine_lacks(on_gpu, ops.has_triton(self._device)), reason)
 
     def _make_routes(self, lean_model: LeanModel | None) -> RouteMemory | None:
         """Where experts are kept between sampling and learning, if the config asks for it.
