@@ -74,6 +74,11 @@ class Options:
         """Seconds a program is told it has."""
         return self.budget_s if self.budget_s is not None else 0.9 * self.timeout_s
 
+    @property
+    def evaluation_s(self) -> float:
+        """Seconds that judging one program keeps a worker of the sandbox busy, if it uses all its time."""
+        return self.budget
+
     def limits(self, **changes: Any) -> Limits:
         """The sandbox limits these options ask for."""
         base: dict[str, Any] = {

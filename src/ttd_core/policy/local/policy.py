@@ -22,7 +22,7 @@ from ttd_core.config import RunConfig
 from ttd_core.config.settings import at_least, fill, setting
 from ttd_core.errors import ConfigError, EnvironmentLacksError, ModelUnavailableError
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
-from ttd_core.policy.local import checkpoint, engine, loading, parallel
+from ttd_core.policy.local import checkpoint, devices, engine, loading, parallel
 from ttd_core.policy.local.adapter import Adapter, adapted_modules
 from ttd_core.policy.local.engine import Engine
 from ttd_core.policy.local.lean import ops
@@ -85,7 +85,7 @@ def open_local(config: RunConfig) -> LocalPolicy | parallel.ParallelPolicy:
     :raises ConfigError: for a wrong option.
     """
     count = LocalOptions.of(config).devices
-    device = loading.choose_device(config.policy.device)
+    device = devices.choose_device(config.policy.device)
     if count > 1 and device.type == "cuda" and count > torch.cuda.device_count():
         raise EnvironmentLacksError(
             f"policy.options.devices: {count} were asked for and torch finds {torch.cuda.device_count()} here"
@@ -96,11 +96,11 @@ def open_local(config: RunConfig) -> LocalPolicy | parallel.ParallelPolicy:
 
 def open_rank(config: RunConfig, rank: int = 0) -> LocalPolicy:
     """The policy of one rank: the first is on the device that the config names, the others on the next."""
-    device = loading.choose_device(config.policy.device)
+    device = devices.choose_device(config.policy.device)
     if device.type == "cuda" and LocalOptions.of(config).devices > 1:
         device = torch.device("cuda", (device.index or 0) + rank)
     folder = fetch.resolve(config.policy.model)
-    dtype = loading.choose_dtype(config.policy.dtype, device)
+    dtype = devices.choose_dtype(config.policy.dtype, device)
     options = LocalOptions.of(config)
     keep_packed = options.engine == "lean" or (options.engine == "auto" and ops.has_triton(device))
     # Every rank reads the same files; the first says what there is to say of them.
