@@ -59,6 +59,7 @@ def test_a_card_is_named_and_money_follows(ttd, summing) -> None:
     assert facts["memory"]["weights"] == pytest.approx(65.2e9, rel=0.01)
     assert facts["price"] == pytest.approx(3.5 * facts["hours"])
     assert "no mixture of experts is in its table yet" in facts["sources"]["sampling"]
+    assert facts["sources"]["machine"] == "NVIDIA H200 by its data sheet; 2 cores, as here (--cores)"
     longer = planned(ttd, *arguments, "--evaluation-seconds", "100", "--cores", "64")
     assert longer["seconds"]["evaluation"] == 512 * 100 / 64
     # Judging goes on beside sampling; the last program is judged when that has ended.
@@ -128,6 +129,15 @@ def test_a_former_run_without_a_step_is_refused(ttd, summing, scripted) -> None:
         (["--from", "nothing"], "no run at nothing or runs/nothing"),
         (["--model", "nosuch"], "model 'nosuch' is neither a folder nor a known name"),
         (["--gpu", "h200", "--set", "policy.options.devices=2"], "2 were asked for and the machine has 1"),
+        (["--set", "policy.options.devices=many"], "policy.options.devices"),
+        (
+            ["--set", "policy.device=cuda"],
+            "policy.device = 'cuda': this machine, which has no GPU;",
+        ),
+        (
+            ["--model", "mistral-7b-instruct-v0.3", "--set", "policy.options.engine=lean"],
+            "model 'mistral-7b-instruct-v0.3' cannot run lean: model type 'mistral' is none of",
+        ),
     ],
 )
 def test_what_cannot_be_planned_is_said_in_a_line(ttd, summing, arguments: list[str], message: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import attrs
 
 from ttd_core.errors import UsageError, did_you_mean
+from ttd_core.text import counted
 
 #: Bytes of what is called a GB of a card, less what the driver keeps: one of 141 GB has 139 GiB.
 _CALLED_GB = 0.988 * 2**30
@@ -150,7 +151,11 @@ def named_machine(
         if machine.card is None:
             raise UsageError("--gpus: there is no GPU here; name one with --gpu or --gpu-memory")
         machine = attrs.evolve(machine, gpus=gpus)
-    return machine if cores is None else attrs.evolve(machine, cores=cores)
+    if cores is not None:
+        return attrs.evolve(machine, cores=cores)
+    if machine == here:
+        return here
+    return attrs.evolve(machine, source=f"{machine.source}; {counted(here.cores, 'core')}, as here (--cores)")
 
 
 def usable(gigabytes: float) -> float:

@@ -10,8 +10,9 @@ import attrs
 from ttd_core.planning.machines import CARDS, Machine
 from ttd_core.planning.memory import MemoryPlan, plan_memory
 from ttd_core.planning.work import ModelWork
-from ttd_core.planning.workload import ROWS, Workload
+from ttd_core.planning.workload import Workload
 from ttd_core.policy.local import engine as engines
+from ttd_core.policy.local.options import DEFAULT_ROWS
 from ttd_core.policy.models.published import PUBLISHED
 from ttd_core.policy.models.shape import ModelShape, shape_of
 
@@ -70,7 +71,7 @@ def _row(name: str, config: Mapping[str, Any], machine: Machine) -> ModelRow:
             checkpointing="on" if rows == 1 else "auto",
         )
 
-    here = memory(machine.gpu_bytes, GROUPS * GROUP_SIZE if engine == "lean" else ROWS[engine])
+    here = memory(machine.gpu_bytes, GROUPS * GROUP_SIZE if engine == "lean" else DEFAULT_ROWS[engine])
     return ModelRow(
         name=name,
         shape=shape,

@@ -8,17 +8,18 @@ from typing import Any
 import attrs
 
 from ttd_core.config import RunConfig
-from ttd_core.errors import UsageError
+from ttd_core.errors import ModelUnavailableError, UsageError
 from ttd_core.options import Options
 from ttd_core.planning.former import FormerRun
 from ttd_core.planning.machines import Machine
 from ttd_core.planning.memory import MemoryPlan, plan_memory
 from ttd_core.planning.rates import Rates, rates_for, with_measured
 from ttd_core.planning.work import ModelWork, StepSeconds, step_seconds
-from ttd_core.planning.workload import Workload, local_options, workload_of
+from ttd_core.planning.workload import Workload, workload_of
 from ttd_core.policy.local import engine as engines
 from ttd_core.policy.local import sizes
 from ttd_core.policy.local.engine import Engine
+from ttd_core.policy.local.options import LocalOptions
 from ttd_core.policy.models.outline import ModelOutline
 from ttd_core.policy.models.shape import ModelShape, shape_of
 
@@ -118,24 +119,36 @@ def make_plan(
     :param outline: of the model.
     :param told: what is known besides.
     :raises UsageError: for a backend or a number of devices that cannot be planned.
-    :raises ModelUnavailableError: when the model's config says too little.
+    :raises ConfigError: for a wrong option of the backend.
+    :raises ModelUnavailableError: when the model's config says too little, or the engine that is asked for
+        cannot run it.
     """
     if config.policy.backend != "local":
         raise UsageError(
             f"policy.backend = '{config.policy.backend}': a plan is of a model on a machine (local); what a "
             "server takes is the server's to say"
         )
-    local = local_options(config)
+    local = LocalOptions.of(config)
     if config.policy.device == "cpu":
         machine = attrs.evolve(machine, card=None, gpus=0, gpu_bytes=0.0)
-    devices = int(local["devices"])
+    elif config.policy.device != "auto" and not machine.on_gpu:
+        raise UsageError(
+            f"policy.device = '{config.policy.device}': {machine.source}; name a card with --gpu"
+        )
+    devices = local.devices
     if machine.on_gpu and devices > machine.gpus:
         raise UsageError(
             f"policy.options.devices: {devices} were asked for and the machine has {machine.gpus}"
         )
     shape = shape_of(outline.config, f"model '{config.policy.model}'")
     lacks = engines.machine_lacks(machine.on_gpu, has_triton=True)
-    engine = engines.chosen(str(local["engine"]), lacks, engines.why_config_unsupported(outline.config))
+    unsupported = engines.why_config_unsupported(outline.config)
+    if local.engine == "lean" and unsupported:
+        raise ModelUnavailableError(
+            f"policy.options.engine: model '{config.policy.model}' cannot run lean: {unsupported}; leave the "
+            "option out"
+        )
+    engine = engines.chosen(local.engine, lacks, unsupported)
     dtype = _dtype(config, machine, told)
     work = ModelWork(shape, 2 if dtype == "bfloat16" else 4, engine.name == "lean")
     prompt, prompt_source = _prompt_tokens(told)
@@ -149,7 +162,7 @@ def make_plan(
         *(work, load, machine, engine.name),
         weights=weights,
         rank=config.policy.lora_rank,
-        adapt=str(local["adapt"]),
+        adapt=local.adapt,
         checkpointing=config.learn.activation_checkpointing,
     )
     rates = rates_for(machine, engine.name)

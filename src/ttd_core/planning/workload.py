@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import attrs
 
 from ttd_core.config import RunConfig
+from ttd_core.policy.local.options import DEFAULT_ROWS
 from ttd_core.policy.models.shape import ModelShape
-
-#: Replies decoded at once where a config does not say.
-ROWS = {"lean": 512, "plain": 64}
 
 
 @attrs.frozen
@@ -103,13 +99,8 @@ def workload_of(
         prompt=prompt,
         reply=longest if reply is None else max(1, min(reply, longest)),
         longest=longest,
-        rows=config.policy.batch or ROWS[engine],
+        rows=config.policy.batch or DEFAULT_ROWS[engine],
         devices=devices,
         budget=config.learn.micro_batch_tokens,
         learns=config.learn.train,
     )
-
-
-def local_options(config: RunConfig) -> Mapping[str, Any]:
-    """The options of the ``local`` backend that a plan needs, with their defaults."""
-    return {"devices": 1, "engine": "auto", "adapt": "auto", **config.policy.options}

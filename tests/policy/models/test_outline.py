@@ -85,6 +85,14 @@ def test_a_config_that_says_too_little_is_refused(wrong: dict[str, Any]) -> None
         shape_of(wrong, "x")
 
 
+def test_sizes_beyond_any_model_are_refused() -> None:
+    config = {"hidden_size": 8, "num_attention_heads": 2, "vocab_size": 10, "num_hidden_layers": 10**9}
+    with pytest.raises(ModelUnavailableError, match="x: it says that the model has 1,000,000,000 layers"):
+        shape_of(config, "x")
+    with pytest.raises(ModelUnavailableError, match="'hidden_size' is no positive number"):
+        shape_of(config | {"num_hidden_layers": 1, "hidden_size": 10**30}, "x")
+
+
 def write_gguf(path: pathlib.Path, family: str = "qwen2") -> None:
     """A tiny file as the format's own library writes it, its vocabulary among it."""
     writer = gguf.GGUFWriter(path, family)
@@ -97,6 +105,8 @@ def write_gguf(path: pathlib.Path, family: str = "qwen2") -> None:
     writer.add_token_list([f"word{number}" for number in range(20)])
     writer.add_token_scores([0.5] * 20)
     writer.add_bool("general.odd", True)
+    # A number for each layer, as some families have it, is not one for all.
+    writer.add_array(f"{family}.attention.key_length", [2, 2])
     writer.add_tensor("token_embd.weight", np.zeros((20, 8), np.float32))
     writer.add_tensor("blk.0.attn_q.weight", np.zeros((8, 8), np.float16))
     writer.write_header_to_file()

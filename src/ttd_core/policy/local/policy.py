@@ -10,16 +10,14 @@ import pathlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Self
+from typing import Any
 
-import attrs
 import numpy as np
 import numpy.typing as npt
 import peft
 import torch
 
 from ttd_core.config import RunConfig
-from ttd_core.config.settings import at_least, fill, setting
 from ttd_core.errors import ConfigError, EnvironmentLacksError, ModelUnavailableError
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
 from ttd_core.policy.local import checkpoint, devices, engine, loading, parallel
@@ -29,6 +27,7 @@ from ttd_core.policy.local.lean import ops
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
 from ttd_core.policy.local.lean.routes import RouteMemory
+from ttd_core.policy.local.options import DEFAULT_ROWS, LocalOptions
 from ttd_core.policy.local.plain import attention
 from ttd_core.policy.local.plain.decode import PlainDecoder
 from ttd_core.policy.local.replies import DecodeLimits, whole_groups
@@ -41,40 +40,6 @@ __all__ = ["LocalOptions", "LocalPolicy", "open_local"]
 
 #: Fraction of the device's memory that sampling may keep while the model learns.
 _KEPT_FRACTION = 0.1
-#: Replies decoded at once where the config does not say; the lean engine lets in as many as fit.
-_DEFAULT_ROWS_LEAN, _DEFAULT_ROWS_PLAIN = 512, 64
-
-
-@attrs.frozen
-class LocalOptions:
-    """What ``policy.options`` takes."""
-
-    devices: int = setting(1, "devices of this host to sample and learn on", validator=at_least(1))
-    engine: Literal["auto", "lean", "plain"] = setting(
-        "auto",
-        "lean (some families of models), plain (transformers' own code), or auto: lean on a GPU",
-    )
-    adapter: Literal["refuse", "merge", "ignore"] = setting(
-        "refuse",
-        "what to do with an adapter in the model's folder: refuse, merge it into the weights, or ignore it",
-    )
-    adapt: Literal["auto", "attention", "all"] = setting(
-        "auto",
-        "what learns: all linear layers, those of attention, or auto: all, of mixtures of experts attention",
-    )
-
-    replay_routing: bool = setting(
-        False,
-        "learn with the experts that were chosen while sampling (mixtures of experts, lean, one device)",
-    )
-
-    @classmethod
-    def of(cls, config: RunConfig) -> Self:
-        """Those of a config.
-
-        :raises ConfigError: when one is unknown or does not fit.
-        """
-        return fill(cls, config.policy.options, prefix="policy.options.")
 
 
 def open_local(config: RunConfig) -> LocalPolicy | parallel.ParallelPolicy:
@@ -275,10 +240,10 @@ class LocalPolicy:
     def _make_decoder(self, lean_model: LeanModel | None) -> PlainDecoder | LeanDecoder:
         rows = self._config.policy.batch
         if lean_model is not None:
-            return LeanDecoder(lean_model, rows or _DEFAULT_ROWS_LEAN, routes=self._routes)
+            return LeanDecoder(lean_model, rows or DEFAULT_ROWS["lean"], routes=self._routes)
         model = self._logprob_model
         return PlainDecoder(
-            model.backbone, model.head, model.layers, self._device, rows or _DEFAULT_ROWS_PLAIN
+            model.backbone, model.head, model.layers, self._device, rows or DEFAULT_ROWS["plain"]
         )
 
     def _release_sampling_memory(self) -> None:

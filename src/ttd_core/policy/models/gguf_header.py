@@ -59,7 +59,7 @@ class _Reader:
         return self._data[start : start + length].decode("utf-8", "replace")
 
     def value(self, kind: int) -> Any:
-        """The next value; of a list its length alone."""
+        """The next value; a list is passed over, and counts as ``None``."""
         if kind == _TEXT:
             return self.text()
         if kind != _LIST:
@@ -72,7 +72,7 @@ class _Reader:
         else:
             for _ in range(count):
                 self.value(inner)
-        return count
+        return None
 
     def tensor(self) -> tuple[str, TensorHeader]:
         """The next tensor; its numbers will be bfloat16 once it is unpacked."""
@@ -99,9 +99,8 @@ def read_gguf(path: pathlib.Path) -> tuple[dict[str, Any], Mapping[str, TensorHe
         except (struct.error, ValueError, KeyError, IndexError, RecursionError) as error:
             raise refused(path, "is no GGUF file: its head cannot be read") from error
     family = str(settings.get("general.architecture", ""))
-    config = {
-        name: settings[f"{family}.{key}"] for key, name in _NAMES.items() if f"{family}.{key}" in settings
-    }
+    told = {name: settings.get(f"{family}.{key}") for key, name in _NAMES.items()}
+    config: dict[str, Any] = {name: value for name, value in told.items() if value is not None}
     embedding = tensors.get("token_embd.weight")
     if embedding is not None and len(embedding.shape) == 2:
         # Dimensions are written the other way round.

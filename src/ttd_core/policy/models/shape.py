@@ -11,6 +11,8 @@ from ttd_core.errors import ModelUnavailableError
 
 #: What is said of a model whose config has no ``max_position_embeddings``.
 _ENDLESS = 1 << 30
+#: More layers than this are a mistake.
+_MOST_LAYERS = 10_000
 #: Bits of a weight of packed experts (MXFP4): four, and a scale of eight for 32 of them.
 PACKED_BITS = 4.25
 
@@ -141,7 +143,7 @@ def shape_of(config: Mapping[str, Any], where: str) -> ModelShape:
     def number(*names: str, default: int | None = None) -> int:
         for name in names:
             value = own.get(name)
-            if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _ENDLESS:
                 return value
         if default is None:
             raise ModelUnavailableError(
@@ -150,6 +152,8 @@ def shape_of(config: Mapping[str, Any], where: str) -> ModelShape:
         return default
 
     layers, hidden, heads = number("num_hidden_layers"), number("hidden_size"), number("num_attention_heads")
+    if layers > _MOST_LAYERS:
+        raise ModelUnavailableError(f"{where}: it says that the model has {layers:,} layers, which none has")
     experts = number("num_experts", "num_local_experts", "n_routed_experts", default=0)
     mlp_width = number("intermediate_size", default=4 * hidden)
     dense = _dense_layers(own, layers) if experts else layers
@@ -166,7 +170,7 @@ def shape_of(config: Mapping[str, Any], where: str) -> ModelShape:
         dense_layers=dense,
         expert_width=number("moe_intermediate_size", default=mlp_width) if experts else 0,
         experts=experts,
-        choices=number("num_experts_per_tok", "num_experts_per_token", default=1) if experts else 0,
+        choices=min(experts, number("num_experts_per_tok", "num_experts_per_token", default=1)),
         tied=bool(own.get("tie_word_embeddings", False)),
         packed=isinstance(quantization, Mapping) and quantization.get("quant_method") == "mxfp4",
         windows=_windows(own, layers),
