@@ -148,6 +148,16 @@ def test_what_cannot_be_planned_is_said_in_a_line(ttd, summing, arguments: list[
     assert result.stderr.count("\n") == 1
 
 
+def test_a_model_that_no_engine_computes_is_refused_as_a_run_refuses_it(ttd, summing) -> None:
+    config = {"model_type": "gemma2", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    pathlib.Path("model").mkdir()
+    capped = config | {"vocab_size": 10, "attn_logit_softcapping": 50.0}
+    pathlib.Path("model/config.json").write_text(json.dumps(capped))
+    refused = ttd("plan", "sum", "--model", "model")
+    assert refused.exit_code == 3
+    assert "/model' uses capped attention scores, which the local backend does not compute" in refused.stderr
+
+
 def test_the_models_are_listed_as_the_page_has_them(ttd, request: pytest.FixtureRequest) -> None:
     listed = ttd("plan", "--models").stdout.splitlines()
     page = (request.config.rootpath / "docs" / "models.md").read_text(encoding="utf-8")

@@ -62,6 +62,14 @@ def test_another_card_is_reckoned_as_the_next_by_memory_and_that_is_said(driver)
     assert "'NVIDIA Future 9999' is not in the catalogue: its rates are those of a" in machine.source
 
 
+def test_a_card_without_triton_has_no_lean_engine(driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    here = driver("NVIDIA H200, 143771")
+    assert not here.has_triton
+    # Of a card that is named nothing is known to be missing.
+    assert named_machine(here, "h100", None, None, None).has_triton
+
+
 def test_hidden_cards_and_a_driver_that_fails_are_no_gpu(driver, monkeypatch: pytest.MonkeyPatch) -> None:
     assert driver("NVIDIA-SMI has failed", code=9).card is None
     assert driver("not, a number").card is None

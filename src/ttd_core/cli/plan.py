@@ -182,7 +182,8 @@ def _memory_rows(plan: Plan) -> Iterator[tuple[str, str]]:
     rows = min(load.rows, load.rollouts_here)
     few = plan.engine.name == "lean" and memory.rows < rows
     at_once = f"{max(memory.rows, 1)} of {rows}" if few else f"{rows}"
-    yield f"weights, {plan.dtype}", _gb(memory.weights)
+    packed = " and MXFP4" if plan.shape.packed and plan.engine.name == "lean" else ""
+    yield f"weights, {plan.dtype}{packed}", _gb(memory.weights)
     yield "adapter with Adam's state", _gb(memory.adapter)
     yield f"keys and values of {at_once} replies at once", _gb(memory.cache)
     yield "sampling besides", _gb(memory.sampling)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -73,6 +74,7 @@ class Machine:
     :param host_bytes: the host's memory; 0 where it is not known.
     :param bfloat16: whether the processor multiplies bfloat16 itself.
     :param source: where all this is known from, for people.
+    :param has_triton: whether the lean engine's kernels can be compiled.
     """
 
     card: Card | None
@@ -82,6 +84,7 @@ class Machine:
     host_bytes: float
     bfloat16: bool
     source: str
+    has_triton: bool = True
 
     @property
     def on_gpu(self) -> bool:
@@ -115,7 +118,8 @@ def this_machine() -> Machine:
     if card is None:
         card = attrs.evolve(_nearest(memory), title=name)
         source += f"; '{name}' is not in the catalogue: its rates are those of a {_nearest(memory).title}"
-    return Machine(card, len(found), memory, cores, host, _has_bfloat16(), source)
+    has_triton = importlib.util.find_spec("triton") is not None
+    return Machine(card, len(found), memory, cores, host, _has_bfloat16(), source, has_triton)
 
 
 def named_machine(
@@ -139,7 +143,12 @@ def named_machine(
             )
         card = CARDS[key]
         machine = attrs.evolve(
-            here, card=card, gpus=1, gpu_bytes=card.memory, source=f"{card.title} by its data sheet"
+            here,
+            has_triton=True,
+            card=card,
+            gpus=1,
+            gpu_bytes=card.memory,
+            source=f"{card.title} by its data sheet",
         )
     if gpu_memory is not None:
         if machine.card is None or (gpu is None and not here.on_gpu):

@@ -141,7 +141,12 @@ def make_plan(
             f"policy.options.devices: {devices} were asked for and the machine has {machine.gpus}"
         )
     shape = shape_of(outline.config, f"model '{config.policy.model}'")
-    lacks = engines.machine_lacks(machine.on_gpu, has_triton=True)
+    lacks = engines.machine_lacks(machine.on_gpu, machine.has_triton)
+    if refused := engines.why_config_refused(outline.config):
+        raise ModelUnavailableError(
+            f"model '{config.policy.model}' uses {refused}, which the local backend does not compute; choose "
+            "a model with full or sliding attention"
+        )
     unsupported = engines.why_config_unsupported(outline.config)
     if local.engine == "lean" and unsupported:
         raise ModelUnavailableError(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import transformers
 
+from ttd_core.errors import ModelUnavailableError
 from ttd_core.policy.base import TellsEngine
 from ttd_core.policy.local import engine
 from ttd_core.policy.local.lean import model, ops
+from ttd_core.policy.local.plain import attention
 
 SMALL: dict[str, Any] = {
     "hidden_size": 64,
@@ -55,6 +58,25 @@ def test_the_lists_are_those_of_the_lean_engine() -> None:
     assert engine.FAMILIES == model._MODEL_TYPES
     assert engine._ROPE_TYPES == model._ROPE_TYPES
     assert engine._HEAD_SIZES == ops.HEAD_SIZES
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"layer_types": ["full_attention", "sliding_attention"]},
+        {"layer_types": ["chunked_attention", "linear_attention"]},
+        {"attn_logit_softcapping": 50.0},
+    ],
+)
+def test_attention_that_nothing_computes_is_told_by_the_config(changes: dict[str, Any]) -> None:
+    told = engine.why_config_refused(changes)
+    if told:
+        with pytest.raises(ModelUnavailableError, match=f"model 'x' uses {told}, which"):
+            attention.require_known_attention(SimpleNamespace(**changes), "x")
+    else:
+        attention.require_known_attention(SimpleNamespace(**changes), "x")
+    assert bool(told) == ("chunked" in str(changes) or "softcapping" in str(changes))
 
 
 def test_why_an_engine_serves() -> None:

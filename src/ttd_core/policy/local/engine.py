@@ -13,6 +13,7 @@ from ttd_core.text import showable_line
 FAMILIES = frozenset({"gpt_oss", "llama", "qwen2", "qwen3", "qwen3_moe"})
 _ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn"})
 _HEAD_SIZES = (16, 32, 64, 128)
+_ATTENTION = frozenset({"full_attention", "sliding_attention"})
 
 
 @attrs.frozen
@@ -77,6 +78,18 @@ def why_config_unsupported(config: Mapping[str, Any]) -> str:
     if method not in (None, "mxfp4"):
         return "its projections are not plain linear layers"
     return ""
+
+
+def why_config_refused(config: Mapping[str, Any]) -> str:
+    """What a model's attention has that neither engine computes; empty if nothing."""
+    text = config.get("text_config")
+    own = {**config, **text} if isinstance(text, Mapping) else config
+    types = own.get("layer_types")
+    named = {str(kind) for kind in types} if isinstance(types, list) else set()
+    unknown = [showable_line(kind) for kind in sorted(named - _ATTENTION)]
+    if own.get("attn_logit_softcapping") is not None:
+        unknown.append("capped attention scores")
+    return ", ".join(unknown)
 
 
 def _rope_type(config: Mapping[str, Any]) -> str:
