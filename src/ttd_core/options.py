@@ -74,11 +74,6 @@ class Options:
         """Seconds a program is told it has."""
         return self.budget_s if self.budget_s is not None else 0.9 * self.timeout_s
 
-    @property
-    def evaluation_s(self) -> float:
-        """Seconds that judging one program keeps a worker of the sandbox busy, if it uses all its time."""
-        return self.budget
-
     def limits(self, **changes: Any) -> Limits:
         """The sandbox limits these options ask for."""
         base: dict[str, Any] = {
@@ -87,3 +82,8 @@ class Options:
             "memory": self.memory_mb * MIB,
         }
         return Limits(**(base | changes))
+
+    @property
+    def evaluation_s(self) -> float:
+        """Seconds that judging one program keeps a worker of the sandbox busy, if it uses all its time."""
+        return self.budget
