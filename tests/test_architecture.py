@@ -33,7 +33,7 @@ LAYERS = [
     ["adopting"],
     ["certifying", "plugin"],
     ["run"],
-    ["report", "testing"],
+    ["planning", "report", "testing"],
     ["experiment", "ui"],
     ["cli"],
 ]

@@ -83,6 +83,11 @@ OPTIONS = {
     ),
     "resume": "RUN --accept-problem --back-to --json --quiet --runs-dir --set --steps --track -q",
     "list-runs": "--json --runs-dir",
+    "plan": (
+        "PROBLEM --config --cores --evaluation-seconds --from --gpu --gpu-memory --gpus --group-size "
+        "--groups --json --measure --model --models --option --preset --price-per-hour --prompt-tokens "
+        "--reply-tokens --runs-dir --set --steps --variant -o"
+    ),
     "rollouts": "RUN --json --limit --runs-dir --show --status --step --tokens",
     "best": "RUN --count --json --recheck --runs-dir",
     "watch": "RUN --json --once --runs-dir",

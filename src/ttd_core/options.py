@@ -94,3 +94,8 @@ class Options:
             "memory": self.memory_mb * MIB,
         }
         return Limits(**(base | changes))
+
+    @property
+    def evaluation_s(self) -> float:
+        """Seconds that judging one program keeps a worker of the sandbox busy, if it uses all its time."""
+        return self.budget

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -19,6 +20,7 @@ def test_json_covers_every_area(ttd, summing, install, monkeypatch, tmp_path) ->
     findings = {(each["area"], each["name"]): each for each in json.loads(result.stdout)}
     assert findings["machine", "python"]["status"] == "ok"
     assert findings["package", "torch"]["status"] == "ok"
+    assert re.search("by the (plain|lean) engine", findings["package", "torch"]["detail"])
     assert findings["problem", "sum"]["detail"] == "ttd-sum 2.1"
     assert findings["problem", "bad"]["status"] == "failed"
     assert findings["problem", "bad"]["detail"].startswith("plugin bad (broken 1.0): import: ValueError: no")
@@ -35,6 +37,15 @@ def test_json_covers_every_area(ttd, summing, install, monkeypatch, tmp_path) ->
     assert {each["status"] for each in findings.values()} <= {"ok", "absent", "warning", "failed"}
     # A broken third-party plugin does not keep this machine from running others.
     assert result.exit_code == (0 if level["status"] == "ok" else 3)
+
+
+def test_which_engine_serves_on_a_gpu_is_said_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert doctor._engines() == (
+        "gpt_oss, llama, qwen2, qwen3, qwen3_moe run by the lean engine, others by the plain one"
+    )
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert doctor._engines().startswith("models run by the plain engine, for Triton, which the lean engine's")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from ttd_core.cli.progress import ProgressView
 from ttd_core.cli.run_progress import RunProgress
 from ttd_core.cli.wording import compare_with_published, duration, step_line
 from ttd_core.metrics import Metric
+from ttd_core.policy.local.engine import chosen, machine_lacks
 from ttd_core.problem import Baseline, Problem
 from ttd_core.run import events
 from ttd_core.types import Reward
@@ -173,6 +174,16 @@ def test_one_step_and_one_rollout_are_no_plural() -> None:
     )
     view.ttd_event(event)
     assert stream.getvalue() == "runs/x: bound with a model, 1 step of 1 rollout\n"
+
+
+def test_which_engine_serves_and_why_is_said_in_a_line_where_a_run_starts() -> None:
+    stream = io.StringIO()
+    engine = chosen("auto", machine_lacks(on_gpu=False, has_triton=False), "")
+    ProgressView(Bound(), stream).ttd_event(started() | {"engine": str(engine)})
+    first, second = stream.getvalue().splitlines()
+    assert " with " in first
+    assert second == f"engine: {engine}"
+    assert second.startswith("engine: plain (transformers' own code): the model runs on the CPU, and ")
 
 
 def test_the_runs_best_is_taken_after_a_resume() -> None:

@@ -89,3 +89,6 @@ def test_metrics_of_a_run_that_learns(
     finally:
         torch.set_num_threads(threads)
     assert stored == {*Metric, *TIMINGS} - OF_SERVERS
+    with RunReader.open(tmp_path / "run") as run:
+        (begun,) = run.events(kind="run_started")
+    assert begun["engine"].startswith("plain (transformers' own code): ")

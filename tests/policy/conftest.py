@@ -78,10 +78,11 @@ def make_policy(
     model_changes: dict[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
+    tokenizer: Any = None,
     **overrides: Any,
 ) -> LocalPolicy:
     """A policy on the tiny model whose adapter is not zero any more."""
-    tokenizer = make_tokenizer(template)
+    tokenizer = tokenizer or make_tokenizer(template)
     model = make_model(len(tokenizer), **(model_changes or {})).to(device, dtype)
     policy = LocalPolicy(model, tokenizer, make_config(**overrides))
     with torch.no_grad():

@@ -27,6 +27,11 @@ from ttd_core.testing.contract import ProblemContract
 from ttd_core.types import Action, Completion, Failure, Reward, ScoredState, State, Status, Verdict
 
 
+def test_judging_takes_all_cases() -> None:
+    """What ``ttd plan`` reckons with: cores are busy for the cases' time, side by side or not."""
+    assert FishingOptions(cases=20, timeout_s=3.0, cores=4).evaluation_s == 60.0
+
+
 class Guess(Contest):
     """A third contest, all of it in one place: print a number near the one given."""
 

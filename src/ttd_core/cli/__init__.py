@@ -13,6 +13,7 @@ from ttd_core.cli.group import Lazy, TtdGroup
 COMMANDS = {
     "list-problems": Lazy("ttd_core.cli.listing:list_problems", "List the installed problems."),
     "show": Lazy("ttd_core.cli.show:show", "Show a problem: metric, published results, options."),
+    "plan": Lazy("ttd_core.cli.plan:plan", "Say what a run will take: memory, hours, money."),
     "run": Lazy("ttd_core.cli.run:run", "Learn on a problem, in a new run folder."),
     "resume": Lazy("ttd_core.cli.run:resume", "Continue a run from its last committed step."),
     "list-runs": Lazy("ttd_core.cli.list_runs:list_runs", "List the runs of a folder, the newest first."),

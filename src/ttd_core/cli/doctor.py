@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import platform
@@ -19,6 +20,7 @@ from ttd_core.errors import EnvironmentLacksError, TtdError, one_line
 from ttd_core.plugin.entries import PLUGINS, PROBLEMS, clashes, entries
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.plugin.registry import load_all
+from ttd_core.policy.local.engine import FAMILIES, machine_lacks
 from ttd_core.run.backends import open_executor
 from ttd_core.sandbox.base import Level, PythonJob
 from ttd_core.sandbox.probe import probe
@@ -183,12 +185,26 @@ def _torch() -> Diagnosis:
         return Diagnosis("package", "torch", "failed", f"pip install torch ({one_line(error)})")
     if not torch.cuda.is_available():
         return Diagnosis(
-            "package", "torch", "ok", f"{torch.__version__}, no CUDA device: models run on the CPU"
+            "package",
+            "torch",
+            "ok",
+            f"{torch.__version__}, no CUDA device: models run on the CPU, by the plain engine",
         )
     names = {torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())}
     return Diagnosis(
-        "package", "torch", "ok", f"{torch.__version__}, CUDA {torch.version.cuda}: {', '.join(names)}"
+        "package",
+        "torch",
+        "ok",
+        f"{torch.__version__}, CUDA {torch.version.cuda}: {', '.join(names)}; {_engines()}",
     )
+
+
+def _engines() -> str:
+    """Which engine serves which models on a GPU here."""
+    lacks = machine_lacks(True, importlib.util.find_spec("triton") is not None)
+    if lacks:
+        return f"models run by the plain engine, for {lacks}"
+    return f"{', '.join(sorted(FAMILIES))} run by the lean engine, others by the plain one"
 
 
 def _installed(area: str, name: str, missing: str, hint: str) -> Diagnosis:

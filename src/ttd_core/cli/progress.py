@@ -75,6 +75,8 @@ class ProgressView:
     def begin(self) -> None:
         """Say what runs, and go live where that can be."""
         self._say(self.title())
+        if self.progress.engine:
+            self._say(showable_line(f"engine: {self.progress.engine}"))
         self._go_live()
 
     def step(self, event: Mapping[str, Any]) -> None:

@@ -32,6 +32,8 @@ class RunProgress:
         self.run = ""
         self.policy = ""
         self.sandbox = ""
+        #: Which engine serves the model, and why; empty where there is no choice.
+        self.engine = ""
         #: Steps done before the process that goes on now, done by now, and in all in the end.
         self.steps_before = 0
         self.steps_done = 0
@@ -63,6 +65,7 @@ class RunProgress:
         if kind == "run_started":
             self.run, self.policy = event["run"], event["policy"]
             self.sandbox = event.get("sandbox", "")
+            self.engine = event.get("engine", "")
             self.steps_before = self.steps_done = event["step"]
             self.steps = event["steps"]
             self.per_step = event["groups"] * event["group_size"]

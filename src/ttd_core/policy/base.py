@@ -177,6 +177,16 @@ class SpellsTokens(Protocol):
 
 
 @runtime_checkable
+class TellsEngine(Protocol):
+    """A policy that runs its model by one of several engines."""
+
+    @property
+    def engine(self) -> object:
+        """Which one, and why; its text is a line for people."""
+        ...
+
+
+@runtime_checkable
 class Metered(Protocol):
     """A policy that counts what it asks of a server."""
 

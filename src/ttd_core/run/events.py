@@ -43,6 +43,7 @@ def run_started(
     groups: int,
     group_size: int,
     sandbox: str = "",
+    engine: str = "",
 ) -> Event:
     """A run began, or continues.
 
@@ -54,6 +55,7 @@ def run_started(
     :param groups: groups a step.
     :param group_size: rollouts a group.
     :param sandbox: the level candidate code runs at.
+    :param engine: which engine serves a model on this machine, and why; empty for other policies.
     """
     return _event(
         "run_started",
@@ -65,6 +67,7 @@ def run_started(
         groups=groups,
         group_size=group_size,
         sandbox=sandbox,
+        engine=engine,
     )
 
 

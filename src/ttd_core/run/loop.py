@@ -22,7 +22,7 @@ from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.errors import StorageError
 from ttd_core.metrics import Metric, Timing
-from ttd_core.policy.base import Policy, Trainer
+from ttd_core.policy.base import Policy, TellsEngine, Trainer
 from ttd_core.run import events, requests
 from ttd_core.run.backends import open_executor, open_policy
 from ttd_core.run.best import write_best
@@ -271,6 +271,7 @@ class _Run:
                 groups=config.groups,
                 group_size=config.group_size,
                 sandbox=self._level,
+                engine=str(self._policy.engine) if isinstance(self._policy, TellsEngine) else "",
             )
         )
         self._update_best()

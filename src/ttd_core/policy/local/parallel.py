@@ -195,6 +195,11 @@ class ParallelPolicy:
         """Model, backend and number of devices, for people."""
         return f"{self._local.name} x {self._ranks}"
 
+    @property
+    def engine(self) -> object:
+        """Which engine serves on each device, and why."""
+        return self._local.engine
+
     def sample(
         self, prompts: Sequence[Sequence[Message]], count: int, params: SamplingParams
     ) -> Iterator[Sample]:

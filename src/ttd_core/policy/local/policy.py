@@ -10,24 +10,24 @@ import pathlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal, Self
+from typing import Any
 
-import attrs
 import numpy as np
 import numpy.typing as npt
 import peft
 import torch
 
 from ttd_core.config import RunConfig
-from ttd_core.config.settings import at_least, fill, setting
 from ttd_core.errors import ConfigError, EnvironmentLacksError, ModelUnavailableError
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
-from ttd_core.policy.local import checkpoint, loading, parallel
+from ttd_core.policy.local import checkpoint, devices, engine, loading, parallel
 from ttd_core.policy.local.adapter import Adapter, adapted_modules
+from ttd_core.policy.local.engine import Engine
 from ttd_core.policy.local.lean import ops
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
 from ttd_core.policy.local.lean.routes import RouteMemory
+from ttd_core.policy.local.options import DEFAULT_ROWS, LocalOptions
 from ttd_core.policy.local.plain import attention
 from ttd_core.policy.local.plain.decode import PlainDecoder
 from ttd_core.policy.local.replies import DecodeLimits, whole_groups
@@ -40,40 +40,6 @@ __all__ = ["LocalOptions", "LocalPolicy", "open_local"]
 
 #: Fraction of the device's memory that sampling may keep while the model learns.
 _KEPT_FRACTION = 0.1
-#: Replies decoded at once where the config does not say; the lean engine lets in as many as fit.
-_DEFAULT_ROWS_LEAN, _DEFAULT_ROWS_PLAIN = 512, 64
-
-
-@attrs.frozen
-class LocalOptions:
-    """What ``policy.options`` takes."""
-
-    devices: int = setting(1, "devices of this host to sample and learn on", validator=at_least(1))
-    engine: Literal["auto", "lean", "plain"] = setting(
-        "auto",
-        "lean (some families of models), plain (transformers' own code), or auto: lean on a GPU",
-    )
-    adapter: Literal["refuse", "merge", "ignore"] = setting(
-        "refuse",
-        "what to do with an adapter in the model's folder: refuse, merge it into the weights, or ignore it",
-    )
-    adapt: Literal["auto", "attention", "all"] = setting(
-        "auto",
-        "what learns: all linear layers, those of attention, or auto: all, of mixtures of experts attention",
-    )
-
-    replay_routing: bool = setting(
-        False,
-        "learn with the experts that were chosen while sampling (mixtures of experts, lean, one device)",
-    )
-
-    @classmethod
-    def of(cls, config: RunConfig) -> Self:
-        """Those of a config.
-
-        :raises ConfigError: when one is unknown or does not fit.
-        """
-        return fill(cls, config.policy.options, prefix="policy.options.")
 
 
 def open_local(config: RunConfig) -> LocalPolicy | parallel.ParallelPolicy:
@@ -84,7 +50,7 @@ def open_local(config: RunConfig) -> LocalPolicy | parallel.ParallelPolicy:
     :raises ConfigError: for a wrong option.
     """
     count = LocalOptions.of(config).devices
-    device = loading.choose_device(config.policy.device)
+    device = devices.choose_device(config.policy.device)
     if count > 1 and device.type == "cuda" and count > torch.cuda.device_count():
         raise EnvironmentLacksError(
             f"policy.options.devices: {count} were asked for and torch finds {torch.cuda.device_count()} here"
@@ -95,11 +61,11 @@ def open_local(config: RunConfig) -> LocalPolicy | parallel.ParallelPolicy:
 
 def open_rank(config: RunConfig, rank: int = 0) -> LocalPolicy:
     """The policy of one rank: the first is on the device that the config names, the others on the next."""
-    device = loading.choose_device(config.policy.device)
+    device = devices.choose_device(config.policy.device)
     if device.type == "cuda" and LocalOptions.of(config).devices > 1:
         device = torch.device("cuda", (device.index or 0) + rank)
     folder = fetch.resolve(config.policy.model)
-    dtype = loading.choose_dtype(config.policy.dtype, device)
+    dtype = devices.choose_dtype(config.policy.dtype, device)
     options = LocalOptions.of(config)
     keep_packed = options.engine == "lean" or (options.engine == "auto" and ops.has_triton(device))
     # Every rank reads the same files; the first says what there is to say of them.
@@ -139,7 +105,9 @@ class LocalPolicy:
             warnings.simplefilter("ignore", FutureWarning)
             self._peft = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
         self._peft.eval()
-        lean_model = self._make_lean()
+        #: Which engine serves, and why.
+        self.engine = self._choose_engine()
+        lean_model = LeanModel(self.model) if self.engine.name == "lean" else None
         #: Experts chosen while sampling, if they are to be replayed.
         self._routes = self._make_routes(lean_model)
         self._logprob_model = LogprobModel(
@@ -233,22 +201,21 @@ class LocalPolicy:
             )
         return tokens
 
-    def _make_lean(self) -> LeanModel | None:
-        """The model without transformers' code, where that can run and the config does not say otherwise.
+    def _choose_engine(self) -> Engine:
+        """Lean where that can run and the config does not say otherwise.
 
         :raises ConfigError: for a wrong option.
         :raises ModelUnavailableError: when it is ``lean`` and the model does not fit.
         """
-        engine = LocalOptions.of(self._config).engine
+        wanted = LocalOptions.of(self._config).engine
         reason = why_unsupported(self.model)
-        if engine == "lean" and reason:
+        if wanted == "lean" and reason:
             raise ModelUnavailableError(
                 f"policy.options.engine: model '{self._config.policy.model}' cannot run lean: {reason}; "
                 "leave the option out"
             )
-        if engine == "lean" or (engine == "auto" and not reason and ops.has_triton(self._device)):
-            return LeanModel(self.model)
-        return None
+        on_gpu = self._device.type == "cuda"
+        return engine.chosen(wanted, engine.machine_lacks(on_gpu, ops.has_triton(self._device)), reason)
 
     def _make_routes(self, lean_model: LeanModel | None) -> RouteMemory | None:
         """Where experts are kept between sampling and learning, if the config asks for it.
@@ -273,10 +240,10 @@ class LocalPolicy:
     def _make_decoder(self, lean_model: LeanModel | None) -> PlainDecoder | LeanDecoder:
         rows = self._config.policy.batch
         if lean_model is not None:
-            return LeanDecoder(lean_model, rows or _DEFAULT_ROWS_LEAN, routes=self._routes)
+            return LeanDecoder(lean_model, rows or DEFAULT_ROWS["lean"], routes=self._routes)
         model = self._logprob_model
         return PlainDecoder(
-            model.backbone, model.head, model.layers, self._device, rows or _DEFAULT_ROWS_PLAIN
+            model.backbone, model.head, model.layers, self._device, rows or DEFAULT_ROWS["plain"]
         )
 
     def _release_sampling_memory(self) -> None:

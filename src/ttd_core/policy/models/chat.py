@@ -15,6 +15,7 @@ import attrs
 from ttd_core.config import PolicyConfig
 from ttd_core.errors import PromptTooLongError
 from ttd_core.policy.base import SamplingParams
+from ttd_core.policy.models import channels
 from ttd_core.policy.models.tags import answer_within
 from ttd_core.policy.models.template import ChatTemplate
 from ttd_core.policy.models.thinking import ThinkingFormat
@@ -45,7 +46,7 @@ class ChatCodec:
     """Chat messages to token ids and back, by one model's chat template and tokeniser.
 
     :param tokenizer: a transformers tokeniser with a chat template.
-    :param config: its ``reasoning_effort`` goes to the template.
+    :param config: its ``reasoning_effort`` goes to the template; its ``prefill`` begins every reply.
     :param end_tokens: token ids that end a reply, besides the tokeniser's own.
     :raises ModelUnavailableError: when the template cannot render a prompt.
     """
@@ -56,9 +57,13 @@ class ChatCodec:
         self._template = ChatTemplate(tokenizer, {"reasoning_effort": effort} if effort else {})
         self._thinking = ThinkingFormat.of(self._template)
         self._markup = _markup(tokenizer)
+        self._prefill = config.prefill
         eos = tokenizer.eos_token_id
+        # In channels a reply ends with a call of a tool, too, whatever the model's other files say.
+        stops = [token for token, text in self._markup.items() if text in channels.STOPS]
+        of_template = stops if self._thinking.in_channels else []
         #: Token ids that end a reply.
-        self.end_tokens = frozenset([*end_tokens, *([] if eos is None else [eos])])
+        self.end_tokens = frozenset([*end_tokens, *of_template, *([] if eos is None else [eos])])
 
     def encode(self, prompt: Sequence[Message], prefill: str) -> list[int]:
         """Token ids of the rendered chat, up to where the reply (after any prefill) begins.
@@ -80,16 +85,21 @@ class ChatCodec:
 
     def closing(self, tokens: Sequence[int]) -> list[int]:
         """Token ids that close the thinking of a reply; none when its final answer is open already."""
-        closing = self._thinking.closing(self._tokenizer.decode(list(tokens)))
+        closing = self._thinking.closing(self._prefill + self._tokenizer.decode(list(tokens)))
         return self._ids(closing) if closing else []
 
     def decode(self, tokens: Sequence[int], prefill: str) -> tuple[str, str]:
-        """The reply's text and its final answer, prefill included, special tokens removed."""
+        """The reply's text and its final answer, prefill included, special tokens removed.
+
+        Those that make channels stay in the text: without them nothing would tell its messages apart.
+        """
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True)
         if not self._thinking.core:
             return prefill + text, answer_within(prefill + text)
         with_specials: str = self._tokenizer.decode(list(tokens))
         answer = self._thinking.answer(prefill + with_specials)
+        if self._thinking.in_channels:
+            text = channels.without_end(with_specials)
         for special in self._tokenizer.all_special_tokens:
             answer = answer.replace(special, "")
         return prefill + text, answer

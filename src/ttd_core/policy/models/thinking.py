@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 
 from ttd_core.errors import ModelUnavailableError
+from ttd_core.policy.models import channels
 from ttd_core.policy.models.template import ChatTemplate
 from ttd_core.types import Message
 
@@ -76,8 +77,15 @@ class ThinkingFormat:
         """The marker without surrounding space: what is looked for in a reply."""
         return self.marker.strip()
 
+    @property
+    def in_channels(self) -> bool:
+        """Whether thinking and answer are messages in channels of their own (:mod:`.channels`)."""
+        return self.core == channels.CLOSING
+
     def is_open(self, text: str) -> bool:
         """Whether the final answer has been opened in ``text`` (special tokens kept)."""
+        if self.in_channels:
+            return channels.has_answer(text)
         if not self.core or self.core in text:
             return True
         reply, opener, direct = text.strip(), self.opener.strip(), self.direct.strip()
@@ -88,10 +96,14 @@ class ThinkingFormat:
 
     def closing(self, text: str) -> str:
         """What to append to a reply whose thinking budget is used up; empty if the answer is open."""
+        if self.in_channels:
+            return channels.closing(text, SENTENCE)
         return "" if self.is_open(text) else SENTENCE + self.marker
 
     def answer(self, text: str) -> str:
         """The final answer within a reply (special tokens kept); empty if the thinking was never closed."""
+        if self.in_channels:
+            return channels.answer(text)
         if self.core and self.core in text:
             return text.rsplit(self.core, 1)[1]
         if not self.is_open(text):

@@ -1,0 +1,163 @@
+"""How fast devices are: what was measured, and what is made of it for devices that were not.
+
+Sampling and learning are reckoned from a floor, the larger of two times: moving what must be moved once,
+and the arithmetic of the products (``docs/learner.md``). What is measured lies above it by a factor, and by a
+time for each layer that no floor tells of: launching kernels on a GPU, the interpreter's own work elsewhere.
+:data:`MEASURED` holds what that page's tables say of one H200; the constants below are fitted to them, and
+``tests/planning/test_rates.py`` holds each row to within a factor of 1.4 of what the constants give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from ttd_core.planning.machines import Card, Machine
+
+#: Share of a data sheet's figures that a large copy and a large product reach: 4.27 of 4.8 TB/s, 792 of 989
+#: TFLOP/s, measured on an H200.
+COPY_SHARE, PRODUCT_SHARE = 0.89, 0.80
+
+
+@attrs.frozen
+class Rates:
+    """What a device does in a second, and how far above the floor an engine stays.
+
+    :param bandwidth: bytes a second of a large copy.
+    :param products: operations a second of a large matrix product.
+    :param decode_factor: time of a step of sampling over its floor.
+    :param decode_layer_s: seconds of such a step for each layer besides.
+    :param train_share: share of ``products`` that the products of learning reach.
+    :param train_passes: how often the activations are moved in learning, small kernels and the adapter's thin
+        products among it.
+    :param startup_s: seconds until the first token, the model's loading apart.
+    :param source: where the figures come from, for people.
+    """
+
+    bandwidth: float
+    products: float
+    decode_factor: float
+    decode_layer_s: float
+    train_share: float
+    train_passes: float
+    startup_s: float
+    source: str
+
+
+#: Fitted to :data:`MEASURED`.
+_LEAN = {"decode_factor": 1.5, "decode_layer_s": 55e-6, "train_share": 0.65, "train_passes": 26.0}
+#: Of transformers' ``generate`` and of plain peft, on the same H200.
+_PLAIN = {"decode_factor": 5.0, "decode_layer_s": 1.7e-3, "train_share": 0.35, "train_passes": 40.0}
+#: Operations a second of one core's products, by whether it multiplies bfloat16 itself. The first is fitted
+#: to runs of half a billion parameters on two cores of a server's processor, which ``test_rates.py`` has.
+CORE_PRODUCTS = {True: 250e9, False: 40e9}
+#: Bytes a second that one core reads; several share the memory.
+CORE_BANDWIDTH, MOST_BANDWIDTH = 8e9, 100e9
+_CPU = {"decode_factor": 2.0, "decode_layer_s": 3e-3, "train_share": 0.6, "train_passes": 15.0}
+
+
+def rates_for(machine: Machine, engine: str) -> Rates:
+    """The rates of one device of a machine.
+
+    :param engine: ``lean`` or ``plain``.
+    """
+    if machine.card is None:
+        return Rates(
+            bandwidth=min(machine.cores * CORE_BANDWIDTH, MOST_BANDWIDTH),
+            products=machine.cores * CORE_PRODUCTS[machine.bfloat16],
+            **_CPU,
+            startup_s=5.0,
+            source=f"assumed for {machine.cores} cores; --measure or --from RUN tell better",
+        )
+    return Rates(
+        bandwidth=machine.card.bandwidth * 1e12 * COPY_SHARE,
+        products=machine.card.products * 1e12 * PRODUCT_SHARE,
+        **(_LEAN if engine == "lean" else _PLAIN),
+        startup_s=5.0,
+        source=_source(machine.card, engine),
+    )
+
+
+def with_measured(rates: Rates, bandwidth: float, products: float) -> Rates:
+    """The same engine on a device whose copy and product were measured here."""
+    return attrs.evolve(
+        rates,
+        bandwidth=bandwidth,
+        products=products,
+        source=(
+            f"a copy ({bandwidth / 1e9:,.0f} GB/s) and a product ({products / 1e9:,.0f} GFLOP/s) measured "
+            "here; how far above them the engine stays is assumed"
+        ),
+    )
+
+
+def _source(card: Card, engine: str) -> str:
+    of = "the lean engine" if engine == "lean" else "transformers' own code"
+    if "H200" in card.title:
+        return f"{of} measured on an H200"
+    return f"{of} measured on an H200, scaled by memory bandwidth and arithmetic of a {card.title}"
+
+
+@attrs.frozen
+class MeasuredStep:
+    """A step of sampling on one H200: 512-token prompts, 128 new tokens, ``docs/learner.md``.
+
+    :param model: hub id of the published shape.
+    :param rows: replies decoded at once.
+    :param group: of them, those that share a prompt.
+    :param engine: ``lean``, or ``plain``: transformers' ``generate``.
+    :param milliseconds: of a step.
+    """
+
+    model: str
+    rows: int
+    group: int
+    engine: str
+    milliseconds: float
+
+
+@attrs.frozen
+class MeasuredTraining:
+    """A step of learning on one H200, one pack: ``docs/learner.md``.
+
+    :param model: hub id of the published shape.
+    :param prompt: tokens of the shared prompt.
+    :param replies: replies in the pack.
+    :param length: tokens of each.
+    :param checkpointing: whether activations were computed twice.
+    :param engine: ``lean``, or ``plain``: peft.
+    :param milliseconds: of the step.
+    :param gigabytes: its peak; ``None`` where the table does not tell ours.
+    """
+
+    model: str
+    prompt: int
+    replies: int
+    length: int
+    checkpointing: bool
+    engine: str
+    milliseconds: float
+    gigabytes: float | None
+
+
+MEASURED: Sequence[MeasuredStep] = (
+    MeasuredStep("Qwen/Qwen3-0.6B", 64, 64, "lean", 2.21),
+    MeasuredStep("Qwen/Qwen3-0.6B", 512, 64, "lean", 4.53),
+    MeasuredStep("Qwen/Qwen3-8B", 64, 64, "lean", 6.41),
+    MeasuredStep("Qwen/Qwen3-8B", 512, 64, "lean", 18.02),
+    MeasuredStep("Qwen/Qwen3-0.6B", 512, 1, "lean", 16.30),
+    MeasuredStep("Qwen/Qwen3-0.6B", 64, 1, "plain", 53.6),
+    MeasuredStep("Qwen/Qwen3-0.6B", 512, 1, "plain", 71.2),
+    MeasuredStep("Qwen/Qwen3-8B", 64, 1, "plain", 67.1),
+    MeasuredStep("Qwen/Qwen3-8B", 512, 1, "plain", 146.2),
+)
+
+MEASURED_TRAINING: Sequence[MeasuredTraining] = (
+    MeasuredTraining("Qwen/Qwen3-0.6B", 1, 8, 1023, True, "lean", 127, 3.13),
+    MeasuredTraining("Qwen/Qwen3-0.6B", 1, 8, 1023, False, "lean", 104, 13.67),
+    MeasuredTraining("Qwen/Qwen3-0.6B", 512, 8, 512, True, "lean", 90, 2.74),
+    MeasuredTraining("Qwen/Qwen3-0.6B", 512, 8, 512, False, "lean", 75, 8.69),
+    MeasuredTraining("Qwen/Qwen3-0.6B", 1, 8, 1023, True, "plain", 231, None),
+    MeasuredTraining("Qwen/Qwen3-8B", 512, 11, 16_384, True, "lean", 28_600, None),
+)
