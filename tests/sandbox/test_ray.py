@@ -15,6 +15,7 @@ import pytest
 from ttd_core.config import RunConfig, SandboxConfig
 from ttd_core.errors import EnvironmentLacksError
 from ttd_core.sandbox import ray as ray_executor
+from ttd_core.sandbox import ray_nodes
 from ttd_core.sandbox.base import Limits, PythonJob
 from ttd_core.types import Status
 
@@ -99,12 +100,10 @@ def test_ray_is_given_the_processors_that_the_workers_use(ray_cluster: None) -> 
 def test_a_cluster_without_a_free_processor_says_so(
     ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_executor, "_START_TIMEOUT_S", 3.0)
-    with (
-        ray_executor.RayExecutor(2),
-        pytest.raises(EnvironmentLacksError, match="no 2 processors free"),
-    ):
-        ray_executor.RayExecutor(2)
+    with ray_executor.RayExecutor(2):
+        monkeypatch.setattr(ray_nodes, "_START_TIMEOUT_S", 3.0)
+        with pytest.raises(EnvironmentLacksError, match="no 2 processors free"):
+            ray_executor.RayExecutor(2)
 
 
 @pytest.mark.ray

@@ -123,6 +123,10 @@ class LocalExecutor:
         """
         return self._artifacts.add_bytes(digest, [program])
 
+    def held_program(self, digest: str) -> Artifact | None:
+        """What keeps a program held, if it is; else ``None``."""
+        return self._artifacts.take(digest)
+
     def program(self, digest: str) -> bytes:
         """A program held here, as bytes."""
         return self._artifacts.read(digest)
