@@ -9,8 +9,10 @@ jobs a retry on another one, and one that joins is used as soon as its sandbox i
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +23,7 @@ import attrs
 import numpy as np
 
 from ttd_core.config import RunConfig
-from ttd_core.errors import EnvironmentLacksError
+from ttd_core.errors import EnvironmentLacksError, one_line
 from ttd_core.sandbox import codec
 from ttd_core.sandbox.artifacts import ArtifactStore, source_bytes
 from ttd_core.sandbox.base import CompileJob, Job, JobResult, Level, ProgramJob
@@ -34,6 +36,7 @@ from ttd_core.sandbox.pool import JobPool, at_exit
 from ttd_core.sandbox.ray_nodes import Membership, last_line, own_version
 from ttd_core.sandbox.reserve import reserved_cores, sampling_devices
 from ttd_core.sandbox.shared import LARGE_ARRAY, SharedData
+from ttd_core.text import showable_line
 from ttd_core.types import Status
 
 #: How often a job is tried again after its node was lost.
@@ -41,6 +44,7 @@ _RETRIES = 3
 _PAUSE_S = 0.5
 #: Seconds that jobs wait for a node when every node is lost.
 _PATIENCE_S = 600.0
+_CONNECT_TIMEOUT_S = 10.0
 
 #: A digest, and what names the data in Ray's object store.
 _Stored = tuple[str, Any]
@@ -150,7 +154,7 @@ class RayExecutor:
         self._ray = _load()
         self._started = not self._ray.is_initialized()
         if self._started:
-            self._ray.init(log_to_driver=False, address=os.environ.get("RAY_ADDRESS"))
+            _connect(self._ray, os.environ.get("RAY_ADDRESS"))
         self._lock = threading.Lock()
         self._numbers = 0
         self._job_bytes = 0
@@ -325,6 +329,35 @@ def _load() -> Any:
     except ImportError as error:
         raise EnvironmentLacksError("executor ray needs ray: pip install 'ttd-core[ray]'") from error
     return ray
+
+
+def _connect(ray: Any, address: str | None) -> None:
+    """Connect this process to a cluster.
+
+    :param address: of its head, or ``auto``; ``None`` for a new one of this machine alone. What Ray itself
+        would join then may be gone: it would try for minutes.
+    :raises EnvironmentLacksError: when there is none at the address.
+    """
+    said = f"RAY_ADDRESS = {showable_line(address or '')!r}"
+    if address and address.startswith("ray://"):
+        raise EnvironmentLacksError(
+            f"{said}: a run is made on a node of the cluster, not through Ray's client; give HOST:PORT of "
+            "its head (ray start --head says it)"
+        )
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit():
+        # Ray itself would try for minutes
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
+        except (OSError, OverflowError) as error:
+            raise EnvironmentLacksError(
+                f"{said}: no Ray cluster answers there ({one_line(error)}); start one with ray start --head, "
+                "or unset RAY_ADDRESS"
+            ) from None
+    try:
+        ray.init(log_to_driver=False, address=address or "local", logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise EnvironmentLacksError(f"cannot use the Ray cluster ({said}): {last_line(error)}") from error
 
 
 def open_ray(config: RunConfig) -> RayExecutor:
