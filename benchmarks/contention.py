@@ -1,6 +1,6 @@
 """Sampling beside busy cores and busy judges: which of the two slows it, and what helps.
 
-    python benchmarks/contention.py [--device cuda] [--size 1.5b] [--seconds 4] [--budget 1] [--reserve 1]
+    python benchmarks/contention.py [--device cuda] [--size 1.5b] [--seconds 3] [--budget 1] [--reserve 1]
 
 The sampler is timed in this process: with `--device cuda` the lean engine (random weights of 1.5B shape, 4
 x 64 rows, prompts of 512 tokens, 256 new ones each; tokens a second), else a loop of what such a sampler
@@ -311,7 +311,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--size", default="1.5b", help="of the model, as benchmarks/models.py has it")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each line")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each line")
     parser.add_argument("--budget", type=float, default=1.0, help="seconds that each program spins")
     parser.add_argument("--reserve", type=int, default=1, help="cores kept in the last lines of a block")
     chosen = parser.parse_args()
