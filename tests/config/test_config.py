@@ -36,6 +36,7 @@ changes = st.fixed_dictionaries(
         "policy.prefill": st.text(st.characters(codec="utf-8", exclude_categories=["Cs"])),
         "policy.max_new_tokens": st.none() | st.integers(1, 10**5),
         "sandbox.workers": st.none() | st.integers(1, 64),
+        "sandbox.reserve": st.none() | st.integers(0, 64),
     },
 )
 
@@ -222,7 +223,8 @@ def test_diff_gives_both_values_by_key() -> None:
 
 def test_what_may_change_on_resume_does_not_count() -> None:
     base = configs.load("erdos")
-    other = configs.override(base, {"steps": 99, "checkpoints_kept": 5, "sandbox.workers": 3})
+    changes = {"steps": 99, "checkpoints_kept": 5, "sandbox.workers": 3, "sandbox.reserve": 2}
+    other = configs.override(base, changes)
     assert other != base
     assert configs.diff(base, other) == []
     assert configs.digest(base) == configs.digest(other)

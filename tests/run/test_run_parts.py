@@ -8,7 +8,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -29,10 +29,11 @@ from ttd_core.run.recheck import recheck
 from ttd_core.run.rollout import RolloutCollector
 from ttd_core.run.seeds import score_seeds
 from ttd_core.run.setup import RunSetup
+from ttd_core.run.step import StepRunner
 from ttd_core.run.step_metrics import StepMetrics
 from ttd_core.run.summary import summarise
 from ttd_core.run.totals import StepTotals
-from ttd_core.sandbox.base import Executor
+from ttd_core.sandbox.base import Executor, JobResult
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.search.archive import Archive
 from ttd_core.types import Completion, Group, Rollout, State, Status, Verdict
@@ -167,6 +168,34 @@ def test_sampling_and_evaluation_overlap(reference: str, tmp_path: pathlib.Path)
     )
     assert [rollout.verdict.value for rollout in group] == [1, 1]
     assert sorted(events) == [("judged", 0), ("judged", 1), ("sampled", 0), ("sampled", 1)]
+
+
+def test_a_step_judges_as_many_replies_at_once_as_there_are_workers_now(
+    reference: str, tmp_path: pathlib.Path
+) -> None:
+    """Nodes of a cluster come and go between steps."""
+    together = threading.Barrier(3)
+
+    class Growing:
+        workers = 1
+
+        def run(self, job: Any) -> JobResult:
+            if self.workers == 3:
+                together.wait(10)
+            return JobResult(Status.OK, value=[0.25] * 3)
+
+    config = configs.load(reference, overrides={"groups": 1, "group_size": 3})
+    hooks, executor = hooks_of(reference), Growing()
+    archive = Archive(config.search)
+    archive.add_seeds([(State(), None)])
+    policy = ScriptedPolicy([reply("return [1, 0, 0]").text])
+    pending = PendingRollouts(tmp_path, enabled=False)
+    runner = StepRunner(
+        config, hooks, policy, cast(Executor, executor), archive, [], lambda _: None, pending, 0
+    )
+    assert runner.run(1).totals.valid == 3
+    executor.workers = 3
+    assert runner.run(2).totals.valid == 3
 
 
 def configs_params() -> Any:

@@ -71,6 +71,36 @@ def test_a_job_comes_back_as_it_was(job: Job) -> None:
         assert _same(getattr(job, field.name), getattr(back, field.name)), field.name
 
 
+def test_large_arrays_are_taken_out_and_put_back() -> None:
+    large, small = np.arange(300.0), np.arange(3)
+    job = PythonJob(
+        "def run(): pass",
+        "run",
+        args=[small, [1, {"deep": [large, "x"]}], list(range(1000))],
+        kwargs={"again": large},
+        inject={"h": large.astype(np.float32), "none": None},
+    )
+    frame, found = codec.encode_without(job, large.nbytes // 2)
+    assert len(frame) < 8000, "the numbers of the list and the small array alone"
+    assert sorted(map(str, (each.place for each in found))) == [
+        "['args', 1, 1, 'deep', 0]",
+        "['inject', 'h']",
+        "['kwargs', 'again']",
+    ]
+    by_digest = {each.digest: each.array for each in found}
+    assert len(by_digest) == 2, "equal arrays are one; those of another type are not"
+    back = codec.decode_job(frame, by_digest)
+    for field in attrs.fields(PythonJob):
+        assert _same(getattr(job, field.name), getattr(back, field.name)), field.name
+    program = ProgramJob(Artifact("ab" * 32), b"input " * 1000)
+    frame, found = codec.encode_without(program, 1000)
+    assert [each.place for each in found] == [["stdin"]]
+    assert codec.decode_job(frame, {found[0].digest: found[0].array}).stdin == program.stdin
+    small_frame, found = codec.encode_without(job, 1 << 20)
+    assert found == []
+    assert len(small_frame) > 2 * large.nbytes
+
+
 def test_a_result_comes_back_as_it_was() -> None:
     result = JobResult(
         Status.OK,

@@ -9,8 +9,9 @@ import time
 
 import pytest
 
+from ttd_core.sandbox import cgroup
 from ttd_core.sandbox import cores as cores_module
-from ttd_core.sandbox.cores import CoreLoad, CorePool, busy_ticks
+from ttd_core.sandbox.cores import CoreLoad, CorePool, busy_ticks, kept_cores, usable_cores
 
 
 def test_jobs_spread_over_the_cores() -> None:
@@ -44,6 +45,48 @@ def test_an_exclusive_job_waits_for_a_core_of_its_own_and_is_not_overtaken() -> 
     threads[1].join(5)
     assert order == ["exclusive", "shared"]
     assert cores.take(1, False) == second, "the exclusive core is given to nobody else"
+
+
+def test_kept_cores_are_for_no_job_but_one_that_needs_them_all() -> None:
+    cores = CorePool((0, 1, 2), CoreLoad(dict), reserve=1)
+    assert {cores.take(1, False) for _ in range(4)} == {(0,), (1,)}
+    assert CorePool((0, 1, 2), CoreLoad(dict), reserve=1).take(2, True) == (0, 1)
+    asked_for_all = CorePool((0, 1, 2), CoreLoad(dict), reserve=1)
+    assert asked_for_all.take(3, True) == (0, 1, 2), "what a job was promised comes first"
+    asked_for_all.give_back((0, 1, 2), True)
+    assert asked_for_all.take(9, False) == (0, 1, 2)
+
+
+def test_timed_jobs_wait_rather_than_run_on_a_kept_core() -> None:
+    cores = CorePool((0, 1), CoreLoad(dict), reserve=1)
+    first = cores.take(1, True)
+    assert first == (0,)
+    got: list[tuple[int, ...]] = []
+    thread = threading.Thread(target=lambda: got.append(cores.take(1, True)))
+    thread.start()
+    time.sleep(0.05)
+    assert got == []
+    cores.give_back(first, True)
+    thread.join(5)
+    assert got == [(0,)]
+
+
+def test_two_threads_of_one_core_are_kept_together(tmp_path: pathlib.Path) -> None:
+    for core, siblings in {0: "0,4", 1: "1,5", 4: "0,4", 5: "1,5", 2: "2-3", 3: "2-3", 6: "odd"}.items():
+        (tmp_path / f"cpu{core}" / "topology").mkdir(parents=True)
+        (tmp_path / f"cpu{core}" / "topology" / "thread_siblings_list").write_text(f"{siblings}\n")
+    assert kept_cores(range(6), 2, tmp_path) == (1, 5)
+    assert kept_cores(range(6), 3, tmp_path) == (1, 4, 5)
+    assert kept_cores((0, 1, 2, 3), 2, tmp_path) == (2, 3)
+    assert kept_cores((0, 1, 6, 7), 2, tmp_path) == (6, 7), "nothing says what goes with them"
+    assert kept_cores((0, 1), 0, tmp_path) == ()
+
+
+def test_a_quota_counts_as_cores_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _process: set(range(8)))
+    for quota, cores in {None: 8, 16.0: 8, 8.0: 8, 3.999: 4, 3.5: 3, 0.5: 1}.items():
+        monkeypatch.setattr(cgroup, "processor_quota", lambda quota=quota: quota)
+        assert usable_cores() == cores
 
 
 def test_closing_wakes_those_who_wait() -> None:

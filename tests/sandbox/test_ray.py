@@ -15,6 +15,7 @@ import pytest
 from ttd_core.config import RunConfig, SandboxConfig
 from ttd_core.errors import EnvironmentLacksError
 from ttd_core.sandbox import ray as ray_executor
+from ttd_core.sandbox import ray_nodes
 from ttd_core.sandbox.base import Limits, PythonJob
 from ttd_core.types import Status
 
@@ -99,12 +100,10 @@ def test_ray_is_given_the_processors_that_the_workers_use(ray_cluster: None) -> 
 def test_a_cluster_without_a_free_processor_says_so(
     ray_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_executor, "_START_TIMEOUT_S", 3.0)
-    with (
-        ray_executor.RayExecutor(2),
-        pytest.raises(EnvironmentLacksError, match="no 2 processors free"),
-    ):
-        ray_executor.RayExecutor(2)
+    with ray_executor.RayExecutor(2):
+        monkeypatch.setattr(ray_nodes, "_START_TIMEOUT_S", 3.0)
+        with pytest.raises(EnvironmentLacksError, match="no 2 processors free"):
+            ray_executor.RayExecutor(2)
 
 
 @pytest.mark.ray
@@ -119,3 +118,33 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(EnvironmentLacksError, match=r"pip install 'ttd-core\[ray\]'"):
         ray_executor.RayExecutor(1)
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("ray://10.0.0.1:10001", "a run is made on a node of the cluster, not through Ray's client"),
+        ("127.0.0.1:1", "no Ray cluster answers there .*start one with ray start --head"),
+        ("127.0.0.1:99999", "no Ray cluster answers there"),
+        ("\x1b[2Jhost:12", r"RAY_ADDRESS = '\\\\x1b\[2Jhost:12': no Ray cluster answers there"),
+    ],
+)
+def test_an_address_without_a_cluster_is_said_at_once(
+    address: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ray:
+        """Stands for a module that is not asked."""
+
+    with pytest.raises(EnvironmentLacksError, match=says):
+        ray_executor._connect(Ray(), address)
+
+
+def test_what_ray_says_of_an_address_is_one_line() -> None:
+    class Ray:
+        def init(self, **_named: object) -> None:
+            raise ConnectionError("a long story\n\nCould not find any running Ray instance.")
+
+    with pytest.raises(
+        EnvironmentLacksError, match=r"^cannot use the Ray cluster .*any running Ray instance\.$"
+    ):
+        ray_executor._connect(Ray(), "auto")

@@ -12,6 +12,7 @@ import pathlib
 import re
 
 from ttd_core.config import RunConfig
+from ttd_core.sandbox.reserve import has_gpu
 
 #: Tokens a second of a model of one billion parameters on one processor core, replies in batches: with half a
 #: billion on two cores, 33 to 56 were measured.
@@ -54,14 +55,6 @@ def tokens_per_second(model: str, cores: int) -> float:
         number, unit = found[-1]
         billions = float(number) / (1000 if unit.lower() == "m" else 1)
     return TOKENS_PER_SECOND * cores / max(billions, 0.01)
-
-
-def has_gpu(device: str) -> bool:
-    """Whether a run's model would be on a GPU; asked of the system, for torch takes seconds to load."""
-    if device != "auto":
-        return device != "cpu"
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    return not hidden and any(pathlib.Path("/dev").glob("nvidia[0-9]*"))
 
 
 def _in_words(seconds: float) -> str:

@@ -163,7 +163,8 @@ def resume(
     """Continue a run from its last committed step.
 
     RUN is the run's folder, or its name inside --runs-dir. A run goes on under the config it was started
-    with: only steps, checkpoints_kept, on_problem_error, keep_rollouts and sandbox.workers may change.
+    with: only steps, checkpoints_kept, on_problem_error, keep_rollouts,
+    sandbox.workers and sandbox.reserve may change.
     Rollouts of a step that was stopped in its middle are used again. A run that has finished all its steps is
     left as it is; --steps gives it more.
 

@@ -108,7 +108,15 @@ class SandboxConfig:
     level: Literal["best", "strong", "standard", "unprotected"] = setting(
         "best", "least isolation to accept; 'unprotected' must be asked for by name"
     )
-    workers: int | None = setting(None, "jobs at once; default one per core", validator=at_least(1))
+    workers: int | None = setting(
+        None, "jobs at once; default one per core that is not kept", validator=at_least(1)
+    )
+    reserve: int | None = setting(
+        None,
+        "cores that no candidate runs on; default one for each GPU that the model is sampled on, a quarter "
+        "of the cores at most",
+        validator=at_least(0),
+    )
 
 
 def _growing_shares(_instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -194,6 +202,7 @@ RESUMABLE_KEYS = frozenset(
         "keep_rollouts",
         "keep_tokens",
         "sandbox.workers",
+        "sandbox.reserve",
     }
 )
 

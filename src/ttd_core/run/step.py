@@ -115,6 +115,7 @@ class StepRunner:
         assert hooks.problem is not None
         self._config = config
         self._policy = policy
+        self._executor = executor
         self._archive = archive
         self._emit = emit
         self._pending = pending
@@ -134,6 +135,8 @@ class StepRunner:
         :param hints: of people, which its prompts carry.
         """
         stopwatch = _Stopwatch()
+        # of a cluster, nodes come and go
+        self._collector.workers = self._executor.workers
         rng = step_rng(self._config, step)
         picked = self._reuse.pick(self._archive, self._config.groups, rng)
         params = self._params(rng)

@@ -72,6 +72,33 @@ def _candidates(controller: str) -> list[pathlib.Path]:
     return list(dict.fromkeys([here, here.parent if here != mount else mount, mount]))
 
 
+def processor_quota() -> float | None:
+    """How many processors' time the control groups around this process grant; ``None`` where unbounded."""
+    quotas = []
+    for controller in ("", "cpu"):
+        with contextlib.suppress(OSError, ValueError):  # no such hierarchy, or a file of another form
+            mount, own = _mounts().get(controller), _own_cgroups().get(controller)
+            if mount is None or own is None:
+                continue
+            here = mount / own.lstrip("/")
+            for folder in (here, *(parent for parent in here.parents if parent.is_relative_to(mount))):
+                quotas += _quota_of(folder, controller)
+    return min(quotas, default=None)
+
+
+def _quota_of(folder: pathlib.Path, controller: str) -> list[float]:
+    """The quota of one group, as a list of one; empty where it has none."""
+    if controller:
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        words = [(folder / name).read_text().strip() for name in names if (folder / name).exists()]
+    else:
+        file = folder / "cpu.max"
+        words = file.read_text().split() if file.exists() else []
+    if len(words) != 2 or words[0] in {"max", "-1"}:
+        return []
+    return [int(words[0]) / int(words[1])]
+
+
 def _make(files: _Files, name: str, needed: str) -> pathlib.Path | None:
     """A new group whose file ``needed`` is writable; ``None`` where none can be made."""
     for parent in _candidates(files.controller):
@@ -102,8 +129,12 @@ class ControlGroups:
     _set: tuple[int, int] = (0, 0)
 
     @classmethod
-    def make(cls) -> ControlGroups:
-        """Make whatever groups can be made here; perhaps none."""
+    def make(cls, nice: int = 0) -> ControlGroups:
+        """Make whatever groups can be made here; perhaps none.
+
+        :param nice: by how much the priority of those inside is lowered beside other groups, 0 to 19; of use
+            where the kernel shares processors out by group (``cpu.weight``).
+        """
         name = f"ttd-{os.getpid()}-{next(_NAMES)}"
         groups = cls()
         if unified := _make(_MEMORY_2, name, _MEMORY_2.limit):
@@ -115,6 +146,10 @@ class ControlGroups:
         if groups.pids is None and (counted := _make(_PIDS_1, name, _PIDS_1.limit)):
             groups.pids = (counted, _PIDS_1)
         groups.kill = unified or _make(_MEMORY_2, name, "cgroup.kill")
+        weight = groups.kill / "cpu.weight.nice" if groups.kill else None
+        # absent where the controller is not on: then processes count by themselves
+        if nice and weight is not None and os.access(weight, os.W_OK):
+            weight.write_text(str(nice))
         return groups
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -20,6 +21,7 @@ from ttd_core.sandbox.base import (
     PythonJob,
 )
 from ttd_core.sandbox.inside import frames
+from ttd_core.sandbox.shared import LargeArray, put_back, take_out
 from ttd_core.types import Status
 
 _KINDS: dict[str, type[PythonJob] | type[CompileJob] | type[ProgramJob]] = {
@@ -27,6 +29,8 @@ _KINDS: dict[str, type[PythonJob] | type[CompileJob] | type[ProgramJob]] = {
     "compile": CompileJob,
     "program": ProgramJob,
 }
+#: Fields of a job that may hold arrays.
+_WITH_ARRAYS = {"args", "kwargs", "inject", "stdin"}
 
 
 def _frame(value: Any) -> bytes:
@@ -42,6 +46,23 @@ def encode_job(job: Job) -> bytes:
 
     :raises UsageError: when it inherits descriptors, which mean nothing elsewhere.
     """
+    return _frame(_packed(job))
+
+
+def encode_without(job: Job, least: int) -> tuple[bytes, list[LargeArray]]:
+    """A job as one frame without its large arrays, and those.
+
+    :param least: bytes of an array that is large.
+    :raises UsageError: as :func:`encode_job`.
+    """
+    packed, found = _packed(job), list[LargeArray]()
+    for name in _WITH_ARRAYS & packed["fields"].keys():
+        packed["fields"][name] = take_out(packed["fields"][name], [name], least, found)
+    packed["missing"] = [[array.digest, array.place] for array in found]
+    return _frame(packed), found
+
+
+def _packed(job: Job) -> dict[str, Any]:
     kind = next(name for name, type_ in _KINDS.items() if type(job) is type_)
     fields = {field.name: getattr(job, field.name) for field in attrs.fields(type(job))}
     fields["limits"] = attrs.asdict(job.limits)
@@ -54,13 +75,18 @@ def encode_job(job: Job) -> bytes:
     elif isinstance(job, ProgramJob):
         fields["artifact"] = job.artifact.digest
         fields["stdin"] = _bytes(job.stdin)
-    return _frame({"kind": kind, "fields": fields})
+    return {"kind": kind, "fields": fields}
 
 
-def decode_job(data: bytes) -> Job:
-    """Inverse of :func:`encode_job`."""
+def decode_job(data: bytes, arrays: Mapping[str, np.ndarray[Any, Any]] | None = None) -> Job:
+    """Inverse of :func:`encode_job`, and of :func:`encode_without`.
+
+    :param arrays: by digest, those that the frame is without.
+    """
     packed = frames.decode_buffer(memoryview(data))
     fields = packed["fields"]
+    for digest, place in packed.get("missing", ()):
+        put_back(fields, place, (arrays or {})[digest])
     fields["limits"] = Limits(**fields["limits"])
     for name in ("preload", "command", "arguments"):
         if name in fields:

@@ -1,4 +1,8 @@
-"""Processor cores for jobs: each is pinned to a few, a timed one to cores that no other job is on."""
+"""Processor cores for jobs: each is pinned to a few, a timed one to cores that no other job is on.
+
+Some may be kept for the run's own process, whose thread drives a GPU; and the kernel may grant fewer than it
+shows (the quota of a container).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,9 @@ import os
 import pathlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+
+from ttd_core.sandbox import cgroup
 
 #: Seconds that a measurement of the load is used, and that it takes: some ticks of the clock.
 _FRESH_S = 5.0
@@ -28,6 +34,42 @@ def busy_ticks(stat: pathlib.Path = pathlib.Path("/proc/stat")) -> dict[int, int
             user, nice, system, _idle, _waiting, *rest = (int(field) for field in fields[:8])
             ticks[int(name[3:])] = user + nice + system + sum(rest)
     return ticks
+
+
+def usable_cores() -> int:
+    """How many cores' work this process may do at once: those it may run on, and no more than its quota."""
+    cores = len(os.sched_getaffinity(0))
+    quota = cgroup.processor_quota()
+    return cores if quota is None else min(cores, max(1, math.floor(quota + 0.01)))
+
+
+def _threads_of_core(core: int, folder: pathlib.Path) -> frozenset[int]:
+    """The processors that are one core in hardware, this one among them; it alone where nothing says so."""
+    found = {core}
+    try:
+        text = (folder / f"cpu{core}" / "topology" / "thread_siblings_list").read_text(encoding="ascii")
+        for part in text.strip().split(","):
+            first, _, last = part.partition("-")
+            found.update(range(int(first), int(last or first) + 1))
+    except (OSError, ValueError):
+        return frozenset({core})
+    return frozenset(found)
+
+
+def kept_cores(
+    cores: Sequence[int], count: int, folder: pathlib.Path = pathlib.Path("/sys/devices/system/cpu")
+) -> tuple[int, ...]:
+    """Which cores are kept: the last ones, those that are one in hardware together.
+
+    :param cores: to choose from.
+    :param count: how many.
+    """
+    kept: list[int] = []
+    for core in sorted(cores, reverse=True):
+        if core not in kept:
+            together = _threads_of_core(core, folder) & set(cores)
+            kept += sorted(together, reverse=True)
+    return tuple(sorted(kept[:count]))
 
 
 class CoreLoad:
@@ -60,10 +102,14 @@ class CorePool:
 
     :param cores: their numbers; all that this process may run on by default.
     :param load: how busy they are.
+    :param reserve: how many of them are kept from jobs (:func:`kept_cores`), but not from one that asks for
+        more than the others are.
     """
 
-    def __init__(self, cores: tuple[int, ...] = (), load: CoreLoad | None = None) -> None:
+    def __init__(self, cores: tuple[int, ...] = (), load: CoreLoad | None = None, reserve: int = 0) -> None:
         self._all = cores or tuple(sorted(os.sched_getaffinity(0)))
+        kept = kept_cores(self._all, reserve)
+        self._open = tuple(core for core in self._all if core not in kept)
         self._load = load or CoreLoad()
         self._users: collections.Counter[int] = collections.Counter()
         self._exclusive: set[int] = set()
@@ -72,7 +118,8 @@ class CorePool:
         self._closed = False
 
     def _pick(self, count: int, exclusive: bool) -> tuple[int, ...] | None:
-        free = [core for core in self._all if core not in self._exclusive]
+        usable = self._open if count <= len(self._open) else self._all
+        free = [core for core in usable if core not in self._exclusive]
         if exclusive:
             free = [core for core in free if self._users[core] == 0]
         if len(free) < (count if exclusive else 1):

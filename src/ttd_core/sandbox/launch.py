@@ -19,6 +19,7 @@ from ttd_core.sandbox import cgroup, layout
 from ttd_core.sandbox.base import SEARCH_PATH, Access
 from ttd_core.sandbox.inside import folders, kernel
 from ttd_core.sandbox.isolation import IsolationMethod
+from ttd_core.sandbox.priority import lower_session
 
 #: Makes the modules of :mod:`.inside` importable where the rest of ``ttd_core`` is not, and starts them.
 BOOT = """
@@ -134,10 +135,12 @@ class ServerSpec:
 
     :param preload: modules that it imports before any job.
     :param access: what its jobs may reach beyond the usual.
+    :param nice: how much lower its priority is than this process's, and that of its jobs, 0 to 19.
     """
 
     preload: tuple[str, ...] = ()
     access: Access = attrs.field(factory=Access)
+    nice: int = 0
 
 
 def _landlock_paths(
@@ -183,6 +186,7 @@ def _setup(
         },
         "by_hand": _filesystem_view(shown, spec.access) if method.by_hand else None,
         "own_namespaces": method.namespaces,
+        "nice": spec.nice,
         "counters": list(layout.COUNTERS),
         "id_base": id_base if method.namespaces and root else 0,
         "preload": list(spec.preload),
@@ -260,7 +264,7 @@ def start_server(method: IsolationMethod, spec: ServerSpec, id_base: int) -> Ser
         undo.callback(ours.close)
         log = os.memfd_create("sandbox-log", os.MFD_CLOEXEC)
         undo.callback(os.close, log)
-        groups = cgroup.ControlGroups.make()
+        groups = cgroup.ControlGroups.make(spec.nice)
         undo.callback(groups.remove)
         with theirs:
             process = subprocess.Popen(
@@ -273,6 +277,8 @@ def start_server(method: IsolationMethod, spec: ServerSpec, id_base: int) -> Ser
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+        if spec.nice:
+            lower_session(process.pid, spec.nice)
         procs_files = groups.open_procs()
         try:
             bounded = groups.memory is not None

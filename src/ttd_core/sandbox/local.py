@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import concurrent.futures
 import itertools
-import os
 import threading
 from types import TracebackType
 from typing import Self
@@ -13,13 +12,15 @@ from ttd_core.config import RunConfig
 from ttd_core.sandbox import launch, probe
 from ttd_core.sandbox.artifacts import ArtifactStore, digest_of
 from ttd_core.sandbox.attempt import Attempt
-from ttd_core.sandbox.base import Artifact, CompileJob, Job, JobResult, Level, PythonJob
+from ttd_core.sandbox.base import Access, Artifact, CompileJob, Job, JobResult, Level, PythonJob
 from ttd_core.sandbox.connection import Connection, ServerLost
-from ttd_core.sandbox.cores import CorePool
+from ttd_core.sandbox.cores import CorePool, usable_cores
 from ttd_core.sandbox.exchange import OutputListener
 from ttd_core.sandbox.futures import CancelSignal, JobFuture
 from ttd_core.sandbox.isolation import IsolationMethod, UserIds
 from ttd_core.sandbox.pool import JobPool, at_exit
+from ttd_core.sandbox.priority import LOWERED
+from ttd_core.sandbox.reserve import reserved_cores, sampling_devices
 from ttd_core.types import Status
 
 #: A server is replaced after so many jobs, or when it has grown by more bytes than that.
@@ -38,6 +39,9 @@ class LocalExecutor:
     :param exactly: form this level, or use this method, even if a stronger one can be formed (comparisons,
         tests).
     :param recycle_jobs: jobs after which a server is replaced.
+    :param reserve: cores that are kept from jobs, fewer than there are.
+    :param lower_priority: whether jobs give way to this process and to others on a busy core; those that are
+        timed, or use a device, never do.
     :raises SandboxUnavailableError: when the level cannot be formed here; says what to install or set.
     """
 
@@ -49,6 +53,8 @@ class LocalExecutor:
         *,
         exactly: Level | IsolationMethod | None = None,
         recycle_jobs: int = _RECYCLE_JOBS,
+        reserve: int = 0,
+        lower_priority: bool = False,
     ) -> None:
         self._method = probe.choose(level, exactly)
         launch.remove_stale()
@@ -57,12 +63,13 @@ class LocalExecutor:
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._artifacts = ArtifactStore()
-        self._cores = CorePool()
+        self._cores = CorePool(reserve=reserve)
+        self._lower_priority = lower_priority
         self._user_ids = UserIds(self._method)
         self._numbers = itertools.count(1)
         # starts every server: the kernel ties bubblewrap's life to the thread that started it
         self._launcher = concurrent.futures.ThreadPoolExecutor(1, "sandbox-launcher")
-        self._pool = JobPool(workers or len(os.sched_getaffinity(0)), self._run)
+        self._pool = JobPool(workers or max(1, usable_cores() - reserve), self._run)
         self._cancel_at_exit = at_exit(self.close)
 
     @property
@@ -116,6 +123,10 @@ class LocalExecutor:
         """
         return self._artifacts.add_bytes(digest, [program])
 
+    def held_program(self, digest: str) -> Artifact | None:
+        """What keeps a program held, if it is; else ``None``."""
+        return self._artifacts.take(digest)
+
     def program(self, digest: str) -> bytes:
         """A program held here, as bytes."""
         return self._artifacts.read(digest)
@@ -156,9 +167,7 @@ class LocalExecutor:
 
     def _attempt(self, future: JobFuture, cores: tuple[int, ...], cancel: int, retries: int) -> JobResult:
         job = future.job
-        spec = launch.ServerSpec()
-        if isinstance(job, PythonJob):
-            spec = launch.ServerSpec(job.preload or self._preload, job.access)
+        spec = self._spec_of(job)
         uid = self._user_ids.job_uid(next(self._numbers))
         with Attempt(job, self._artifacts, self.level, retries, future.listener) as attempt:
             connection = self._connect(spec)
@@ -183,6 +192,15 @@ class LocalExecutor:
             return result
 
     # -- servers -------------------------------------------------------------------------------------
+
+    def _spec_of(self, job: Job) -> launch.ServerSpec:
+        """The kind of server that a job needs."""
+        access = job.access if isinstance(job, PythonJob) else Access()
+        timed = job.limits.exclusive_core or bool(access.devices)
+        nice = LOWERED if self._lower_priority and not timed else 0
+        if isinstance(job, PythonJob):
+            return launch.ServerSpec(job.preload or self._preload, access, nice)
+        return launch.ServerSpec(nice=nice)
 
     def _connect(self, spec: launch.ServerSpec) -> Connection:
         """An idle server of this kind, or a new one."""
@@ -209,4 +227,9 @@ def open_local(config: RunConfig) -> LocalExecutor:
 
     :raises SandboxUnavailableError: when the level cannot be formed here.
     """
-    return LocalExecutor(config.sandbox.workers, config.sandbox.level)
+    return LocalExecutor(
+        config.sandbox.workers,
+        config.sandbox.level,
+        reserve=reserved_cores(config, usable_cores()),
+        lower_priority=sampling_devices(config) > 0,
+    )

@@ -27,12 +27,25 @@ class JobPool:
         self._lock = threading.Lock()
         self._unfinished: set[JobFuture] = set()
         self._closed = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"sandbox-{index}", daemon=True)
-            for index in range(workers)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        self._start(workers)
+
+    def _start(self, count: int) -> None:
+        for _ in range(count):
+            name = f"sandbox-{len(self._threads)}"
+            self._threads.append(threading.Thread(target=self._work, name=name, daemon=True))
+            self._threads[-1].start()
+
+    def grow(self, workers: int) -> None:
+        """Run up to ``workers`` jobs at once from now on; never fewer than before."""
+        with self._lock:
+            more = workers - self.workers
+            if more <= 0 or self._closed:
+                return
+            self.workers = workers
+            self._start(more)
+        for _ in range(2 * more):
+            self._queue_slots.release()
 
     def submit(self, job: Job, listener: OutputListener | None) -> JobFuture:
         """Queue a job; blocks while there is no room.

@@ -1,66 +1,95 @@
 """The executor of a Ray cluster: on every node, the sandbox of :mod:`ttd_core.sandbox.local`.
 
 One actor a node holds a :class:`~ttd_core.sandbox.local.LocalExecutor` and claims from Ray as many processors
-as it has workers, so that Ray gives them to nobody else. Jobs and results cross as the sandbox's own frames.
-A node that is lost costs its jobs a retry on another one. Nodes that join later are not used by an executor
-already open.
+as it has workers, so that Ray gives them to nobody else. Jobs and results cross as the sandbox's own frames;
+large arrays and programs are put into Ray's object store once, and fetched by each node that needs them
+(:mod:`.shared`). A job goes to the node with most cores free (:mod:`.nodes`). A node that is lost costs its
+jobs a retry on another one, and one that joins is used as soon as its sandbox is formed (:mod:`.ray_nodes`).
 """
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
 import queue
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import attrs
+import numpy as np
 
 from ttd_core.config import RunConfig
-from ttd_core.errors import EnvironmentLacksError, SandboxUnavailableError, one_line
+from ttd_core.errors import EnvironmentLacksError, one_line
 from ttd_core.sandbox import codec
 from ttd_core.sandbox.artifacts import ArtifactStore, source_bytes
 from ttd_core.sandbox.base import CompileJob, Job, JobResult, Level, ProgramJob
+from ttd_core.sandbox.cores import usable_cores
 from ttd_core.sandbox.exchange import OutputListener
 from ttd_core.sandbox.futures import JobFuture
 from ttd_core.sandbox.local import LocalExecutor
+from ttd_core.sandbox.nodes import Node, NodeScheduler, NodeUse
 from ttd_core.sandbox.pool import JobPool, at_exit
+from ttd_core.sandbox.ray_nodes import Membership, last_line, own_version
+from ttd_core.sandbox.reserve import reserved_cores, sampling_devices
+from ttd_core.sandbox.shared import LARGE_ARRAY, SharedData
+from ttd_core.text import showable_line
 from ttd_core.types import Status
 
-_START_TIMEOUT_S = 120.0
+#: How often a job is tried again after its node was lost.
 _RETRIES = 3
 _PAUSE_S = 0.5
+#: Seconds that jobs wait for a node when every node is lost.
+_PATIENCE_S = 600.0
+_CONNECT_TIMEOUT_S = 10.0
+
+#: A digest, and what names the data in Ray's object store.
+_Stored = tuple[str, Any]
 
 
 class NodeSandbox:
     """Runs on a node, inside a Ray actor: takes framed jobs, gives framed results.
 
     :param workers: jobs at once.
+    :param lower_priority: as for :class:`~ttd_core.sandbox.local.LocalExecutor`, as is :param reserve:.
     """
 
-    def __init__(self, workers: int, level: str, preload: tuple[str, ...]) -> None:
-        self._executor = LocalExecutor(workers, level, preload)
+    def __init__(
+        self, workers: int, level: str, preload: tuple[str, ...], reserve: int, lower_priority: bool
+    ) -> None:
+        self._ray = _load()
+        self._executor = LocalExecutor(
+            workers, level, preload, reserve=reserve, lower_priority=lower_priority
+        )
         self._running: dict[int, JobFuture] = {}
 
-    def level(self) -> str:
-        """The isolation formed on this node."""
-        return self._executor.level.value
+    def describe(self) -> tuple[str, str]:
+        """The isolation formed on this node, and the version of ttd-core that is installed on it."""
+        return self._executor.level.value, own_version()
 
-    def run(self, number: int, job: bytes, program: bytes) -> Iterator[bytes]:
+    def run(
+        self, number: int, job: bytes, arrays: Sequence[_Stored], program: Sequence[_Stored]
+    ) -> Iterator[bytes]:
         """Run a job; yields what it prints as it comes, then its result, then the program it compiled.
 
         :param number: to cancel it by.
-        :param job: framed.
-        :param program: what a program job runs, in case this node does not hold it; else empty.
+        :param job: framed, without its large arrays.
+        :param arrays: those.
+        :param program: what a program job runs, fetched if this node does not hold it; else empty.
         :return: pieces that begin with ``o`` (output), ``r`` (the framed result) or ``p`` (the program).
         """
-        decoded = codec.decode_job(job)
-        if program and isinstance(decoded, ProgramJob):
-            held = self._executor.add_program(decoded.artifact.digest, program)
-            decoded = attrs.evolve(decoded, artifact=held)
+        fetched = self._ray.get([stored for _, stored in arrays])
+        names = [digest for digest, _ in arrays]
+        decoded = codec.decode_job(job, dict(zip(names, fetched, strict=True)))
+        if isinstance(decoded, ProgramJob):
+            for digest, stored in program:
+                held = self._executor.held_program(digest)
+                if held is None:
+                    held = self._executor.add_program(digest, self._ray.get(stored))
+                decoded = attrs.evolve(decoded, artifact=held)
         pieces: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         future = self._running[number] = self._executor.submit(decoded, pieces.put)
         future.add_done_callback(lambda _: pieces.put(None))
@@ -82,20 +111,20 @@ class NodeSandbox:
             future.cancel()
 
 
-@attrs.define(eq=False)
-class _Node:
-    """A node as the driver sees it.
+@attrs.frozen
+class ClusterUse:
+    """What an executor has used of its cluster.
 
-    :param actor: handle of its :class:`NodeSandbox`.
-    :param busy: jobs that run there now.
-    :param lost: whether its actor is gone for good.
+    :param nodes: those that are there first.
+    :param job_bytes: of framed jobs that were sent.
+    :param put_bytes: of arrays and programs, put once for all nodes.
+    :param saved_bytes: of arrays and programs that jobs shared with earlier ones.
     """
 
-    actor: Any
-    address: str
-    workers: int
-    busy: int = 0
-    lost: bool = False
+    nodes: list[NodeUse]
+    job_bytes: int
+    put_bytes: int
+    saved_bytes: int
 
 
 class RayExecutor:
@@ -107,39 +136,60 @@ class RayExecutor:
     :param workers: jobs at once in the whole cluster; one per processor by default.
     :param level: as for :class:`~ttd_core.sandbox.local.LocalExecutor`, on every node.
     :param preload: modules ready in Python jobs that name none themselves.
+    :param reserve: cores of this machine, where it is a node, that are kept from jobs.
+    :param lower_priority: whether jobs on this machine give way to this process.
     :raises EnvironmentLacksError: when ray is not installed, or the cluster has no free processor.
     :raises SandboxUnavailableError: when a node cannot form the level; names the node.
     """
 
     def __init__(
-        self, workers: int | None = None, level: str = "best", preload: tuple[str, ...] = ("numpy",)
+        self,
+        workers: int | None = None,
+        level: str = "best",
+        preload: tuple[str, ...] = ("numpy",),
+        *,
+        reserve: int = 0,
+        lower_priority: bool = False,
     ) -> None:
         self._ray = _load()
         self._started = not self._ray.is_initialized()
         if self._started:
-            self._ray.init(log_to_driver=False, address=os.environ.get("RAY_ADDRESS"))
+            _connect(self._ray, os.environ.get("RAY_ADDRESS"))
         self._lock = threading.Lock()
         self._numbers = 0
+        self._job_bytes = 0
         self._programs = ArtifactStore()
-        self._nodes: list[_Node] = []
+        self._shared = SharedData(self._ray.put)
+        self._of_actors = (level, tuple(preload))
+        self._here = self._ray.get_runtime_context().get_node_id()
+        self._on_own_node = (reserve, lower_priority)
+        self._scheduler = NodeScheduler(_PATIENCE_S)
+        self._members = Membership(
+            self._ray, self._scheduler, self._start_actor, workers, reserve, self._grow
+        )
         try:
-            self._start_nodes(workers, level, tuple(preload))
-            self._level = min((self._level_of(node) for node in self._nodes), key=lambda level: level.rank)
+            self._members.begin()
         except BaseException:
             self._end_nodes()
             raise
-        self._pool = JobPool(sum(node.workers for node in self._nodes), self._run)
+        self._pool = JobPool(self._scheduler.workers, self._run)
+        self._members.follow()
         self._cancel_at_exit = at_exit(self.close)
 
     @property
     def level(self) -> Level:
         """The isolation of the weakest node."""
-        return self._level
+        return self._members.level
 
     @property
     def workers(self) -> int:
-        """How many jobs run at once in the whole cluster."""
-        return self._pool.workers
+        """How many jobs run at once in the whole cluster, as it is now."""
+        return max(1, self._scheduler.workers)
+
+    def use(self) -> ClusterUse:
+        """What was used of the cluster so far."""
+        shared = self._shared
+        return ClusterUse(self._scheduler.use(), self._job_bytes, shared.put_bytes, shared.saved_bytes)
 
     def submit(self, job: Job, on_output: OutputListener | None = None) -> JobFuture:
         """Queue a job; blocks while twice as many as there are workers wait.
@@ -158,6 +208,7 @@ class RayExecutor:
         if not self._pool.cancel_all():
             return
         self._pool.join()
+        self._shared.close()
         self._end_nodes()
         self._programs.close()
         self._cancel_at_exit()
@@ -172,95 +223,76 @@ class RayExecutor:
 
     # -- nodes ---------------------------------------------------------------------------------------
 
-    def _start_nodes(self, workers: int | None, level: str, preload: tuple[str, ...]) -> None:
-        """One actor a node, as many workers as asked for in all."""
-        strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        left = workers
-        for node in self._ray.nodes():
-            count = int(node["Resources"].get("CPU", 0)) if node["Alive"] else 0
-            count = count if left is None else min(count, left)
-            if count == 0:
-                continue
-            left = None if left is None else left - count
-            options = {
-                "num_cpus": count,
-                "max_restarts": -1,
-                # a waiting job's thread is needed to hear of its cancelling
-                "max_concurrency": 2 * count + 2,
-                "scheduling_strategy": strategy(node["NodeID"], soft=False),
-            }
-            actor = self._ray.remote(NodeSandbox).options(**options).remote(count, level, preload)
-            self._nodes.append(_Node(actor, node["NodeManagerAddress"], count))
-        if not self._nodes:
-            raise EnvironmentLacksError("the Ray cluster has no node with a processor")
+    def _start_actor(self, node: str, count: int) -> Any:
+        """The actor of a node, which Ray starts there once that many processors are free.
 
-    def _level_of(self, node: _Node) -> Level:
-        try:
-            return Level(self._ray.get(node.actor.level.remote(), timeout=_START_TIMEOUT_S))
-        except self._ray.exceptions.GetTimeoutError:
-            raise EnvironmentLacksError(
-                f"node {node.address} of the Ray cluster has no {node.workers} processors free: "
-                "stop other tasks, or ask for fewer workers"
-            ) from None
-        except self._ray.exceptions.RayError as error:
-            raise SandboxUnavailableError(f"node {node.address}: {_last_line(error)}") from error
+        :param node: its id.
+        """
+        strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        options = {
+            "num_cpus": count,
+            "max_restarts": -1,
+            # a waiting job's thread is needed to hear of its cancelling
+            "max_concurrency": 2 * count + 2,
+            "scheduling_strategy": strategy(node, soft=False),
+        }
+        on_node = self._on_own_node if node == self._here else (0, False)
+        return self._ray.remote(NodeSandbox).options(**options).remote(count, *self._of_actors, *on_node)
+
+    def _grow(self) -> None:
+        """Have a thread for each worker, now that a node has come."""
+        self._pool.grow(self._scheduler.workers)
 
     def _end_nodes(self) -> None:
-        for node in self._nodes:
-            with contextlib.suppress(self._ray.exceptions.RayError):  # it is gone already
-                self._ray.kill(node.actor)
+        self._members.close()
         if self._started:
             self._ray.shutdown()
-
-    def _pick(self) -> _Node | None:
-        """The node with most workers free, taken for one job; ``None`` when all are lost."""
-        with self._lock:
-            present = [node for node in self._nodes if not node.lost]
-            if not present:
-                return None
-            node = min(present, key=lambda each: each.busy / each.workers)
-            node.busy += 1
-            return node
 
     # -- jobs ----------------------------------------------------------------------------------------
 
     def _run(self, future: JobFuture) -> JobResult:
         """Run a job on some node, and on another when that one is lost."""
-        retries = 0
+        retries, cores = 0, future.job.limits.cpus
+        cancelled = threading.Event()
+        future.add_done_callback(lambda done: cancelled.set() if done.cancelled() else None)
         while True:
-            node = self._pick()
+            node = self._scheduler.take(cores, cancelled)
             if node is None:
                 return self._failed("every node of the Ray cluster is lost", retries)
+            result: JobResult | None = None
             try:
-                return attrs.evolve(result := self._run_on(node, future), retries=result.retries + retries)
+                result = self._run_on(node, future)
+                return attrs.evolve(result, retries=result.retries + retries)
             except self._ray.exceptions.RayError as error:
-                node.lost = not self._answers(node)
+                # what the actor itself raised says nothing against the node
+                if not isinstance(error, self._ray.exceptions.RayTaskError):
+                    self._members.suspect(node)
                 if retries >= _RETRIES or future.cancelled():
-                    return self._failed(f"node {node.address}: {_last_line(error)}", retries)
+                    return self._failed(f"node {node.address}: {last_line(error)}", retries)
             finally:
-                with self._lock:
-                    node.busy -= 1
+                self._scheduler.give_back(node, cores, result is not None)
             retries += 1
             time.sleep(_PAUSE_S)
 
-    def _run_on(self, node: _Node, future: JobFuture) -> JobResult:
+    def _run_on(self, node: Node, future: JobFuture) -> JobResult:
         """Run a job on a node; its output goes to the listener as it comes.
 
         :raises RayError: when the node, or its actor, is lost.
         """
         job = future.job
-        program = b""
         if isinstance(job, CompileJob):
             try:
                 source_bytes(job.source)
             except ValueError as error:
-                return JobResult(Status.SYNTAX_ERROR, str(error), level=self._level)
-        if isinstance(job, ProgramJob):
-            program = self._programs.read(job.artifact.digest)
+                return JobResult(Status.SYNTAX_ERROR, str(error), level=self.level)
+        frame, large = codec.encode_without(job, LARGE_ARRAY)
+        arrays = [(each.digest, self._stored(each.digest, each.array)) for each in large]
+        program = self._stored_program(job.artifact.digest) if isinstance(job, ProgramJob) else []
         with self._lock:
             self._numbers += 1
+            self._job_bytes += len(frame)
             number = self._numbers
-        call = node.actor.run.options(num_returns="streaming").remote(number, codec.encode_job(job), program)
+        call = node.actor.run.options(num_returns="streaming").remote(number, frame, arrays, program)
         future.add_done_callback(lambda done: node.actor.cancel.remote(number) if done.cancelled() else None)
         result: JobResult | None = None
         for reference in call:
@@ -274,28 +306,16 @@ class RayExecutor:
                 result = attrs.evolve(result, artifact=artifact)
         return result or self._failed("the node gave no result", 0)
 
-    def _answers(self, node: _Node) -> bool:
-        """Whether a node's actor is there again, restarted by Ray."""
-        deadline = time.monotonic() + _START_TIMEOUT_S
-        while True:
-            try:
-                self._ray.get(node.actor.level.remote(), timeout=_START_TIMEOUT_S)
-                return True
-            except self._ray.exceptions.ActorUnavailableError:
-                # Ray has not restarted it yet, or has not noticed its end.
-                if time.monotonic() >= deadline:
-                    return False
-                time.sleep(_PAUSE_S)
-            except self._ray.exceptions.RayError:
-                return False
+    def _stored(self, digest: str, array: np.ndarray[Any, Any]) -> Any:
+        return self._shared.reference(digest, array.nbytes, array)
+
+    def _stored_program(self, digest: str) -> list[_Stored]:
+        """A program in Ray's object store; empty where it is no longer held here."""
+        program = self._programs.read(digest)
+        return [(digest, self._shared.reference(digest, len(program), program))] if program else []
 
     def _failed(self, message: str, retries: int) -> JobResult:
-        return JobResult(Status.INFRASTRUCTURE, message, level=self._level, retries=retries)
-
-
-def _last_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return one_line(Exception(lines[-1] if lines else type(error).__name__))
+        return JobResult(Status.INFRASTRUCTURE, message, level=self.level, retries=retries)
 
 
 def _load() -> Any:
@@ -311,9 +331,43 @@ def _load() -> Any:
     return ray
 
 
+def _connect(ray: Any, address: str | None) -> None:
+    """Connect this process to a cluster.
+
+    :param address: of its head, or ``auto``; ``None`` for a new one of this machine alone. What Ray itself
+        would join then may be gone: it would try for minutes.
+    :raises EnvironmentLacksError: when there is none at the address.
+    """
+    said = f"RAY_ADDRESS = {showable_line(address or '')!r}"
+    if address and address.startswith("ray://"):
+        raise EnvironmentLacksError(
+            f"{said}: a run is made on a node of the cluster, not through Ray's client; give HOST:PORT of "
+            "its head (ray start --head says it)"
+        )
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit():
+        # Ray itself would try for minutes
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
+        except (OSError, OverflowError) as error:
+            raise EnvironmentLacksError(
+                f"{said}: no Ray cluster answers there ({one_line(error)}); start one with ray start --head, "
+                "or unset RAY_ADDRESS"
+            ) from None
+    try:
+        ray.init(log_to_driver=False, address=address or "local", logging_level=logging.WARNING)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise EnvironmentLacksError(f"cannot use the Ray cluster ({said}): {last_line(error)}") from error
+
+
 def open_ray(config: RunConfig) -> RayExecutor:
     """The executor that a run's config asks for.
 
     :raises EnvironmentLacksError: when ray, the cluster or a node's sandbox is missing.
     """
-    return RayExecutor(config.sandbox.workers, config.sandbox.level)
+    return RayExecutor(
+        config.sandbox.workers,
+        config.sandbox.level,
+        reserve=reserved_cores(config, usable_cores()),
+        lower_priority=sampling_devices(config) > 0,
+    )

@@ -61,7 +61,9 @@ class Prefork(NamedTuple):
             try:
                 ours.close()
                 control.close()
-                os.setsid()
+                # a group of its own, in the server's session: a new session would be a new scheduling group
+                # (autogroup) of ordinary weight, whatever the server's has
+                os.setpgid(0, 0)
                 if prepare is not None:
                     prepare()
                 message, descriptors, _, _ = socket.recv_fds(theirs, frames.PACKET, frames.PACKET_DESCRIPTORS)

@@ -110,12 +110,12 @@ def main() -> None:
     """Receive the setup on the inherited control socket, isolate, serve, and leave when it closes.
 
     The setup is JSON: ``by_hand`` (the view of the file system to build, or null), ``own_namespaces``,
-    ``id_base`` (where ids are mapped to, or 0), ``layers`` (of :class:`~.confine.Layers`), ``preload``,
-    ``sys_path``, ``environment``, ``scratch``, ``paths`` (of :func:`~.confine.landlock_rules`),
-    ``keep_capabilities`` (a bit mask), ``other_processes`` (that the kernel counts for this user),
-    ``counters`` (of :func:`~.namespaces.close_proc`), ``drivers`` and ``processes`` (whether jobs may use
-    device drivers, and start processes). Descriptors of the ``cgroup.procs`` of its control groups come with
-    it. The answer is ``{"ready": ..., "failure": ...}``.
+    ``nice`` (by how much the priority of all of it is lowered), ``id_base`` (where ids are mapped to, or 0),
+    ``layers`` (of :class:`~.confine.Layers`), ``preload``, ``sys_path``, ``environment``, ``scratch``,
+    ``paths`` (of :func:`~.confine.landlock_rules`), ``keep_capabilities`` (a bit mask), ``other_processes``
+    (that the kernel counts for this user), ``counters`` (of :func:`~.namespaces.close_proc`), ``drivers`` and
+    ``processes`` (whether jobs may use device drivers, and start processes). Descriptors of the
+    ``cgroup.procs`` of its control groups come with it. The answer is ``{"ready": ..., "failure": ...}``.
     """
     control = socket.socket(fileno=int(sys.argv[2]))
     control.set_inheritable(False)
@@ -126,6 +126,7 @@ def main() -> None:
     setup = json.loads(message)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
+        os.nice(setup["nice"])
         _isolate(setup)
         kernel.lock_capabilities()
         server = Server(control, setup)
