@@ -131,3 +131,26 @@ def test_threads_never_interleave_lines(tmp_path):
     assert len(found) == 800
     for number in range(4):
         assert [event["index"] for event in found if event["thread"] == number] == list(range(200))
+
+
+@pytest.mark.parametrize("block", [7, 40, 64, 1 << 20])
+def test_the_last_step_of_a_log_is_found_from_its_end(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(events, "_BLOCK", block)
+    path = tmp_path / "log.jsonl"
+    assert events.last_step_begins(path) == 0
+    path.write_bytes(b"")
+    assert events.last_step_begins(path) == 0
+    log = EventLog(path)
+    log.append(events.step_started(step=1, starts=[0]))
+    assert events.last_step_begins(path) == 0
+    for step in (2, 3):
+        log.append(events.rollout_sampled(step=step - 1, group=0, index=0, tokens=9, stop="stop"))
+        begins = path.stat().st_size
+        log.append(events.step_started(step=step, starts=[0], hints=['{"kind": "step_started"']))
+        assert events.last_step_begins(path) == begins
+    log.append(events.rollout_sampled(step=3, group=0, index=0, tokens=9, stop="stop"))
+    log.close()
+    assert [event["kind"] for event in read_log(path, events.last_step_begins(path))[0]] == [
+        "step_started",
+        "rollout_sampled",
+    ]

@@ -12,6 +12,7 @@ import functools
 import inspect
 import json
 import math
+import os
 import pathlib
 import time as clock
 import typing
@@ -25,6 +26,9 @@ Event = dict[str, Any]
 #: Kinds that tell of one rollout: in the log and the hook, but not in the database, whose ``rollouts``
 #: table says more.
 ROLLOUT_KINDS = frozenset({"rollout_sampled", "rollout_evaluated"})
+
+#: Bytes of the log that are looked through at once, from its end.
+_BLOCK = 1 << 20
 
 #: The reason of a run's interruption where somebody asked it to stop.
 ASKED_TO_STOP = "asked to stop"
@@ -252,6 +256,30 @@ def read_log(path: pathlib.Path, offset: int = 0) -> tuple[list[Event], int]:
     whole = content[: content.rfind(b"\n") + 1]
     events = (_parse(line) for line in whole.split(b"\n"))
     return [event for event in events if event is not None], offset + len(whole)
+
+
+def last_step_begins(path: pathlib.Path) -> int:
+    """Where the log's last ``step_started`` stands, in bytes; 0 where there is none, or nothing before it.
+
+    What came before it is in the database too, but for single rollouts; the log of a long run is large, and
+    is read from its end.
+    """
+    mark = b'\n{"kind": "step_started"'
+    if not path.exists():
+        return 0
+    with storage_errors(path, "read"), open(path, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        after = b""
+        while end > 0:
+            begin = max(0, end - _BLOCK)
+            file.seek(begin)
+            # With the beginning of what follows, for a line may lie across two blocks.
+            content = file.read(end - begin) + after
+            found = content.rfind(mark)
+            if found >= 0:
+                return begin + found + 1
+            after, end = content[: len(mark)], begin
+    return 0
 
 
 def _parse(line: bytes) -> Event | None:
