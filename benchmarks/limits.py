@@ -18,33 +18,34 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import itertools
 import pathlib
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import attrs
 import numpy as np
 
 from ttd_core import config as configs
 from ttd_core.config import SearchConfig
 from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.registry import resolve
+from ttd_core.plugin.spec import hookimpl
 from ttd_core.policy.base import Sample
 from ttd_core.run import events
 from ttd_core.run.browsing import RunBrowser
+from ttd_core.run.loop import start_run
 from ttd_core.run.pending import PendingRollouts
 from ttd_core.run.problem_record import ProblemRecord
 from ttd_core.run.reading import LOG, RunReader
-from ttd_core.run.rollout import RolloutCollector
 from ttd_core.run.rollout_query import RolloutQuery
 from ttd_core.run.setup import CONFIG_FILE, RunSetup
 from ttd_core.run.store import RunStore
-from ttd_core.sandbox.base import JobResult
+from ttd_core.sandbox.base import Job, JobResult, Level
 from ttd_core.search.archive import Archive, Node
 from ttd_core.search.reuse import EpsilonGreedyReuse, PuctReuse
 from ttd_core.types import Completion, Group, Reward, Rollout, State, Status, StopReason, Verdict
@@ -62,23 +63,28 @@ def show(name: str, value: float, unit: str) -> None:
     print(f"{name:58}{value:14,.4g} {unit}", flush=True)
 
 
+def show_times(name: str, seconds: float, busy: float, more: str = "") -> None:
+    """One line: wall time, and processor time, which says more where others use the machine."""
+    print(f"{name:52}{1000 * seconds:12,.2f} ms {1000 * busy:12,.2f} ms CPU{more}", flush=True)
+
+
 @contextlib.contextmanager
 def timed(name: str) -> Iterator[None]:
     """Print how long something takes."""
-    begun = time.perf_counter()
+    begun, busy = time.perf_counter(), time.process_time()
     yield
-    seconds = time.perf_counter() - begun
-    show(name, seconds if seconds >= 1 else 1000 * seconds, "s" if seconds >= 1 else "ms")
+    show_times(name, time.perf_counter() - begun, time.process_time() - busy)
 
 
-def median_ms(call: Callable[[], Any], times: int = 5) -> float:
-    """Median milliseconds of a call."""
-    taken = []
+def measure(name: str, call: Callable[[], Any], times: int = 5) -> None:
+    """Print the median times of a call."""
+    walls, busies = [], []
     for _ in range(times):
-        begun = time.perf_counter()
+        begun, busy = time.perf_counter(), time.process_time()
         call()
-        taken.append(1000 * (time.perf_counter() - begun))
-    return sorted(taken)[times // 2]
+        walls.append(time.perf_counter() - begun)
+        busies.append(time.process_time() - busy)
+    show_times(name, sorted(walls)[times // 2], sorted(busies)[times // 2])
 
 
 class Replies:
@@ -154,14 +160,13 @@ def measure_archive(sizes: list[int]) -> None:
         for count in (8, 64):
             for name, reuse in (("PUCT", PuctReuse()), ("epsilon-greedy", EpsilonGreedyReuse(0.1))):
                 pick = functools.partial(reuse.pick, archive, count, rng)
-                show(f"  pick {count} starts, {name}", median_ms(pick, 3), "ms")
+                measure(f"  pick {count} starts, {name}", pick, 3)
         for step, (groups, size) in enumerate(SHAPES, 1):
             starts = PuctReuse().pick(archive, groups, rng)
             made = [replies.group(start, size) for start in starts]
-            begun = time.perf_counter()
-            archive.admit(step, made)
-            show(f"  admit {groups} x {size}", 1000 * (time.perf_counter() - begun), "ms")
-        show("  the best state", median_ms(archive.best), "ms")
+            with timed(f"  admit {groups} x {size}"):
+                archive.admit(step, made)
+        measure("  the best state", archive.best)
 
 
 # -- database ---------------------------------------------------------------------------------------
@@ -183,47 +188,53 @@ def write_run(folder: pathlib.Path, rollouts: int, replies: Replies, search: Sea
         store.commit_seeds(archive)
         begun = {"run": str(folder), "problem": "erdos", "policy": "scripted", "step": 0}
         store.record(events.run_started(**begun, steps=len(steps), groups=8, group_size=64))
-        spent: dict[tuple[int, int], list[tuple[float, float, float]]] = {shape: [] for shape in SHAPES}
+        spent: dict[tuple[int, int], list[Spent]] = {shape: [] for shape in SHAPES}
         for step, shape in enumerate(steps, 1):
             spent[shape].append(write_step(store, archive, step, shape, replies))
     for (groups, size), times in spent.items():
-        per_step = groups * size
-        admit, commit, log = (sum(column) for column in zip(*times, strict=True))
+        rows = len(times) * groups * size
+        admit, commit, busy, log = (sum(column) for column in zip(*times, strict=True))
         last = times[-max(1, len(times) // 10) :]
+        share = len(last) / len(times)
         print(f"steps of {groups} x {size}: {len(times)}")
-        show("  rows a second, commit", len(times) * per_step / commit, "")
-        show("  rows a second, commit, last tenth", len(last) * per_step / sum(each[1] for each in last), "")
+        show("  rows a second, commit", rows / commit, "")
+        show("  rows a second of processor time, commit", rows / busy, "")
+        show("  the same, last tenth of the steps", share * rows / sum(each[2] for each in last), "")
         show("  commit a step", 1000 * commit / len(times), "ms")
         show("  commit a step, the slowest", 1000 * max(each[1] for each in times), "ms")
-        show("  admit a step", 1000 * admit / len(times), "ms")
-        show("  events of a rollout, log", 1e6 * log / len(times) / per_step, "µs")
+        show("  admit a step, processor time", 1000 * admit / len(times), "ms")
+        show("  events of a rollout, processor time", 1e6 * log / rows, "µs")
     sizes(folder)
+
+
+#: Seconds of a step: to admit and to commit, to commit in processor time, to log its events.
+Spent = tuple[float, float, float, float]
 
 
 def write_step(
     store: RunStore, archive: Archive, step: int, shape: tuple[int, int], replies: Replies
-) -> tuple[float, float, float]:
-    """One step; seconds to admit, to commit, and to log its events."""
+) -> Spent:
+    """One step."""
     starts = PuctReuse().pick(archive, shape[0], np.random.default_rng(step))
     groups = [replies.group(start, shape[1]) for start in starts]
-    begun = time.perf_counter()
+    begun = time.process_time()
     store.record(events.step_started(step=step, starts=[start.id for start in starts]))
     for number, group in enumerate(groups):
         for index, rollout in enumerate(group):
             record_rollout(store, step, number, index, rollout)
-    logged = time.perf_counter()
+    logged = time.process_time()
     archive.admit(step, groups)
-    admitted = time.perf_counter()
+    admitted, wall = time.process_time(), time.perf_counter()
     numbers = {str(metric): 0.1 for metric in Metric}
     timings = {Timing.SAMPLING: 41.0, Timing.ROLLOUTS: 47.0, Timing.LEARN: 9.0}
     advantages = [np.zeros(shape[1])] * shape[0]
     store.commit_step(step, groups, archive, numbers, timings, advantages=advantages)
-    committed = time.perf_counter()
+    committed, wall = time.process_time(), time.perf_counter() - wall
     best = max(group.rewards.max() for group in groups)
     count = shape[0] * shape[1]
     came_to = {"rollouts": count, "valid": 3 * count // 4, "mean_value": 0.5, "metrics": numbers}
     store.record(events.step_finished(step=step, **came_to, best_value=best, best_score=-best, seconds=60.0))
-    return admitted - logged, committed - admitted, logged - begun
+    return admitted - logged, wall, committed - admitted, logged - begun
 
 
 def record_rollout(store: RunStore, step: int, group: int, index: int, rollout: Rollout) -> None:
@@ -248,23 +259,23 @@ def sizes(folder: pathlib.Path) -> None:
 # -- reading ----------------------------------------------------------------------------------------
 
 
-def command(name: str, *arguments: str, input: str | None = None) -> None:
+def command(name: str, *arguments: str) -> None:
     """Time a command in a process of its own, with its peak of memory."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = time.perf_counter()
     # GNU time is not everywhere: a small Python says what its only child took.
     wrapper = (
-        "import resource, subprocess, sys; code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)"
+        "import resource, subprocess, sys; c = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL); "
     )
-    wrapper += ".returncode; print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
+    wrapper += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(c.returncode)"
     done = subprocess.run([sys.executable, "-c", wrapper, *TTD, *arguments], capture_output=True, text=True)
     seconds = time.perf_counter() - begun
-    busy = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     if done.returncode:
         print(f"{name}: exit {done.returncode}: {done.stderr.strip()[-300:]}")
     else:
-        peak = int(done.stdout.split()[-1]) / 1e3
-        print(f"{name:58}{seconds:12.2f} s  {busy:8.2f} s CPU  {peak:8,.0f} MB", flush=True)
+        show_times(name, seconds, busy, f" {int(done.stdout.split()[-1]) / 1e3:8,.0f} MB")
 
 
 def measure_reading(folder: pathlib.Path) -> None:
@@ -314,12 +325,63 @@ def measure_queries(folder: pathlib.Path) -> None:
             run.find_rollouts(query)
     with RunBrowser.open(folder) as run:
         places = run.find_rollouts(RolloutQuery(step=3))[:100]
-        show("rollouts: a page of 100", median_ms(lambda: run.short_rollouts(places)), "ms")
+        measure("rollouts: a page of 100", lambda: run.short_rollouts(places))
         last = run.last_step()
-        show("what the archive knew at the last step", median_ms(lambda: run.node_statistics(last), 3), "ms")
+        measure("what the archive knew at the last step", lambda: run.node_statistics(last), 3)
 
 
 # -- driver -----------------------------------------------------------------------------------------
+
+
+class AtOnce:
+    """A plugin: a policy that says the same at once, an executor that answers at once, and a clock for steps.
+
+    :param done: the reply, :param answered: what its program comes to, :param wait_s: how late that is.
+    """
+
+    name = "at-once"
+    level = Level.STRONG
+    workers = 16
+
+    def __init__(self, done: Completion, answered: JobResult, wait_s: float) -> None:
+        self._done, self._answered, self._wait_s = done, answered, wait_s
+        self.busy: list[float] = []
+        self.kept = 0
+
+    @hookimpl
+    def ttd_policies(self) -> Mapping[str, Any]:
+        """Itself."""
+        return {self.name: lambda config: self}
+
+    @hookimpl
+    def ttd_executors(self) -> Mapping[str, Any]:
+        """Itself."""
+        return {self.name: lambda config: self}
+
+    @hookimpl
+    def ttd_event(self, event: Mapping[str, Any]) -> None:
+        """Note the processor time at which steps end."""
+        if event["kind"] in ("run_started", "step_finished"):
+            self.busy.append(time.process_time())
+
+    def sample(self, prompts: Any, count: int, params: Any) -> Iterator[Sample]:
+        """``count`` replies to each prompt."""
+        for prompt, index in itertools.product(range(len(prompts)), range(count)):
+            yield Sample(prompt, index, self._done, np.zeros(1000, np.int64))
+
+    def run(self, job: Job) -> JobResult:
+        """The same for every program."""
+        time.sleep(self._wait_s)
+        return self._answered
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def __enter__(self) -> AtOnce:
+        return self
+
+    def __exit__(self, *ending: object) -> None:
+        pass
 
 
 def measure_driver(folder: pathlib.Path, tokens: int) -> None:
@@ -327,63 +389,40 @@ def measure_driver(folder: pathlib.Path, tokens: int) -> None:
     program = "import numpy as np\n\n\ndef run(seed, budget_s, **kwargs):\n    return [0.5] * 200\n"
     thinking = "lower the overlap where two neighbours meet " * (tokens * 4 // 45)
     reply = f"<think>{thinking}</think>\nSo:\n\n```python\n{program}{'# a line of it' * 150}\n```"
-    wanted = {"policy.backend": "scripted", "policy.options.replies": [reply]}
-    setup = RunSetup.from_config(configs.load("erdos", overrides=wanted))
-    rng = np.random.default_rng(0)
-    (seed,) = setup.hooks.seed_states(rng, 1)
-    node = Node(0, seed, Reward(0.5, 0.5), None, 0, True, seed.digest)
-    ids, logprobs = np.arange(tokens), np.zeros(tokens, np.float32)
     answer = reply.partition("</think>")[2]
+    ids, logprobs = np.arange(tokens), np.zeros(tokens, np.float32)
     done = Completion(reply, ids, logprobs, np.ones(tokens, np.bool_), StopReason.STOP, answer)
-    values = np.full(200, 0.5)
-    answered = JobResult(Status.OK, value=[values, 0.5, 200], wall_s=0.1)
+    answered = JobResult(Status.OK, value=[np.full(200, 0.5), 0.5, 200], wall_s=0.1)
+    for name, sizes, wait_s in (
+        ("programs over at once", (64,), 0.0),
+        ("programs that wait for one another", (64, 512, 1280), 0.02),
+    ):
+        for size in sizes:
+            plugin = AtOnce(done, answered, wait_s)
+            wanted = {"policy.backend": "at-once", "sandbox.executor": "at-once", "steps": 2, "groups": 8,
+                      "group_size": size}  # fmt: skip
+            setup = RunSetup.from_config(configs.load("erdos", overrides=wanted))
+            start_run(setup, folder / f"{size}-{wait_s}", [plugin])
+            busy = plugin.busy[-1] - plugin.busy[-2]
+            show(f"{name}: of 8 x {size}, a rollout", 1000 * busy / (8 * size), "ms CPU")
     hooks = setup.hooks
     parse = functools.partial(hooks.parse_action, done)
+    (seed,) = hooks.seed_states(np.random.default_rng(0), 1)
     transition = functools.partial(hooks.transition, seed, parse(), lambda _: answered)
     reached = transition()
     assert isinstance(reached, State), reached
-    show("parse a reply", 1000 * median_ms(parse, 200), "µs")
-    show("transition, without its program", 1000 * median_ms(transition, 200), "µs")
-    judge = 1000 * median_ms(lambda: (hooks.check(reached), hooks.reward(reached)), 200)
-    show("check and reward of erdos, 200 numbers", judge, "µs")
-    samples = Scripted(done)
-    count = 512
-    with contextlib.closing(RunStore.create(folder, "")) as store:
-        pending = PendingRollouts(folder)
-        pending.begin(1, "", ["key"])
-        collector = RolloutCollector(hooks, samples, lambda _: answered, 16, pending)
-
-        def on_sampled(group: int, index: int, completion: Completion) -> None:
-            place = {"step": 1, "group": group, "index": index}
-            store.record(events.rollout_sampled(**place, tokens=len(completion.tokens), stop="stop"))
-
-        def on_evaluated(group: int, index: int, verdict: Verdict) -> None:
-            place = {"step": 1, "group": group, "index": index}
-            ended = {"status": verdict.status.value, "message": "", "seconds": 0.1}
-            store.record(events.rollout_evaluated(**place, **ended, value=0.5, score=0.5))
-
-        begun, busy = time.perf_counter(), time.process_time()
-        collector.collect([node], [[]], count, None, {}, on_sampled, on_evaluated)
-        taken, busy = time.perf_counter() - begun, time.process_time() - busy
-        show("all of a rollout: parsed, judged, kept, its events", 1e6 * taken / count, "µs")
-        show("   of which processor time", 1e6 * busy / count, "µs")
-        kept = (folder / "pending.jsonl").stat().st_size / count
-        show("   kept of it while its step is under way", kept / 1e3, "kB")
-        pending.clear()
-
-
-@attrs.frozen
-class Scripted:
-    """A policy that says the same at once, over and over."""
-
-    done: Completion
-    name: str = "scripted"
-
-    def sample(self, prompts: Any, count: int, params: Any) -> Iterator[Any]:
-        """``count`` replies to each prompt."""
-        for prompt in range(len(prompts)):
-            for index in range(count):
-                yield Sample(prompt, index, self.done, np.zeros(1000, np.int64))
+    measure("   of which: parse the reply", parse, 200)
+    measure("   transition, without its program", transition, 200)
+    measure("   check and reward of erdos", lambda: (hooks.check(reached), hooks.reward(reached)), 200)
+    pending = PendingRollouts(folder)
+    pending.begin(1, "", ["key"])
+    sample = Sample(0, 0, done, np.zeros(1000, np.int64))
+    pending.sampled(sample)
+    before = (folder / "pending.jsonl").stat().st_size
+    measure("   keep the reply while its step is under way", lambda: pending.sampled(sample), 99)
+    kept = ((folder / "pending.jsonl").stat().st_size - before) / 99
+    show("   its size there", kept / 1e3, "kB")
+    pending.clear()
 
 
 def main() -> None:
@@ -415,7 +454,7 @@ def main() -> None:
         measure_reading(options.folder)
     else:
         with tempfile.TemporaryDirectory() as name:
-            measure_driver(pathlib.Path(name) / "run", options.tokens)
+            measure_driver(pathlib.Path(name), options.tokens)
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def test_once_on_a_finished_run_and_in_the_middle_of_a_step(ttd, summing, script
         """Whether the log's end and the database say what the whole log says."""
         shown = ttd("watch", "done", "--once", *more).stdout
         with monkeypatch.context() as patch:
-            patch.setattr("ttd_core.cli.watch.last_step_begins", lambda path: 0)
+            patch.setattr("ttd_core.cli.watch.last_step_begins", lambda path, committed: 0)
             return ttd("watch", "done", "--once", *more).stdout == shown
 
     assert ttd(*scripted, "--steps", 4, "--name", "done", "--quiet").exit_code == 0

@@ -118,8 +118,10 @@ class RunWatcher:
 
     def catch_up(self) -> None:
         """Count what was logged before, without showing each step again."""
-        self._offset = last_step_begins(self._folder / LOG)
-        committed = self._committed() if self._offset else []
+        with RunReader.open(self._folder) as run:
+            last, committed = run.last_step(), run.events()
+        self._offset = last_step_begins(self._folder / LOG, last)
+        committed = committed if self._offset else []
         under_way = self._new_events()
         for event in [*_before(committed, under_way), *under_way]:
             self._read(event, self.progress.update)

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import time as clock
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,9 @@ ROLLOUT_KINDS = frozenset({"rollout_sampled", "rollout_evaluated"})
 
 #: Bytes of the log that are looked through at once, from its end.
 _BLOCK = 1 << 20
+#: A line's end, and how a line begins that tells of a step's beginning; this is no longer than so many bytes.
+_STEP_STARTED = re.compile(rb'\n\{"kind": "step_started", "time": [^,]{1,40}, "step": (\d+)')
+_LINE_HEAD = 120
 
 #: The reason of a run's interruption where somebody asked it to stop.
 ASKED_TO_STOP = "asked to stop"
@@ -258,15 +262,15 @@ def read_log(path: pathlib.Path, offset: int = 0) -> tuple[list[Event], int]:
     return [event for event in events if event is not None], offset + len(whole)
 
 
-def last_step_begins(path: pathlib.Path) -> int:
-    """Where the log's last ``step_started`` stands, in bytes; 0 where there is none, or nothing before it.
+def last_step_begins(path: pathlib.Path, committed: int) -> int:
+    """Where the log tells of the first step after ``committed`` that is under way, in bytes.
 
-    What came before it is in the database too, but for single rollouts; the log of a long run is large, and
-    is read from its end.
+    Of the last step where none is, 0 where there is none, or nothing before it. What came before is in the
+    database too, but for single rollouts; the log of a long run is large, and is read from its end.
     """
-    mark = b'\n{"kind": "step_started"'
     if not path.exists():
         return 0
+    found = 0
     with storage_errors(path, "read"), open(path, "rb") as file:
         end = file.seek(0, os.SEEK_END)
         after = b""
@@ -275,11 +279,16 @@ def last_step_begins(path: pathlib.Path) -> int:
             file.seek(begin)
             # With the beginning of what follows, for a line may lie across two blocks.
             content = file.read(end - begin) + after
-            found = content.rfind(mark)
-            if found >= 0:
-                return begin + found + 1
-            after, end = content[: len(mark)], begin
-    return 0
+            for match in reversed(list(_STEP_STARTED.finditer(content))):
+                if match.start() >= end - begin:
+                    continue
+                if found and int(match[1]) <= committed:
+                    return found
+                found = begin + match.start() + 1
+                if int(match[1]) <= committed:
+                    return found
+            after, end = content[:_LINE_HEAD], begin
+    return found
 
 
 def _parse(line: bytes) -> Event | None:
