@@ -3,14 +3,13 @@
     .venv/bin/python benchmarks/limits.py archive [--states 1000 10000 100000]
     .venv/bin/python benchmarks/limits.py database [--rollouts 1000000] [--numbers 40] [--folder /tmp/limits]
     .venv/bin/python benchmarks/limits.py read /tmp/limits
-    .venv/bin/python benchmarks/limits.py driver [--tokens 8000]
 
 `archive` times what a step asks of the archive in memory. `database` writes a run through the run's own
 store, half of its rows in steps of 8 groups of 64, half in steps of 64 x 64, and prints the rows a second;
 `read` then times what people and a resumed run ask of that folder, commands as processes of their own.
-`driver` is the work that the run's process does for one rollout, with a sandbox that answers at once and no
-model. No program is executed, and no model is asked: replies, rewards and constructions are made up, the
-tables and files are real. A million rows take 4.7 GB; the folder is the caller's to remove.
+No program is executed, and no model is asked: replies, rewards and constructions are made up, the tables
+and files are real. A million rows take 4.7 GB; the folder is the caller's to remove. The work of the run's
+own process is measured by `benchmarks/driver.py`.
 """
 
 from __future__ import annotations
@@ -18,14 +17,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
-import itertools
 import pathlib
 import resource
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,18 +31,13 @@ from ttd_core import config as configs
 from ttd_core.config import SearchConfig
 from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.registry import resolve
-from ttd_core.plugin.spec import hookimpl
-from ttd_core.policy.base import Sample
 from ttd_core.run import events
 from ttd_core.run.browsing import RunBrowser
-from ttd_core.run.loop import start_run
-from ttd_core.run.pending import PendingRollouts
 from ttd_core.run.problem_record import ProblemRecord
 from ttd_core.run.reading import LOG, RunReader
 from ttd_core.run.rollout_query import RolloutQuery
-from ttd_core.run.setup import CONFIG_FILE, RunSetup
+from ttd_core.run.setup import CONFIG_FILE
 from ttd_core.run.store import RunStore
-from ttd_core.sandbox.base import Job, JobResult, Level
 from ttd_core.search.archive import Archive, Node
 from ttd_core.search.reuse import EpsilonGreedyReuse, PuctReuse
 from ttd_core.types import Completion, Group, Reward, Rollout, State, Status, StopReason, Verdict
@@ -330,101 +322,6 @@ def measure_queries(folder: pathlib.Path) -> None:
         measure("what the archive knew at the last step", lambda: run.node_statistics(last), 3)
 
 
-# -- driver -----------------------------------------------------------------------------------------
-
-
-class AtOnce:
-    """A plugin: a policy that says the same at once, an executor that answers at once, and a clock for steps.
-
-    :param done: the reply, :param answered: what its program comes to, :param wait_s: how late that is.
-    """
-
-    name = "at-once"
-    level = Level.STRONG
-    workers = 16
-
-    def __init__(self, done: Completion, answered: JobResult, wait_s: float) -> None:
-        self._done, self._answered, self._wait_s = done, answered, wait_s
-        self.busy: list[float] = []
-        self.kept = 0
-
-    @hookimpl
-    def ttd_policies(self) -> Mapping[str, Any]:
-        """Itself."""
-        return {self.name: lambda config: self}
-
-    @hookimpl
-    def ttd_executors(self) -> Mapping[str, Any]:
-        """Itself."""
-        return {self.name: lambda config: self}
-
-    @hookimpl
-    def ttd_event(self, event: Mapping[str, Any]) -> None:
-        """Note the processor time at which steps end."""
-        if event["kind"] in ("run_started", "step_finished"):
-            self.busy.append(time.process_time())
-
-    def sample(self, prompts: Any, count: int, params: Any) -> Iterator[Sample]:
-        """``count`` replies to each prompt."""
-        for prompt, index in itertools.product(range(len(prompts)), range(count)):
-            yield Sample(prompt, index, self._done, np.zeros(1000, np.int64))
-
-    def run(self, job: Job) -> JobResult:
-        """The same for every program."""
-        time.sleep(self._wait_s)
-        return self._answered
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def __enter__(self) -> AtOnce:
-        return self
-
-    def __exit__(self, *ending: object) -> None:
-        pass
-
-
-def measure_driver(folder: pathlib.Path, tokens: int) -> None:
-    """The run's own work for a rollout."""
-    program = "import numpy as np\n\n\ndef run(seed, budget_s, **kwargs):\n    return [0.5] * 200\n"
-    thinking = "lower the overlap where two neighbours meet " * (tokens * 4 // 45)
-    reply = f"<think>{thinking}</think>\nSo:\n\n```python\n{program}{'# a line of it' * 150}\n```"
-    answer = reply.partition("</think>")[2]
-    ids, logprobs = np.arange(tokens), np.zeros(tokens, np.float32)
-    done = Completion(reply, ids, logprobs, np.ones(tokens, np.bool_), StopReason.STOP, answer)
-    answered = JobResult(Status.OK, value=[np.full(200, 0.5), 0.5, 200], wall_s=0.1)
-    for name, sizes, wait_s in (
-        ("programs over at once", (64,), 0.0),
-        ("programs that wait for one another", (64, 512, 1280), 0.02),
-    ):
-        for size in sizes:
-            plugin = AtOnce(done, answered, wait_s)
-            wanted = {"policy.backend": "at-once", "sandbox.executor": "at-once", "steps": 2, "groups": 8,
-                      "group_size": size}  # fmt: skip
-            setup = RunSetup.from_config(configs.load("erdos", overrides=wanted))
-            start_run(setup, folder / f"{size}-{wait_s}", [plugin])
-            busy = plugin.busy[-1] - plugin.busy[-2]
-            show(f"{name}: of 8 x {size}, a rollout", 1000 * busy / (8 * size), "ms CPU")
-    hooks = setup.hooks
-    parse = functools.partial(hooks.parse_action, done)
-    (seed,) = hooks.seed_states(np.random.default_rng(0), 1)
-    transition = functools.partial(hooks.transition, seed, parse(), lambda _: answered)
-    reached = transition()
-    assert isinstance(reached, State), reached
-    measure("   of which: parse the reply", parse, 200)
-    measure("   transition, without its program", transition, 200)
-    measure("   check and reward of erdos", lambda: (hooks.check(reached), hooks.reward(reached)), 200)
-    pending = PendingRollouts(folder)
-    pending.begin(1, "", ["key"])
-    sample = Sample(0, 0, done, np.zeros(1000, np.int64))
-    pending.sampled(sample)
-    before = (folder / "pending.jsonl").stat().st_size
-    measure("   keep the reply while its step is under way", lambda: pending.sampled(sample), 99)
-    kept = ((folder / "pending.jsonl").stat().st_size - before) / 99
-    show("   its size there", kept / 1e3, "kB")
-    pending.clear()
-
-
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(
@@ -442,19 +339,14 @@ def main() -> None:
     database.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("/tmp/limits"))
     reading = parts.add_parser("read")
     reading.add_argument("folder", type=pathlib.Path)
-    driver = parts.add_parser("driver")
-    driver.add_argument("--tokens", type=int, default=8000)
     options = parser.parse_args()
     if options.part == "archive":
         measure_archive(options.states)
     elif options.part == "database":
         replies = Replies(options.text, options.code, options.numbers)
         write_run(options.folder, options.rollouts, replies, SearchConfig(capacity=options.capacity))
-    elif options.part == "read":
-        measure_reading(options.folder)
     else:
-        with tempfile.TemporaryDirectory() as name:
-            measure_driver(pathlib.Path(name), options.tokens)
+        measure_reading(options.folder)
 
 
 if __name__ == "__main__":

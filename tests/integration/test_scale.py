@@ -2,6 +2,7 @@
 
 import importlib
 import math
+import re
 import sys
 
 import numpy as np
@@ -253,3 +254,13 @@ def test_the_table_is_printed(scale, capsys, monkeypatch):
     assert "gpt-oss-120b: ASSUMED" in printed
     assert printed.count("pipelined+cascade+deadline") == 4
     assert "without the cores" in printed
+
+
+@pytest.mark.slow
+def test_the_page_has_the_table_that_its_command_prints(scale, capsys, monkeypatch, request):
+    page = (request.config.rootpath / "docs" / "scale.md").read_text()
+    command = re.search(r"`python benchmarks/(scale\.py --model 8b [^`]+)`", page)
+    assert command is not None
+    monkeypatch.setattr(sys, "argv", command[1].split())
+    scale["main"]()
+    assert capsys.readouterr().out in page
