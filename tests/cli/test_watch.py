@@ -113,13 +113,22 @@ def test_an_interrupted_run_ends_the_watch(tmp_path, begun) -> None:
     assert watcher.returncode == 0
 
 
-def test_once_on_a_finished_run_and_in_the_middle_of_a_step(ttd, summing, scripted) -> None:
+def test_once_on_a_finished_run_and_in_the_middle_of_a_step(ttd, summing, scripted, monkeypatch) -> None:
+    def same_from_the_whole_log(*more: str) -> bool:
+        """Whether the log's end and the database say what the whole log says."""
+        shown = ttd("watch", "done", "--once", *more).stdout
+        with monkeypatch.context() as patch:
+            patch.setattr("ttd_core.cli.watch.last_step_begins", lambda path, committed: 0)
+            return ttd("watch", "done", "--once", *more).stdout == shown
+
     assert ttd(*scripted, "--steps", 4, "--name", "done", "--quiet").exit_code == 0
     lines = ttd("watch", "done", "--once").stdout.splitlines()
     assert [line.split()[1] for line in lines[1:4]] == ["2/4", "3/4", "4/4"]
     assert lines[-2] == "finished after step 4"
     state = json.loads(ttd("watch", "done", "--json").stdout)
     assert (state["state"], state["process"], state["phase"], state["done"]) == ("finished", None, None, 4)
+    assert same_from_the_whole_log()
+    assert same_from_the_whole_log("--json")
     # A log that ends amid a step, of a run that another process still writes.
     log = pathlib.Path("runs/done/log.jsonl")
     events = log.read_text().splitlines()
@@ -131,6 +140,7 @@ def test_once_on_a_finished_run_and_in_the_middle_of_a_step(ttd, summing, script
     try:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
+        assert same_from_the_whole_log()
         text = ttd("watch", "done", "--once").stdout
         assert "sampled, " in text
         assert "steps      3/4" in text

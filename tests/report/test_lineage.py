@@ -7,11 +7,12 @@ import json
 import re
 import xml.etree.ElementTree as ET
 
+import attrs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ttd_core.problem import Problem
-from ttd_core.report.lineage import LEAF, TALLEST, lineage_tree
+from ttd_core.report.lineage import LEAF, MOST_DRAWN, TALLEST, drawn_states, lineage_tree
 from ttd_core.run.records import StateRecord
 
 
@@ -100,3 +101,43 @@ def test_steps_go_right_and_siblings_do_not_touch() -> None:
 def test_a_long_lineage_needs_no_recursion() -> None:
     states = [state(0, None, 0), *(state(n, n - 1, n) for n in range(1, 3000))]
     assert len(nodes(lineage_tree(states, {2999}, Any(), 600, "a tree"))) == 3000
+
+
+@given(forests(), st.integers(1, 30), st.data())
+@settings(max_examples=25, deadline=None)
+def test_of_a_large_archive_those_are_drawn_that_tell_most(states, most, data):
+    states = [
+        attrs.evolve(each, place=data.draw(st.sampled_from(["held", "dropped"])), reward=as_json(each))
+        for each in states
+    ]
+    by_id = {each.id: each for each in states}
+    path, node = set(), data.draw(st.sampled_from(sorted(by_id)))
+    while node is not None:
+        path.add(node)
+        node = by_id[node].parent
+    drawn = drawn_states(states, path, most)
+    ids = {each.id for each in drawn}
+    assert path <= ids
+    assert len(drawn) <= max(most, len(path), 0 if len(states) > most else len(states))
+    assert all(each.parent is None or each.parent in ids for each in drawn)
+    assert [each.id for each in drawn] == sorted(ids)
+    if len(states) <= most:
+        assert list(drawn) == states
+
+
+def as_json(record: StateRecord) -> str | None:
+    """A record's reward as its column has it."""
+    return None if record.reward is None else json.dumps(attrs.asdict(record.reward))
+
+
+def test_a_tree_of_a_great_many_states_stays_small():
+    # A line of steps with a fan of children at each, the last of them held.
+    states = [state(0, None, 0)]
+    for step in range(1, 301):
+        parent = states[0].id if step == 1 else states[-40].id
+        states += [state(len(states) + more, parent, step, step + more / 100) for more in range(40)]
+    path = {0, *(40 * (step - 1) + 1 for step in range(1, 301))}
+    svg = lineage_tree(states, path, Any(), 820.0, "many", told=300)
+    assert len(states) == 12_001 > MOST_DRAWN
+    assert len(svg) < 400_000
+    assert path <= set(nodes(svg))

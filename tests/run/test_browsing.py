@@ -13,6 +13,7 @@ from ttd_core.errors import UsageError
 from ttd_core.run.browsing import RunBrowser
 from ttd_core.run.rollout_query import FIELDS, SORTS, RolloutQuery
 from ttd_core.run.store import RunStore
+from ttd_core.types import Status
 
 replay = SimpleNamespace(**runpy.run_path(str(pathlib.Path(__file__).with_name("replay.py"))))
 
@@ -54,11 +55,28 @@ def test_lists_without_texts_are_the_same_but_for_them(run) -> None:
     places = [key(each) for each in run.rollouts()][::-3]
     assert [key(each) for each in run.short_rollouts(places)] == places
     assert {(each.code, each.output, each.text) for each in run.short_rollouts(places)} == {("", "", "")}
-    outcomes = [
-        (each.step, each.status, each.value, each.tokens, each.seconds, each.message)
-        for each in run.rollouts()
-    ]
-    assert [attrs.astuple(each) for each in run.outcomes()] == outcomes
+
+
+def test_how_rollouts_ended_is_added_up_as_they_are(run) -> None:
+    rollouts = list(run.rollouts())
+    ended: dict = {}
+    for each in rollouts:
+        count, tokens, seconds = ended.get((each.step, each.status), (0, 0, 0.0))
+        ended[each.step, each.status] = (count + 1, tokens + each.tokens, seconds + each.seconds)
+    assert len({status for _, status in ended}) > 2
+    outcomes = run.outcomes()
+    # Those of a step in the order of their first, which is that of the dictionary.
+    assert [(each.step, each.status) for each in outcomes] == list(ended)
+    assert [(each.count, each.tokens) for each in outcomes] == [sums[:2] for sums in ended.values()]
+    assert [each.seconds for each in outcomes] == pytest.approx([sums[2] for sums in ended.values()])
+    rewards: dict = {}
+    for each in rollouts:
+        if each.value is not None:
+            rewards.setdefault(each.step, []).append(each.value)
+    assert {step: values.tolist() for step, values in run.rewards().items()} == rewards
+    for status in Status:
+        messages = [each.message for each in rollouts if each.status is status and each.message]
+        assert run.first_message(status) == (messages[0] if messages else "")
 
 
 @pytest.mark.parametrize("descending", [False, True])

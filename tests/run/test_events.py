@@ -139,3 +139,29 @@ def test_threads_never_interleave_lines(tmp_path):
     assert len(found) == 800
     for number in range(4):
         assert [event["index"] for event in found if event["thread"] == number] == list(range(200))
+
+
+@pytest.mark.parametrize("block", [130, 300, 1 << 20])
+def test_the_step_under_way_is_found_from_the_log_s_end(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(events, "_BLOCK", block)
+    path = tmp_path / "log.jsonl"
+    assert events.last_step_begins(path, 0) == 0
+    path.write_bytes(b"")
+    assert events.last_step_begins(path, 0) == 0
+    log = EventLog(path)
+    log.append(events.run_started(run="r", problem="p", policy="s", step=0, steps=9, groups=1, group_size=1))
+    begins = {}
+    # Steps that overlap: each begins before the one before it is committed.
+    for step in range(1, 7):
+        begins[step] = path.stat().st_size
+        hint = '\n{"kind": "step_started", "time": 1.5, "step": 99'
+        log.append(events.step_started(step=step, starts=[0], hints=[hint]))
+        for index in range(3):
+            sampled = events.rollout_sampled(step=step - 1, group=0, index=index, tokens=9, stop="stop")
+            log.append(sampled)
+    log.close()
+    # The last step where all are committed, else the first that is not.
+    for committed, expected in {6: 6, 5: 6, 4: 5, 2: 3, 0: 1}.items():
+        assert events.last_step_begins(path, committed) == begins[expected]
+    found, _ = read_log(path, events.last_step_begins(path, 4))
+    assert [event["kind"] for event in found] == ["step_started", *["rollout_sampled"] * 3] * 2

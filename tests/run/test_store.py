@@ -9,6 +9,7 @@ import pathlib
 import runpy
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -22,9 +23,12 @@ import pytest
 
 from ttd_core.config import SearchConfig
 from ttd_core.errors import ResumeError, StorageError
-from ttd_core.run import events
+from ttd_core.run import events, reading
+from ttd_core.run.browsing import RunBrowser
 from ttd_core.run.reading import RunReader
+from ttd_core.run.rollout_query import RolloutQuery
 from ttd_core.run.store import RunStore
+from ttd_core.run.tables import NODES
 from ttd_core.search.archive import Archive, Fate
 from ttd_core.types import Completion, Group, Reward, Rollout, State, Status, StopReason, Verdict
 
@@ -49,6 +53,19 @@ def begun(store, steps=0):
 
 def same(first, second):
     return replay.snapshot(first) == replay.snapshot(second)
+
+
+OLD_VIEW = """
+    CREATE VIEW nodes AS
+    SELECT states.*, last.visits, last.best_child, last.attempts, last.duplicates, last.place
+    FROM states JOIN node_stats AS last ON last.node = states.id
+    WHERE last.step = (SELECT max(step) FROM node_stats WHERE node = states.id)
+"""
+
+
+def plan(connection, query, *values):
+    """How SQLite goes about a query, a line each."""
+    return [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}", values)]
 
 
 # -- the archive comes back ---------------------------------------------------------------------------
@@ -271,6 +288,64 @@ def test_steps_are_committed_in_order_and_after_their_admission(store):
     store.commit_step(2, groups, archive, {}, {})
     with pytest.raises(ValueError, match="admit the groups of step 3"):
         store.commit_step(3, groups, archive, {}, {})
+
+
+def test_a_run_of_before_the_short_index_is_read_as_it_is_and_gets_it_when_it_goes_on(store):
+    archive = begun(store, 9)
+
+    def everything():
+        with RunBrowser.open(store.folder) as run:
+            archives = [replay.snapshot(run.load_archive(replay.CONFIG, step)) for step in range(10)]
+            held = [run.node_statistics(step) for step in range(10)]
+            found = run.find_rollouts(RolloutQuery(sort="reward"))
+            rewards = {step: values.tolist() for step, values in run.rewards().items()}
+            return archives, held, found, run.states(), run.best(5), run.outcomes(), rewards
+
+    as_written = everything()
+    store.close()
+    with contextlib.closing(sqlite3.connect(store.folder / "run.db")) as connection:
+        assert connection.execute("SELECT sql FROM sqlite_master WHERE name = 'rollouts_in_short'").fetchone()
+        connection.executescript(f"DROP INDEX rollouts_in_short; DROP VIEW nodes; {OLD_VIEW}")
+    assert everything() == as_written
+    with RunStore.open(store.folder) as again:
+        assert same(again.load_archive(replay.CONFIG), archive)
+        found = plan(again._connection, "SELECT step FROM rollouts WHERE status = 'timeout'")
+        assert found == ["SCAN rollouts USING COVERING INDEX rollouts_in_short"]
+    assert everything() == as_written
+
+
+def test_what_a_large_run_is_asked_for_is_read_from_narrow_columns(store):
+    begun(store, 3)
+    short = "USING COVERING INDEX rollouts_in_short"
+    for query in (
+        RolloutQuery(status=Status.CRASH),
+        RolloutQuery(sort="reward", descending=True),
+        RolloutQuery(sort="seconds"),
+    ):
+        statement, values = query.statement()
+        assert any(short in line for line in plan(store._connection, statement, *values)), query
+    failures = plan(store._connection, reading._FAILURES_AT, 3)
+    assert any(line.startswith("SEARCH rollouts") and short in line for line in failures)
+    # A state's newest statistics are looked up; there are many times as many rows of these as states.
+    for query in (NODES, reading._NODES_AT):
+        values = () if query is NODES else (3,)
+        assert not any(
+            line.startswith(("SCAN last", "SCAN node_stats"))
+            for line in plan(store._connection, query, *values)
+        )
+
+
+def test_what_did_not_change_is_not_written_again(store):
+    archive = begun(store, 9)
+    counted = store._rows(
+        "SELECT node, step, visits, best_child, attempts, duplicates, place FROM node_stats"
+    )
+    by_node: dict = {}
+    for node, step, *statistics in sorted(counted):
+        assert by_node.get(node) != statistics, f"node {node} in step {step}"
+        assert by_node.get(node, [None])[-1] != "dropped", "what was dropped stays so"
+        by_node[node] = statistics
+    assert set(store._written) == set(archive.nodes)
 
 
 def test_a_failure_inside_the_transaction_undoes_it_all(store):

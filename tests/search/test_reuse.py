@@ -94,6 +94,43 @@ def test_epsilon_greedy_explores_as_often_as_told():
     assert EpsilonGreedyReuse(0.0).pick(made, 1, generator)[0].id == best
 
 
+def slow_epsilon_greedy(made, epsilon, count, generator):
+    """The strategy as a sentence has it: after each pick, those of its lineage are no longer eligible."""
+
+    def line(node):
+        return {node.id, *made.ancestors(node.id)}
+
+    eligible = sorted(made.held(), key=lambda node: (-node.value, node.id))
+    picked = []
+    while eligible and len(picked) < count:
+        explore = generator.random() < epsilon
+        node = eligible[int(generator.integers(len(eligible)))] if explore else eligible[0]
+        picked.append(node)
+        eligible = [other for other in eligible if node.id not in line(other) and other.id not in line(node)]
+    return [picked[index % len(picked)].id for index in range(count)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_epsilon_greedy_picks_as_the_slow_form_draw_by_draw(seed):
+    generator = rng(seed)
+    made = archive(seeds=3, capacity=25)
+    for step in range(1, 16):
+        held = made.held()
+        starts = [held[int(generator.integers(len(held)))].id for _ in range(2)]
+        groups = []
+        for start in dict.fromkeys(starts):
+            values = generator.integers(9, size=3).astype(float)
+            groups.append(group(start, *((f"{step}-{start}-{n}", value) for n, value in enumerate(values))))
+        made.admit(step, groups)
+    assert len(made.nodes) > len(made.held()), "evicted ancestors must be among the lineages"
+    for epsilon in (0.0, 0.4, 1.0):
+        for count in (1, 5, 40):
+            ours, theirs = rng(seed + 1), rng(seed + 1)
+            picks = ids(EpsilonGreedyReuse(epsilon).pick(made, count, ours))
+            assert picks == slow_epsilon_greedy(made, epsilon, count, theirs)
+            assert ours.random() == theirs.random(), "both must have drawn as often"
+
+
 def test_every_strategy_repeats_itself_under_one_seed():
     made = archive(seeds=4)
     made.admit(1, [group(node, (f"s{node}", float(node))) for node in range(4)])

@@ -23,7 +23,7 @@ from ttd_core.cli.progress import ProgressView
 from ttd_core.cli.run_progress import RunProgress
 from ttd_core.cli.wording import step_line
 from ttd_core.problem import Problem
-from ttd_core.run.events import ASKED_TO_STOP, Event, read_log
+from ttd_core.run.events import ASKED_TO_STOP, Event, last_step_begins, read_log
 from ttd_core.run.files import resume_command, writing_process
 from ttd_core.run.reading import LOG, RunReader
 
@@ -118,7 +118,12 @@ class RunWatcher:
 
     def catch_up(self) -> None:
         """Count what was logged before, without showing each step again."""
-        for event in self._new_events():
+        with RunReader.open(self._folder) as run:
+            last, committed = run.last_step(), run.events()
+        self._offset = last_step_begins(self._folder / LOG, last)
+        committed = committed if self._offset else []
+        under_way = self._new_events()
+        for event in [*_before(committed, under_way), *under_way]:
             self._read(event, self.progress.update)
 
     def follow(self) -> None:
@@ -229,10 +234,14 @@ class RunWatcher:
             events, self._offset = read_log(self._folder / LOG, self._offset)
             return events
         # The log is gone: the database has the events of finished steps.
-        with RunReader.open(self._folder) as run:
-            events = run.events(self._number)
+        events = self._committed()
         self._number = max([self._number, *(event["number"] for event in events)])
         return events
+
+    def _committed(self) -> list[Event]:
+        """The events of the run and its finished steps that are new, from the database: none of a rollout."""
+        with RunReader.open(self._folder) as run:
+            return run.events(self._number)
 
     def _size(self) -> int:
         path = self._folder / LOG
@@ -240,3 +249,14 @@ class RunWatcher:
 
     def _line(self, event: Mapping[str, Any]) -> str:
         return step_line(self.progress.problem, event, self.progress.steps)
+
+
+def _before(committed: Sequence[Event], logged: Sequence[Event]) -> list[Event]:
+    """The events of the database that came before the log's from a ``step_started`` on."""
+    keys = [(event["kind"], event["time"]) for event in committed]
+    later = [(event["kind"], event["time"]) for event in logged]
+    if later and later[0] in keys:
+        return list(committed[: keys.index(later[0])])
+    # Of a step that is not committed the database has what was written at once, a run's beginning or its end.
+    at_once = set(later)
+    return [event for event, key in zip(committed, keys, strict=True) if key not in at_once]

@@ -186,19 +186,15 @@ def read_facts(folder: pathlib.Path) -> RunFacts:
     with RunBrowser.open(folder) as run:
         config = configs.from_toml(run.config(), where=str(folder))
         problem = problem_of_run(run, config)
-        rewards: dict[int, list[float]] = collections.defaultdict(list)
         statuses: dict[int, collections.Counter[Status]] = collections.defaultdict(collections.Counter)
         tokens: collections.Counter[int] = collections.Counter()
         seconds: dict[int, float] = collections.defaultdict(float)
-        examples: dict[Status, str] = {}
-        for rollout in run.outcomes():
-            statuses[rollout.step][rollout.status] += 1
-            tokens[rollout.step] += rollout.tokens
-            seconds[rollout.step] += rollout.seconds
-            rewards[rollout.step] += [] if rollout.value is None else [rollout.value]
-            if rollout.message and not examples.get(rollout.status):
-                examples[rollout.status] = rollout.message
+        for ended in run.outcomes():
+            statuses[ended.step][ended.status] = ended.count
+            tokens[ended.step] += ended.tokens
+            seconds[ended.step] += ended.seconds
         total = sum(statuses.values(), collections.Counter[Status]())
+        rewards = run.rewards()
         best = next(iter(run.best(1)), None)
         states = run.states(text=False)
         # The programs of the path to the best alone are shown.
@@ -211,10 +207,10 @@ def read_facts(folder: pathlib.Path) -> RunFacts:
             config=config,
             steps=run.steps(),
             metrics=run.metrics(),
-            rewards={step: np.array(values, dtype=np.float64) for step, values in rewards.items()},
+            rewards={step: rewards.get(step, np.zeros(0)) for step in statuses},
             statuses=statuses,
             failures=[
-                FailureKind(status, count, examples.get(status, ""))
+                FailureKind(status, count, run.first_message(status))
                 for status, count in total.most_common()
                 if status is not Status.OK
             ],

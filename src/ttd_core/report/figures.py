@@ -17,7 +17,7 @@ from ttd_core.metrics import Metric, Timing
 from ttd_core.problem import Problem
 from ttd_core.report.charts import Line, ReferenceLine, line_chart, reward_heatmap, ridge_plot, stacked_bars
 from ttd_core.report.facts import RunFacts, against_published
-from ttd_core.report.lineage import lineage_tree
+from ttd_core.report.lineage import MOST_DRAWN, lineage_tree
 from ttd_core.report.scales import domain
 from ttd_core.scores import which_is_better
 from ttd_core.text import counted
@@ -250,6 +250,10 @@ def tree_figure(facts: RunFacts) -> Figure:
         f"the best came in {counted(max(0, len(path) - 1), 'step')} from a seed."
     )
     few = f" Pointing tells of the path and the best {TOLD} nodes." if len(facts.states) > TOLD else ""
+    if len(facts.states) > MOST_DRAWN:
+        few += (
+            f" Drawn are {MOST_DRAWN:,} of them: the path, those held, then the best, with their ancestors."
+        )
     return figure(
         "The archive's tree",
         lambda size: lineage_tree(

@@ -15,6 +15,8 @@ LEAF = 12.0
 TALLEST = 860.0
 #: Shades of nodes, by rank of their score.
 SHADES = 5
+#: Nodes that a tree shows at most: more would make the page slow, and lie on top of one another.
+MOST_DRAWN = 4000
 
 
 def lineage_tree(
@@ -32,6 +34,8 @@ def lineage_tree(
     :param summary: the picture in a sentence.
     :param told: of how many nodes a tip tells at most, those on the path and then the best; default all.
     """
+    shades = _shades(states)
+    states = drawn_states(states, path)
     rows, leaves = node_rows(states, path)
     gap = min(LEAF, TALLEST / max(1, leaves))
     drawing = Drawing(width, max(60.0, leaves * gap) + 50.0, summary)
@@ -52,7 +56,6 @@ def lineage_tree(
         edges = [_edge(positions[s.parent], positions[s.id]) for s in drawn if s.parent is not None]
         if edges:
             drawing.add("path", d="".join(edges), class_=class_)
-    shades = _shades(states)
     radius = max(1.6, min(4.0, 0.35 * gap))
     with_tip = _with_tip(states, path, told)
     rest: dict[int, dict[tuple[int, int], None]] = {}
@@ -73,6 +76,33 @@ def lineage_tree(
             class_=f"node s{shades[state.id]}" + (" on-path" if state.id in path else ""),
         )
     return drawing.svg("tree")
+
+
+def drawn_states(
+    states: Sequence[StateRecord], path: Collection[int], most: int = MOST_DRAWN
+) -> Sequence[StateRecord]:
+    """The states that a tree shows, oldest first: all, or of more than ``most`` those that tell most.
+
+    These are the path to the best, then the states held, then the best of the others, each with those that it
+    descends from.
+    """
+    if len(states) <= most:
+        return states
+    parents = {state.id: state.parent for state in states}
+    chosen = set(path)
+    for state in sorted(
+        states, key=lambda each: (each.place != "held", -each.reward.value if each.reward else 1e300)
+    ):
+        if len(chosen) >= most:
+            break
+        line: list[int] = []
+        node: int | None = state.id
+        while node is not None and node not in chosen:
+            line.append(node)
+            node = parents[node]
+        if len(chosen) + len(line) <= most:
+            chosen.update(line)
+    return [state for state in states if state.id in chosen]
 
 
 def _with_tip(states: Sequence[StateRecord], path: Collection[int], told: int | None) -> set[int]:

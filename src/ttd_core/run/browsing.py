@@ -10,6 +10,7 @@ from ttd_core.run.files import storage_errors
 from ttd_core.run.reading import DATABASE, RunReader
 from ttd_core.run.records import GroupRecord, HeldNode, RolloutRecord, StateRecord, decode_row
 from ttd_core.run.rollout_query import Place, RolloutQuery, limited
+from ttd_core.run.tables import NODES
 
 
 class RunBrowser(RunReader):
@@ -84,7 +85,7 @@ class RunBrowser(RunReader):
 
         :raises KeyError: when there is none.
         """
-        found = self._records(StateRecord, "FROM nodes WHERE id = ?", (node,))
+        found = self._records(StateRecord, f"FROM ({NODES}) WHERE id = ?", (node,))
         if not found:
             raise KeyError(node)
         return found[0]
@@ -92,12 +93,13 @@ class RunBrowser(RunReader):
     def node_statistics(self, step: int) -> list[HeldNode]:
         """What the archive knew of its held states when a step was committed, oldest first."""
         rows = self._rows(
-            "SELECT states.id, value, seed, visits, best_child, place, max(node_stats.step) FROM node_stats"
-            " JOIN states ON states.id = node_stats.node WHERE node_stats.step <= ?"
-            " GROUP BY node_stats.node ORDER BY states.id",
+            "SELECT states.id, value, seed, visits, best_child FROM states"
+            " CROSS JOIN node_stats AS last ON last.node = states.id AND last.step ="
+            " (SELECT max(step) FROM node_stats WHERE node = states.id AND step <= ?1)"
+            " WHERE states.step <= ?1 AND place = 'held' ORDER BY states.id",
             (step,),
         )
-        return [HeldNode(*row[:5]) for row in rows if row[5] == "held"]
+        return [HeldNode(*row) for row in rows]
 
     def expansions(self, step: int) -> int:
         """T of PUCT when a step was committed; 0 before the first."""

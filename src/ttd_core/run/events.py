@@ -12,7 +12,9 @@ import functools
 import inspect
 import json
 import math
+import os
 import pathlib
+import re
 import time as clock
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +27,12 @@ Event = dict[str, Any]
 #: Kinds that tell of one rollout: in the log and the hook, but not in the database, whose ``rollouts``
 #: table says more.
 ROLLOUT_KINDS = frozenset({"rollout_sampled", "rollout_evaluated"})
+
+#: Bytes of the log that are looked through at once, from its end.
+_BLOCK = 1 << 20
+#: A line's end, and how a line begins that tells of a step's beginning; this is no longer than so many bytes.
+_STEP_STARTED = re.compile(rb'\n\{"kind": "step_started", "time": [^,]{1,40}, "step": (\d+)')
+_LINE_HEAD = 120
 
 #: The reason of a run's interruption where somebody asked it to stop.
 ASKED_TO_STOP = "asked to stop"
@@ -270,6 +278,35 @@ def read_log(path: pathlib.Path, offset: int = 0) -> tuple[list[Event], int]:
     whole = content[: content.rfind(b"\n") + 1]
     events = (_parse(line) for line in whole.split(b"\n"))
     return [event for event in events if event is not None], offset + len(whole)
+
+
+def last_step_begins(path: pathlib.Path, committed: int) -> int:
+    """Where the log tells of the first step after ``committed`` that is under way, in bytes.
+
+    Of the last step where none is, 0 where there is none, or nothing before it. What came before is in the
+    database too, but for single rollouts; the log of a long run is large, and is read from its end.
+    """
+    if not path.exists():
+        return 0
+    found = 0
+    with storage_errors(path, "read"), open(path, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        after = b""
+        while end > 0:
+            begin = max(0, end - _BLOCK)
+            file.seek(begin)
+            # With the beginning of what follows, for a line may lie across two blocks.
+            content = file.read(end - begin) + after
+            for match in reversed(list(_STEP_STARTED.finditer(content))):
+                if match.start() >= end - begin:
+                    continue
+                if found and int(match[1]) <= committed:
+                    return found
+                found = begin + match.start() + 1
+                if int(match[1]) <= committed:
+                    return found
+            after, end = content[:_LINE_HEAD], begin
+    return found
 
 
 def _parse(line: bytes) -> Event | None:

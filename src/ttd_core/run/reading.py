@@ -15,6 +15,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import attrs
+import numpy as np
+import numpy.typing as npt
 
 from ttd_core.config import SearchConfig
 from ttd_core.run.arrays import ArrayFiles, LazyArrays
@@ -23,7 +25,7 @@ from ttd_core.run.files import storage_errors
 from ttd_core.run.records import (
     GroupRecord,
     HintRecord,
-    Outcome,
+    Outcomes,
     RolloutRecord,
     StateRecord,
     StepRecord,
@@ -31,7 +33,7 @@ from ttd_core.run.records import (
     decode_reward,
     decode_row,
 )
-from ttd_core.run.tables import check_version, connect_reader, has_table
+from ttd_core.run.tables import NODES, check_version, connect_reader, has_table
 from ttd_core.run.tokens import TokenRecord, read_tokens
 from ttd_core.search.archive import NOT_FOR_PROMPTS, Archive, Node
 from ttd_core.types import Failure, State, Status
@@ -40,7 +42,7 @@ Record = TypeVar("Record", bound=attrs.AttrsInstance)
 
 #: Columns of ``rollouts`` but the completions' texts, by far the widest.
 _WITHOUT_TEXT = ", ".join(field.name for field in attrs.fields(RolloutRecord) if field.name != "text")
-#: Columns of ``nodes`` but the programs and what they printed.
+#: Columns of a :class:`StateRecord` but the programs and what they printed.
 _NARROW_NODES = ", ".join(
     field.name for field in attrs.fields(StateRecord) if field.name not in ("code", "output")
 )
@@ -49,21 +51,25 @@ DATABASE = "run.db"
 ARRAYS = "arrays"
 LOG = "log.jsonl"
 
-# Beside max(), SQLite takes a group's other columns from the row that holds the maximum.
-_NODES_AT = """
+# The states that an archive knew after step ?1 with their statistics then; see tables.NODES on CROSS JOIN.
+_KNOWN_AT = """
+    FROM states CROSS JOIN node_stats AS last ON last.node = states.id AND last.step =
+        (SELECT max(step) FROM node_stats WHERE node = states.id AND step <= ?1)
+    WHERE states.step <= ?1 AND place <> 'dropped'
+"""
+_NODES_AT = f"""
     SELECT states.id, parent, states.step, seed, digest, reward, code, output, data,
-           visits, best_child, attempts, duplicates, place, max(node_stats.step)
-    FROM node_stats JOIN states ON states.id = node_stats.node
-    WHERE node_stats.step <= ?
-    GROUP BY node_stats.node
+           visits, best_child, attempts, duplicates, place
+    {_KNOWN_AT}
 """
 # The last failed rollout of each start and status, in the order in which the archive took them in. Which ones
 # they are is found from narrow columns alone; only then are their outputs read.
 _FAILURES_AT = f"""
-    WITH last AS (
+    WITH known AS (SELECT states.id {_KNOWN_AT}), last AS (
         SELECT start, status, max((step * 1000000 + group_index) * 1000000 + rollout_index) AS number
-        FROM rollouts JOIN groups USING (step, group_index)
-        WHERE step <= ? AND status NOT IN ({", ".join(f"'{status}'" for status in sorted(NOT_FOR_PROMPTS))})
+        FROM groups CROSS JOIN rollouts USING (step, group_index)
+        WHERE step <= ?1 AND start IN known
+            AND status NOT IN ({", ".join(f"'{status}'" for status in sorted(NOT_FOR_PROMPTS))})
         GROUP BY start, status
     )
     SELECT start, last.status, message, output
@@ -174,12 +180,37 @@ class RunReader:
                 RolloutRecord, f"FROM {source} WHERE step = ? ORDER BY group_index, rollout_index", (each,)
             )
 
-    def outcomes(self) -> Iterator[Outcome]:
-        """How each rollout ended and what it cost, in order, without any of its texts but the message."""
-        for row in self._rows(
-            f"SELECT {columns(Outcome)} FROM rollouts ORDER BY step, group_index, rollout_index"
-        ):
-            yield Outcome(*decode_row(row))
+    def outcomes(self) -> list[Outcomes]:
+        """How each step's rollouts ended and what they cost, those of a step in the order of their first."""
+        return [
+            Outcomes(*row)
+            for row in self._rows(
+                "SELECT step, status, count(*), sum(tokens), sum(seconds) FROM rollouts GROUP BY step, status"
+                " ORDER BY step, min(group_index * 1000000 + rollout_index)"
+            )
+        ]
+
+    def rewards(self) -> dict[int, npt.NDArray[np.float64]]:
+        """By step, float64 [valid rollouts], in their order; steps without any are left out."""
+        rows = self._rows(
+            "SELECT step, value FROM rollouts WHERE value IS NOT NULL"
+            " ORDER BY step, group_index, rollout_index"
+        )
+        by_row = np.array(rows, dtype=np.float64).reshape(-1, 2)
+        steps, firsts = np.unique(by_row[:, 0], return_index=True)
+        ends = [*firsts[1:], len(by_row)]
+        return {
+            int(step): by_row[first:end, 1] for step, first, end in zip(steps, firsts, ends, strict=False)
+        }
+
+    def first_message(self, status: Status) -> str:
+        """The message of the first rollout of a status that has one; empty where none has."""
+        rows = self._rows(
+            "SELECT message FROM rollouts WHERE status = ? AND message <> ''"
+            " ORDER BY step, group_index, rollout_index LIMIT 1",
+            (status.value,),
+        )
+        return str(decode_row(rows[0])[0]) if rows else ""
 
     def tokens(self, step: int) -> dict[tuple[int, int], TokenRecord]:
         """The kept tokens of a step's rollouts, by the indices of group and rollout (``keep_tokens``).
@@ -242,13 +273,15 @@ class RunReader:
 
         :param text: whether to read the programs and what they printed.
         """
-        source = "nodes" if text else f"(SELECT {_NARROW_NODES}, '' AS code, '' AS output FROM nodes)"
-        return self._records(StateRecord, f"FROM {source} ORDER BY id")
+        wide = "code, output" if text else "'' AS code, '' AS output"
+        return self._records(StateRecord, f"FROM (SELECT {_NARROW_NODES}, {wide} FROM ({NODES})) ORDER BY id")
 
     def best(self, count: int = 1) -> list[StateRecord]:
         """The ``count`` scored states of highest reward, best first; the older of equals first."""
         return self._records(
-            StateRecord, "FROM nodes WHERE value IS NOT NULL ORDER BY value DESC, id LIMIT ?", (count,)
+            StateRecord,
+            f"FROM ({NODES}) WHERE value IS NOT NULL ORDER BY value DESC, id LIMIT ?",
+            (count,),
         )
 
     def state(self, node: int) -> State:
@@ -280,10 +313,9 @@ class RunReader:
             counts = self._rows("SELECT expansions, next_node FROM steps WHERE step = ?", (step,))
             failures = [decode_row(row) for row in self._rows(_FAILURES_AT, (step,))]
         arrays = LazyArrays(self.arrays)
-        nodes = {row[0]: self._node(row, arrays) for row in rows if row[13] != "dropped"}
+        nodes = {row[0]: self._node(row, arrays) for row in rows}
         for start, status, message, output in failures:
-            if start in nodes:
-                nodes[start].failures[Status(status)] = Failure.of(message, output)
+            nodes[start].failures[Status(status)] = Failure.of(message, output)
         # Before the first step there are the seeds alone.
         expansions, next_node = counts[0] if counts else (0, len(rows))
         return Archive.from_nodes(config, nodes.values(), expansions, next_node)
@@ -304,7 +336,6 @@ class RunReader:
             attempts,
             duplicates,
             place,
-            _,
         ) = row
         return Node(
             id=node_id,

@@ -111,15 +111,19 @@ class RolloutRecord:
 
 
 @attrs.frozen
-class Outcome:
-    """How one rollout ended and what it cost: those columns of a :class:`RolloutRecord`."""
+class Outcomes:
+    """The rollouts of one step that ended alike.
+
+    :param count: how many.
+    :param tokens: of their replies, forced ones included.
+    :param seconds: that their programs ran, added up.
+    """
 
     step: int
     status: Status = attrs.field(converter=Status)
-    value: float | None
+    count: int
     tokens: int
     seconds: float
-    message: str
 
 
 @attrs.frozen

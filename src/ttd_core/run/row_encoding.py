@@ -34,19 +34,26 @@ INSERT_ROLLOUT = f"""
 
 #: Visits, best child, attempts, duplicates, place: the part of a node that changes.
 NodeStatistics = tuple[Any, ...]
+#: The place of a node that the archive has forgotten; it stays so.
+DROPPED = "dropped"
 
 
-def node_statistics(archive: Archive, written: Mapping[int, NodeStatistics]) -> dict[int, NodeStatistics]:
-    """The present statistics of every node of the run, by id.
+def changed_statistics(archive: Archive, written: Mapping[int, NodeStatistics]) -> dict[int, NodeStatistics]:
+    """The statistics of those nodes for which the database has others, by id.
 
-    :param written: what the database has so far; a node in it that the archive no longer knows was dropped.
+    :param written: what the database has of the nodes that are not dropped; one of them that the archive no
+        longer knows was dropped since.
     """
-    present = {node: (*statistics[:4], "dropped") for node, statistics in written.items()}
+    changed = {}
     for node in archive.nodes.values():
         best_child = None if node.best_child is None else float(node.best_child)
         place = "held" if node.held else "lineage"
-        present[node.id] = (node.visits, best_child, node.attempts, node.duplicates, place)
-    return present
+        present = (node.visits, best_child, node.attempts, node.duplicates, place)
+        if written.get(node.id) != present:
+            changed[node.id] = present
+    for dropped in written.keys() - archive.nodes.keys():
+        changed[dropped] = (*written[dropped][:4], DROPPED)
+    return changed
 
 
 def state_row(node: Node) -> tuple[Any, ...]:

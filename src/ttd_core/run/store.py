@@ -28,16 +28,24 @@ from ttd_core.run.reading import ARRAYS, DATABASE, LOG, RunReader
 from ttd_core.run.records import HintRecord
 from ttd_core.run.requests import Hint, forget_stop
 from ttd_core.run.row_encoding import (
+    DROPPED,
     INSERT_NODE_STATISTICS,
     INSERT_ROLLOUT,
     INSERT_STATE,
     NodeStatistics,
+    changed_statistics,
     encode_number,
-    node_statistics,
     rollout_columns,
     state_row,
 )
-from ttd_core.run.tables import SCHEMA_VERSION, check_version, connect_writer, make_tables, require_database
+from ttd_core.run.tables import (
+    NODES,
+    SCHEMA_VERSION,
+    check_version,
+    connect_writer,
+    make_tables,
+    require_database,
+)
 from ttd_core.run.tokens import KeptTokens
 from ttd_core.run.totals import StepTotals
 from ttd_core.search.archive import Admission, Archive, Node
@@ -59,7 +67,7 @@ class RunStore(RunReader):
         self._log = EventLog(folder / LOG)
         #: Events that are in the log but not yet in the database: they wait for their step's commit.
         self._pending_events: list[Event] = []
-        #: The newest statistics of each node in the database.
+        #: What the database has of the nodes that are not dropped: those that an archive may still change.
         self._written = self._read_statistics()
 
     @classmethod
@@ -129,8 +137,8 @@ class RunStore(RunReader):
         """
         self._save_arrays(archive)
         with self._transaction():
-            written = self._write_nodes(0, archive)
-        self._written = written
+            changed = self._write_nodes(0, archive)
+        self._note_written(changed)
 
     def commit_step(
         self,
@@ -167,7 +175,7 @@ class RunStore(RunReader):
             self.arrays.save(tokens.arrays)
         with self._transaction():
             self._write_step(step, totals or StepTotals.of(groups), archive)
-            written = self._write_nodes(step, archive)
+            changed = self._write_nodes(step, archive)
             self._write_groups(step, groups, admission, advantages)
             self._connection.executemany(
                 "INSERT INTO metrics (step, name, value) VALUES (?, ?, ?)",
@@ -178,7 +186,7 @@ class RunStore(RunReader):
                 tokens.write(self._connection, step)
             events_written = self._write_events()
         del self._pending_events[:events_written]
-        self._written = written
+        self._note_written(changed)
 
     def note_checkpoint(self, step: int, digest: str) -> None:
         """Note a checkpoint that was written after its step had been committed.
@@ -323,14 +331,19 @@ class RunStore(RunReader):
             )
 
     def _write_nodes(self, step: int, archive: Archive) -> dict[int, NodeStatistics]:
-        """The new states, and the statistics that changed; returns what the database has of them then."""
+        """The new states, and the statistics that changed; returns these."""
         self._connection.executemany(INSERT_STATE, [state_row(node) for node in self._new_nodes(archive)])
-        present = node_statistics(archive, self._written)
-        changed = {node: row for node, row in present.items() if self._written.get(node) != row}
+        changed = changed_statistics(archive, self._written)
         self._connection.executemany(
             INSERT_NODE_STATISTICS, [(node, step, *row) for node, row in changed.items()]
         )
-        return present
+        return changed
+
+    def _note_written(self, changed: Mapping[int, NodeStatistics]) -> None:
+        """The statistics that changed are committed."""
+        self._written.update(changed)
+        for node in [node for node, row in changed.items() if row[-1] == DROPPED]:
+            del self._written[node]
 
     def _write_groups(
         self, step: int, groups: Sequence[Group], admission: Admission, advantages: Advantages | None
@@ -359,7 +372,10 @@ class RunStore(RunReader):
         return len(rows)
 
     def _read_statistics(self) -> dict[int, NodeStatistics]:
-        rows = self._rows("SELECT id, visits, best_child, attempts, duplicates, place FROM nodes")
+        rows = self._rows(
+            f"SELECT id, visits, best_child, attempts, duplicates, place FROM ({NODES}) WHERE place <> ?",
+            (DROPPED,),
+        )
         return {row[0]: tuple(row[1:]) for row in rows}
 
 

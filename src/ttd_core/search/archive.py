@@ -182,6 +182,14 @@ class Archive:
             yield parent
             parent = self.nodes[parent].parent
 
+    def children(self) -> dict[int, list[int]]:
+        """Ids of each node's children that are known here, oldest first; nodes without any are left out."""
+        children: dict[int, list[int]] = {}
+        for node in self.nodes.values():
+            if node.parent is not None:
+                children.setdefault(node.parent, []).append(node.id)
+        return children
+
     def history(self, node: int) -> tuple[ScoredState, ...]:
         """The scored states of a node's lineage, oldest first, ending with the node itself.
 
@@ -337,7 +345,9 @@ class Archive:
     def columns(self) -> tuple[list[Node], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Held nodes, with their rewards R and best children m (NaN for none), float64 [held] each."""
         held = self.held()
-        rewards = np.array([node.value for node in held], dtype=np.float64)
+        # Without the property: it takes most of the time where there are many states.
+        values = [0.0 if node.reward is None else node.reward.value for node in held]
+        rewards = np.array(values, dtype=np.float64)
         best = [np.nan if node.best_child is None else node.best_child for node in held]
         return held, rewards, np.array(best, dtype=np.float64)
 

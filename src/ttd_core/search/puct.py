@@ -102,6 +102,8 @@ def puct_table(
     quality = exploitation(rewards, best_children)
     bonus = exploration * scale * prior * np.sqrt(1.0 + expansions) / (1.0 + visits)
     score = quality + bonus
-    # The rank already says "by reward, then by age", so it alone breaks the ties of the score.
-    order = np.lexsort((rank, -score)).astype(np.int64)
+    # Laid out by rank, which says "by reward, then by age", a stable sort breaks the ties of the score by it.
+    by_rank = np.empty(len(rank), dtype=np.int64)
+    by_rank[rank] = np.arange(len(rank))
+    order = by_rank[np.argsort(-score[by_rank], kind="stable")]
     return PuctTable(rank, quality, prior, bonus, score, scale, order)

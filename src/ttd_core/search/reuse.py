@@ -13,7 +13,7 @@ The authors' own choices, where they differ from the paper's text, are options o
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import attrs
@@ -43,6 +43,8 @@ class LineageBlocking:
         self._archive = archive
         self._picked: set[int] = set()
         self._above: set[int] = set()
+        #: Nodes known to be below a picked one: a walk up from another ends where it meets them.
+        self._below: set[int] = set()
 
     def pick(self, node: Node) -> None:
         """Block the node, its ancestors and its descendants."""
@@ -51,9 +53,15 @@ class LineageBlocking:
 
     def allows(self, node: Node) -> bool:
         """Whether the node is neither picked, nor above, nor below a picked one."""
-        if node.id in self._picked or node.id in self._above:
+        if node.id in self._picked or node.id in self._above or node.id in self._below:
             return False
-        return self._picked.isdisjoint(self._archive.ancestors(node.id))
+        passed = [node.id]
+        for ancestor in self._archive.ancestors(node.id):
+            if ancestor in self._picked or ancestor in self._below:
+                self._below.update(passed)
+                return False
+            passed.append(ancestor)
+        return True
 
 
 @attrs.frozen
@@ -123,16 +131,28 @@ class EpsilonGreedyReuse:
         """See :meth:`Reuse.pick`."""
         _refuse_empty(archive)
         nodes, rewards, _ = archive.columns()
-        eligible = [nodes[index] for index in np.argsort(ranks(rewards))]
-        blocking = LineageBlocking(archive)
+        best_first = [nodes[index] for index in np.argsort(ranks(rewards))]
+        places = {node.id: place for place, node in enumerate(best_first)}
+        children = archive.children()
+        eligible = np.ones(len(best_first), dtype=np.bool_)
         picked: list[Node] = []
-        while eligible and len(picked) < count:
+        while len(picked) < count and eligible.any():
             explore = rng.random() < self.epsilon
-            node = eligible[int(rng.integers(len(eligible)))] if explore else eligible[0]
-            blocking.pick(node)
+            left = np.flatnonzero(eligible) if explore else [np.argmax(eligible)]
+            node = best_first[int(left[rng.integers(len(left)) if explore else 0])]
             picked.append(node)
-            eligible = [other for other in eligible if blocking.allows(other)]
+            lineage = (node.id, *archive.ancestors(node.id), *_descendants(children, node.id))
+            eligible[[places[member] for member in lineage if member in places]] = False
         return _repeated(picked, count)
+
+
+def _descendants(children: Mapping[int, Sequence[int]], node: int) -> Iterator[int]:
+    """Ids of all nodes below a node."""
+    waiting = [*children.get(node, ())]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += children.get(node, ())
 
 
 @attrs.frozen
@@ -165,5 +185,5 @@ def _repeated(picked: Iterable[Node], count: int) -> list[Node]:
 
 
 def _refuse_empty(archive: Archive) -> None:
-    if not archive.held():
+    if not any(node.held for node in archive.nodes.values()):
         raise ValueError("the archive is empty: add the seeds before picking start states")
