@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import pathlib
-import types
 import webbrowser
 
 import click
 
+from ttd_core.cli.extras import imported_from_extra
 from ttd_core.cli.output import complain, json_option, print_json, say
-from ttd_core.errors import EnvironmentLacksError
 
 #: Where the page listens unless told otherwise.
 PORT = 8420
@@ -45,7 +44,8 @@ def ui(runs: pathlib.Path, port: int, host: str, open_browser: bool, as_json: bo
       ttd ui
       ttd ui elsewhere --port 0 --open
     """
-    serving = _load_server()
+    with imported_from_extra("ui", "the page needs"):
+        from ttd_core.ui import server as serving  # noqa: PLC0415 - starlette and uvicorn come with an extra
     server = serving.PageServer.open(runs, host, port)
     if not serving.is_local(host):
         complain(
@@ -60,17 +60,3 @@ def ui(runs: pathlib.Path, port: int, host: str, open_browser: bool, as_json: bo
     if open_browser:
         webbrowser.open(server.address)
     server.serve()
-
-
-def _load_server() -> types.ModuleType:
-    """The module that serves the page.
-
-    :raises EnvironmentLacksError: when what it needs is not installed.
-    """
-    try:
-        from ttd_core.ui import server  # noqa: PLC0415 - starlette and uvicorn come with an extra
-    except ModuleNotFoundError as error:
-        raise EnvironmentLacksError(
-            f"the page needs the package {error.name}; install it with: pip install 'ttd-core[ui]'"
-        ) from error
-    return server
