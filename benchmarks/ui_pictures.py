@@ -120,7 +120,7 @@ def _take_report(chromium: Any, folder: pathlib.Path, runs: pathlib.Path) -> Non
     subprocess.run(ttd, check=True)
     address = (runs / "erdos-25-steps" / "report.html").resolve().as_uri()
     for name, window, scheme, place in (
-        ("report", (1280, 860), "light", ""),
+        ("report", (1280, 890), "light", ""),
         ("report-lineage", (1280, 860), "light", "#run1-lineage figure"),
         ("report-phone", NARROW, "dark", "#run1-rewards"),
     ):
