@@ -189,7 +189,8 @@ def connect_reader(path: pathlib.Path) -> sqlite3.Connection:
         try:
             return _connected(path, _PLAIN)
         except sqlite3.OperationalError as error:
-            if not error.sqlite_errorname.startswith(_WITHOUT_INDEX) or writing_process(path.parent):
+            name = getattr(error, "sqlite_errorname", "") or ""
+            if not name.startswith(_WITHOUT_INDEX) or writing_process(path.parent) is not None:
                 raise
         wal = path.with_name(f"{path.name}-wal")
         if not wal.exists() or not wal.stat().st_size:
