@@ -33,16 +33,22 @@ PROGRAM = '''import numpy as np
 
 
 def smooth(h, width={width}):
-    """Average over neighbours; the mean stays."""
-    kernel = np.ones(width) / width
-    return np.convolve(h, kernel, "same")
+    """Average over neighbours."""
+    return np.convolve(h, np.ones(width) / width, "same")
+
+
+def project(h):
+    """Bring the mean to one half, within [0, 1]."""
+    for _ in range(60):
+        h = np.clip(h + 0.5 - h.mean(), 0, 1)
+    return h
 
 
 def run(seed, budget_s, **kwargs):
     rng = np.random.default_rng({seed})
     h = np.asarray(initial_h_values, dtype=float)
-    for radius in np.geomspace({radius:.4f}, 1e-4, 40):
-        trial = np.clip(smooth(h) + radius * rng.normal(size=len(h)), 0, 1)
+    for radius in np.geomspace({radius:.4f}, 1e-4, 200):
+        trial = project(h + radius * smooth(rng.normal(size=len(h))))
         if evaluate_erdos_solution(trial) < evaluate_erdos_solution(h):
             h = trial
     return h, evaluate_erdos_solution(h), len(h)

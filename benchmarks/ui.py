@@ -1,17 +1,18 @@
 """How quick `ttd ui` is on a large run: 50 steps of 512 rollouts, in a headless Chromium.
 
-    .venv/bin/python benchmarks/ui.py [--steps 50] [--keep FOLDER] [--pictures FOLDER]
+    .venv/bin/python benchmarks/ui.py [--steps 50] [--keep FOLDER]
+    .venv/bin/python benchmarks/ui.py --pictures FOLDER
 
 Writes the run (`benchmarks/scripted_run.py`), serves it with `ttd ui` in a process of its own, and prints one
 table: first paint of each page and when it is all there, a click on a state, filters over all rollouts, the
-server's memory, and what a step of a real run costs with the page open against without.
+server's memory, and what a step of a real run costs with the page open against without. With `--pictures` it
+measures nothing, and takes pictures of every page over smaller runs (`benchmarks/ui_pictures.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
 import os
 import pathlib
@@ -24,7 +25,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import browser
+import ui_pictures
 from scripted_run import write_run
+from ui_pictures import whole
 
 from ttd_core.run.reading import RunReader
 
@@ -110,12 +113,6 @@ def worked(pid: int) -> float:
     return 1000 * (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def whole(tab: Any) -> bool:
-    """Whether a page has all that it asks for first."""
-    busy = "document.querySelector('[aria-busy=true]') || document.body.innerText.includes('Reading the')"
-    return not tab.evaluate(busy)
-
-
 def opened(tab: Any, address: str) -> tuple[float, float]:
     """Milliseconds until a page is painted first, and until it is all there."""
     begun = time.monotonic()
@@ -131,7 +128,7 @@ def show(name: str, *values: float) -> None:
     print(f"{name:44}" + "".join(f"{value:10.0f}" for value in values), flush=True)
 
 
-def measure_pages(chromium: Any, runs: pathlib.Path, pictures: pathlib.Path | None) -> None:
+def measure_pages(chromium: Any, runs: pathlib.Path) -> None:
     """First paints, clicks, filters and memory."""
     with served(runs) as (address, pid):
         base = address.partition("/?")[0]
@@ -159,22 +156,6 @@ def measure_pages(chromium: Any, runs: pathlib.Path, pictures: pathlib.Path | No
                 busy += worked(pid) - before
             show(f"filter over all rollouts: {name}", statistics.median(took), max(took), busy / len(took))
         show("server's memory at last, MB", memory(pid))
-        if pictures is not None:
-            take(chromium, address, pictures)
-        context.close()
-
-
-def take(chromium: Any, address: str, folder: pathlib.Path) -> None:
-    """Pictures of the pages, at 1600 and 400 px, light and dark."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for width, scheme in itertools.product((1600, 400), ("light", "dark")):
-        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        tab = context.new_page()
-        tab.goto(address)
-        for name, path in PAGES.items():
-            opened(tab, address.partition("/?")[0] + path)
-            time.sleep(0.5)
-            tab.screenshot(path=str(folder / f"ui-{name}-{width}-{scheme}.png"))
         context.close()
 
 
@@ -225,13 +206,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--keep", type=pathlib.Path, help="folder for the runs, which a later call uses")
-    parser.add_argument("--pictures", type=pathlib.Path, help="folder for pictures of every page")
+    parser.add_argument(
+        "--pictures", type=pathlib.Path, help="folder for pictures of every page; measures nothing"
+    )
     arguments = parser.parse_args()
     lacking = browser.lacking()
     if lacking:
         sys.exit(lacking)
-    with tempfile.TemporaryDirectory() as temporary, browser.chromium() as chromium:
+    with tempfile.TemporaryDirectory(prefix="ttd-") as temporary, browser.chromium() as chromium:
         runs = (arguments.keep or pathlib.Path(temporary)) / "runs"
+        if arguments.pictures is not None:
+            ui_pictures.write_runs(runs)
+            with served(runs) as (address, _):
+                ui_pictures.take(chromium, address, arguments.pictures, runs)
+            return
         begun = time.monotonic()
         if not (runs / "large").exists():
             write_run(runs / "large", steps=arguments.steps)
@@ -242,7 +230,7 @@ def main() -> None:
                         runs / f"{variant}-{seed}", steps=8, groups=2, size=8, seed=seed, variant=variant
                     )
         print(f"{arguments.steps} steps of 512 rollouts, written in {time.monotonic() - begun:.0f} s")
-        measure_pages(chromium, runs, arguments.pictures)
+        measure_pages(chromium, runs)
         measure_steps(chromium, pathlib.Path(temporary))
 
 

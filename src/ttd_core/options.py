@@ -62,7 +62,9 @@ class Options:
     start: str = option("empty", "where the first prompts start: 'empty' or 'program' (the starting program)")
     reply: str = reply_option(("program", "parts", "edits"))
     output_chars: int = option(500, "characters of the last program's output shown in the prompt")
-    target: float | None = option(None, "score to aim for; default the best published one")
+    target: float | None = option(
+        None, "score that prompts aim for; default the problem's own target, else the best published one"
+    )
 
     def __attrs_post_init__(self) -> None:
         # not validators of the fields: a subclass that gives one another default would lose them

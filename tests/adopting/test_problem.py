@@ -5,14 +5,24 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
+import subprocess
 import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
 
 import pytest
 from tests.adopting.conftest import EVALUATOR, PROGRAM, Evaluate, MakeTask, problem_of, run_outside
 
 from ttd_core.errors import EnvironmentLacksError, UsageError
+from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Problem
-from ttd_core.types import ScoredState, State, Status
+from ttd_core.run.evaluate import evaluate_action
+from ttd_core.sandbox import layout
+from ttd_core.sandbox.base import Level
+from ttd_core.sandbox.local import LocalExecutor
+from ttd_core.types import Action, ScoredState, State, Status, Verdict
 
 ARTIFACTS = """
     from openevolve.evaluation_result import EvaluationResult
@@ -141,6 +151,57 @@ def test_a_shell_script_finds_what_lies_beside_itself(make_task: MakeTask, evalu
     verdict = evaluate(make_task(files, whole=True))
     assert verdict.reward is not None, verdict.message + verdict.output
     assert verdict.reward.score == 3.0
+
+
+def _verdict_at(level: Level, folder: pathlib.Path, **options: str) -> Verdict:
+    """The verdict on a task's own program at a level of the sandbox."""
+    problem = problem_of(folder, **options)
+    with LocalExecutor(1, exactly=level) as executor:
+        action = Action(problem.adopted.program, "python")
+        return evaluate_action(Hooks(problem), State(), action, executor.run)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[pathlib.Path]:
+    """A folder that other users may read, as pytest's are not: root's jobs run as another user."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield pathlib.Path(name)
+
+
+@pytest.mark.parametrize("level", [Level.STANDARD, Level.STRONG])
+@pytest.mark.parametrize("own", [False, True], ids=["the system's", "a virtual environment"])
+def test_python_in_a_shell_script_is_the_task_s(open_folder: pathlib.Path, level: Level, own: bool) -> None:
+    """Where a job has no view of its own, what lies in its scratch folder cannot be started."""
+    python = shutil.which("python3", path="/usr/bin:/usr/local/bin")
+    if python is None:
+        pytest.skip("the system has no Python that every user may start")
+    if own:
+        subprocess.run([python, "-m", "venv", "--without-pip", open_folder / "own"], check=True)
+        (library,) = (open_folder / "own" / "lib").glob("python*/site-packages")
+        (library / "only_here.py").write_text("")
+        python = str(open_folder / "own" / "bin" / "python")
+    task = open_folder / "task"
+    task.mkdir()
+    scores = f"import {'only_here' if own else 'json'}\n{textwrap.dedent(PRINTS)}"
+    script = textwrap.dedent(SHELL).replace("python /", "python3 -c 'import json'; python /")
+    for name, text in (("initial_program.py", PROGRAM), ("evaluate.sh", script), ("score.py", scores)):
+        (task / name).write_text(textwrap.dedent(text).lstrip())
+    verdict = _verdict_at(level, task, python=python)
+    assert verdict.reward is not None, verdict.message + verdict.output
+    assert verdict.reward.score == 3.0
+
+
+def test_a_python_that_jobs_cannot_reach_is_named(make_task: MakeTask) -> None:
+    reached = layout.find().python
+    if os.geteuid() != 0 or all(folder.stat().st_mode & 0o001 for folder in pathlib.Path(reached).parents):
+        pytest.skip("jobs reach this Python as it is")
+    files = {"initial_program.py": PROGRAM, "evaluator/evaluate.sh": SHELL, "evaluator/score.py": PRINTS}
+    verdict = _verdict_at(Level.STANDARD, make_task(files, whole=True))
+    assert verdict.message == (
+        f"evaluate.sh cannot start {reached}, which lies in a folder that is closed to jobs at this level "
+        "of the sandbox; name another Python with -o python=PATH"
+    )
 
 
 def test_stages_go_on_where_the_threshold_is_reached(make_task: MakeTask, evaluate: Evaluate) -> None:

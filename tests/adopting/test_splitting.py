@@ -22,6 +22,11 @@ from ttd_core.errors import UsageError
 from ttd_core.sandbox.base import MIB, JobResult, PythonJob
 from ttd_core.types import Action, State, Status, Verdict
 
+_COMMANDS: dict[str, Any] = {}
+exec(compile(program_text("commands.py"), "commands.py", "exec"), _COMMANDS)
+complaint, trace_complaint = _COMMANDS["complaint"], _COMMANDS["trace_complaint"]
+NAMES = {"candidate_program.py"}
+PLACE = "/scratch/job/program/candidate_program.py"
 #: Each pretends to a score of 1000 beside the evaluator; their own is 3.
 FORGERIES = {
     "the evaluator's module": """
@@ -191,6 +196,14 @@ def test_the_clocks_of_the_module_time_move_each_by_its_own_seconds() -> None:
             "split: the evaluator reads the program's text",
         ),
         (
+            "import os; values = [float(os.system('wc -l <' + path))]",
+            "split: the evaluator reads the program's text with wc",
+        ),
+        (
+            "import subprocess, sys; values = [float(len(subprocess.check_output([sys.executable, path])))]",
+            "split: the evaluator runs the program's file as a script",
+        ),
+        (
             "values = load(path).solve(lambda: 4)",
             "split: the evaluator calls solve with a value of type function, which is no data",
         ),
@@ -211,6 +224,61 @@ def test_what_cannot_be_split_says_why(
     verdict = evaluate(folder, "def solve(n):\n    return [1.0]\n", split=True, calls=2)
     assert verdict.status is Status.INVALID
     assert reason in verdict.message
+
+
+READERS = {
+    "wc -l < $1": "with <",
+    'wc -l < "${1}" >&2': "with <",
+    'P="$1"; cat "$P" | wc -l': "with cat",
+    "count() { grep -c def $1; }\ncount $1": "with grep",
+    'lines=$(<"$1")': "with <",
+    "python3 -u $1": "as a script",
+}
+
+
+@pytest.mark.parametrize("line", READERS)
+def test_a_shell_script_that_reads_the_program_or_runs_it_is_refused(line: str) -> None:
+    """Bash itself tells of its commands; only what they are is looked at, not what they would find."""
+    script = f"main() {{\n{line}\n}}\ntest -f $1 && echo $(basename $1)\nmain $1\n"
+    command = ["bash", "-xc", script, "evaluate.sh", "/nowhere/candidate_program.py"]
+    trace = subprocess.run(command, capture_output=True, text=True).stderr
+    lines = "\n".join(each for each in trace.splitlines() if each.startswith("+"))
+    assert READERS[line] in trace_complaint(lines, script, NAMES)
+    assert trace_complaint(lines.replace("candidate_program", "x"), script.replace("<", ""), NAMES) == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["wc", "-l", PLACE], "with wc"),
+        (["sh", "-c", f"grep -c def {PLACE} | head"], "with grep"),
+        (["sh", "-c", f"wc -l <{PLACE}"], "with wc"),
+        (["sh", "-c", f"sort '{PLACE}"], "with a shell"),
+        (["timeout", "60", "python3", PLACE], "as a script"),
+        ([PLACE], "as a script"),
+        (["python3", "-u", "runner.py", PLACE], ""),
+        (["env", "A=1", "python3.12", "-c", "pass", PLACE], ""),
+        (["sh", "-c", f"cd /tmp && X={PLACE} timeout 60 python runner.py --program {PLACE} > out.txt"], ""),
+        (["wc", "-l", "another.py"], ""),
+    ],
+)
+def test_a_command_is_refused_unless_python_loads_the_program(words: list[str], reason: str) -> None:
+    said = complaint(words, NAMES)
+    assert reason in said
+    assert bool(said) == bool(reason)
+
+
+def test_a_shell_script_that_counts_lines_cannot_be_split(make_task: MakeTask, evaluate: Evaluate) -> None:
+    from tests.adopting.test_problem import PRINTS, SHELL
+
+    files = {"initial_program.py": PROGRAM, "evaluator/evaluate.sh": SHELL, "evaluator/score.py": PRINTS}
+    verdict = evaluate(make_task(files, whole=True, name="plain"), split=True)
+    assert verdict.reward is not None, verdict.message + verdict.output
+    assert verdict.reward.score == 3.0
+    files["evaluator/evaluate.sh"] = SHELL.replace("python /", "test $(wc -l < $1) -gt 3\n    python /")
+    verdict = evaluate(make_task(files, whole=True), split=True)
+    assert verdict.status is Status.INVALID
+    assert "split: the evaluator reads the program's text with <" in verdict.message
 
 
 def test_a_task_that_never_could_be_split_is_refused_when_its_problem_is_made(make_task: MakeTask) -> None:
@@ -330,5 +398,6 @@ def test_what_is_no_data_is_refused(value: Any) -> None:
 
 
 def test_our_programs_are_python_of_older_versions_too() -> None:
-    for name in ("call.py", "functions.py", "values.py", "stand_in.py", "sitecustomize.py", "shinka_core.py"):
+    split = ("functions.py", "values.py", "stand_in.py", "sitecustomize.py", "commands.py")
+    for name in ("call.py", "shinka_core.py", *split):
         ast.parse(program_text(name), feature_version=(3, 8))

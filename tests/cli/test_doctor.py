@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 
 import pytest
 
@@ -12,7 +13,7 @@ from ttd_core.sandbox import probe
 from ttd_core.sandbox.base import Level
 
 
-def test_json_covers_every_area(ttd, summing, install, monkeypatch, tmp_path) -> None:
+def test_json_covers_every_area(ttd, summing, install, monkeypatch, tmp_path, pytestconfig) -> None:
     install("broken", {"broken_doctor": "raise ValueError('no')"}, problems={"bad": "broken_doctor:Bad"})
     install("ttd-odd", {"odd_doctor": "import nothing_here"}, plugins={"odd": "odd_doctor"})
     monkeypatch.setenv("TTD_CACHE", str(tmp_path / "cache"))
@@ -31,9 +32,9 @@ def test_json_covers_every_area(ttd, summing, install, monkeypatch, tmp_path) ->
     if level["status"] == "ok":
         assert level["detail"].split(",")[0] in ("strong", "standard")
         assert findings["sandbox", "trial job"]["detail"].startswith(level["detail"].split(",")[0])
-    assert {"openai", "ray", "report", "testing", "tinker"} <= {
-        name for area, name in findings if area == "extra"
-    }
+    project = tomllib.loads((pytestconfig.rootpath / "pyproject.toml").read_text())["project"]
+    offered = set(project["optional-dependencies"]) - {"docs", "dev"}
+    assert {name for area, name in findings if area == "extra"} == offered
     assert {each["status"] for each in findings.values()} <= {"ok", "absent", "warning", "failed"}
     # A broken third-party plugin does not keep this machine from running others.
     assert result.exit_code == (0 if level["status"] == "ok" else 3)

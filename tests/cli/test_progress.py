@@ -52,15 +52,15 @@ def started(step: int = 0) -> dict:
     )
 
 
-def sampled(tokens: int = 50) -> dict:
-    return events.rollout_sampled(step=1, group=0, index=0, tokens=tokens, stop="stop")
+def sampled(index: int = 0, step: int = 1) -> dict:
+    return events.rollout_sampled(step=step, group=0, index=index, tokens=50, stop="stop")
 
 
-def judged(score: float | None) -> dict:
+def judged(score: float | None, index: int = 0, step: int = 1) -> dict:
     return events.rollout_evaluated(
-        step=1,
+        step=step,
         group=0,
-        index=0,
+        index=index,
         status="ok" if score is not None else "crash",
         message="",
         value=None if score is None else 1 / score,
@@ -90,11 +90,12 @@ def test_counts_and_estimates() -> None:
     progress.update(started())
     progress.update(events.step_started(step=1, starts=[0, 1]))
     clock.now += 10
-    progress.update(sampled())
-    progress.update(sampled())
-    progress.update(judged(0.5))
-    progress.update(judged(None))
-    assert (progress.sampled, progress.evaluated, progress.valid, progress.per_step) == (2, 2, 1, 8)
+    progress.update(sampled(0))
+    progress.update(sampled(1))
+    progress.update(judged(0.5, 0))
+    progress.update(judged(None, 1))
+    step = progress.under_way
+    assert (step.sampled, step.judged, step.valid, step.size) == (2, 2, 1, 8)
     assert progress.tokens_per_second == 10.0
     assert progress.best == 0.5
     assert progress.seconds_left == 10 * 8 / 2 * 10 - 10  # two of eight in 10 s, ten steps to go
@@ -103,7 +104,7 @@ def test_counts_and_estimates() -> None:
     progress.update(events.step_started(step=2, starts=[0, 1]))
     clock.now += 5
     assert progress.seconds_left == 175.0
-    assert (progress.sampled, progress.evaluated, progress.valid, progress.tokens) == (0, 0, 0, 0)
+    assert (step.sampled, step.judged, step.valid, step.tokens) == (0, 0, 0, 0)
 
 
 def test_phases() -> None:
@@ -112,8 +113,8 @@ def test_phases() -> None:
     assert progress.phase == "starting"
     progress.update(events.step_started(step=1, starts=[0]))
     assert progress.phase == "sampling and evaluating"
-    for _ in range(8):
-        progress.update(judged(0.5))
+    for index in range(8):
+        progress.update(judged(0.5, index))
     assert progress.phase == "learning"
     progress.update(finished(step=10))
     assert progress.phase == "done"
@@ -265,15 +266,16 @@ def test_rollouts_from_before_a_stop_are_told_and_are_no_work_of_this_process() 
     stream = io.StringIO()
     clock = iter([0.0, 0.0, *[10.0] * 20])
     view = ProgressView(Bound(), stream, clock=lambda: next(clock))
-    kept = [sampled(), judged(0.5), sampled(), judged(0.5)]
+    kept = [make for index in range(2) for make in (sampled(index, 3), judged(0.5, index, 3))]
     for event in (started(step=2), events.step_started(step=3, starts=[0], kept=2), *kept):
         view.ttd_event(event)
     assert stream.getvalue().splitlines()[-1] == "step 3: 2 of 8 replies are there from before the stop"
     run = view.progress
-    assert (run.sampled, run.evaluated, run.tokens_per_second, run.seconds_left) == (2, 2, None, None)
-    for event in (sampled(), judged(0.5)):
+    assert (run.under_way.sampled, run.under_way.judged) == (2, 2)
+    assert (run.tokens_per_second, run.seconds_left) == (None, None)
+    for event in (sampled(2, 3), judged(0.5, 2, 3)):
         view.ttd_event(event)
-    assert (run.sampled, run.tokens_per_second) == (3, 5.0)
+    assert (run.under_way.sampled, run.tokens_per_second) == (3, 5.0)
     assert run.seconds_left == 10 * 8 * 8 - 10
 
 

@@ -77,6 +77,19 @@ def test_a_folder_that_is_not_there(tmp_path) -> None:
     assert "does not exist" in result.stderr
 
 
+def test_the_usual_folder_may_come_to_be_later(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("ttd_core.ui.server.PageServer.serve", lambda self: self._socket.close())
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["ui", "--port", "0"])
+    assert result.exit_code == 0
+    assert result.stderr == (
+        "note: there is no folder runs yet; the page shows a run as soon as ttd run makes one\n"
+    )
+    assert result.stdout.startswith("runs is shown at http://127.0.0.1:")
+    (tmp_path / "runs").mkdir()
+    assert CliRunner().invoke(main, ["ui", "--port", "0"]).stderr == ""
+
+
 def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch) -> None:
     for name in [name for name in sys.modules if name.startswith("ttd_core.ui")]:
         monkeypatch.delitem(sys.modules, name)

@@ -16,6 +16,8 @@ import pytest
 from ttd_core.experiment.plan import read_plan
 from ttd_core.experiment.progress import Folders, Stage, standings
 from ttd_core.run.reading import RunReader
+from ttd_core.run.requests import hints, leave_hint
+from ttd_core.run.store import RunStore
 
 GOOD = "```python\ndef run(seed, budget_s, **kwargs):\n    return [0.25, 0.75, 0.75, 0.25]\n```"
 SLOW = GOOD.replace("    return [0.25, 0.75", "    __import__('time').sleep(1)\n    return [0.3, 0.7")
@@ -87,6 +89,15 @@ def test_a_grid_is_made_once_and_summed_up(tmp_path: pathlib.Path) -> None:
     # the folders are ordinary ones
     compared = ttd(tmp_path, "compare", *(str(run) for run in (tmp_path / "experiments/grid/runs").iterdir()))
     assert compared.returncode == 0, compared.stderr
+    assert "hints of people" not in compared.stdout
+    hinted = tmp_path / "experiments/grid/runs" / sorted(before)[0]
+    leave_hint(hinted, "try it")
+    with RunStore.open(hinted) as store:
+        store.note_hints(3, hints(hinted))
+    summed = ttd(tmp_path, "experiment", "grid.toml", "--summary")
+    assert f"\nhints of people were in prompts of {hinted.name}: more than" in summed.stdout
+    page = (tmp_path / "experiments/grid/compare.html").read_text(encoding="utf-8")
+    assert f"Hints of people were in prompts of {hinted.name}" in page
 
 
 @pytest.mark.slow

@@ -131,7 +131,14 @@ def test_runs_with_hints_are_told_from_those_without(first, runs) -> None:
         "hints of people were in prompts of second: more than configs and seeds tells these runs apart"
     ]
     assert notes_on(pool_seeds([first, second])) == []
-    assert notes_on(pool_seeds([attrs.evolve(first, hints=hints), hinted])) == []
+    assert arm.row()["hinted"] == ["second"]
+    alike = "hints of people were in prompts of first and second, the same ones at the same steps"
+    assert notes_on(pool_seeds([attrs.evolve(first, hints=hints), hinted])) == [alike]
+    assert notes_on(pool_seeds([hinted])) == ["hints of people were in prompts of second"]
+    many = [attrs.evolve(hinted, name=f"run-{number}") for number in range(20)]
+    assert notes_on(pool_seeds([first, *many]))[-1].startswith(
+        "hints of people were in prompts of 20 of the 21 runs: more than"
+    )
     assert "Hints of people were in prompts of second" in compare_page([first, hinted])
 
 

@@ -252,6 +252,20 @@ def test_the_close_up_names_a_published_result_only_where_there_is_one(first) ->
     assert captions(Near(first.problem.options)) == ["The last 10 steps and the best published result."]
 
 
+def test_arrows_are_explained_where_there_are_some(first) -> None:
+    captions = []
+    for worst in (first.steps[0].best_score, first.steps[0].best_score - 1000.0):
+        steps = [
+            attrs.evolve(first.steps[0]),
+            attrs.evolve(first.steps[1], best_score=worst),
+            *first.steps[2:],
+        ]
+        drawing = score_figures(attrs.evolve(first, steps=steps))[0]
+        captions.append(drawing.caption)
+        assert ("beyond" in drawing.wide) == ("Arrows" in drawing.caption)
+    assert captions == ["Larger is better.", "Larger is better. Arrows at the edge: beyond the axis."]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(4.52, "4.5 s"), (123.4, "2 min 03 s"), (3720, "1 h 02 min"), (59.99, "60.0 s"), (0, "0.0 s")],

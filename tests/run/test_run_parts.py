@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 import textwrap
 import threading
 import time
@@ -256,6 +257,14 @@ def test_best_is_switched_whole(reference: str, tmp_path: pathlib.Path) -> None:
         assert json.loads((best / "construction.json").read_text())["numbers"] == node.state.data["numbers"]
         assert np.load(best / "h.npy").tolist() == node.state.data["h"].tolist()
     assert [path.name for path in (tmp_path / ".best").iterdir()] == ["node-000001"]
+    # A copy whose links were followed has a folder in the link's place.
+    copy = shutil.copytree(tmp_path, tmp_path / "copy", symlinks=False)
+    assert not (copy / "best").is_symlink()
+    for node in (nodes[1], nodes[0]):
+        best = write_best(copy, problem, node)
+        assert best.is_symlink()
+        assert json.loads((best / "best.json").read_text())["node"] == node.id
+        assert [path.name for path in (copy / ".best").iterdir()] == [f"node-{node.id:06d}"]
 
 
 def test_best_holds_nested_arrays_and_its_files_stay_inside(reference: str, tmp_path: pathlib.Path) -> None:

@@ -576,6 +576,48 @@ def test_a_full_disk_is_one_line_and_every_committed_step_is_kept(tmp_path):
     assert kept == f"{committed} kept"
 
 
+@pytest.mark.parametrize("disk", ["full", "read-only"])
+def test_runs_that_nobody_writes_are_read_where_nothing_can_be_written(tmp_path, disk):
+    """One that ended; a killed one, whose newest steps are in the WAL alone; a copy of that without index."""
+    script = """
+        mount -t tmpfs -o size=8m tmpfs "$DISK"; cd "$DISK"
+        "$PYTHON" -c '
+        import os, runpy, sys
+        from types import SimpleNamespace
+        from ttd_core.run.store import RunStore
+        replay = SimpleNamespace(**runpy.run_path(sys.argv[1]))
+        for name in ("closed", "killed"):
+            store = RunStore.create(name, "kept")
+            archive = replay.fresh_archive()
+            store.commit_seeds(archive)
+            for step in (1, 2, 3):
+                replay.commit(store, archive, step)
+            if name == "closed":
+                store.close()
+        os._exit(0)
+        ' "$REPLAY"
+        cp -r killed copied; rm copied/run.db-shm; test -s copied/run.db-wal
+        test $HOW = full || mount -o remount,ro "$DISK"
+        test $HOW = read-only || ! dd if=/dev/zero of=filler bs=4k 2>/dev/null
+        sums=$(cksum */run.db killed/run.db-wal copied/run.db-wal)
+        "$PYTHON" -c '
+        import runpy, sys
+        from types import SimpleNamespace
+        from ttd_core.run.reading import RunReader
+        replay = SimpleNamespace(**runpy.run_path(sys.argv[1]))
+        for name in ("closed", "killed", "copied"):
+            with RunReader.open(name) as one, RunReader.open(name) as other:
+                archives = [reader.load_archive(replay.CONFIG) for reader in (one, other)]
+            snapshots = [replay.snapshot(archive) for archive in archives]
+            print(name, snapshots == [replay.snapshot(replay.archive_after(3))] * 2)
+        ' "$REPLAY"
+        test "$sums" = "$(cksum */run.db killed/run.db-wal copied/run.db-wal)"
+    """
+    result = in_own_mounts(tmp_path, f"HOW={disk}\n{textwrap.dedent(script)}")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "closed True\nkilled True\ncopied True\n"
+
+
 def test_a_read_only_disk_can_be_read_and_says_so_when_written(tmp_path):
     folder = tmp_path / "run"
     with RunStore.create(folder, "kept") as store:

@@ -133,6 +133,19 @@ def test_nothing_overflows(visit, client, page, width) -> None:
     assert sticking_out == []
 
 
+@pytest.mark.parametrize("width", [400, 1100, 1400, 1600])
+@pytest.mark.parametrize("page", ["run", "compared"])
+def test_words_of_figures_are_legible(visit, client, page, width) -> None:
+    """Columns within columns made them four pixels high."""
+    tab, _ = visit(client, PAGES[page], width)
+    heights = tab.evaluate(
+        """[...document.querySelectorAll('.figures svg.chart text')]
+            .map(each => each.getBoundingClientRect().height).filter(height => height > 0)"""
+    )
+    assert len(heights) > 20
+    assert min(heights) > 7
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("page", PAGES)
 def test_axe_finds_nothing(visit, client, page, scheme) -> None:

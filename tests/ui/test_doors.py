@@ -66,10 +66,7 @@ def test_a_full_disk_is_one_sentence_and_the_pages_go_on(serve, folder, tmp_path
         assert len(answer.text.splitlines()) == 1
         assert hints(run) == []
         assert client.get("/").status == 200
-        # SQLite makes an index beside the database even to read it.
-        shown = client.get("/run?run=first")
-        assert shown.status == 503
-        assert "cannot be read: the disk is full" in shown.text
+        assert client.get("/run?run=first").status == 200
         (disk / "filler").unlink()
         assert client.get("/run?run=first").status == 200
     finally:

@@ -8,7 +8,7 @@ import time
 from ttd_core.run import events
 from ttd_core.ui import cached
 from ttd_core.ui.folders import RunFolders
-from ttd_core.ui.following import RunFollower
+from ttd_core.ui.following import RunFollower, _letters
 
 from .conftest import HOSTILE, write_run
 
@@ -29,8 +29,8 @@ def test_the_step_under_way_is_told_as_its_rollouts_are_judged(tmp_path) -> None
         judged = {"message": HOSTILE, "value": score, "score": score, "seconds": 0.5}
         store.record(events.rollout_evaluated(step=4, group=1, index=index, status=status, **judged))
     follower.look()
-    assert (step.step, step.tokens, step.letters()) == (4, 30, "....ofs.")
-    assert step.counts() == {"sampled": 3, "judged": 2, "valid": 1}
+    assert (step.step, step.tokens, _letters(step)) == (4, 30, "....ofs.")
+    assert (step.sampled, step.judged, step.valid) == (3, 2, 1)
     store.close()
 
 
@@ -41,7 +41,7 @@ def test_rollouts_from_before_the_stop_count_as_no_speed(tmp_path) -> None:
     for index in range(3):
         store.record(events.rollout_sampled(step=4, group=0, index=index, tokens=10, stop="stop"))
     follower.look()
-    assert follower._under_way.counts()["sampled"] == 3
+    assert follower._under_way.sampled == 3
     assert follower._under_way.tokens == 10
     store.close()
 

@@ -158,6 +158,7 @@ class _Evaluation:
     def _evaluator(self) -> JobResult:
         modules = {
             "first/ttd_values.py": program_text("values.py"),
+            "first/ttd_commands.py": program_text("commands.py"),
             "first/ttd_stand_in.py": program_text("stand_in.py"),
             "first/sitecustomize.py": program_text("sitecustomize.py"),
         }

@@ -35,6 +35,7 @@ EXTRAS = {
     "testing": ["hypothesis", "pytest"],
     "tinker": ["tinker"],
     "trackio": ["trackio"],
+    "ui": ["jinja2", "pygments", "starlette", "uvicorn"],
     "wandb": ["wandb"],
 }
 #: Less free disk than this is worth a warning: a small model and its run take this much.

@@ -26,7 +26,7 @@ from ttd_core.experiment.slots import make_slots
 from ttd_core.experiment.summary import cost_row, pairs
 from ttd_core.plugin.registry import resolve
 from ttd_core.report.facts import read_facts
-from ttd_core.report.pooling import by_problem, pool_seeds
+from ttd_core.report.pooling import by_problem, notes_on, pool_seeds
 from ttd_core.run.loop import terminate_as_interrupt
 from ttd_core.text import counted, showable_line
 
@@ -199,6 +199,7 @@ def _summary_lines(plan: Plan, now: Mapping[str, Standing], groups: Mapping[str,
     for group in groups.values():
         yield as_text(group[0].runs[0].problem, [arm.row() for arm in group])
         yield ""
+        yield from notes_on(group)
         for each in pairs(group):
             yield each.sentence()
         for arm in group:

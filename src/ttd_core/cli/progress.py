@@ -67,7 +67,7 @@ class ProgressView:
         if kind == "run_started":
             self.begin()
         elif kind == "step_started" and event.get("kept"):
-            kept, per_step = event["kept"], self.progress.per_step
+            kept, per_step = event["kept"], self.progress.under_way.size
             self._say(f"step {event['step']}: {kept} of {per_step} replies are there from before the stop")
         elif kind == "step_finished":
             self.step(event)
@@ -87,7 +87,7 @@ class ProgressView:
         """What runs, in a line."""
         run = self.progress
         already = f", continuing after step {run.steps_before}" if run.steps_before else ""
-        size = f"{counted(run.steps, 'step')} of {counted(run.per_step, 'rollout')}"
+        size = f"{counted(run.steps, 'step')} of {counted(run.under_way.size, 'rollout')}"
         if run.sandbox:
             size += f", sandbox {run.sandbox}"
         caution = caution_about_scores(run.problem)
@@ -126,8 +126,9 @@ class _Drawing:
         bars.add_row(
             "steps", ProgressBar(run.steps or 1, run.steps_done, width=40), f"{run.steps_done}/{run.steps}"
         )
-        for label, count in (("sampled", run.sampled), ("evaluated", run.evaluated)):
-            bars.add_row(label, ProgressBar(run.per_step or 1, count, width=40), f"{count}/{run.per_step}")
+        step = run.under_way
+        for label, count in (("sampled", step.sampled), ("evaluated", step.judged)):
+            bars.add_row(label, ProgressBar(step.size or 1, count, width=40), f"{count}/{step.size}")
         facts = Table.grid(padding=(0, 2))
         for name, value in run.facts():
             facts.add_row(name, Text(showable_line(value)))

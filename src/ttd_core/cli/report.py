@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
+from ttd_core.cli.extras import imported_from_extra
 from ttd_core.cli.folders import existing_folder, runs_dir_option
 from ttd_core.cli.output import json_option, print_json, say
-from ttd_core.errors import EnvironmentLacksError
 from ttd_core.report.facts import RunFacts, read_facts
 from ttd_core.report.pooling import pool_seeds
 from ttd_core.report.transcripts import Links, transcript_pages
@@ -97,12 +97,8 @@ def load_pages() -> types.ModuleType:
 
     :raises EnvironmentLacksError: when what it needs is not installed.
     """
-    try:
+    with imported_from_extra("report", "pages need"):
         from ttd_core.report import page  # noqa: PLC0415 - jinja2 and pygments come with an extra
-    except ModuleNotFoundError as error:
-        raise EnvironmentLacksError(
-            f"pages need the package {error.name}; install it with: pip install 'ttd-core[report]'"
-        ) from error
     return page
 
 

@@ -13,6 +13,7 @@ from ttd_core.cli.wording import compare_with_published, duration
 from ttd_core.metrics import Metric
 from ttd_core.problem import Problem
 from ttd_core.run.time_left import seconds_left
+from ttd_core.run.under_way import StepUnderWay
 from ttd_core.text import counted, showable_line
 
 #: Characters of a hint in a view.
@@ -38,58 +39,35 @@ class RunProgress:
         self.steps_before = 0
         self.steps_done = 0
         self.steps = 0
-        #: Rollouts a step.
-        self.per_step = 0
-        #: The step under way, and its counts: replies, verdicts, valid ones, tokens.
-        self.step = 0
-        self.sampled = 0
-        self.evaluated = 0
-        self.valid = 0
-        self.tokens = 0
-        #: Rollouts that the step had when it was begun: the first that are told of, made by another process.
-        self.kept = 0
-        #: What people's hints to the step under way say.
-        self.hints: list[str] = []
+        #: The step under way, and its counts.
+        self.under_way = StepUnderWay()
         #: The best score so far, of the step under way too.
         self.best: float | None = None
         #: The best score after each finished step, and before the first that is known.
         self._best_after: dict[int, float | None] = {}
         self._clock = clock
         self._started: float | None = None
-        self._step_started: float | None = None
         self._step_seconds: list[float] = []
 
     def update(self, event: Mapping[str, Any]) -> None:
         """Count an event; kinds that say nothing about progress are passed over."""
         kind = event["kind"]
+        moment = self._clock()
+        self.under_way.read(event, moment)
         if kind == "run_started":
             self.run, self.policy = event["run"], event["policy"]
             self.sandbox = event.get("sandbox", "")
             self.engine = event.get("engine", "")
             self.steps_before = self.steps_done = event["step"]
             self.steps = event["steps"]
-            self.per_step = event["groups"] * event["group_size"]
-            self._started = self._clock()
+            self._started = moment
             self._go_back_to(event["step"])
         elif kind == "step_started":
             self._go_back_to(self.steps_done)
-            self.step = event["step"]
-            hints = event.get("hints")
-            self.hints = [str(each) for each in hints] if isinstance(hints, list) else []
-            self.sampled = self.evaluated = self.valid = self.tokens = 0
-            self.kept = event.get("kept", 0)
-            self._step_started = self._clock()
-        elif kind == "rollout_sampled":
-            self.sampled += 1
-            if self.sampled > self.kept:
-                self.tokens += event["tokens"]
         elif kind == "rollout_evaluated":
-            self.evaluated += 1
-            self.valid += event["status"] == "ok"
             self._update_best(event["score"])
         elif kind == "step_finished":
             self.steps_done = event["step"]
-            self._step_started = None
             self._step_seconds.append(event["seconds"])
             self._update_best(event["best_score"])
             self._update_best(event["metrics"].get(Metric.RUN_SCORE_BEST))
@@ -101,12 +79,12 @@ class RunProgress:
     def discard_step(self) -> None:
         """Forget what the step under way found: it was not committed, and no resumed run knows of it."""
         self._go_back_to(self.steps_done)
+        self.under_way.end()
 
     @property
     def tokens_per_second(self) -> float | None:
         """Sampled tokens a second in the step under way; ``None`` before there are any."""
-        elapsed = self._elapsed()
-        return self.tokens / elapsed if elapsed > 0 and self.tokens else None
+        return self.under_way.tokens_per_second(self._clock())
 
     @property
     def seconds_elapsed(self) -> float | None:
@@ -116,24 +94,25 @@ class RunProgress:
     @property
     def seconds_left(self) -> float | None:
         """Estimated seconds to the end of the run; ``None`` before there is anything to judge by."""
-        steps_left = self.steps - self.steps_done
+        steps_left, elapsed = self.steps - self.steps_done, self.under_way.seconds(self._clock())
         if self._step_seconds:
-            return seconds_left(self._step_seconds, steps_left, self._elapsed())
-        judged_here = self.evaluated - self.kept
-        if judged_here <= 0 or not self.per_step:
+            return seconds_left(self._step_seconds, steps_left, elapsed)
+        judged_here = self.under_way.judged - self.under_way.kept
+        if judged_here <= 0:
             return None
-        return max(0.0, self._elapsed() * self.per_step / judged_here * steps_left - self._elapsed())
+        return max(0.0, elapsed * self.under_way.size / judged_here * steps_left - elapsed)
 
     @property
     def phase(self) -> str:
         """What the run is busy with, in words."""
-        if self._step_started is None:
+        if self.under_way.begun is None:
             return "starting" if self.steps_done < self.steps else "done"
-        return "learning" if self.evaluated >= self.per_step else "sampling and evaluating"
+        return "learning" if self.under_way.judged >= self.under_way.size else "sampling and evaluating"
 
     def facts(self) -> list[tuple[str, str]]:
         """What a view shows beside the bars: name and value, in words."""
-        share = f"{self.valid / self.evaluated:.0%}" if self.evaluated else "-"
+        judged = self.under_way.judged
+        share = f"{self.under_way.valid / judged:.0%}" if judged else "-"
         speed = self.tokens_per_second
         return [
             ("now", self.phase),
@@ -142,7 +121,7 @@ class RunProgress:
             ("tokens/s", f"{speed:.0f}" if speed else "-"),
             ("elapsed", self._elapsed_in_words()),
             ("time left", self._left_in_words()),
-            *((f"hint {place}", _cut(text)) for place, text in enumerate(self.hints, 1)),
+            *((f"hint {place}", _cut(text)) for place, text in enumerate(self.under_way.hints, 1)),
         ]
 
     def best_in_words(self) -> str:
@@ -169,11 +148,6 @@ class RunProgress:
         """The best score is again the one after ``step``, or after the last one known before it."""
         self._best_after = {each: best for each, best in self._best_after.items() if each <= step}
         self.best = self._best_after[max(self._best_after)] if self._best_after else None
-        self._step_started = None
-
-    def _elapsed(self) -> float:
-        """Seconds since the step under way started; 0 between steps."""
-        return 0.0 if self._step_started is None else self._clock() - self._step_started
 
     def _update_best(self, score: float | None) -> None:
         if score is not None and (self.best is None or self.problem.better(score, self.best)):

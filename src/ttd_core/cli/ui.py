@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import pathlib
-import types
 import webbrowser
 
 import click
 
+from ttd_core.cli.extras import imported_from_extra
 from ttd_core.cli.output import complain, json_option, print_json, say
-from ttd_core.errors import EnvironmentLacksError
 
 #: Where the page listens unless told otherwise.
 PORT = 8420
+#: The folder of runs where none is named; it may come to be while the page is open.
+DEFAULT_RUNS = pathlib.Path("runs")
 
 
 @click.command("ui")
@@ -20,7 +21,7 @@ PORT = 8420
     "runs",
     metavar="[RUNS]",
     type=click.Path(path_type=pathlib.Path, file_okay=False, exists=True),
-    default="runs",
+    required=False,
 )
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="Port; 0 for any free one."
@@ -33,7 +34,7 @@ PORT = 8420
 )
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in this machine's browser.")
 @json_option
-def ui(runs: pathlib.Path, port: int, host: str, open_browser: bool, as_json: bool) -> None:
+def ui(runs: pathlib.Path | None, port: int, host: str, open_browser: bool, as_json: bool) -> None:
     """Watch and read runs on a local web page.
 
     RUNS is the folder that holds them, by default runs. Prints the page's address, whose token lets in who
@@ -45,32 +46,24 @@ def ui(runs: pathlib.Path, port: int, host: str, open_browser: bool, as_json: bo
       ttd ui
       ttd ui elsewhere --port 0 --open
     """
-    serving = _load_server()
-    server = serving.PageServer.open(runs, host, port)
+    folder = runs or DEFAULT_RUNS
+    with imported_from_extra("ui", "the page needs"):
+        from ttd_core.ui import server as serving  # noqa: PLC0415 - starlette and uvicorn come with an extra
+    server = serving.PageServer.open(folder, host, port)
     if not serving.is_local(host):
         complain(
             f"--host {host}: other machines can reach this page, and read its traffic and token on the way; "
             "a tunnel (ssh -L) needs no such flag",
             "warning",
         )
+    if not folder.exists():
+        complain(
+            f"there is no folder {folder} yet; the page shows a run as soon as ttd run makes one", "note"
+        )
     if as_json:
-        print_json({"address": server.address, "runs": str(runs)})
+        print_json({"address": server.address, "runs": str(folder)})
     else:
-        say(f"{runs} is shown at {server.address}\nCtrl-C ends it")
+        say(f"{folder} is shown at {server.address}\nCtrl-C ends it")
     if open_browser:
         webbrowser.open(server.address)
     server.serve()
-
-
-def _load_server() -> types.ModuleType:
-    """The module that serves the page.
-
-    :raises EnvironmentLacksError: when what it needs is not installed.
-    """
-    try:
-        from ttd_core.ui import server  # noqa: PLC0415 - starlette and uvicorn come with an extra
-    except ModuleNotFoundError as error:
-        raise EnvironmentLacksError(
-            f"the page needs the package {error.name}; install it with: pip install 'ttd-core[ui]'"
-        ) from error
-    return server

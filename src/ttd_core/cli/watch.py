@@ -161,6 +161,7 @@ class RunWatcher:
     def state(self) -> dict[str, Any]:
         """The present state, JSON."""
         run, ending = self.progress, self._ending_settled()
+        step = run.under_way
         published = run.problem.best_comparable()
         return {
             "run": str(self._folder),
@@ -171,14 +172,14 @@ class RunWatcher:
             "phase": run.phase if ending is None else None,
             "steps": run.steps,
             "done": run.steps_done,
-            "rollouts_per_step": run.per_step,
-            "sampled": run.sampled,
-            "evaluated": run.evaluated,
-            "valid": run.valid,
+            "rollouts_per_step": step.size,
+            "sampled": step.sampled,
+            "evaluated": step.judged,
+            "valid": step.valid,
             "tokens_per_second": run.tokens_per_second if ending is None else None,
             "seconds_elapsed": run.seconds_elapsed if ending is None else None,
             "seconds_left": run.seconds_left if ending is None else None,
-            "hints": run.hints,
+            "hints": step.hints,
             "best_score": run.best,
             "caution": run.problem.score_caution() or None,
             "best_published": published.score if published else None,
@@ -190,9 +191,13 @@ class RunWatcher:
         lines = [self._view.title(), *(self._line(event) for event in self._recent)]
         if ending is not None:
             return [*lines, self.closing()]
-        run = self.progress
-        under_way = f"{run.sampled} sampled, {run.evaluated} judged of {run.per_step}"
-        facts = [("steps", f"{run.steps_done}/{run.steps}"), (f"step {run.step}", under_way), *run.facts()]
+        run, step = self.progress, self.progress.under_way
+        under_way = f"{step.sampled} sampled, {step.judged} judged of {step.size}"
+        facts = [
+            ("steps", f"{run.steps_done}/{run.steps}"),
+            (f"step {step.step or 0}", under_way),
+            *run.facts(),
+        ]
         return [*lines, *(f"{name:<{len(FACT_INDENT) - 1}} {value}" for name, value in facts)]
 
     def closing(self) -> str:

@@ -139,7 +139,8 @@ def score_figures(facts: RunFacts) -> list[Figure]:
 
     ends = domain([*known, *(line.value for line in references)], 0.08)
     aim = which_is_better(problem.direction).capitalize()
-    caption = f"{aim}. Arrows at the edge: beyond the axis."
+    beyond = any(not ends[0] <= score <= ends[1] for _, score in scored)
+    caption = f"{aim}. Arrows at the edge: beyond the axis." if beyond else f"{aim}."
     figures = [score_figure(ends, "Best score by step", caption)]
     late = known[len(known) // 4 :]
     close = domain([*late, *(line.value for line in references[:1])], 0.1)

@@ -24,6 +24,8 @@ from ttd_core.report.facts import RunFacts, Spent
 LONGEST_LABEL = 48
 #: An arm of more seeds is told by their number.
 MOST_SEEDS_NAMED = 4
+#: More runs than these are told by their number in a note.
+MOST_RUNS_NAMED = 8
 
 
 @attrs.frozen(eq=False)
@@ -115,6 +117,7 @@ class Arm:
             "runs": [run.name for run in self.runs],
             "seeds": [run.config.seed for run in self.runs],
             "again": self.again,
+            "hinted": [run.name for run in self.runs if run.hints],
             "steps": [len(run.steps) for run in self.runs],
             "rollouts": rollouts,
             "valid_share": sum(run.summary.valid for run in self.runs) / rollouts if rollouts else 0.0,
@@ -172,16 +175,20 @@ def seeds_that_repeat(arms: Sequence[Arm]) -> str:
 
 
 def runs_with_hints(arms: Sequence[Arm]) -> str:
-    """Which runs had hints of people, in a sentence; empty when none or all alike had them."""
+    """Which runs had hints of people, in a sentence; empty when none had."""
     hinted = {
         run.name: tuple((hint.began, hint.ended, hint.text) for hint in run.hints)
         for arm in arms
         for run in arm.runs
     }
-    if len(set(hinted.values())) < 2:
+    names = [name for name, hints in hinted.items() if hints]
+    if not names:
         return ""
-    names = _listed([name for name, hints in hinted.items() if hints])
-    return f"hints of people were in prompts of {names}: more than configs and seeds tells these runs apart"
+    which = _listed(names) if len(names) <= MOST_RUNS_NAMED else f"{len(names)} of the {len(hinted)} runs"
+    said = f"hints of people were in prompts of {which}"
+    if len(set(hinted.values())) > 1:
+        return f"{said}: more than configs and seeds tells these runs apart"
+    return said if len(names) == 1 else f"{said}, the same ones at the same steps"
 
 
 def notes_on(arms: Sequence[Arm]) -> list[str]:

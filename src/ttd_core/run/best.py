@@ -41,6 +41,9 @@ def write_best(folder: pathlib.Path, problem: Problem, node: Node) -> pathlib.Pa
         new_link = folder / ".best" / "link"
         new_link.unlink(missing_ok=True)
         new_link.symlink_to(target.relative_to(folder))
+        if link.is_dir() and not link.is_symlink():
+            # The run folder is a copy whose links were followed (cp -rL).
+            os.replace(link, folder / ".best" / f"copied-{os.getpid()}")
         os.replace(new_link, link)
         for other in (folder / ".best").iterdir():
             if other.is_dir() and other != target:

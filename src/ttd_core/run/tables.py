@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
 import sqlite3
 import urllib.parse
 from typing import Any
 
 from ttd_core.errors import ResumeError, StorageError
-from ttd_core.run.files import storage_errors
+from ttd_core.run.files import storage_errors, writing_process
 
 #: Raised when a table changes its meaning; a newer one is refused, naming both.
 SCHEMA_VERSION = 1
 
+#: Ways to read: beside a writer; a database without a WAL that nobody changes; one with a WAL, without locks.
+_PLAIN, _UNCHANGED, _ALONE = "mode=ro", "mode=ro&immutable=1", "mode=ro&vfs=unix-none"
+#: How the names of SQLite's errors begin where the WAL's index cannot be made.
+_WITHOUT_INDEX = ("SQLITE_CANTOPEN", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_FULL")
 #: States with their newest statistics: the view ``nodes``, which is a slower one in runs of older versions.
 #: ``CROSS JOIN`` keeps SQLite from scanning all statistics, of which there are many times as many as states.
 NODES = """
@@ -181,20 +184,48 @@ def require_database(path: pathlib.Path) -> None:
 def connect_reader(path: pathlib.Path) -> sqlite3.Connection:
     """Open for reading only; safe beside a writer in another process.
 
+    SQLite keeps an index of the WAL beside the database, even to read it. Where that file cannot be made (a
+    full disk, a folder or a disk that is read-only) and no process writes the run, it is read without.
+
     :raises ResumeError: when there is no database.
     :raises StorageError: when it cannot be read.
     """
     require_database(path)
-    query = "mode=ro"
-    # A cleanly closed database has no WAL. In a folder that cannot be written SQLite cannot make the
-    # WAL's index either, and must be told that nobody will write meanwhile.
-    if not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
-        query += "&immutable=1"
     with storage_errors(path, "read"):
-        location = f"file:{urllib.parse.quote(str(path.resolve()))}?{query}"
-        return sqlite3.connect(
-            location, uri=True, timeout=30.0, isolation_level=None, check_same_thread=False
-        )
+        try:
+            return _connected(path, _PLAIN)
+        except sqlite3.OperationalError as error:
+            name = getattr(error, "sqlite_errorname", "") or ""
+            if not name.startswith(_WITHOUT_INDEX) or writing_process(path.parent) is not None:
+                raise
+        wal = path.with_name(f"{path.name}-wal")
+        if not wal.exists() or not wal.stat().st_size:
+            return _connected(path, _UNCHANGED)
+        # Steps that a killed run committed may be in the WAL alone. Without locks and in exclusive mode
+        # SQLite keeps its index in memory.
+        return _connected(path, _ALONE)
+
+
+def _connected(path: pathlib.Path, query: str) -> sqlite3.Connection:
+    """A connection that was tried: SQLite looks at its files only when something is read.
+
+    :param query: of the database's URI.
+    :raises sqlite3.Error: when nothing can be read.
+    """
+    location = f"file:{urllib.parse.quote(str(path.resolve()))}?{query}"
+    connection = sqlite3.connect(
+        location, uri=True, timeout=30.0, isolation_level=None, check_same_thread=False
+    )
+    try:
+        if query != _PLAIN:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            # What is sorted would else go to a disk that may be the full one.
+            connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def check_version(connection: sqlite3.Connection, path: pathlib.Path) -> None:

@@ -5,7 +5,6 @@ The run's log says what happens within a step, its database what is committed; b
 
 from __future__ import annotations
 
-import collections
 import pathlib
 import time
 from collections.abc import Mapping
@@ -17,69 +16,19 @@ from ttd_core.run.events import Event, read_log
 from ttd_core.run.files import resume_command, writing_process
 from ttd_core.run.reading import LOG
 from ttd_core.run.time_left import seconds_left
+from ttd_core.run.under_way import StepUnderWay
 from ttd_core.text import showable_line
 from ttd_core.types import Status
 from ttd_core.ui.folders import NotFoundError, RunFolders
 
 #: Bytes of the log's end that are read at first: a step of thousands of rollouts.
 _TAIL = 4_000_000
-#: Judged rollouts that are told, the newest.
-LATEST = 12
 #: Rollouts of a step that are shown one by one, at most.
 _CELLS = 8192
 #: Characters of a message.
 _MESSAGE_CHARS = 160
 #: One letter for each state of a rollout, as the page's script reads it.
 _LETTERS: Mapping[str, str] = {"sampled": "s", **{str(status): "f" for status in Status}, "ok": "o"}
-
-
-class StepUnderWay:
-    """What the log says of the step that has begun and is not committed."""
-
-    def __init__(self) -> None:
-        self.step: int | None = None
-        self.begun = 0.0
-        self.groups = self.group_size = 0
-        self.cells: dict[tuple[int, int], str] = {}
-        #: Rollouts that were there when it began: the first that are told of, sampled by another process.
-        self.kept = 0
-        self.tokens = 0
-        self.latest: collections.deque[Event] = collections.deque(maxlen=LATEST)
-
-    def read(self, event: Event) -> None:
-        """Count an event."""
-        kind = event["kind"]
-        if kind == "run_started":
-            self.groups, self.group_size = event["groups"], event["group_size"]
-        if kind in ("run_started", "step_finished", "run_finished", "run_interrupted"):
-            self._begin(None, event["time"])
-        elif kind == "step_started":
-            self._begin(event["step"], event["time"])
-            self.kept = event.get("kept", 0)
-        elif kind == "rollout_sampled" and event["step"] == self.step:
-            self.cells.setdefault((event["group"], event["index"]), "sampled")
-            if len(self.cells) > self.kept:
-                self.tokens += event["tokens"]
-        elif kind == "rollout_evaluated" and event["step"] == self.step:
-            self.cells[event["group"], event["index"]] = event["status"]
-            self.latest.append(event)
-
-    def _begin(self, step: int | None, moment: float) -> None:
-        self.step, self.begun = step, moment
-        self.cells, self.kept, self.tokens = {}, 0, 0
-        self.latest.clear()
-
-    def counts(self) -> dict[str, int]:
-        """How many rollouts were sampled, judged and valid."""
-        judged = [status for status in self.cells.values() if status != "sampled"]
-        return {"sampled": len(self.cells), "judged": len(judged), "valid": judged.count("ok")}
-
-    def letters(self) -> str:
-        """A letter for each rollout of the step, group by group: ``.`` awaited, then as :data:`_LETTERS`."""
-        if not 0 < self.groups * self.group_size <= _CELLS:
-            return ""
-        places = ((group, index) for group in range(self.groups) for index in range(self.group_size))
-        return "".join(_LETTERS.get(self.cells.get(place, ""), ".") for place in places)
 
 
 class RunFollower:
@@ -125,7 +74,7 @@ class RunFollower:
         if size > self._offset:
             events, self._offset = read_log(path, self._offset)
             for event in events:
-                self._under_way.read(event)
+                self._under_way.read(event, event["time"])
 
     def _now(self, folder: pathlib.Path) -> dict[str, Any]:
         facts, step = self._facts, self._under_way
@@ -145,25 +94,36 @@ class RunFollower:
         }
         # The run's beginning may lie before the part of the log that was read.
         step.groups, step.group_size = step.groups or facts["groups"], step.group_size or facts["group_size"]
-        if goes_on and step.step is not None and step.step > facts["done"]:
-            elapsed = max(0.0, time.time() - step.begun)
+        if goes_on and step.begun is not None and (step.step or 0) > facts["done"]:
+            moment = time.time()
+            speed = step.tokens_per_second(moment)
             now["under_way"] = {
                 "step": step.step,
                 "groups": step.groups,
                 "group_size": step.group_size,
-                **step.counts(),
-                "seconds": round(elapsed),
-                "tokens_per_s": round(step.tokens / elapsed) if elapsed > 1 else None,
-                "cells": step.letters(),
+                "sampled": step.sampled,
+                "judged": step.judged,
+                "valid": step.valid,
+                "seconds": round(step.seconds(moment)),
+                "tokens_per_s": None if speed is None else round(speed),
+                "cells": _letters(step),
                 "latest": [_told(event) for event in reversed(step.latest)],
             }
         return now
 
     def _seconds_left(self) -> int | None:
         facts, step = self._facts, self._under_way
-        elapsed = time.time() - step.begun if step.step is not None else 0.0
+        elapsed = step.seconds(time.time())
         left = seconds_left(facts["step_seconds"], facts["steps"] - facts["done"], elapsed)
         return None if left is None else round(left)
+
+
+def _letters(step: StepUnderWay) -> str:
+    """A letter for each rollout of a step, group by group: ``.`` awaited, then as :data:`_LETTERS`."""
+    if not 0 < step.size <= _CELLS:
+        return ""
+    places = ((group, index) for group in range(step.groups) for index in range(step.group_size))
+    return "".join(_LETTERS.get(step.rollouts.get(place, ""), ".") for place in places)
 
 
 def _told(event: Event) -> dict[str, Any]:

@@ -6,6 +6,7 @@ files, one for temporary files, a home. What comes back is "the evaluator's word
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import os
@@ -87,8 +88,7 @@ def _prepare(plan):
     if os.path.lexists(places["program"]):
         os.unlink(places["program"])
     _write(places["program"], plan["program"])
-    for name in ("python", "python3"):
-        _write(f"bin/{name}", f'#!/bin/sh\nexec "{plan["python"]}" "$@"\n', 0o755)
+    _link_python(plan["python"])
     search = [*plan["search"], *([os.path.join(places["ttd"], "modules")] if plan["modules"] else [])]
     if plan["first"]:
         search.insert(0, os.path.join(places["ttd"], "first"))
@@ -111,9 +111,22 @@ def _prepare(plan):
     return places
 
 
-def _write(path, text, mode=0o644):
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with open(descriptor, "w", encoding="utf-8") as file:
+def _link_python(python):
+    """Make ``python`` and ``python3`` of the search path the task's own.
+
+    Links, for where jobs have no view of their own they start nothing that lies in the scratch folder.
+    """
+    for name in ("python", "python3"):
+        os.symlink(python, f"bin/{name}")
+    # Of a virtual environment Python knows by the file beside the link that it was started by.
+    environment = os.path.dirname(os.path.dirname(python))
+    if os.path.isfile(os.path.join(environment, "pyvenv.cfg")):
+        for name in ("pyvenv.cfg", "lib"):
+            os.symlink(os.path.join(environment, name), name)
+
+
+def _write(path, text):
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 
 
@@ -217,6 +230,23 @@ def _function(plan, places):
     return _json(text, "what the evaluator left")
 
 
+def _look_at_trace(path, script, places):
+    """Refuse a split evaluation whose script gives the program's file to what reads it, or runs it."""
+    place = os.path.join(places["ttd"], "first", "ttd_commands.py")
+    spec = importlib.util.spec_from_file_location("ttd_commands", place)
+    commands = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(commands)
+    with open(path, "rb") as file:
+        trace = file.read(_MOST_BYTES).decode("utf-8", "replace")
+    reason = commands.trace_complaint(trace, script, {os.path.basename(places["program"])})
+    if reason:
+        raise Asked({"refused": reason})
+
+
+#: Exit codes by which a shell says that a program was not started, or not found.
+_NOT_STARTED = (126, 127)
+
+
 def _shell(plan, places):
     """``evaluate.sh PATH MODE``, which prints JSON; by ``/benchmark`` its own folder is meant."""
     script = plan["path"]
@@ -235,11 +265,21 @@ def _shell(plan, places):
         os.unlink(script)
         _write(script, text)
     printed = os.path.join(places["ttd"], "printed")
-    with open(printed, "wb") as file:
-        code = _start(["bash", script, places["program"], "train"], places, file)
+    with open(printed, "wb") as file, open(os.path.join(places["ttd"], "trace"), "wb") as trace:
+        told = {"pass_fds": [trace.fileno()], "environment": {"BASH_XTRACEFD": str(trace.fileno())}}
+        split = plan["record"] is not None
+        command = ["bash", *(["-x"] if split else []), script, places["program"], "train"]
+        code = _start(command, places, file, **(told if split else {}))
+    if split:
+        _look_at_trace(trace.name, text, places)
     said = _read(printed) or ""
     if code:
         print(said[-4000:])
+        if code in _NOT_STARTED and not os.access("bin/python", os.X_OK):
+            raise Failed(
+                f"{os.path.basename(script)} cannot start {plan['python']}, which lies in a folder that is "
+                "closed to jobs at this level of the sandbox; name another Python with -o python=PATH"
+            )
         raise Failed(_ended(code, os.path.basename(plan["path"])))
     lines = [line for line in said.splitlines() if line.strip()]
     whole = said.strip()

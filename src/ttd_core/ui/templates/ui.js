@@ -228,6 +228,9 @@ function underWay(step, set) {
   set("counts", counts);
   const cells = $("#cells");
   cells.setAttribute("aria-label", `The step's rollouts: ${step.sampled} sampled, ${step.judged} judged, ${step.valid} valid of ${all}`);
+  // A row for each group, where its rollouts fit beside each other.
+  cells.classList.toggle("by-group", step.group_size >= 8 && step.group_size <= (cells.clientWidth > 500 ? 64 : 32));
+  cells.style.setProperty("--across", step.group_size);
   while (cells.childElementCount < step.cells.length) cells.append(document.createElement("i"));
   while (cells.childElementCount > step.cells.length) cells.lastChild.remove();
   [...step.cells].forEach((letter, place) => {
@@ -239,7 +242,7 @@ function underWay(step, set) {
     [each.place, each.status, each.score ?? "–", each.seconds.toFixed(2), each.message].forEach((text, place) => {
       const cell = document.createElement(place ? "td" : "th");
       if (!place) cell.scope = "row";
-      cell.className = place === 2 || place === 3 ? "n" : place === 4 ? "message" : "";
+      cell.className = ["", `verdict ${each.status.replaceAll(" ", "_")}`, "n", "n more", "message"][place];
       cell.textContent = text;
       row.append(cell);
     });
