@@ -105,6 +105,28 @@ def test_counts_and_estimates() -> None:
     assert (progress.sampled, progress.evaluated, progress.valid, progress.tokens) == (0, 0, 0, 0)
 
 
+def test_a_step_that_is_begun_while_another_is_judged_has_counts_of_its_own() -> None:
+    clock = Clock()
+    progress = RunProgress(Bound(), clock)
+    progress.update(started())
+    progress.update(events.step_started(step=1, starts=[0, 1]))
+    progress.update(judged(0.5))
+    progress.update(events.step_started(step=2, starts=[0, 1], after=0, hints=["more"]))
+    clock.now += 10
+    progress.update({**sampled(), "step": 2})
+    progress.update(judged(None))
+    assert progress.ahead is not None
+    assert (progress.step, progress.evaluated, progress.ahead.step, progress.ahead.sampled) == (1, 2, 2, 1)
+    assert (progress.best, progress.hints, progress.tokens_per_second) == (0.5, [], 5.0)
+    assert progress.phase == "sampling step 2, evaluating step 1"
+    progress.update(finished(step=1, seconds=20.0))
+    assert (progress.ahead, progress.step, progress.sampled, progress.hints) == (None, 2, 1, ["more"])
+    clock.now += 5
+    assert progress.seconds_left == 9 * 20 - 5
+    progress.update(events.run_interrupted(step=1, reason="interrupted", resume=""))
+    assert progress.best == 0.4
+
+
 def test_phases() -> None:
     progress = RunProgress(Bound())
     progress.update(started())

@@ -26,7 +26,7 @@ from ttd_core.run.novelty import Repeats
 from ttd_core.run.pending import PendingRollouts
 from ttd_core.run.reading import RunReader
 from ttd_core.run.recheck import recheck
-from ttd_core.run.rollout import RolloutCollector
+from ttd_core.run.rollout import Judging, StepRollouts, wait_for
 from ttd_core.run.seeds import score_seeds
 from ttd_core.run.setup import RunSetup
 from ttd_core.run.step_metrics import StepMetrics
@@ -154,17 +154,18 @@ def test_sampling_and_evaluation_overlap(reference: str, tmp_path: pathlib.Path)
     (start,) = archive.add_seeds([(State(), None)])
     policy = Patient([reply("return [1, 0, 0]").text])
     pending = PendingRollouts(tmp_path, enabled=False)
-    collector = RolloutCollector(hooks, policy, execute, workers=1, pending=pending)
     events: list[tuple[str, int]] = []
-    (group,) = collector.collect(
+    rollouts = StepRollouts(
+        Judging(hooks, execute, workers=1),
+        pending,
         [start],
         [[]],
-        2,
-        configs_params(),
-        {},
         lambda _group, index, _completion: events.append(("sampled", index)),
         lambda _group, index, _verdict: events.append(("judged", index)),
     )
+    rollouts.sample(policy, 2, configs_params(), {})
+    wait_for(rollouts)
+    (group,) = rollouts.groups()
     assert [rollout.verdict.value for rollout in group] == [1, 1]
     assert sorted(events) == [("judged", 0), ("judged", 1), ("sampled", 0), ("sampled", 1)]
 

@@ -124,7 +124,10 @@ class _Drawing:
         bars.add_row(
             "steps", ProgressBar(run.steps or 1, run.steps_done, width=40), f"{run.steps_done}/{run.steps}"
         )
-        for label, count in (("sampled", run.sampled), ("evaluated", run.evaluated)):
+        counts = [("sampled", run.current.sampled), ("evaluated", run.current.evaluated)]
+        if run.ahead is not None:
+            counts.append(("next sampled", run.ahead.sampled))
+        for label, count in counts:
             bars.add_row(label, ProgressBar(run.per_step or 1, count, width=40), f"{count}/{run.per_step}")
         facts = Table.grid(padding=(0, 2))
         for name, value in run.facts():

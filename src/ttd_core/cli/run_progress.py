@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import attrs
+
 from ttd_core.cli.wording import compare_with_published, duration
 from ttd_core.metrics import Metric
 from ttd_core.problem import Problem
@@ -17,6 +19,31 @@ from ttd_core.text import counted, showable_line
 
 #: Characters of a hint in a view.
 _HINT_CHARS = 160
+
+
+@attrs.define
+class StepCounts:
+    """Counts of one step under way.
+
+    :param step: its number; 0 for none.
+    :param sampled: replies.
+    :param evaluated: verdicts.
+    :param valid: verdicts of ok.
+    :param tokens: of the replies that this process sampled.
+    :param kept: rollouts that the step had when it was begun: the first that are told of, made by another
+        process.
+    :param hints: what people's hints to it say.
+    :param started: when it began, or when the one before was finished where that is later; ``None`` for none.
+    """
+
+    step: int = 0
+    sampled: int = 0
+    evaluated: int = 0
+    valid: int = 0
+    tokens: int = 0
+    kept: int = 0
+    hints: list[str] = attrs.field(factory=list)
+    started: float | None = None
 
 
 class RunProgress:
@@ -38,23 +65,15 @@ class RunProgress:
         self.steps = 0
         #: Rollouts a step.
         self.per_step = 0
-        #: The step under way, and its counts: replies, verdicts, valid ones, tokens.
-        self.step = 0
-        self.sampled = 0
-        self.evaluated = 0
-        self.valid = 0
-        self.tokens = 0
-        #: Rollouts that the step had when it was begun: the first that are told of, made by another process.
-        self.kept = 0
-        #: What people's hints to the step under way say.
-        self.hints: list[str] = []
+        #: The step that is to be finished next, and the one after it where that is begun already.
+        self.current = StepCounts()
+        self.ahead: StepCounts | None = None
         #: The best score so far, of the step under way too.
         self.best: float | None = None
         #: The best score after each finished step, and before the first that is known.
         self._best_after: dict[int, float | None] = {}
         self._clock = clock
         self._started: float | None = None
-        self._step_started: float | None = None
         self._step_seconds: list[float] = []
 
     def update(self, event: Mapping[str, Any]) -> None:
@@ -69,24 +88,23 @@ class RunProgress:
             self._started = self._clock()
             self._go_back_to(event["step"])
         elif kind == "step_started":
-            self._go_back_to(self.steps_done)
-            self.step = event["step"]
-            hints = event.get("hints")
-            self.hints = [str(each) for each in hints] if isinstance(hints, list) else []
-            self.sampled = self.evaluated = self.valid = self.tokens = 0
-            self.kept = event.get("kept", 0)
-            self._step_started = self._clock()
+            self._begin_step(event)
         elif kind == "rollout_sampled":
-            self.sampled += 1
-            if self.sampled > self.kept:
-                self.tokens += event["tokens"]
+            counts = self._counts(event["step"])
+            counts.sampled += 1
+            if counts.sampled > counts.kept:
+                counts.tokens += event["tokens"]
         elif kind == "rollout_evaluated":
-            self.evaluated += 1
-            self.valid += event["status"] == "ok"
+            counts = self._counts(event["step"])
+            counts.evaluated += 1
+            counts.valid += event["status"] == "ok"
             self._update_best(event["score"])
         elif kind == "step_finished":
             self.steps_done = event["step"]
-            self._step_started = None
+            self.current = self.ahead or attrs.evolve(self.current, started=None)
+            self.ahead = None
+            if self.current.started is not None:
+                self.current.started = self._clock()
             self._step_seconds.append(event["seconds"])
             self._update_best(event["best_score"])
             self._update_best(event["metrics"].get(Metric.RUN_SCORE_BEST))
@@ -95,15 +113,64 @@ class RunProgress:
             self.discard_step()
             self._update_best(event.get("best_score"))
 
+    def _begin_step(self, event: Mapping[str, Any]) -> None:
+        hints = event.get("hints")
+        counts = StepCounts(
+            event["step"],
+            kept=event.get("kept", 0),
+            hints=[str(each) for each in hints] if isinstance(hints, list) else [],
+            started=self._clock(),
+        )
+        if self.current.started is not None and counts.step == self.current.step + 1:
+            self.ahead = counts
+        else:
+            self._go_back_to(self.steps_done)
+            self.current = counts
+
+    def _counts(self, step: int) -> StepCounts:
+        """Those of a step under way."""
+        return self.ahead if self.ahead is not None and step == self.ahead.step else self.current
+
     def discard_step(self) -> None:
         """Forget what the step under way found: it was not committed, and no resumed run knows of it."""
         self._go_back_to(self.steps_done)
 
     @property
+    def step(self) -> int:
+        """The step that is to be finished next."""
+        return self.current.step
+
+    @property
+    def sampled(self) -> int:
+        """Its replies."""
+        return self.current.sampled
+
+    @property
+    def evaluated(self) -> int:
+        """Its verdicts."""
+        return self.current.evaluated
+
+    @property
+    def valid(self) -> int:
+        """Its valid rollouts."""
+        return self.current.valid
+
+    @property
+    def tokens(self) -> int:
+        """Its tokens."""
+        return self.current.tokens
+
+    @property
+    def hints(self) -> list[str]:
+        """What hints to it say."""
+        return self.current.hints
+
+    @property
     def tokens_per_second(self) -> float | None:
         """Sampled tokens a second in the step under way; ``None`` before there are any."""
-        elapsed = self._elapsed()
-        return self.tokens / elapsed if elapsed > 0 and self.tokens else None
+        counts = self.ahead or self.current
+        elapsed = 0.0 if counts.started is None else self._clock() - counts.started
+        return counts.tokens / elapsed if elapsed > 0 and counts.tokens else None
 
     @property
     def seconds_elapsed(self) -> float | None:
@@ -116,7 +183,7 @@ class RunProgress:
         steps_left = self.steps - self.steps_done
         if self._step_seconds:
             return seconds_left(self._step_seconds, steps_left, self._elapsed())
-        judged_here = self.evaluated - self.kept
+        judged_here = self.current.evaluated - self.current.kept
         if judged_here <= 0 or not self.per_step:
             return None
         return max(0.0, self._elapsed() * self.per_step / judged_here * steps_left - self._elapsed())
@@ -124,13 +191,16 @@ class RunProgress:
     @property
     def phase(self) -> str:
         """What the run is busy with, in words."""
-        if self._step_started is None:
+        if self.current.started is None:
             return "starting" if self.steps_done < self.steps else "done"
-        return "learning" if self.evaluated >= self.per_step else "sampling and evaluating"
+        if self.ahead is not None and self.ahead.sampled < self.per_step:
+            return f"sampling step {self.ahead.step}, evaluating step {self.current.step}"
+        return "learning" if self.current.evaluated >= self.per_step else "sampling and evaluating"
 
     def facts(self) -> list[tuple[str, str]]:
         """What a view shows beside the bars: name and value, in words."""
-        share = f"{self.valid / self.evaluated:.0%}" if self.evaluated else "-"
+        counts = self.current
+        share = f"{counts.valid / counts.evaluated:.0%}" if counts.evaluated else "-"
         speed = self.tokens_per_second
         return [
             ("now", self.phase),
@@ -139,7 +209,7 @@ class RunProgress:
             ("tokens/s", f"{speed:.0f}" if speed else "-"),
             ("elapsed", self._elapsed_in_words()),
             ("time left", self._left_in_words()),
-            *((f"hint {place}", _cut(text)) for place, text in enumerate(self.hints, 1)),
+            *((f"hint {place}", _cut(text)) for place, text in enumerate(counts.hints, 1)),
         ]
 
     def best_in_words(self) -> str:
@@ -166,11 +236,12 @@ class RunProgress:
         """The best score is again the one after ``step``, or after the last one known before it."""
         self._best_after = {each: best for each, best in self._best_after.items() if each <= step}
         self.best = self._best_after[max(self._best_after)] if self._best_after else None
-        self._step_started = None
+        self.current = attrs.evolve(self.current, started=None)
+        self.ahead = None
 
     def _elapsed(self) -> float:
         """Seconds since the step under way started; 0 between steps."""
-        return 0.0 if self._step_started is None else self._clock() - self._step_started
+        return 0.0 if self.current.started is None else self._clock() - self.current.started
 
     def _update_best(self, score: float | None) -> None:
         if score is not None and (self.best is None or self.problem.better(score, self.best)):

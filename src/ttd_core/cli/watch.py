@@ -187,7 +187,11 @@ class RunWatcher:
             return [*lines, self.closing()]
         run = self.progress
         under_way = f"{run.sampled} sampled, {run.evaluated} judged of {run.per_step}"
-        facts = [("steps", f"{run.steps_done}/{run.steps}"), (f"step {run.step}", under_way), *run.facts()]
+        facts = [("steps", f"{run.steps_done}/{run.steps}"), (f"step {run.step}", under_way)]
+        if run.ahead is not None:
+            begun = f"{run.ahead.sampled} sampled, {run.ahead.evaluated} judged of {run.per_step}"
+            facts.append((f"step {run.ahead.step}", begun))
+        facts += run.facts()
         return [*lines, *(f"{name:<{len(FACT_INDENT) - 1}} {value}" for name, value in facts)]
 
     def closing(self) -> str:

@@ -125,6 +125,10 @@ class RunConfig:
     group_size: int = setting(64, "rollouts per group", validator=at_least(1))
     checkpoint_every: int = setting(1, "steps between checkpoints", validator=at_least(1))
     checkpoints_kept: int = setting(2, "checkpoints kept, newest first", validator=at_least(1))
+    schedule: Literal["sync", "pipelined"] = setting(
+        "sync",
+        "whether a step is over before the next is sampled, or the next is sampled while its programs run",
+    )
     on_problem_error: Literal["count", "stop"] = setting(
         "count", "when the problem's own code fails on a reply: count a failed rollout and warn, or stop"
     )

@@ -68,16 +68,21 @@ def run_started(
     )
 
 
-def step_started(*, step: int, starts: Sequence[int], kept: int = 0, hints: Sequence[str] = ()) -> Event:
-    """Start states are picked and sampling begins.
+def step_started(
+    *, step: int, starts: Sequence[int], kept: int = 0, hints: Sequence[str] = (), after: int | None = None
+) -> Event:
+    """Start states are picked and sampling begins; of the step before, where steps overlap, judging goes on.
 
     :param step: 1 for the first.
     :param starts: node of each group's start state.
     :param kept: rollouts that the step has already, from before the run was stopped in its middle; their
         events follow as those of all others.
     :param hints: of people, as the prompts carry them.
+    :param after: the committed step from whose archive the starts are picked; the one before, ``None`` too,
+        or where steps overlap the one before that.
     """
-    return _event("step_started", step=step, starts=list(starts), kept=kept, hints=list(hints))
+    after = step - 1 if after is None else after
+    return _event("step_started", step=step, starts=list(starts), kept=kept, hints=list(hints), after=after)
 
 
 def rollout_sampled(*, step: int, group: int, index: int, tokens: int, stop: str) -> Event:

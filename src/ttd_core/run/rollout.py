@@ -1,12 +1,12 @@
-"""One step's rollouts: sampling and evaluation overlap, each reply judged as soon as it is complete."""
+"""The rollouts of a step under way: each reply is judged as soon as it is complete, beside sampling."""
 
 from __future__ import annotations
 
 import concurrent.futures
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-import attrs
 import numpy as np
 
 from ttd_core.plugin.hooks import Hooks
@@ -17,7 +17,7 @@ from ttd_core.run.missing import sample_missing
 from ttd_core.run.pending import KeptRollout, PendingRollouts
 from ttd_core.run.records import RolloutIndex
 from ttd_core.search.archive import Node
-from ttd_core.types import Completion, Group, Message, Rollout, Verdict
+from ttd_core.types import Completion, Group, Message, Rollout, State, Verdict
 
 #: Called for each reply when it is sampled: group, index, completion.
 OnSampled = Callable[[int, int, Completion], None]
@@ -25,100 +25,171 @@ OnSampled = Callable[[int, int, Completion], None]
 OnEvaluated = Callable[[int, int, Verdict], None]
 
 
-@attrs.define(eq=False)
-class RolloutCollector:
-    """Samples and judges the rollouts of one step.
+class Judging:
+    """Judges replies, several at once, for as long as a run goes on: across the bounds of steps.
 
     :param hooks: of the run.
-    :param policy: where replies come from.
     :param execute: the sandbox.
-    :param workers: verdicts worked on at once.
-    :param pending: keeps replies and verdicts as they come.
+    :param workers: verdicts worked on at once; replies are taken in the order in which they were handed in.
     :param on_problem_error: whether an error of the problem's own code on a reply costs that rollout
         (``count``) or is raised (``stop``).
     """
 
-    hooks: Hooks
-    policy: Policy
-    execute: Execute
-    workers: int
-    pending: PendingRollouts
-    on_problem_error: Literal["count", "stop"] = "count"
-
-    def collect(
+    def __init__(
         self,
+        hooks: Hooks,
+        execute: Execute,
+        workers: int,
+        on_problem_error: Literal["count", "stop"] = "count",
+    ) -> None:
+        self._hooks = hooks
+        self._execute = execute
+        self._on_problem_error = on_problem_error
+        self._pool = concurrent.futures.ThreadPoolExecutor(workers, thread_name_prefix="evaluate")
+
+    def submit(
+        self, start: State, sample: Sample, keep: Callable[[Verdict], None]
+    ) -> concurrent.futures.Future[Verdict]:
+        """Hand in one reply.
+
+        :param start: the state that its prompt was made for.
+        :param keep: called with the verdict, from another thread.
+        :return: its result is the verdict, or a :class:`~ttd_core.errors.PluginError` where a hook fails and
+            that is to stop the run.
+        """
+        return self._pool.submit(self._judge, start, sample, keep)
+
+    def close(self) -> None:
+        """Begin nothing more; what runs is ended by the executor's close."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _judge(self, start: State, sample: Sample, keep: Callable[[Verdict], None]) -> Verdict:
+        judge = judge_reply if self._on_problem_error == "count" else evaluate_completion
+        verdict = judge(self._hooks, start, sample.completion, self._execute)
+        keep(verdict)
+        return verdict
+
+
+class StepRollouts:
+    """The rollouts of one step, from when it is begun until it is learned from.
+
+    :param judging: of the run.
+    :param pending: keeps replies and verdicts as they come.
+    :param starts: one a group.
+    :param prompts: the chat messages of each group.
+    :param on_sampled: called for each reply, kept ones too, from the thread that calls the methods.
+    :param on_evaluated: called for each verdict in the same way.
+    """
+
+    def __init__(
+        self,
+        judging: Judging,
+        pending: PendingRollouts,
         starts: Sequence[Node],
         prompts: Sequence[Sequence[Message]],
+        on_sampled: OnSampled,
+        on_evaluated: OnEvaluated,
+    ) -> None:
+        self._judging = judging
+        self._pending = pending
+        self._starts = starts
+        self._prompts = prompts
+        self._on_sampled = on_sampled
+        self._on_evaluated = on_evaluated
+        self._samples: dict[RolloutIndex, Sample] = {}
+        self._verdicts: dict[RolloutIndex, Verdict] = {}
+        self._waiting: dict[concurrent.futures.Future[Verdict], RolloutIndex] = {}
+        #: When the last reply was sampled and the last verdict was there, by :func:`time.monotonic`.
+        self.last_sampled = self.last_judged = time.monotonic()
+
+    def sample(
+        self,
+        policy: Policy,
         count: int,
         params: SamplingParams,
         kept: Mapping[RolloutIndex, KeptRollout],
-        on_sampled: OnSampled,
-        on_evaluated: OnEvaluated,
-    ) -> list[Group]:
-        """Sample and judge ``count`` rollouts from each start state.
+        policy_step: int | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Sample ``count`` replies to each prompt and hand each in; returns when the last is there.
 
-        :param starts: one a group.
-        :param prompts: the chat messages of each group.
-        :param count: rollouts a group.
-        :param params: how replies are sampled.
         :param kept: rollouts that are there already; the others alone are sampled.
-        :param on_sampled: called from this thread only, as is :param on_evaluated:, for those kept too.
-        :return: one group a start, in that order.
-        :raises PluginError: when a hook fails and that is to stop the run; what was under way is dropped.
+        :param policy_step: of the policy, where that is not the one that the step was begun after.
+        :param meanwhile: called after each reply.
+        :raises PluginError: when a hook fails and that is to stop the run.
         """
-        judge = judge_reply if self.on_problem_error == "count" else evaluate_completion
-        samples: dict[RolloutIndex, Sample] = {}
-        verdicts: dict[RolloutIndex, Verdict] = {}
-        pool = concurrent.futures.ThreadPoolExecutor(self.workers, thread_name_prefix="evaluate")
-        pending: dict[concurrent.futures.Future[Verdict], RolloutIndex] = {}
+        self.last_sampled = self.last_judged = time.monotonic()
+        for each in kept.values():
+            self._take(each.sample, each.verdict)
+        for sample in sample_missing(policy, self._prompts, count, params, kept):
+            self.last_sampled = time.monotonic()
+            self._pending.sampled(sample, policy_step)
+            self._take(sample)
+            self.take_verdicts()
+            meanwhile()
 
-        def judge_and_keep(sample: Sample) -> Verdict:
-            verdict = judge(self.hooks, starts[sample.prompt].state, sample.completion, self.execute)
-            self.pending.judged((sample.prompt, sample.index), verdict)
-            return verdict
+    def _take(self, sample: Sample, verdict: Verdict | None = None) -> None:
+        rollout = (sample.prompt, sample.index)
+        self._samples[rollout] = sample
+        self._on_sampled(*rollout, sample.completion)
+        if verdict is not None:
+            self._note(rollout, verdict)
+            return
 
-        def take_sample(sample: Sample, verdict: Verdict | None = None) -> None:
-            rollout = (sample.prompt, sample.index)
-            samples[rollout] = sample
-            on_sampled(*rollout, sample.completion)
-            if verdict is None:
-                pending[pool.submit(judge_and_keep, sample)] = rollout
-            else:
-                verdicts[rollout] = verdict
-                on_evaluated(*rollout, verdict)
+        def keep(verdict: Verdict) -> None:
+            self._pending.judged(rollout, verdict)
 
-        def take_verdicts(done: set[concurrent.futures.Future[Verdict]]) -> None:
-            for future in done:
-                rollout = pending.pop(future)
-                verdicts[rollout] = future.result()
-                on_evaluated(*rollout, verdicts[rollout])
+        future = self._judging.submit(self._starts[sample.prompt].state, sample, keep)
+        self._waiting[future] = rollout
 
-        try:
-            for each in kept.values():
-                take_sample(each.sample, each.verdict)
-            for sample in sample_missing(self.policy, prompts, count, params, kept):
-                self.pending.sampled(sample)
-                take_sample(sample)
-                take_verdicts({future for future in pending if future.done()})
-            while pending:
-                done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
-                take_verdicts(done)
-        finally:
-            # On an interrupt nothing new starts; the executor's close ends what runs.
-            pool.shutdown(wait=False, cancel_futures=True)
-        return [
-            _group(index, starts[index], prompts[index], samples, verdicts) for index in range(len(starts))
+    def take_verdicts(self) -> None:
+        """Take in the verdicts that are there.
+
+        :raises PluginError: when a hook fails and that is to stop the run.
+        """
+        for future in [each for each in self._waiting if each.done()]:
+            rollout = self._waiting.pop(future)
+            self._note(rollout, future.result())
+
+    def _note(self, rollout: RolloutIndex, verdict: Verdict) -> None:
+        self.last_judged = time.monotonic()
+        self._verdicts[rollout] = verdict
+        self._on_evaluated(*rollout, verdict)
+
+    @property
+    def waiting(self) -> list[concurrent.futures.Future[Verdict]]:
+        """The verdicts that are still to come."""
+        return list(self._waiting)
+
+    def cancel(self) -> None:
+        """Judge nothing more of it, but for what runs."""
+        for future in self._waiting:
+            future.cancel()
+
+    def groups(self) -> list[Group]:
+        """One group a start, in that order, of the rollouts that are judged."""
+        return [self._group(index) for index in range(len(self._starts))]
+
+    def _group(self, index: int) -> Group:
+        own = sorted(rollout for rollout in self._samples if rollout[0] == index)
+        prompt_tokens = self._samples[own[0]].prompt_tokens if own else np.zeros(0, np.int64)
+        rollouts = [
+            Rollout(self._samples[rollout].completion, self._verdicts[rollout])
+            for rollout in own
+            if rollout in self._verdicts
         ]
+        return Group(self._starts[index].id, self._prompts[index], prompt_tokens, rollouts)
 
 
-def _group(
-    index: int,
-    start: Node,
-    prompt: Sequence[Message],
-    samples: dict[RolloutIndex, Sample],
-    verdicts: dict[RolloutIndex, Verdict],
-) -> Group:
-    own = sorted(rollout for rollout in samples if rollout[0] == index)
-    prompt_tokens = samples[own[0]].prompt_tokens if own else np.zeros(0, np.int64)
-    rollouts = [Rollout(samples[rollout].completion, verdicts[rollout]) for rollout in own]
-    return Group(start.id, prompt, prompt_tokens, rollouts)
+def wait_for(step: StepRollouts, beside: StepRollouts | None = None) -> None:
+    """Return when every verdict of a step is there.
+
+    :param beside: the step after it, whose verdicts are taken in as they come.
+    :raises PluginError: when a hook fails and that is to stop the run.
+    """
+    while step.waiting:
+        futures = step.waiting + (beside.waiting if beside else [])
+        concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_COMPLETED)
+        step.take_verdicts()
+        if beside:
+            beside.take_verdicts()

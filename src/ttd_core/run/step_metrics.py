@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -102,3 +102,15 @@ class StepMetrics:
         if verdict.reward is None or start is None:
             return None
         return self._problem.gain(start, verdict.reward.score)
+
+
+def staleness(step: int, policy_steps: Iterable[int]) -> dict[str, float]:
+    """By how many steps the policy that gave a step's replies is behind the one that learns from them.
+
+    :param step: the step that learns from them.
+    :param policy_steps: of each reply the step that its policy had learned last.
+    """
+    behind = [step - 1 - policy_step for policy_step in policy_steps]
+    if not behind:
+        return {}
+    return {Metric.STALENESS: float(np.mean(behind)), Metric.STALENESS_MAX: float(max(behind))}

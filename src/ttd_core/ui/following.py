@@ -51,7 +51,10 @@ class StepUnderWay:
         kind = event["kind"]
         if kind == "run_started":
             self.groups, self.group_size = event["groups"], event["group_size"]
-        if kind in ("run_started", "step_finished", "run_finished", "run_interrupted"):
+        if kind in ("run_started", "run_finished", "run_interrupted"):
+            self._begin(None, event["time"])
+        elif kind == "step_finished" and event["step"] >= (self.step or 0):
+            # Where steps overlap the one that is shown, the newest, goes on when the one before is over.
             self._begin(None, event["time"])
         elif kind == "step_started":
             self._begin(event["step"], event["time"])
