@@ -47,6 +47,8 @@ class Metric(Described):
         *("problem_errors", "Errors of the problem", "rollouts"),
         "rollouts on which the problem's own code failed; they count as failed ones",
     )
+    LATE = "late", "Late rollouts", "rollouts", "those that were not judged at the step's deadline"
+    JOINED = "joined", "Joined rollouts", "rollouts", "late ones of earlier steps that the step learned from"
     PROGRAMS = "programs", "Programs", "rollouts", "those whose reply held a program"
     REPEATS = "repeats", "Repeats", "programs", "those equal to a starting one or to their own start's"
     REPEAT_SHARE = (

@@ -22,13 +22,16 @@ KINDS = [
     "step_started",
     "rollout_sampled",
     "rollout_evaluated",
+    "rollouts_late",
+    "rollouts_joined",
     "step_finished",
     "checkpoint_written",
     "run_finished",
     "run_interrupted",
 ]
 
-VALUES = {"starts": [3, 1], "hints": ["try it"], "metrics": {"loss": 0.5}, "value": None, "score": None}
+VALUES = {"starts": [3, 1], "places": ["1/0/2"], "hints": ["try it"], "metrics": {"loss": 0.5}}
+VALUES |= {"value": None, "score": None}
 
 
 def example(kind):

@@ -20,13 +20,14 @@ from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.scripted import ScriptedPolicy
 from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
+from ttd_core.run.deadline import wait_for
 from ttd_core.run.evaluate import evaluate_completion
 from ttd_core.run.loop import start_run
 from ttd_core.run.novelty import Repeats
 from ttd_core.run.pending import PendingRollouts
 from ttd_core.run.reading import RunReader
 from ttd_core.run.recheck import recheck
-from ttd_core.run.rollout import Judging, StepRollouts, wait_for
+from ttd_core.run.rollout import Judging, StepRollouts
 from ttd_core.run.seeds import score_seeds
 from ttd_core.run.setup import RunSetup
 from ttd_core.run.step_metrics import StepMetrics

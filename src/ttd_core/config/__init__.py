@@ -24,6 +24,7 @@ from ttd_core.config.presets import PRESETS
 from ttd_core.config.schema import (
     RESUMABLE_KEYS,
     VARIANTS,
+    DeadlineConfig,
     LearnConfig,
     PolicyConfig,
     RunConfig,
@@ -35,6 +36,7 @@ __all__ = [
     "PRESETS",
     "RESUMABLE_KEYS",
     "VARIANTS",
+    "DeadlineConfig",
     "Difference",
     "LearnConfig",
     "PolicyConfig",

@@ -132,6 +132,25 @@ def rollout_evaluated(
     )
 
 
+def rollouts_late(*, step: int, places: Sequence[str], then: str) -> Event:
+    """A step's deadline passed before all of its rollouts were judged.
+
+    :param step: the step.
+    :param places: of the others, as STEP/GROUP/INDEX.
+    :param then: ``later`` where they join a later step, ``timeout`` where they count as timeouts.
+    """
+    return _event("rollouts_late", step=step, places=list(places), then=then)
+
+
+def rollouts_joined(*, step: int, places: Sequence[str]) -> Event:
+    """Late rollouts of earlier steps are judged and part of a step.
+
+    :param step: the step that they join.
+    :param places: where they were sampled, as STEP/GROUP/INDEX.
+    """
+    return _event("rollouts_joined", step=step, places=list(places))
+
+
 def step_finished(
     *,
     step: int,
@@ -289,7 +308,7 @@ _CONSTRUCTORS: Mapping[str, Callable[..., Event]] = {
     constructor.__name__: constructor
     for constructor in (
         *(run_started, step_started, rollout_sampled, rollout_evaluated, step_finished),
-        *(checkpoint_written, run_finished, run_interrupted),
+        *(checkpoint_written, run_finished, run_interrupted, rollouts_late, rollouts_joined),
     )
 }
 _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
@@ -298,5 +317,6 @@ _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
     float: (int, float),
     float | None: (int, float, type(None)),
     Sequence[int]: (list,),
+    Sequence[str]: (list,),
     Mapping[str, float]: (dict,),
 }

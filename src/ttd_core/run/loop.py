@@ -238,6 +238,7 @@ class _Run:
             archive_at=lambda step: store.load_archive(setup.config.search, step),
             folder=store.folder,
             policy_step=store.last_step(),
+            late=store.late_rollouts(),
         )
         self._schedule = Schedule(setup.config, self._begin, self._asked_to_stop)
         self._level = str(executor.level)
@@ -314,6 +315,8 @@ class _Run:
             advantages=result.advantages,
             totals=result.totals,
             checkpoint=digest,
+            late=result.late,
+            joined=result.joined,
             tokens=keep_tokens(result.groups, result.learned, self._policy, self._config.keep_tokens),
         )
         self._steps.committed(current)

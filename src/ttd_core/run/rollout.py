@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Policy, Sample, SamplingParams
@@ -23,6 +24,8 @@ from ttd_core.types import Completion, Group, Message, Rollout, State, Verdict
 OnSampled = Callable[[int, int, Completion], None]
 #: Called for each verdict: group, index, verdict.
 OnEvaluated = Callable[[int, int, Verdict], None]
+#: A reply with the verdict that is to come.
+Unjudged = tuple[Sample, concurrent.futures.Future[Verdict]]
 
 
 class Judging:
@@ -97,8 +100,11 @@ class StepRollouts:
         self._on_sampled = on_sampled
         self._on_evaluated = on_evaluated
         self._samples: dict[RolloutIndex, Sample] = {}
+        self._prompt_tokens: dict[int, npt.NDArray[np.int64]] = {}
         self._verdicts: dict[RolloutIndex, Verdict] = {}
         self._waiting: dict[concurrent.futures.Future[Verdict], RolloutIndex] = {}
+        #: Which were late and count as timeouts.
+        self.timed_out: list[RolloutIndex] = []
         #: When the last reply was sampled and the last verdict was there, by :func:`time.monotonic`.
         self.last_sampled = self.last_judged = time.monotonic()
 
@@ -131,6 +137,7 @@ class StepRollouts:
     def _take(self, sample: Sample, verdict: Verdict | None = None) -> None:
         rollout = (sample.prompt, sample.index)
         self._samples[rollout] = sample
+        self._prompt_tokens[sample.prompt] = sample.prompt_tokens
         self._on_sampled(*rollout, sample.completion)
         if verdict is not None:
             self._note(rollout, verdict)
@@ -161,6 +168,36 @@ class StepRollouts:
         """The verdicts that are still to come."""
         return list(self._waiting)
 
+    @property
+    def sampled(self) -> int:
+        """How many replies are there."""
+        return len(self._samples)
+
+    @property
+    def judged(self) -> int:
+        """How many verdicts are there."""
+        return len(self._verdicts)
+
+    @property
+    def unjudged(self) -> list[RolloutIndex]:
+        """Which replies have no verdict yet, in order."""
+        return sorted(self._waiting.values())
+
+    def take_unjudged(self) -> list[Unjudged]:
+        """The replies without a verdict, in order, with the verdicts to come; the step goes without."""
+        futures = {rollout: future for future, rollout in self._waiting.items()}
+        self._waiting.clear()
+        return [(self._samples.pop(rollout), futures[rollout]) for rollout in sorted(futures)]
+
+    def count_unjudged(self, verdict: Verdict) -> None:
+        """Count every reply without a verdict as having this one."""
+        self.timed_out = self.unjudged
+        self.cancel()
+        self._waiting.clear()
+        for rollout in self.timed_out:
+            self._pending.judged(rollout, verdict)
+            self._note(rollout, verdict)
+
     def cancel(self) -> None:
         """Judge nothing more of it, but for what runs."""
         for future in self._waiting:
@@ -172,24 +209,6 @@ class StepRollouts:
 
     def _group(self, index: int) -> Group:
         own = sorted(rollout for rollout in self._samples if rollout[0] == index)
-        prompt_tokens = self._samples[own[0]].prompt_tokens if own else np.zeros(0, np.int64)
-        rollouts = [
-            Rollout(self._samples[rollout].completion, self._verdicts[rollout])
-            for rollout in own
-            if rollout in self._verdicts
-        ]
+        prompt_tokens = self._prompt_tokens.get(index, np.zeros(0, np.int64))
+        rollouts = [Rollout(self._samples[rollout].completion, self._verdicts[rollout]) for rollout in own]
         return Group(self._starts[index].id, self._prompts[index], prompt_tokens, rollouts)
-
-
-def wait_for(step: StepRollouts, beside: StepRollouts | None = None) -> None:
-    """Return when every verdict of a step is there.
-
-    :param beside: the step after it, whose verdicts are taken in as they come.
-    :raises PluginError: when a hook fails and that is to stop the run.
-    """
-    while step.waiting:
-        futures = step.waiting + (beside.waiting if beside else [])
-        concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_COMPLETED)
-        step.take_verdicts()
-        if beside:
-            beside.take_verdicts()

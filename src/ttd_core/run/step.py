@@ -12,16 +12,24 @@ import numpy as np
 import numpy.typing as npt
 
 from ttd_core.config import RunConfig
-from ttd_core.learn.learner import GroupWithAdvantages, LearnedLogprobs, compute_advantages, learn
+from ttd_core.learn.learner import (
+    GroupWithAdvantages,
+    LearnedLogprobs,
+    compute_advantages,
+    counted_rewards,
+    learn,
+)
 from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Policy, Trainer
 from ttd_core.run import events
 from ttd_core.run.beginning import Emit, StepBeginner, StepUnderWay
+from ttd_core.run.deadline import JoinedGroup, LateRollouts, timed_out, wait_for
+from ttd_core.run.late_table import LateRollout, Place
 from ttd_core.run.novelty import Repeats
 from ttd_core.run.pending import PendingRollouts
 from ttd_core.run.records import HintRecord
-from ttd_core.run.rollout import Judging, wait_for
+from ttd_core.run.rollout import Judging, Unjudged
 from ttd_core.run.step_metrics import StepMetrics, staleness
 from ttd_core.run.totals import StepTotals
 from ttd_core.sandbox.base import Executor
@@ -41,6 +49,8 @@ class StepResult:
     :param metrics: numbers by name (:class:`~ttd_core.metrics.Metric`).
     :param timings: seconds by name (:class:`~ttd_core.metrics.Timing`).
     :param learned: what learning computed of replies, by group and index, where ``keep_tokens`` wants it.
+    :param late: rollouts that the step ended without.
+    :param joined: where late ones of earlier steps, whose groups come last, were sampled.
     """
 
     groups: list[Group]
@@ -49,6 +59,8 @@ class StepResult:
     metrics: Mapping[str, float]
     timings: Mapping[str, float]
     learned: Mapping[tuple[int, int], LearnedLogprobs] = attrs.field(factory=dict)
+    late: Sequence[LateRollout] = ()
+    joined: Sequence[Place] = ()
 
     def finished(self, step: int, metrics: Mapping[str, float], seconds: float) -> events.Event:
         """The ``step_finished`` event."""
@@ -72,6 +84,7 @@ class StepRunner:
     :param emit: called with each event.
     :param folder: of the run, for what is kept of steps under way.
     :param policy_step: the step that the policy learned last.
+    :param late: rollouts that committed steps ended without and no other has yet.
     """
 
     def __init__(
@@ -86,6 +99,7 @@ class StepRunner:
         archive_at: Callable[[int], Archive],
         folder: pathlib.Path,
         policy_step: int,
+        late: Sequence[LateRollout] = (),
     ) -> None:
         assert hooks.problem is not None
         self._config = config
@@ -98,6 +112,8 @@ class StepRunner:
         #: The step after which the policy is as it is now; ``None`` while it learns.
         self.policy_step: int | None = policy_step
         self._judging = Judging(hooks, executor.run, executor.workers, config.on_problem_error)
+        self._late = LateRollouts(self._judging, archive, late)
+        self._emit = emit
         self._beginner = StepBeginner(config, hooks, policy, archive, archive_at, self._judging, emit)
         self._under_way: list[StepUnderWay] = []
 
@@ -137,39 +153,120 @@ class StepRunner:
         :param ahead: the next one, where it is begun already.
         """
         step, stopwatch = current.step, Stopwatch()
-        wait_for(current.rollouts, ahead.rollouts if ahead else None)
+        self._wait(current, ahead)
         stopwatch.lap(Timing.WAITING)
+        joined = self._joined(step)
+        late = self._without_late(current)
         current.pending.close()
-        groups = current.rollouts.groups()
+        own = current.rollouts.groups()
+        groups = [*own, *(each.group for each in joined)]
         totals = StepTotals.of(groups)
         _warn_of_problem_errors(step, groups)
         repeats = [self._repeats.among(group, self._archive[group.start].state.code) for group in groups]
         metrics = self._metrics.compute(groups, repeats, totals, self._archive)
-        metrics.update(current.metered)
-        sampling = current.rollouts.last_sampled - current.sampling_began
-        sampled = max(0.0, metrics[Metric.TOKENS] - current.kept_tokens)
-        metrics[Metric.TOKENS_PER_S] = sampled / sampling if sampling > 0 else 0.0
-        if self._overlapping:
-            metrics.update(staleness(step, current.policy_steps.values()))
+        metrics.update(self._sampling_metrics(current, late, joined, metrics))
+        others: list[Sequence[float]] = [*([()] * len(own)), *(each.others for each in joined)]
         with_advantages = [
-            compute_advantages(group, self._config.learn, repeated)
-            for group, repeated in zip(groups, repeats, strict=True)
+            compute_advantages(group, self._config.learn, repeated, of_others)
+            for group, repeated, of_others in zip(groups, repeats, others, strict=True)
         ]
+        new_late = self._keep_late(current, late, own, repeats)
         self.policy_step = None
         learned: dict[tuple[int, int], LearnedLogprobs] = {}
         metrics.update(self._learn(with_advantages, learned))
         self.policy_step = step
         stopwatch.lap(Timing.LEARN)
-        self._archive.admit(step, groups, [node.id for node in ahead.starts] if ahead else [])
+        starts = [node.id for node in ahead.starts] if ahead else []
+        self._archive.admit(step, groups, [*starts, *self._late.starts])
         stopwatch.lap(Timing.ADMIT)
         timings = {
             Timing.PREPARE: current.prepared,
-            Timing.SAMPLING: sampling,
+            Timing.SAMPLING: current.rollouts.last_sampled - current.sampling_began,
             Timing.ROLLOUTS: current.rollouts.last_judged - current.sampling_began,
             **stopwatch.laps,
         }
         advantages = [item.by_rollout for item in with_advantages]
-        return StepResult(groups, totals, advantages, metrics, timings, learned)
+        places = [rollout.place for each in joined for rollout in each.rollouts]
+        return StepResult(groups, totals, advantages, metrics, timings, learned, new_late, places)
+
+    def _wait(self, current: StepUnderWay, ahead: StepUnderWay | None) -> None:
+        """Wait for the verdicts of a step, or for its deadline; in the last step for all there are."""
+        deadline, beside = self._config.deadline, ahead.rollouts if ahead else None
+        if current.step == self._config.steps:
+            counts_all = deadline.then == "later"
+            wait_for(current.rollouts, beside, None if counts_all else deadline, self._late.verdicts)
+        else:
+            wait_for(current.rollouts, beside, deadline)
+
+    def _joined(self, step: int) -> list[JoinedGroup]:
+        """Late rollouts of earlier steps that are judged by now."""
+        joined = self._late.take()
+        if joined:
+            names = [rollout.name for each in joined for rollout in each.rollouts]
+            self._emit(events.rollouts_joined(step=step, places=names))
+        return joined
+
+    def _without_late(self, current: StepUnderWay) -> list[Unjudged]:
+        """What the step ends without; nothing where that counts as timeouts, which are verdicts."""
+        indices = current.rollouts.unjudged
+        if not indices:
+            return []
+        deadline = self._config.deadline
+        names = [f"{current.step}/{group}/{index}" for group, index in indices]
+        self._emit(events.rollouts_late(step=current.step, places=names, then=deadline.then))
+        if deadline.then == "timeout":
+            current.rollouts.count_unjudged(timed_out(deadline))
+            return []
+        return current.rollouts.take_unjudged()
+
+    def _keep_late(
+        self,
+        current: StepUnderWay,
+        late: Sequence[Unjudged],
+        groups: Sequence[Group],
+        repeats: Sequence[npt.NDArray[np.bool_]],
+    ) -> list[LateRollout]:
+        """Keep what the step ends without until it is judged.
+
+        :param groups: of the step, without it.
+        """
+        kept = []
+        for sample, verdict in late:
+            group = groups[sample.prompt]
+            _, rewards = counted_rewards(group, self._config.learn, repeats[sample.prompt])
+            policy_step = current.policy_steps[sample.prompt, sample.index]
+            rollout = LateRollout(
+                current.step, group.start, group.prompt, sample, policy_step, rewards.tolist()
+            )
+            self._late.add(rollout, verdict)
+            kept.append(rollout)
+        return kept
+
+    def _sampling_metrics(
+        self,
+        current: StepUnderWay,
+        late: Sequence[Unjudged],
+        joined: Sequence[JoinedGroup],
+        metrics: Mapping[str, float],
+    ) -> dict[str, float]:
+        """What the policy counted, tokens a second, how stale the replies are, and how many were late."""
+        arrived = [rollout for each in joined for rollout in each.rollouts]
+        found: dict[str, float] = dict(current.metered)
+        tokens = found.get(Metric.TOKENS)
+        if tokens is None:
+            tokens = metrics[Metric.TOKENS] + sum(len(sample.completion.tokens) for sample, _ in late)
+            tokens -= sum(len(rollout.sample.completion.tokens) for rollout in arrived)
+        sampling = current.rollouts.last_sampled - current.sampling_began
+        sampled = max(0.0, tokens - current.kept_tokens)
+        found[Metric.TOKENS_PER_S] = sampled / sampling if sampling > 0 else 0.0
+        if self._config.deadline.set or joined:
+            found[Metric.LATE] = float(len(late) or len(current.rollouts.timed_out))
+            found[Metric.JOINED] = float(len(arrived))
+        if self._overlapping or self._config.deadline.set or joined:
+            gone = {(sample.prompt, sample.index) for sample, _ in late}
+            own = [each for index, each in current.policy_steps.items() if index not in gone]
+            found |= staleness(current.step, [*own, *(rollout.policy_step for rollout in arrived)])
+        return found
 
     def committed(self, current: StepUnderWay) -> None:
         """Forget what was kept of a step that is committed now."""

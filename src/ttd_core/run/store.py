@@ -21,9 +21,10 @@ import numpy.typing as npt
 
 from ttd_core.errors import ResumeError
 from ttd_core.metrics import SECONDS
-from ttd_core.run import hint_table
+from ttd_core.run import hint_table, late_table
 from ttd_core.run.events import DURABLE_KINDS, ROLLOUT_KINDS, Event, EventLog, to_line
 from ttd_core.run.files import WriterLock, resume_command, storage_errors, sync_folder
+from ttd_core.run.late_table import LateRollout, Place
 from ttd_core.run.reading import ARRAYS, DATABASE, LOG, RunReader
 from ttd_core.run.records import HintRecord
 from ttd_core.run.requests import Hint, forget_stop
@@ -144,6 +145,8 @@ class RunStore(RunReader):
         totals: StepTotals | None = None,
         checkpoint: str | None = None,
         tokens: KeptTokens | None = None,
+        late: Sequence[LateRollout] = (),
+        joined: Sequence[Place] = (),
     ) -> None:
         """Commit one step, durably and whole: what was sampled, what became of it, the archive after it.
 
@@ -156,6 +159,8 @@ class RunStore(RunReader):
         :param totals: of the groups, where the caller has added them up already.
         :param checkpoint: digest of the checkpoint written after the step, if one was.
         :param tokens: of the rollouts, where they are kept.
+        :param late: rollouts that the step ended without.
+        :param joined: where late ones of earlier steps, which are among its groups, were sampled.
         :raises StorageError: when the disk is full or read-only. Nothing has changed then, and the same
             call may be made again once there is room.
         :raises ValueError: when the step is not the next, or its groups are not those last admitted.
@@ -176,6 +181,7 @@ class RunStore(RunReader):
             self._write_checkpoint(step, checkpoint)
             if tokens is not None:
                 tokens.write(self._connection, step)
+            late_table.write_late(self._connection, step, late, joined)
             events_written = self._write_events()
         del self._pending_events[:events_written]
         self._written = written
@@ -243,6 +249,14 @@ class RunStore(RunReader):
         with self._transaction():
             hint_table.revise_hints(self._connection, step, present)
 
+    def late_rollouts(self) -> list[LateRollout]:
+        """The late rollouts that no committed step has yet.
+
+        :raises StorageError: when they cannot be read.
+        """
+        with self._snapshot():
+            return late_table.read_waiting(self._connection)
+
     def rewind(self, step: int) -> None:
         """Forget every step after ``step``: to continue from a checkpoint older than the last step.
 
@@ -255,6 +269,7 @@ class RunStore(RunReader):
             for table in ("metrics", "tokens", "rollouts", "groups", "node_stats"):
                 self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
             self._connection.execute("DELETE FROM steps WHERE step > ?", (step,))
+            late_table.rewind_late(self._connection, step)
             self._connection.execute(
                 "DELETE FROM meta WHERE key LIKE 'checkpoint:%' AND CAST(substr(key, 12) AS INTEGER) > ?",
                 (step,),

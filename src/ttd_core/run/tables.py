@@ -112,6 +112,17 @@ CREATE TABLE IF NOT EXISTS tokens (
     step INTEGER PRIMARY KEY REFERENCES steps(step),
     data TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS late (
+    step INTEGER NOT NULL,
+    group_index INTEGER NOT NULL,
+    rollout_index INTEGER NOT NULL,
+    joined INTEGER,
+    policy_step INTEGER NOT NULL,
+    others TEXT NOT NULL,
+    prompt_line TEXT NOT NULL,
+    reply_line TEXT NOT NULL,
+    PRIMARY KEY (step, group_index, rollout_index)
+);
 CREATE TABLE IF NOT EXISTS vocabulary (
     token INTEGER PRIMARY KEY,
     text TEXT NOT NULL

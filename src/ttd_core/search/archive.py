@@ -206,7 +206,8 @@ class Archive:
     def admit(self, step: int, groups: Sequence[Group], keep: Iterable[int] = ()) -> Admission:
         """Take in a step's groups: statistics, the best children, then the capacity (paper A.2).
 
-        Every group is one expansion of its start, also when nothing in it succeeded.
+        Every group is one expansion of its start, also when nothing in it succeeded; but late rollouts join
+        an expansion that was counted in their own step.
 
         :param step: the step the groups belong to, 1 for the first.
         :param keep: nodes from which rollouts of a later step are under way: they stay, as lineage at least.
@@ -229,7 +230,7 @@ class Archive:
     def _count(self, group: Group) -> None:
         """Back up one expansion: T, n on the start and its ancestors, m and failures on the start alone."""
         rollouts = len(group.rollouts)
-        weight = rollouts if self.config.count == "rollout" else 1
+        weight = rollouts if self.config.count == "rollout" else int(not group.late)
         start = self.nodes[group.start]
         start.attempts += rollouts
         self.expansions += weight
