@@ -1,7 +1,7 @@
 """Seconds a step, one after the other and overlapping: replies and programs that take a given time.
 
 Ours alone stands here: `schedule = "sync"` beside `"pipelined"`, with the same seed, replies and programs.
-Replies are scripted and take `--reply` seconds each, one after the other, as a GPU's time does; programs sleep
+Replies are scripted and take `--reply` seconds each, one after the other, as on one GPU; programs sleep
 in the sandbox for `--program` seconds, one in eight of them for `--slow` times that, on `--workers` workers,
 which may be more than there are cores, for they only sleep. Learning takes no time.
 

@@ -18,13 +18,15 @@ from typing import Any
 
 import pytest
 from tests.integration.test_kills import rollouts_of
-from tests.integration.test_resume import archive_at, finish
+from tests.integration.test_resume import KEEP, archive_at, finish
+from tests.integration.test_resume import SIZE as SMALL
 
 from ttd_core.run.events import read_log
 from ttd_core.run.reading import RunReader
 
 Ttd = Callable[..., "subprocess.Popen[str]"]
 STEPS, GROUPS, SIZE, KILLS = 13, 2, 6, 20
+LEARNING = [*SMALL[4:], "--groups", str(GROUPS), "--group-size", str(SIZE)]
 COMMITTING = ("learning and committing", "beginning")
 
 #: Programs sleep about as long as sampling takes, some of them longer.
@@ -130,3 +132,23 @@ def test_twenty_kills_lose_nothing_and_count_nothing_twice(ttd: Ttd, tmp_path: p
     with contextlib.closing(sqlite3.connect(killed / "run.db")) as database:
         (rollouts,) = database.execute("SELECT count(*) FROM rollouts").fetchone()
     assert rollouts == STEPS * GROUPS * SIZE
+
+
+@pytest.mark.slow
+def test_a_model_learns_from_what_it_said_a_step_before(
+    ttd: Ttd, tmp_path: pathlib.Path, problem_file: pathlib.Path, model_folder: pathlib.Path
+) -> None:
+    """Killed while it samples ahead; the ratios of the two policies, a step apart, are those of the loss."""
+    common = ["run", f"{problem_file}:Letters", "--model", model_folder, "--steps", "4", *LEARNING, *KEEP]
+    folder = tmp_path / "runs" / "ahead"
+    process = ttd(*common, "--set", "schedule=pipelined", "--name", "ahead")
+    kill_at(process, folder, "sampling the next step", 0.02)
+    finish(ttd("resume", folder))
+    with RunReader.open(folder) as run:
+        numbers = [each for _, each in sorted(run.metrics().items())]
+        assert [record.rollouts for record in run.steps()] == [GROUPS * SIZE] * 4
+    assert [each["staleness"] for each in numbers] == [0, 1, 1, 1]
+    # Of the policy that sampled them the first replies were learned from; the others' had moved by a step.
+    assert numbers[0]["logprob_gap_max"] < 1e-4
+    assert all(each["logprob_gap_max"] > 1e-3 for each in numbers[1:] if each["groups_used"])
+    assert sum(each["ratio_max"] > 1.001 for each in numbers[1:] if each["groups_used"]) >= 1
