@@ -32,9 +32,11 @@ from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Policy, SamplingParams
 from ttd_core.problem import Execute
 from ttd_core.run.backends import open_executor, open_policy
+from ttd_core.run.deadline import wait_for
 from ttd_core.run.novelty import same_program
+from ttd_core.run.pending import PendingRollouts
 from ttd_core.run.prompts import PromptMaker
-from ttd_core.run.rollout import RolloutCollector
+from ttd_core.run.rollout import Judging, StepRollouts
 from ttd_core.run.seeds import first_start
 from ttd_core.search.archive import Archive
 from ttd_core.text import counted
@@ -87,12 +89,18 @@ def sampled(
         seed=config.seed,
     )
     starts, prompts = PromptMaker(hooks, policy, archive, "count").render([node], params)
-    collector = RolloutCollector(hooks, policy, execute, workers=config.sandbox.workers or 2)
 
     def note(done: str) -> None:
         print(done, end="", file=sys.stderr, flush=True)
 
-    (group,) = collector.collect(starts, prompts, count, params, lambda *_: note("."), lambda *_: note("|"))
+    judging = Judging(hooks, execute, config.sandbox.workers or 2)
+    # Nothing is kept of them before its step is begun, and here none ever is.
+    pending = PendingRollouts(pathlib.Path(), enabled=False)
+    rollouts = StepRollouts(judging, pending, starts, prompts, lambda *_: note("."), lambda *_: note("|"))
+    rollouts.sample(policy, count, params, {})
+    wait_for(rollouts)
+    judging.close()
+    (group,) = rollouts.groups()
     print(file=sys.stderr)
     return group
 
