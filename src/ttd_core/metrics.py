@@ -47,6 +47,8 @@ class Metric(Described):
         *("problem_errors", "Errors of the problem", "rollouts"),
         "rollouts on which the problem's own code failed; they count as failed ones",
     )
+    LATE = "late", "Late rollouts", "rollouts", "those that were not judged at the step's deadline"
+    JOINED = "joined", "Joined rollouts", "rollouts", "late ones of earlier steps that the step learned from"
     PROGRAMS = "programs", "Programs", "rollouts", "those whose reply held a program"
     REPEATS = "repeats", "Repeats", "programs", "those equal to a starting one or to their own start's"
     REPEAT_SHARE = (
@@ -93,6 +95,12 @@ class Metric(Described):
         *("kl", "KL to the base model", "nats a token"),
         "mean log-ratio of the policy that sampled to the model without its adapter, over trained tokens",
     )
+    STALENESS = (
+        *("staleness", "Staleness", "steps"),
+        "steps that the policy learned between giving a reply and learning from it, mean over replies; where "
+        "steps overlap or rollouts may be late",
+    )
+    STALENESS_MAX = "staleness_max", "Largest staleness", "steps", "the same of the reply that is stalest"
     # the optimiser's step
     LOSS = "loss", "Loss", "nats", "of the policy gradient, summed over trained tokens"
     GRAD_NORM = "grad_norm", "Gradient norm", "L2 norm", "of the adapter's gradient, before the step"
@@ -125,6 +133,10 @@ class Timing(Described):
         "from the first prompt to the last reply; judging goes on beside it",
     )
     ROLLOUTS = "rollouts", "Sampling and judging", "s", "from the first prompt to the last verdict"
+    WAITING = (
+        *("waiting", "Waiting", "s"),
+        "for the last verdicts: the policy neither samples nor learns",
+    )
     LEARN = "learn", "Learning", "s", "the metrics and one step of the learner"
     ADMIT = "admit", "Admission", "s", "the archive takes in what is new"
     CHECKPOINT = "checkpoint", "Checkpoint", "s", "the policy is written to disk"

@@ -376,12 +376,14 @@ class Group:
     :param prompt: the rendered chat messages.
     :param prompt_tokens: int64 [length], the prompt as the policy tokenised it (empty if it does not).
     :param rollouts: in the order they were asked for.
+    :param late: whether they belong to a group of an earlier step, which ended without them.
     """
 
     start: int
     prompt: Sequence[Message]
     prompt_tokens: npt.NDArray[np.int64]
     rollouts: Sequence[Rollout]
+    late: bool = False
 
     def __iter__(self) -> Iterator[Rollout]:
         return iter(self.rollouts)

@@ -94,8 +94,8 @@ def test_counts_and_estimates() -> None:
     progress.update(sampled(1))
     progress.update(judged(0.5, 0))
     progress.update(judged(None, 1))
-    step = progress.under_way
-    assert (step.sampled, step.judged, step.valid, step.size) == (2, 2, 1, 8)
+    step = progress.under_way.current
+    assert (step.sampled, step.judged, step.valid, progress.under_way.size) == (2, 2, 1, 8)
     assert progress.tokens_per_second == 10.0
     assert progress.best == 0.5
     assert progress.seconds_left == 10 * 8 / 2 * 10 - 10  # two of eight in 10 s, ten steps to go
@@ -104,7 +104,32 @@ def test_counts_and_estimates() -> None:
     progress.update(events.step_started(step=2, starts=[0, 1]))
     clock.now += 5
     assert progress.seconds_left == 175.0
+    step = progress.under_way.current
     assert (step.sampled, step.judged, step.valid, step.tokens) == (0, 0, 0, 0)
+
+
+def test_a_step_that_is_begun_while_another_is_judged_has_counts_of_its_own() -> None:
+    clock = Clock()
+    progress = RunProgress(Bound(), clock)
+    progress.update(started())
+    progress.update(events.step_started(step=1, starts=[0, 1]))
+    progress.update(judged(0.5))
+    progress.update(events.step_started(step=2, starts=[0, 1], after=0, hints=["more"]))
+    clock.now += 10
+    progress.update({**sampled(), "step": 2})
+    progress.update(judged(None, 1))
+    current, ahead = progress.under_way.current, progress.under_way.ahead
+    assert ahead is not None
+    assert (current.step, current.judged, ahead.step, ahead.sampled) == (1, 2, 2, 1)
+    assert (progress.best, current.hints, progress.tokens_per_second) == (0.5, [], 5.0)
+    assert progress.phase == "sampling step 2, evaluating step 1"
+    progress.update(finished(step=1, seconds=20.0))
+    current = progress.under_way.current
+    assert (progress.under_way.ahead, current.step, current.sampled, current.hints) == (None, 2, 1, ["more"])
+    clock.now += 5
+    assert progress.seconds_left == 9 * 20 - 5
+    progress.update(events.run_interrupted(step=1, reason="interrupted", resume=""))
+    assert progress.best == 0.4
 
 
 def test_phases() -> None:
@@ -271,11 +296,11 @@ def test_rollouts_from_before_a_stop_are_told_and_are_no_work_of_this_process() 
         view.ttd_event(event)
     assert stream.getvalue().splitlines()[-1] == "step 3: 2 of 8 replies are there from before the stop"
     run = view.progress
-    assert (run.under_way.sampled, run.under_way.judged) == (2, 2)
+    assert (run.under_way.current.sampled, run.under_way.current.judged) == (2, 2)
     assert (run.tokens_per_second, run.seconds_left) == (None, None)
     for event in (sampled(2, 3), judged(0.5, 2, 3)):
         view.ttd_event(event)
-    assert (run.under_way.sampled, run.tokens_per_second) == (3, 5.0)
+    assert (run.under_way.current.sampled, run.tokens_per_second) == (3, 5.0)
     assert run.seconds_left == 10 * 8 * 8 - 10
 
 

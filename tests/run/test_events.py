@@ -22,6 +22,8 @@ KINDS = [
     "step_started",
     "rollout_sampled",
     "rollout_evaluated",
+    "rollouts_late",
+    "rollouts_joined",
     "step_finished",
     "settings_changed",
     "checkpoint_written",
@@ -31,6 +33,7 @@ KINDS = [
 
 VALUES = {
     "starts": [3, 1],
+    "places": ["1/0/2"],
     "hints": ["try it"],
     "changes": {"steps": 3},
     "metrics": {"loss": 0.5},

@@ -416,7 +416,8 @@ def test_torn_and_damaged_lines_are_owed_again(stopped, policies, tmp_path) -> N
 def test_lines_of_any_form_end_no_run(stopped, policies) -> None:
     folder = stopped()
     lines = (folder / PENDING).read_bytes().splitlines()
-    lines[-2] = lines[-2].replace(b'"arrays": {', b'"arrays": [], "other": {')
+    last = max(number for number, line in enumerate(lines) if b'"arrays": {' in line)
+    lines[last] = lines[last].replace(b'"arrays": {', b'"arrays": [], "other": {')
     lines.insert(3, b"[" * 100_000)
     (folder / PENDING).write_bytes(b"\n".join(lines) + b"\n")
     assert kept_in_step_2(folder) == GROUPS * SIZE - 1

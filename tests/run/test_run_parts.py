@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import shutil
@@ -21,13 +22,15 @@ from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.scripted import ScriptedPolicy
 from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
+from ttd_core.run.deadline import wait_for
 from ttd_core.run.evaluate import evaluate_completion
+from ttd_core.run.judging import Judging
 from ttd_core.run.loop import start_run
 from ttd_core.run.novelty import Repeats
 from ttd_core.run.pending import PendingRollouts
 from ttd_core.run.reading import RunReader
 from ttd_core.run.recheck import recheck
-from ttd_core.run.rollout import RolloutCollector
+from ttd_core.run.rollout import StepRollouts
 from ttd_core.run.seeds import score_seeds
 from ttd_core.run.setup import RunSetup
 from ttd_core.run.step import StepRunner
@@ -156,17 +159,18 @@ def test_sampling_and_evaluation_overlap(reference: str, tmp_path: pathlib.Path)
     (start,) = archive.add_seeds([(State(), None)])
     policy = Patient([reply("return [1, 0, 0]").text])
     pending = PendingRollouts(tmp_path, enabled=False)
-    collector = RolloutCollector(hooks, policy, execute, workers=1, pending=pending)
     events: list[tuple[str, int]] = []
-    (group,) = collector.collect(
+    rollouts = StepRollouts(
+        Judging(hooks, execute, workers=1),
+        pending,
         [start],
         [[]],
-        2,
-        configs_params(),
-        {},
         lambda _group, index, _completion: events.append(("sampled", index)),
         lambda _group, index, _verdict: events.append(("judged", index)),
     )
+    rollouts.sample(policy, 2, configs_params(), {})
+    wait_for(rollouts)
+    (group,) = rollouts.groups()
     assert [rollout.verdict.value for rollout in group] == [1, 1]
     assert sorted(events) == [("judged", 0), ("judged", 1), ("sampled", 0), ("sampled", 1)]
 
@@ -190,13 +194,17 @@ def test_a_step_judges_as_many_replies_at_once_as_there_are_workers_now(
     archive = Archive(config.search)
     archive.add_seeds([(State(), None)])
     policy = ScriptedPolicy([reply("return [1, 0, 0]").text])
-    pending = PendingRollouts(tmp_path, enabled=False)
     runner = StepRunner(
-        config, hooks, policy, cast(Executor, executor), archive, [], lambda _: None, pending, 0
+        *(config, hooks, policy, cast(Executor, executor), archive, [], lambda _: None),
+        archive_at=lambda _: archive,
+        folder=tmp_path,
+        policy_step=0,
+        judging=Judging(hooks, executor.run, executor.workers),
     )
-    assert runner.run(1).totals.valid == 3
-    executor.workers = 3
-    assert runner.run(2).totals.valid == 3
+    with contextlib.closing(runner):
+        assert runner.finish(runner.begin(1)).totals.valid == 3
+        executor.workers = 3
+        assert runner.finish(runner.begin(2)).totals.valid == 3
 
 
 def configs_params() -> Any:

@@ -16,8 +16,10 @@ from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import SamplingParams
 from ttd_core.policy.scripted import ScriptedPolicy
 from ttd_core.problem import Execute, Problem
+from ttd_core.run.deadline import wait_for
+from ttd_core.run.judging import Judging
 from ttd_core.run.pending import PendingRollouts
-from ttd_core.run.rollout import RolloutCollector
+from ttd_core.run.rollout import StepRollouts
 from ttd_core.sandbox import ray_nodes
 from ttd_core.sandbox.base import PythonJob
 from ttd_core.sandbox.local import LocalExecutor
@@ -72,16 +74,19 @@ def step(execute: Execute, workers: int, folder: pathlib.Path, judged: Callable[
     """
     archive = Archive(configs.SearchConfig())
     (start,) = archive.add_seeds([(State(), None)])
-    collector = RolloutCollector(
-        Hooks(Growing()), ScriptedPolicy(replies()), execute, workers, PendingRollouts(folder, enabled=False)
-    )
     done: list[Verdict] = []
 
     def evaluated(_group: int, _index: int, verdict: Verdict) -> None:
         done.append(verdict)
         judged(len(done))
 
-    (group,) = collector.collect([start], [[]], ROLLOUTS, SamplingParams(), {}, lambda *_: None, evaluated)
+    judging = Judging(Hooks(Growing()), execute, workers)
+    pending = PendingRollouts(folder, enabled=False)
+    rollouts = StepRollouts(judging, pending, [start], [[]], lambda *_: None, evaluated)
+    rollouts.sample(ScriptedPolicy(replies()), ROLLOUTS, SamplingParams(), {})
+    wait_for(rollouts)
+    judging.abandon()
+    (group,) = rollouts.groups()
     return [
         (each.verdict.status, each.verdict.message, each.verdict.reward, each.verdict.code) for each in group
     ]

@@ -20,7 +20,6 @@ def test_the_step_under_way_is_told_as_its_rollouts_are_judged(tmp_path) -> None
     # The lock is of this process, which it tells nothing of.
     assert (before["state"], before["done"], before["steps"], before["best"]) == ("stopped", 3, 3, "1.312")
     assert before["sentence"] == f"Continue with: ttd resume {tmp_path}/live"
-    step = follower._under_way
     store.record(events.step_started(step=4, starts=[0, 1]))
     for index in range(3):
         store.record(events.rollout_sampled(step=4, group=1, index=index, tokens=10, stop="stop"))
@@ -29,7 +28,9 @@ def test_the_step_under_way_is_told_as_its_rollouts_are_judged(tmp_path) -> None
         judged = {"message": HOSTILE, "value": score, "score": score, "seconds": 0.5}
         store.record(events.rollout_evaluated(step=4, group=1, index=index, status=status, **judged))
     follower.look()
-    assert (step.step, step.tokens, _letters(step)) == (4, 30, "....ofs.")
+    steps = follower._under_way
+    step = steps.current
+    assert (step.step, step.tokens, _letters(steps)) == (4, 30, "....ofs.")
     assert (step.sampled, step.judged, step.valid) == (3, 2, 1)
     store.close()
 
@@ -41,8 +42,8 @@ def test_rollouts_from_before_the_stop_count_as_no_speed(tmp_path) -> None:
     for index in range(3):
         store.record(events.rollout_sampled(step=4, group=0, index=index, tokens=10, stop="stop"))
     follower.look()
-    assert follower._under_way.sampled == 3
-    assert follower._under_way.tokens == 10
+    assert follower._under_way.current.sampled == 3
+    assert follower._under_way.current.tokens == 10
     store.close()
 
 

@@ -36,6 +36,7 @@ def config_page() -> str:
         "learn": "Learning",
         "policy": "Policy",
         "sandbox": "Sandbox",
+        "deadline": "Deadline of a step",
     }
     header = ["key", "takes", "default", "on resume", "meaning"]
     parts = [f"## {titles[name]}\n\n{table(header, rows)}" for name, rows in sections.items()]

@@ -126,9 +126,13 @@ class _Drawing:
         bars.add_row(
             "steps", ProgressBar(run.steps or 1, run.steps_done, width=40), f"{run.steps_done}/{run.steps}"
         )
-        step = run.under_way
-        for label, count in (("sampled", step.sampled), ("evaluated", step.judged)):
-            bars.add_row(label, ProgressBar(step.size or 1, count, width=40), f"{count}/{step.size}")
+        steps = run.under_way
+        current, ahead = steps.current, steps.ahead
+        counts = [("sampled", current.sampled), ("evaluated", current.judged)]
+        if ahead is not None:
+            counts.append(("next sampled", ahead.sampled))
+        for label, count in counts:
+            bars.add_row(label, ProgressBar(steps.size or 1, count, width=40), f"{count}/{steps.size}")
         facts = Table.grid(padding=(0, 2))
         for name, value in run.facts():
             facts.add_row(name, Text(showable_line(value)))

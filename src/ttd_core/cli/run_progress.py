@@ -13,7 +13,7 @@ from ttd_core.cli.wording import compare_with_published, duration
 from ttd_core.metrics import Metric
 from ttd_core.problem import Problem
 from ttd_core.run.time_left import seconds_left
-from ttd_core.run.under_way import StepUnderWay
+from ttd_core.run.under_way import StepsUnderWay
 from ttd_core.text import counted, showable_line
 
 #: Characters of a hint in a view.
@@ -21,7 +21,7 @@ _HINT_CHARS = 160
 
 
 class RunProgress:
-    """Counts of the run and of the step under way.
+    """Counts of the run and of the steps under way.
 
     :param problem: names the metric, the published results and which score is better.
     :param clock: seconds; any steady clock.
@@ -39,8 +39,8 @@ class RunProgress:
         self.steps_before = 0
         self.steps_done = 0
         self.steps = 0
-        #: The step under way, and its counts.
-        self.under_way = StepUnderWay()
+        #: The steps under way, and their counts.
+        self.under_way = StepsUnderWay()
         #: The best score so far, of the step under way too.
         self.best: float | None = None
         #: The best score after each finished step, and before the first that is known.
@@ -63,7 +63,8 @@ class RunProgress:
             self._started = moment
             self._go_back_to(event["step"])
         elif kind == "step_started":
-            self._go_back_to(self.steps_done)
+            if self.under_way.ahead is None:
+                self._go_back_to(self.steps_done)
         elif kind == "rollout_evaluated":
             self._update_best(event["score"])
         elif kind == "step_finished":
@@ -84,7 +85,7 @@ class RunProgress:
     @property
     def tokens_per_second(self) -> float | None:
         """Sampled tokens a second in the step under way; ``None`` before there are any."""
-        return self.under_way.tokens_per_second(self._clock())
+        return self.under_way.newest.tokens_per_second(self._clock())
 
     @property
     def seconds_elapsed(self) -> float | None:
@@ -94,10 +95,11 @@ class RunProgress:
     @property
     def seconds_left(self) -> float | None:
         """Estimated seconds to the end of the run; ``None`` before there is anything to judge by."""
-        steps_left, elapsed = self.steps - self.steps_done, self.under_way.seconds(self._clock())
+        current = self.under_way.current
+        steps_left, elapsed = self.steps - self.steps_done, current.seconds(self._clock())
         if self._step_seconds:
             return seconds_left(self._step_seconds, steps_left, elapsed)
-        judged_here = self.under_way.judged - self.under_way.kept
+        judged_here = current.judged - current.kept
         if judged_here <= 0:
             return None
         return max(0.0, elapsed * self.under_way.size / judged_here * steps_left - elapsed)
@@ -105,14 +107,17 @@ class RunProgress:
     @property
     def phase(self) -> str:
         """What the run is busy with, in words."""
-        if self.under_way.begun is None:
+        current, ahead, size = self.under_way.current, self.under_way.ahead, self.under_way.size
+        if current.begun is None:
             return "starting" if self.steps_done < self.steps else "done"
-        return "learning" if self.under_way.judged >= self.under_way.size else "sampling and evaluating"
+        if ahead is not None and ahead.sampled < size:
+            return f"sampling step {ahead.step}, evaluating step {current.step}"
+        return "learning" if current.judged >= size else "sampling and evaluating"
 
     def facts(self) -> list[tuple[str, str]]:
         """What a view shows beside the bars: name and value, in words."""
-        judged = self.under_way.judged
-        share = f"{self.under_way.valid / judged:.0%}" if judged else "-"
+        current = self.under_way.current
+        share = f"{current.valid / current.judged:.0%}" if current.judged else "-"
         speed = self.tokens_per_second
         return [
             ("now", self.phase),
@@ -121,7 +126,7 @@ class RunProgress:
             ("tokens/s", f"{speed:.0f}" if speed else "-"),
             ("elapsed", self._elapsed_in_words()),
             ("time left", self._left_in_words()),
-            *((f"hint {place}", _cut(text)) for place, text in enumerate(self.under_way.hints, 1)),
+            *((f"hint {place}", _cut(text)) for place, text in enumerate(current.hints, 1)),
         ]
 
     def best_in_words(self) -> str:

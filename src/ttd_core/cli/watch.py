@@ -161,7 +161,7 @@ class RunWatcher:
     def state(self) -> dict[str, Any]:
         """The present state, JSON."""
         run, ending = self.progress, self._ending_settled()
-        step = run.under_way
+        step = run.under_way.current
         published = run.problem.best_comparable()
         return {
             "run": str(self._folder),
@@ -172,7 +172,7 @@ class RunWatcher:
             "phase": run.phase if ending is None else None,
             "steps": run.steps,
             "done": run.steps_done,
-            "rollouts_per_step": step.size,
+            "rollouts_per_step": run.under_way.size,
             "sampled": step.sampled,
             "evaluated": step.judged,
             "valid": step.valid,
@@ -191,13 +191,12 @@ class RunWatcher:
         lines = [self._view.title(), *(self._line(event) for event in self._recent)]
         if ending is not None:
             return [*lines, self.closing()]
-        run, step = self.progress, self.progress.under_way
-        under_way = f"{step.sampled} sampled, {step.judged} judged of {step.size}"
-        facts = [
-            ("steps", f"{run.steps_done}/{run.steps}"),
-            (f"step {step.step or 0}", under_way),
-            *run.facts(),
-        ]
+        run, under_way = self.progress, self.progress.under_way
+        facts = [("steps", f"{run.steps_done}/{run.steps}")]
+        for step in filter(None, (under_way.current, under_way.ahead)):
+            counts = f"{step.sampled} sampled, {step.judged} judged of {under_way.size}"
+            facts.append((f"step {step.step or 0}", counts))
+        facts += run.facts()
         return [*lines, *(f"{name:<{len(FACT_INDENT) - 1}} {value}" for name, value in facts)]
 
     def closing(self) -> str:

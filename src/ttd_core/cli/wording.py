@@ -66,6 +66,9 @@ def step_line(problem: Problem, event: Mapping[str, Any], steps: int) -> str:
         parts[-1] += f" best {event['best_value']:.6g}"
     if metrics.get(Metric.PROBLEM_ERRORS):
         parts.append(f"errors of the problem {metrics[Metric.PROBLEM_ERRORS]:.0f}")
+    for key, words in ((Metric.LATE, "late rollouts"), (Metric.JOINED, "joined by late ones")):
+        if metrics.get(key):
+            parts.append(f"{words} {metrics[key]:.0f}")
     parts += _scores(problem, event["best_score"], metrics)
     for key, label, form in (
         (Metric.KL, "KL", ".3g"),

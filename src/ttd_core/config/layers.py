@@ -20,6 +20,7 @@ from ttd_core.config.presets import PRESETS
 from ttd_core.config.schema import (
     RESUMABLE_KEYS,
     VARIANTS,
+    DeadlineConfig,
     LearnConfig,
     PolicyConfig,
     RunConfig,
@@ -188,6 +189,7 @@ _SECTIONS: dict[str, type] = {
     "learn": LearnConfig,
     "policy": PolicyConfig,
     "sandbox": SandboxConfig,
+    "deadline": DeadlineConfig,
 }
 
 

@@ -132,6 +132,33 @@ def _growing_shares(_instance: Any, attribute: attrs.Attribute[Any], value: Any)
 
 
 @attrs.frozen
+class DeadlineConfig:
+    """When a step ends without its last verdicts; never, unless ``share`` or ``seconds`` is set."""
+
+    share: float | None = setting(
+        None, "share of a step's rollouts (above 0, up to 1) after whose verdicts the others are late"
+    )
+    seconds: float | None = setting(
+        None,
+        "seconds after a step's last reply at which rollouts that are not judged are late",
+        validator=at_least(0),
+    )
+    then: Literal["later", "timeout"] = setting(
+        "later",
+        "what becomes of them: judged on and learned from in a later step, or counted as timeouts at once",
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.share is not None and not 0 < self.share <= 1:
+            raise ValueError(f"share must be above 0 and at most 1, not {self.share!r}")
+
+    @property
+    def set(self) -> bool:
+        """Whether there is one."""
+        return self.share is not None or self.seconds is not None
+
+
+@attrs.frozen
 class RunConfig:
     """Everything that determines a run."""
 
@@ -146,6 +173,10 @@ class RunConfig:
     group_size: int = setting(64, "rollouts per group", validator=at_least(1))
     checkpoint_every: int = setting(1, "steps between checkpoints", validator=at_least(1))
     checkpoints_kept: int = setting(2, "checkpoints kept, newest first", validator=at_least(1))
+    schedule: Literal["sync", "pipelined"] = setting(
+        "sync",
+        "whether a step is over before the next is sampled, or the next is sampled while its programs run",
+    )
     on_problem_error: Literal["count", "stop"] = setting(
         "count", "when the problem's own code fails on a reply: count a failed rollout and warn, or stop"
     )
@@ -179,6 +210,7 @@ class RunConfig:
     learn: LearnConfig = attrs.field(factory=LearnConfig, kw_only=True)
     policy: PolicyConfig = attrs.field(factory=PolicyConfig, kw_only=True)
     sandbox: SandboxConfig = attrs.field(factory=SandboxConfig, kw_only=True)
+    deadline: DeadlineConfig = attrs.field(factory=DeadlineConfig, kw_only=True)
 
 
 #: The eight rows of the paper's Table 8, as changes to the default config.

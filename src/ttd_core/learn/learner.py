@@ -66,13 +66,36 @@ class LearnedLogprobs:
 
 
 def compute_advantages(
-    group: Group, config: LearnConfig, repeated: npt.NDArray[np.bool_] | None = None
+    group: Group,
+    config: LearnConfig,
+    repeated: npt.NDArray[np.bool_] | None = None,
+    others: npt.ArrayLike = (),
 ) -> GroupWithAdvantages:
     """The advantages of a group's rollouts, by the objective that the config names.
 
     :param repeated: bool [rollouts], which programs merely repeat what they started from; ``None`` for none.
         ``config.repeats`` says what such a rollout is worth: its reward (``count``), nothing, as it brings no
         news (``drop``: left out of the group), or as little as a failed one (``fail``).
+    :param others: rewards of rollouts that the group is compared with and that are not learned from here: of
+        a late group those of its own step (:func:`counted_rewards`).
+    """
+    counted, rewards = counted_rewards(group, config, repeated)
+    others = np.asarray(others, np.float64)
+    advantages = group_advantages(np.concatenate([others, rewards]), config)
+    if others.size:
+        values = advantages.values[others.size :]
+        advantages = attrs.evolve(
+            advantages, values=values, informative=advantages.informative and bool(values.size)
+        )
+    return GroupWithAdvantages(group, counted, advantages)
+
+
+def counted_rewards(
+    group: Group, config: LearnConfig, repeated: npt.NDArray[np.bool_] | None = None
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Which rollouts of a group count, bool [rollouts], and the rewards of those, float64 [counted].
+
+    :param repeated: as in :func:`compute_advantages`.
     """
     counted = np.array(
         [rollout.verdict.status is not Status.INFRASTRUCTURE for rollout in group], dtype=np.bool_
@@ -82,7 +105,7 @@ def compute_advantages(
         counted &= ~repeated
     if repeated is not None and config.repeats == "fail":
         rewards = np.where(repeated, 0.0, rewards)
-    return GroupWithAdvantages(group, counted, group_advantages(rewards[counted], config))
+    return counted, rewards[counted]
 
 
 def shape_with_kl(

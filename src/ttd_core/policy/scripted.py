@@ -6,13 +6,14 @@ A step takes the replies in order, from one that its seed picks, so a run is rep
 from __future__ import annotations
 
 import pathlib
+import time
 from collections.abc import Iterator, Sequence
 
 import attrs
 import numpy as np
 
 from ttd_core.config import RunConfig
-from ttd_core.config.settings import fill, setting
+from ttd_core.config.settings import at_least, fill, setting
 from ttd_core.errors import ConfigError, UsageError
 from ttd_core.input_files import read_data_file
 from ttd_core.policy.base import Sample, SamplingParams
@@ -26,6 +27,7 @@ class ScriptedOptions:
 
     replies: tuple[str, ...] | None = setting(None, "the replies, a list of texts")
     file: str | None = setting(None, "a JSON file that holds such a list")
+    seconds: float = setting(0.0, "seconds that each reply takes", validator=at_least(0))
 
 
 def open_scripted(config: RunConfig) -> ScriptedPolicy:
@@ -39,7 +41,7 @@ def open_scripted(config: RunConfig) -> ScriptedPolicy:
         raise ConfigError(
             "policy.backend = 'scripted' needs policy.options.replies, a list of texts, or ...file"
         )
-    return ScriptedPolicy(replies)
+    return ScriptedPolicy(replies, options.seconds)
 
 
 def _read(path: pathlib.Path) -> object:
@@ -53,10 +55,12 @@ class ScriptedPolicy:
     """Gives out fixed replies; learns nothing.
 
     :param replies: texts, given in order and over again.
+    :param seconds: that each takes.
     """
 
-    def __init__(self, replies: Sequence[str]) -> None:
+    def __init__(self, replies: Sequence[str], seconds: float = 0.0) -> None:
         self._replies = list(replies)
+        self._seconds = seconds
 
     @property
     def name(self) -> str:
@@ -81,6 +85,8 @@ class ScriptedPolicy:
         first = int(rng.integers(len(self._replies)))
         for prompt, group in enumerate(indices):
             for index in group:
+                if self._seconds:
+                    time.sleep(self._seconds)
                 text = self._replies[(first + prompt * count + index) % len(self._replies)]
                 yield Sample(
                     prompt=prompt,

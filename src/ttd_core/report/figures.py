@@ -293,10 +293,13 @@ def time_parts(metrics: Mapping[str, float]) -> dict[str, float]:
     """
     measured = {timing: metrics.get(timing.key, math.nan) for timing in Timing}
     seconds = {timing: value if math.isfinite(value) else 0.0 for timing, value in measured.items()}
+    # Runs of versions that did not measure it had no overlapping steps.
+    after_sampling = max(0.0, seconds[Timing.ROLLOUTS] - seconds[Timing.SAMPLING])
+    waiting = measured[Timing.WAITING]
     return {
         "sampling": seconds[Timing.SAMPLING],
-        # What goes on after the last reply is whole; before that, it is beside sampling.
-        "judging": max(0.0, seconds[Timing.ROLLOUTS] - seconds[Timing.SAMPLING]),
+        # What sampling waits for after its last reply; before that, it is beside sampling.
+        "judging": waiting if math.isfinite(waiting) else after_sampling,
         "learning": seconds[Timing.LEARN],
         "search and storage": seconds[Timing.PREPARE] + seconds[Timing.ADMIT] + seconds[Timing.CHECKPOINT],
     }

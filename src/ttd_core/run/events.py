@@ -79,16 +79,21 @@ def run_started(
     )
 
 
-def step_started(*, step: int, starts: Sequence[int], kept: int = 0, hints: Sequence[str] = ()) -> Event:
-    """Start states are picked and sampling begins.
+def step_started(
+    *, step: int, starts: Sequence[int], kept: int = 0, hints: Sequence[str] = (), after: int | None = None
+) -> Event:
+    """Start states are picked and sampling begins; of the step before, where steps overlap, judging goes on.
 
     :param step: 1 for the first.
     :param starts: node of each group's start state.
     :param kept: rollouts that the step has already, from before the run was stopped in its middle; their
         events follow as those of all others.
     :param hints: of people, as the prompts carry them.
+    :param after: the committed step from whose archive the starts are picked; the one before, ``None`` too,
+        or where steps overlap the one before that.
     """
-    return _event("step_started", step=step, starts=list(starts), kept=kept, hints=list(hints))
+    after = step - 1 if after is None else after
+    return _event("step_started", step=step, starts=list(starts), kept=kept, hints=list(hints), after=after)
 
 
 def rollout_sampled(*, step: int, group: int, index: int, tokens: int, stop: str) -> Event:
@@ -142,6 +147,25 @@ def rollout_evaluated(
         stages=stages,
         reused=reused,
     )
+
+
+def rollouts_late(*, step: int, places: Sequence[str], then: str) -> Event:
+    """A step's deadline passed before all of its rollouts were judged.
+
+    :param step: the step.
+    :param places: of the others, as STEP/GROUP/INDEX.
+    :param then: ``later`` where they join a later step, ``timeout`` where they count as timeouts.
+    """
+    return _event("rollouts_late", step=step, places=list(places), then=then)
+
+
+def rollouts_joined(*, step: int, places: Sequence[str]) -> Event:
+    """Late rollouts of earlier steps are judged and part of a step.
+
+    :param step: the step that they join.
+    :param places: where they were sampled, as STEP/GROUP/INDEX.
+    """
+    return _event("rollouts_joined", step=step, places=list(places))
 
 
 def step_finished(
@@ -339,7 +363,7 @@ _CONSTRUCTORS: Mapping[str, Callable[..., Event]] = {
     constructor.__name__: constructor
     for constructor in (
         *(run_started, step_started, rollout_sampled, rollout_evaluated, step_finished),
-        *(checkpoint_written, run_finished, run_interrupted),
+        *(checkpoint_written, run_finished, run_interrupted, rollouts_late, rollouts_joined),
     )
 }
 _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
@@ -348,5 +372,6 @@ _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
     float: (int, float),
     float | None: (int, float, type(None)),
     Sequence[int]: (list,),
+    Sequence[str]: (list,),
     Mapping[str, float]: (dict,),
 }

@@ -79,6 +79,14 @@ class Judging:
         #: By program those that wait for the verdict on an equal one.
         self._waiting: dict[bytes, list[Reply]] = {}
 
+    def resize(self, workers: int) -> None:
+        """Work on so many verdicts at once from now on; what is under way goes on."""
+        with self._lock:
+            if workers != self._workers:
+                self._workers, pool, self._pool = workers, self._pool, None
+                if pool is not None:
+                    pool.shutdown(wait=False)
+
     def submit(
         self, group: Hashable, start: Node, sample: Sample, size: int, on_verdict: OnVerdict
     ) -> concurrent.futures.Future[Verdict]:

@@ -25,16 +25,18 @@ from ttd_core.metrics import Metric, Timing
 from ttd_core.policy.base import Policy, TellsEngine, Trainer
 from ttd_core.run import events, requests
 from ttd_core.run.backends import open_executor, open_policy
+from ttd_core.run.beginning import BegunStep, step_rng
 from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
 from ttd_core.run.continuing import step_to_resume_at
 from ttd_core.run.files import resume_command, storage_errors, write_atomically
 from ttd_core.run.judges import open_judging
-from ttd_core.run.pending import PendingRollouts
+from ttd_core.run.pending import forget_pending
+from ttd_core.run.pipeline import Schedule
 from ttd_core.run.problem_record import PROBLEM_FOLDER, ProblemRecord
 from ttd_core.run.seeds import score_seeds, starting_codes
 from ttd_core.run.setup import CONFIG_FILE, RunSetup, require_comparisons
-from ttd_core.run.step import StepRunner, step_rng
+from ttd_core.run.step import StepRunner
 from ttd_core.run.store import RunStore
 from ttd_core.run.summary import RunSummary, summarise
 from ttd_core.run.tokens import keep_tokens
@@ -135,7 +137,7 @@ def _change_settings(setup: RunSetup, store: RunStore) -> dict[str, Any]:
     changes = {key: value for key, value in new.items() if key not in old or old[key] != value}
     if any(key.startswith("options.") for key in changes):
         # Judged under the former limits; forgotten first, for once the change is stored nothing tells of it.
-        PendingRollouts(store.folder).clear()
+        forget_pending(store.folder)
     store.set_config(text)
     _write_config(store.folder, text)
     return changes
@@ -156,7 +158,7 @@ def _note_problem(setup: RunSetup, store: RunStore) -> None:
             write_atomically(kept, record.source.encode())
     if setup.problem_change:
         # Judged by the problem as it was; forgotten first, for once the change is noted nothing tells of it.
-        PendingRollouts(store.folder).clear()
+        forget_pending(store.folder)
     store.note_problem(record.to_text(), setup.problem_change)
     if setup.problem_change:
         _log.warning(f"{store.folder}: {setup.problem_change}; accepted after step {store.last_step()}")
@@ -177,8 +179,13 @@ def _rewind(store: RunStore, policy: Policy, config: RunConfig, back_to: int | N
     if trains and step:
         assert isinstance(policy, Trainer)
         policy.load(checkpoints.path(step))
-    if step < store.last_step():
+    last = store.last_step()
+    if step < last:
+        forget_pending(store.folder)
         store.rewind(step)
+    elif config.schedule == "pipelined":
+        # Of a committed step something is left where the run was killed before it could be removed.
+        forget_pending(store.folder, keep=[last + 1, last + 2])
     if back_to is not None:
         store.revise_hints(step, _hints_left(store.folder))
 
@@ -242,14 +249,16 @@ class _Run:
         self._archive = archive
         self._checkpoints = Checkpoints(store.folder)
         self._trains = setup.config.learn.train and isinstance(policy, Trainer)
-        self._pending = PendingRollouts(store.folder, setup.config.keep_rollouts)
         seeds = [(node.state, node.reward) for node in archive.seeds()]
         self._steps = StepRunner(
             *(setup.config, setup.hooks, policy, executor, archive, starting_codes(seeds), self._emit),
-            pending=self._pending,
+            archive_at=lambda step: store.load_archive(setup.config.search, step),
+            folder=store.folder,
             policy_step=store.last_step(),
             judging=open_judging(setup.hooks, setup.config, executor, store.folder),
+            late=store.late_rollouts(),
         )
+        self._schedule = Schedule(setup.config, self._begin, self._asked_to_stop)
         self._level = str(executor.level)
         self._adapter_before = self._adapter()
 
@@ -276,13 +285,15 @@ class _Run:
         )
         self._update_best()
         try:
-            with terminate_as_interrupt():
+            with terminate_as_interrupt(), contextlib.closing(self._steps):
                 for step in range(self._store.last_step() + 1, config.steps + 1):
-                    if requests.asked_to_stop(self._store.folder):
-                        return self._interrupted(started, asked=True)
+                    if self._asked_to_stop():
+                        break
                     self._run_step(step)
         except KeyboardInterrupt:
             return self._interrupted(started)
+        if self._store.last_step() < config.steps:
+            return self._interrupted(started, asked=True)
         best = self._best_reward()
         self._emit(
             events.run_finished(
@@ -294,10 +305,18 @@ class _Run:
         )
         return self._result(started, interrupted=False)
 
+    def _asked_to_stop(self) -> bool:
+        return requests.asked_to_stop(self._store.folder)
+
+    def _begin(self, step: int) -> BegunStep:
+        """Begin a step, with the hints that stand when its prompts are rendered."""
+        return self._steps.begin(step, self._store.note_hints(step, _hints_left(self._store.folder)))
+
     def _run_step(self, step: int) -> None:
         """One step, committed."""
         started = time.monotonic()
-        result = self._steps.run(step, self._store.note_hints(step, _hints_left(self._store.folder)))
+        current, ahead = self._schedule.next(step)
+        result = self._steps.finish(current, ahead)
         checkpoint_started = time.monotonic()
         due = step % self._config.checkpoint_every == 0 or step == self._config.steps
         digest = self._write_checkpoint(step) if self._trains and due else None
@@ -315,9 +334,11 @@ class _Run:
             advantages=result.advantages,
             totals=result.totals,
             checkpoint=digest,
+            late=result.late,
+            joined=result.joined,
             tokens=keep_tokens(result.groups, result.learned, self._policy, self._config.keep_tokens),
         )
-        self._pending.clear()
+        self._steps.committed(current)
         if self._trains:
             self._checkpoints.prune(self._config.checkpoints_kept, committed=step)
         self._update_best()

@@ -5,6 +5,10 @@ learned; then each reply has a line when it is sampled and one when it is judged
 that is begun again takes the replies that answer the same prompt, and their verdicts; what is missing alone
 is sampled and judged. The file is removed when the step is committed, and never read for anything else: a
 line that is torn or damaged is a rollout that is owed again.
+
+Where steps overlap (``schedule = "pipelined"``) each has a file of its own, ``pending-000007.jsonl``, whose
+first line also says after which committed step it was begun; a reply that another policy gave, after a
+resume, says so in its line.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import hashlib
 import json
 import pathlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -45,10 +49,32 @@ class KeptRollout:
 
     :param sample: the reply.
     :param verdict: on it; ``None`` where it was not judged yet.
+    :param policy_step: the step that the policy had learned last, where that is not the one that its step was
+        begun after.
     """
 
     sample: Sample
     verdict: Verdict | None
+    policy_step: int | None = None
+
+
+def pending_name(step: int | None) -> str:
+    """The file of a step that may overlap with another; of the only one under way for ``None``."""
+    return PENDING if step is None else f"pending-{step:06d}.jsonl"
+
+
+def forget_pending(folder: pathlib.Path, keep: Collection[int] = ()) -> None:
+    """Remove what is kept of steps under way.
+
+    :param folder: the run's.
+    :param keep: overlapping steps whose files stay.
+    :raises StorageError: when a file cannot be removed.
+    """
+    kept = {pending_name(step) for step in keep}
+    for path in [folder / PENDING, *folder.glob("pending-*.jsonl")]:
+        if path.name not in kept:
+            with storage_errors(path):
+                path.unlink(missing_ok=True)
 
 
 def prompt_key(start: Node, prompt: Sequence[Message], params: SamplingParams) -> str:
@@ -58,14 +84,15 @@ def prompt_key(start: Node, prompt: Sequence[Message], params: SamplingParams) -
 
 
 class PendingRollouts:
-    """The rollouts of the step under way of one run, for the process that writes it. Thread-safe.
+    """The rollouts of a step under way of one run, for the process that writes it. Thread-safe.
 
     :param folder: the run's.
     :param enabled: whether any are kept; where not, what is there is removed.
+    :param overlapping: the step, where it may overlap with another.
     """
 
-    def __init__(self, folder: pathlib.Path, enabled: bool = True) -> None:
-        self._path = folder / PENDING
+    def __init__(self, folder: pathlib.Path, enabled: bool = True, overlapping: int | None = None) -> None:
+        self._path = folder / pending_name(overlapping)
         self._enabled = enabled
         self._file: LineFile | None = None
         self._lock = threading.Lock()
@@ -76,16 +103,34 @@ class PendingRollouts:
         #: The lines of prompts that are in the file, by key.
         self._prompts: dict[str, dict[str, Any]] = {}
 
-    def begin(self, step: int, policy: str, keys: Sequence[str]) -> None:
+    def begun(self, step: int) -> tuple[int, str] | None:
+        """After which committed step an overlapping step was begun, and the digest of the policy then.
+
+        :return: ``None`` where nothing is kept of it.
+        :raises StorageError: when the file cannot be read.
+        """
+        if not (self._enabled and self._path.exists()):
+            return None
+        with storage_errors(self._path, "read"), open(self._path, "rb") as file:
+            header = parsed(file.readline())
+        after, policy = header.get("after"), header.get("policy")
+        if header.get("step") != step or type(after) is not int or type(policy) is not str:
+            return None
+        return after, policy
+
+    def begin(self, step: int, policy: str, keys: Sequence[str], after: int | None = None) -> None:
         """Begin a step, with what the file has of it.
 
         :param policy: digest of what the policy has learned; replies of another are dropped.
         :param keys: of the groups' prompts (:func:`prompt_key`).
+        :param after: the committed step that an overlapping one is begun after.
         :raises StorageError: when the disk is full or read-only.
         """
         self.close()
         self._keys = list(keys)
-        header = {"step": step, "policy": policy}
+        header: dict[str, Any] = {"step": step, "policy": policy}
+        if after is not None:
+            header["after"] = after
         self._read, self._prompts = {}, {}
         if self._enabled:
             self._read_file(header)
@@ -108,14 +153,16 @@ class PendingRollouts:
                 try:
                     sample = read_sample(reply, self._prompts[keys[group]])
                     judged = None if verdict is None else read_verdict(verdict)
-                    found[group, index] = KeptRollout(sample, judged)
+                    found[group, index] = KeptRollout(sample, judged, _step_of(reply))
                 except (KeyError, TypeError, ValueError, AttributeError):
                     continue  # damaged: owed again
         return found
 
-    def sampled(self, sample: Sample) -> None:
+    def sampled(self, sample: Sample, policy_step: int | None = None) -> None:
         """Keep a reply.
 
+        :param policy_step: the step that the policy had learned last, where that is not the one that the step
+            was begun after.
         :raises StorageError: when the disk is full or read-only.
         """
         if self._file is None:
@@ -124,7 +171,8 @@ class PendingRollouts:
         if key not in self._prompts:
             self._prompts[key] = prompt_line(key, sample)
             self._append(self._prompts[key])
-        self._append(reply_line(key, sample))
+        line = reply_line(key, sample)
+        self._append(line if policy_step is None else {**line, "after": policy_step})
 
     def judged(self, rollout: RolloutIndex, verdict: Verdict) -> None:
         """Keep a verdict, unless the reply had no part in it.
@@ -180,3 +228,11 @@ class PendingRollouts:
                 self._read[group, index] = (line, None)
             elif reply is not None and reply["key"] == key:
                 self._read[group, index] = (reply, line)
+
+
+def _step_of(reply: Mapping[str, Any]) -> int | None:
+    """The step that the policy of a reply had learned last, where its line says so."""
+    after = reply.get("after")
+    if after is not None and type(after) is not int:
+        raise TypeError("after must be a whole number")
+    return after

@@ -1,18 +1,16 @@
-"""One step's rollouts: sampling and evaluation overlap, each reply judged as soon as it is complete."""
+"""The rollouts of a step under way: each reply is judged as soon as it is complete, beside sampling."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
-import attrs
 import numpy as np
+import numpy.typing as npt
 
-from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Policy, Sample, SamplingParams
-from ttd_core.problem import Execute
 from ttd_core.run.judging import Judging
 from ttd_core.run.missing import sample_missing
 from ttd_core.run.pending import KeptRollout, PendingRollouts
@@ -24,105 +22,146 @@ from ttd_core.types import Completion, Group, Message, Rollout, Verdict
 OnSampled = Callable[[int, int, Completion], None]
 #: Called for each verdict: group, index, verdict.
 OnEvaluated = Callable[[int, int, Verdict], None]
+#: A reply with the verdict that is to come.
+Unjudged = tuple[Sample, concurrent.futures.Future[Verdict]]
 
 
-@attrs.define(eq=False)
-class RolloutCollector:
-    """Samples and judges the rollouts of one step.
+class StepRollouts:
+    """The rollouts of one step, from when it is begun until it is learned from.
 
-    :param hooks: of the run.
-    :param policy: where replies come from.
-    :param execute: the sandbox.
-    :param workers: verdicts worked on at once.
+    :param judging: of the run.
     :param pending: keeps replies and verdicts as they come.
-    :param on_problem_error: whether an error of the problem's own code on a reply costs that rollout
-        (``count``) or is raised (``stop``).
-    :param judging: what judges replies; by default each in one go, by the settings above.
+    :param starts: one a group.
+    :param prompts: the chat messages of each group.
+    :param on_sampled: called for each reply, kept ones too, from the thread that calls the methods.
+    :param on_evaluated: called for each verdict in the same way.
     """
 
-    hooks: Hooks
-    policy: Policy
-    execute: Execute
-    workers: int
-    pending: PendingRollouts
-    on_problem_error: Literal["count", "stop"] = "count"
-    judging: Judging = attrs.field()
-
-    @judging.default
-    def _judge_in_one_go(self) -> Judging:
-        return Judging(self.hooks, self.execute, self.workers, self.on_problem_error)
-
-    def collect(
+    def __init__(
         self,
+        judging: Judging,
+        pending: PendingRollouts,
         starts: Sequence[Node],
         prompts: Sequence[Sequence[Message]],
+        on_sampled: OnSampled,
+        on_evaluated: OnEvaluated,
+    ) -> None:
+        self._judging = judging
+        self._pending = pending
+        self._starts = starts
+        self._prompts = prompts
+        self._on_sampled = on_sampled
+        self._on_evaluated = on_evaluated
+        self._samples: dict[RolloutIndex, Sample] = {}
+        self._prompt_tokens: dict[int, npt.NDArray[np.int64]] = {}
+        self._verdicts: dict[RolloutIndex, Verdict] = {}
+        self._waiting: dict[concurrent.futures.Future[Verdict], RolloutIndex] = {}
+        #: Which were late and count as timeouts.
+        self.timed_out: list[RolloutIndex] = []
+        #: When the last reply was sampled and the last verdict was there, by :func:`time.monotonic`.
+        self.last_sampled = self.last_judged = time.monotonic()
+
+    def sample(
+        self,
+        policy: Policy,
         count: int,
         params: SamplingParams,
         kept: Mapping[RolloutIndex, KeptRollout],
-        on_sampled: OnSampled,
-        on_evaluated: OnEvaluated,
-    ) -> list[Group]:
-        """Sample and judge ``count`` rollouts from each start state.
+        policy_step: int | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Sample ``count`` replies to each prompt and hand each in; returns when the last is there.
 
-        :param starts: one a group.
-        :param prompts: the chat messages of each group.
-        :param count: rollouts a group.
-        :param params: how replies are sampled.
         :param kept: rollouts that are there already; the others alone are sampled.
-        :param on_sampled: called from this thread only, as is :param on_evaluated:, for those kept too.
-        :return: one group a start, in that order.
-        :raises PluginError: when a hook fails and that is to stop the run; what was under way is dropped.
+        :param policy_step: of the policy, where that is not the one that the step was begun after.
+        :param meanwhile: called after each reply.
+        :raises PluginError: when a hook fails and that is to stop the run.
         """
-        samples: dict[RolloutIndex, Sample] = {}
-        verdicts: dict[RolloutIndex, Verdict] = {}
-        batch = object()
-        pending: dict[concurrent.futures.Future[Verdict], RolloutIndex] = {}
+        self.last_sampled = self.last_judged = time.monotonic()
+        for each in kept.values():
+            self._take(each.sample, count, each.verdict)
+        for sample in sample_missing(policy, self._prompts, count, params, kept):
+            self.last_sampled = time.monotonic()
+            self._pending.sampled(sample, policy_step)
+            self._take(sample, count)
+            self.take_verdicts()
+            meanwhile()
+        for group in range(len(self._starts)):
+            self._judging.end_group((self, group))
 
-        def take_sample(sample: Sample, verdict: Verdict | None = None) -> None:
-            rollout = (sample.prompt, sample.index)
-            samples[rollout] = sample
-            on_sampled(*rollout, sample.completion)
-            group, start = (batch, sample.prompt), starts[sample.prompt]
-            if verdict is None:
-                keep = functools.partial(self.pending.judged, rollout)
-                pending[self.judging.submit(group, start, sample, count, keep)] = rollout
-            else:
-                self.judging.kept(group, start, sample.index, verdict, count)
-                verdicts[rollout] = verdict
-                on_evaluated(*rollout, verdict)
+    def _take(self, sample: Sample, count: int, verdict: Verdict | None = None) -> None:
+        rollout = (sample.prompt, sample.index)
+        self._samples[rollout] = sample
+        self._prompt_tokens[sample.prompt] = sample.prompt_tokens
+        self._on_sampled(*rollout, sample.completion)
+        group, start = (self, sample.prompt), self._starts[sample.prompt]
+        if verdict is None:
+            keep = functools.partial(self._pending.judged, rollout)
+            self._waiting[self._judging.submit(group, start, sample, count, keep)] = rollout
+        else:
+            self._judging.kept(group, start, sample.index, verdict, count)
+            self._note(rollout, verdict)
 
-        def take_verdicts(done: set[concurrent.futures.Future[Verdict]]) -> None:
-            for future in done:
-                rollout = pending.pop(future)
-                verdicts[rollout] = future.result()
-                on_evaluated(*rollout, verdicts[rollout])
+    def take_verdicts(self) -> None:
+        """Take in the verdicts that are there.
 
-        try:
-            for each in kept.values():
-                take_sample(each.sample, each.verdict)
-            for sample in sample_missing(self.policy, prompts, count, params, kept):
-                self.pending.sampled(sample)
-                take_sample(sample)
-                take_verdicts({future for future in pending if future.done()})
-            while pending:
-                done, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
-                take_verdicts(done)
-        finally:
-            # On an interrupt nothing new starts; the executor's close ends what runs.
-            self.judging.abandon()
-        return [
-            _group(index, starts[index], prompts[index], samples, verdicts) for index in range(len(starts))
-        ]
+        :raises PluginError: when a hook fails and that is to stop the run.
+        """
+        for future in [each for each in self._waiting if each.done()]:
+            rollout = self._waiting.pop(future)
+            self._note(rollout, future.result())
 
+    def _note(self, rollout: RolloutIndex, verdict: Verdict) -> None:
+        self.last_judged = time.monotonic()
+        self._verdicts[rollout] = verdict
+        self._on_evaluated(*rollout, verdict)
 
-def _group(
-    index: int,
-    start: Node,
-    prompt: Sequence[Message],
-    samples: dict[RolloutIndex, Sample],
-    verdicts: dict[RolloutIndex, Verdict],
-) -> Group:
-    own = sorted(rollout for rollout in samples if rollout[0] == index)
-    prompt_tokens = samples[own[0]].prompt_tokens if own else np.zeros(0, np.int64)
-    rollouts = [Rollout(samples[rollout].completion, verdicts[rollout]) for rollout in own]
-    return Group(start.id, prompt, prompt_tokens, rollouts)
+    @property
+    def waiting(self) -> list[concurrent.futures.Future[Verdict]]:
+        """The verdicts that are still to come."""
+        return list(self._waiting)
+
+    @property
+    def sampled(self) -> int:
+        """How many replies are there."""
+        return len(self._samples)
+
+    @property
+    def judged(self) -> int:
+        """How many verdicts are there."""
+        return len(self._verdicts)
+
+    @property
+    def unjudged(self) -> list[RolloutIndex]:
+        """Which replies have no verdict yet, in order."""
+        return sorted(self._waiting.values())
+
+    def take_unjudged(self) -> list[Unjudged]:
+        """The replies without a verdict, in order, with the verdicts to come; the step goes without."""
+        futures = {rollout: future for future, rollout in self._waiting.items()}
+        self._waiting.clear()
+        return [(self._samples.pop(rollout), futures[rollout]) for rollout in sorted(futures)]
+
+    def count_unjudged(self, verdict: Verdict) -> None:
+        """Count every reply without a verdict as having this one."""
+        self.timed_out = self.unjudged
+        self.cancel()
+        self._waiting.clear()
+        for rollout in self.timed_out:
+            self._pending.judged(rollout, verdict)
+            self._note(rollout, verdict)
+
+    def cancel(self) -> None:
+        """Judge nothing more of it, but for what runs."""
+        for future in self._waiting:
+            future.cancel()
+
+    def groups(self) -> list[Group]:
+        """One group a start, in that order, of the rollouts that are judged."""
+        return [self._group(index) for index in range(len(self._starts))]
+
+    def _group(self, index: int) -> Group:
+        own = sorted(rollout for rollout in self._samples if rollout[0] == index)
+        prompt_tokens = self._prompt_tokens.get(index, np.zeros(0, np.int64))
+        rollouts = [Rollout(self._samples[rollout].completion, self._verdicts[rollout]) for rollout in own]
+        return Group(self._starts[index].id, self._prompts[index], prompt_tokens, rollouts)

@@ -1,9 +1,9 @@
-"""One step of a run, in memory: pick starts, sample and judge, learn, admit to the archive."""
+"""One step of a run, in memory: begun (``beginning.py``), judged, learned from, admitted to the archive."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -12,34 +12,32 @@ import numpy as np
 import numpy.typing as npt
 
 from ttd_core.config import RunConfig
-from ttd_core.errors import PromptTooLongError
-from ttd_core.learn.learner import GroupWithAdvantages, LearnedLogprobs, compute_advantages, learn
+from ttd_core.learn.learner import (
+    GroupWithAdvantages,
+    LearnedLogprobs,
+    compute_advantages,
+    counted_rewards,
+    learn,
+)
 from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.hooks import Hooks
-from ttd_core.policy.base import Metered, Policy, SamplingParams, Trainer
+from ttd_core.policy.base import Policy, Trainer
 from ttd_core.run import events
+from ttd_core.run.beginning import BegunStep, Emit, StepBeginner
+from ttd_core.run.deadline import JoinedGroup, LateRollouts, timed_out, wait_for
 from ttd_core.run.judging import Judging
-from ttd_core.run.known_verdicts import is_reused
-from ttd_core.run.missing import usable
+from ttd_core.run.late_table import LateRollout, Place
 from ttd_core.run.novelty import Repeats
-from ttd_core.run.pending import PendingRollouts, prompt_key
-from ttd_core.run.prompts import PromptMaker
+from ttd_core.run.pending import PendingRollouts
 from ttd_core.run.records import HintRecord
-from ttd_core.run.rollout import RolloutCollector
-from ttd_core.run.step_metrics import StepMetrics
+from ttd_core.run.rollout import Unjudged
+from ttd_core.run.step_metrics import StepMetrics, staleness
 from ttd_core.run.totals import StepTotals
 from ttd_core.sandbox.base import Executor
-from ttd_core.search.archive import Archive, Node
-from ttd_core.search.reuse import reuse_from_config
-from ttd_core.text import counted
-from ttd_core.types import Completion, Group, Message, Status, Verdict
+from ttd_core.search.archive import Archive
+from ttd_core.types import Group, Status
 
 _log = logging.getLogger("ttd_core")
-
-
-def step_rng(config: RunConfig, step: int) -> np.random.Generator:
-    """The random generator of one step: a step is repeated alike, whichever process makes it."""
-    return np.random.default_rng([config.seed, step])
 
 
 @attrs.frozen(eq=False)
@@ -52,6 +50,8 @@ class StepResult:
     :param metrics: numbers by name (:class:`~ttd_core.metrics.Metric`).
     :param timings: seconds by name (:class:`~ttd_core.metrics.Timing`).
     :param learned: what learning computed of replies, by group and index, where ``keep_tokens`` wants it.
+    :param late: rollouts that the step ended without.
+    :param joined: where late ones of earlier steps, whose groups come last, were sampled.
     """
 
     groups: list[Group]
@@ -60,6 +60,8 @@ class StepResult:
     metrics: Mapping[str, float]
     timings: Mapping[str, float]
     learned: Mapping[tuple[int, int], LearnedLogprobs] = attrs.field(factory=dict)
+    late: Sequence[LateRollout] = ()
+    joined: Sequence[Place] = ()
 
     def finished(self, step: int, metrics: Mapping[str, float], seconds: float) -> events.Event:
         """The ``step_finished`` event."""
@@ -75,28 +77,16 @@ class StepResult:
         )
 
 
-@attrs.frozen(eq=False)
-class _Collected:
-    """The rollouts of a step.
-
-    :param groups: with their rollouts judged.
-    :param last_sampled: when the last reply was complete, by :func:`time.monotonic`.
-    :param kept_tokens: of the replies that were there already.
-    """
-
-    groups: list[Group]
-    last_sampled: float
-    kept_tokens: int
-
-
 class StepRunner:
     """Makes the steps of one run.
 
     :param starting_codes: programs the run started from: one that equals them merely repeats.
+    :param archive_at: the archive as it was after a committed step.
     :param emit: called with each event.
-    :param pending: keeps the rollouts of the step under way.
+    :param folder: of the run, for what is kept of steps under way.
     :param policy_step: the step that the policy learned last.
     :param judging: what judges its replies.
+    :param late: rollouts that committed steps ended without and no other has yet.
     """
 
     def __init__(
@@ -107,163 +97,187 @@ class StepRunner:
         executor: Executor,
         archive: Archive,
         starting_codes: Sequence[str],
-        emit: Callable[[events.Event], None],
-        pending: PendingRollouts,
+        emit: Emit,
+        archive_at: Callable[[int], Archive],
+        folder: pathlib.Path,
         policy_step: int,
         judging: Judging,
+        late: Sequence[LateRollout] = (),
     ) -> None:
         assert hooks.problem is not None
         self._config = config
         self._policy = policy
-        self._executor = executor
         self._archive = archive
-        self._emit = emit
-        self._pending = pending
-        self._reuse = reuse_from_config(config.search)
+        self._folder = folder
+        self._overlapping = config.schedule == "pipelined"
         self._metrics = StepMetrics(hooks.problem, config)
         self._repeats = Repeats(starting_codes)
         #: The step after which the policy is as it is now; ``None`` while it learns.
         self.policy_step: int | None = policy_step
-        self._prompts = PromptMaker(hooks, policy, archive, config.on_problem_error)
-        self._collector = RolloutCollector(
-            hooks, policy, executor.run, executor.workers, pending, config.on_problem_error, judging
-        )
+        self._executor = executor
+        self._judging = judging
+        self._late = LateRollouts(self._judging, archive, late)
+        self._emit = emit
+        self._beginner = StepBeginner(config, hooks, policy, archive, archive_at, self._judging, emit)
+        self._under_way: list[BegunStep] = []
 
-    def run(self, step: int, hints: Sequence[HintRecord] = ()) -> StepResult:
-        """Make step ``step``: the policy has learned and the archive has grown when it returns.
+    def close(self) -> None:
+        """Judge and keep nothing more. On an interrupt this comes before the executor's close.
+
+        What that ends is no verdict.
+        """
+        for step in self._under_way:
+            step.close()
+        self._judging.abandon()
+
+    def begin(self, step: int, hints: Sequence[HintRecord] = ()) -> BegunStep:
+        """Begin step ``step``; returns when its replies are sampled. Others go on being judged meanwhile.
 
         :param hints: of people, which its prompts carry.
         """
-        stopwatch = _Stopwatch()
-        # of a cluster, nodes come and go
-        self._collector.workers = self._executor.workers
-        rng = step_rng(self._config, step)
-        picked = self._reuse.pick(self._archive, self._config.groups, rng)
-        params = self._params(rng)
+        pending = PendingRollouts(
+            self._folder, self._config.keep_rollouts, step if self._overlapping else None
+        )
+        assert self.policy_step is not None
+        # Nodes of a cluster come and go.
+        self._judging.resize(self._executor.workers)
+        before = list(self._under_way)
+
+        def take_verdicts() -> None:
+            for each in before:
+                each.rollouts.take_verdicts()
+
         texts = [hint.text for hint in hints]
-        starts, prompts = self._prompts.render(picked, params, texts)
-        stopwatch.lap(Timing.PREPARE)
-        while True:
-            try:
-                collected = self._collect(step, starts, prompts, params, texts)
-                break
-            except PromptTooLongError:
-                shorter = self._prompts.shorter(starts, params)
-                if shorter is None:
-                    raise
-                starts, prompts = shorter
-        groups = collected.groups
-        sampling = stopwatch.seconds_to(collected.last_sampled)
-        stopwatch.lap(Timing.ROLLOUTS)
+        begun = self._beginner.begin(step, self.policy_step, pending, texts, take_verdicts)
+        self._under_way.append(begun)
+        return begun
+
+    def finish(self, current: BegunStep, ahead: BegunStep | None = None) -> StepResult:
+        """End a step: the policy has learned and the archive has grown when it returns.
+
+        :param current: the step.
+        :param ahead: the next one, where it is begun already.
+        """
+        step, stopwatch = current.step, Stopwatch()
+        self._wait(current, ahead)
+        stopwatch.lap(Timing.WAITING)
+        joined = self._joined(step)
+        late = self._without_late(current)
+        current.pending.close()
+        own = current.rollouts.groups()
+        groups = [*own, *(each.group for each in joined)]
         totals = StepTotals.of(groups)
         _warn_of_problem_errors(step, groups)
-        repeats = [
-            self._repeats.among(group, start.state.code) for group, start in zip(groups, starts, strict=True)
-        ]
+        repeats = [self._repeats.among(group, self._archive[group.start].state.code) for group in groups]
         metrics = self._metrics.compute(groups, repeats, totals, self._archive)
-        if isinstance(self._policy, Metered):
-            metrics.update(self._policy.take_metrics())
-        sampled = max(0.0, metrics[Metric.TOKENS] - collected.kept_tokens)
-        metrics[Metric.TOKENS_PER_S] = sampled / sampling if sampling > 0 else 0.0
+        metrics.update(self._sampling_metrics(current, late, joined, metrics))
+        others: list[Sequence[float]] = [*([()] * len(own)), *(each.others for each in joined)]
         with_advantages = [
-            compute_advantages(group, self._config.learn, repeated)
-            for group, repeated in zip(groups, repeats, strict=True)
+            compute_advantages(group, self._config.learn, repeated, of_others)
+            for group, repeated, of_others in zip(groups, repeats, others, strict=True)
         ]
+        new_late = self._keep_late(current, late, own, repeats)
         self.policy_step = None
         learned: dict[tuple[int, int], LearnedLogprobs] = {}
         metrics.update(self._learn(with_advantages, learned))
         self.policy_step = step
         stopwatch.lap(Timing.LEARN)
-        self._archive.admit(step, groups)
+        starts = [node.id for node in ahead.starts] if ahead else []
+        self._archive.admit(step, groups, [*starts, *self._late.starts])
         stopwatch.lap(Timing.ADMIT)
-        return StepResult(
-            groups,
-            totals,
-            [item.by_rollout for item in with_advantages],
-            metrics,
-            {**stopwatch.laps, Timing.SAMPLING: sampling},
-            learned,
-        )
+        timings = {
+            Timing.PREPARE: current.prepared,
+            Timing.SAMPLING: current.rollouts.last_sampled - current.sampling_began,
+            Timing.ROLLOUTS: current.rollouts.last_judged - current.sampling_began,
+            **stopwatch.laps,
+        }
+        advantages = [item.by_rollout for item in with_advantages]
+        places = [rollout.place for each in joined for rollout in each.rollouts]
+        return StepResult(groups, totals, advantages, metrics, timings, learned, new_late, places)
 
-    def _collect(
+    def _wait(self, current: BegunStep, ahead: BegunStep | None) -> None:
+        """Wait for the verdicts of a step, or for its deadline; in the last step for all there are."""
+        deadline, beside = self._config.deadline, ahead.rollouts if ahead else None
+        if current.step == self._config.steps:
+            counts_all = deadline.then == "later"
+            wait_for(current.rollouts, beside, None if counts_all else deadline, self._late.verdicts)
+        else:
+            wait_for(current.rollouts, beside, deadline)
+
+    def _joined(self, step: int) -> list[JoinedGroup]:
+        """Late rollouts of earlier steps that are judged by now."""
+        joined = self._late.take()
+        if joined:
+            names = [rollout.name for each in joined for rollout in each.rollouts]
+            self._emit(events.rollouts_joined(step=step, places=names))
+        return joined
+
+    def _without_late(self, current: BegunStep) -> list[Unjudged]:
+        """What the step ends without; nothing where that counts as timeouts, which are verdicts."""
+        indices = current.rollouts.unjudged
+        if not indices:
+            return []
+        deadline = self._config.deadline
+        names = [f"{current.step}/{group}/{index}" for group, index in indices]
+        self._emit(events.rollouts_late(step=current.step, places=names, then=deadline.then))
+        if deadline.then == "timeout":
+            current.rollouts.count_unjudged(timed_out(deadline))
+            return []
+        return current.rollouts.take_unjudged()
+
+    def _keep_late(
         self,
-        step: int,
-        starts: Sequence[Node],
-        prompts: Sequence[Sequence[Message]],
-        params: SamplingParams,
-        hints: Sequence[str],
-    ) -> _Collected:
-        """The step's rollouts: those from before the run was stopped, and the others sampled and judged.
+        current: BegunStep,
+        late: Sequence[Unjudged],
+        groups: Sequence[Group],
+        repeats: Sequence[npt.NDArray[np.bool_]],
+    ) -> list[LateRollout]:
+        """Keep what the step ends without until it is judged.
 
-        :param hints: of people, as the prompts carry them.
-        :raises PromptTooLongError: when a prompt is refused.
+        :param groups: of the step, without it.
         """
-        policy, size = self._policy, self._config.group_size
-        keys = [prompt_key(*each, params) for each in zip(starts, prompts, strict=True)]
-        self._pending.begin(step, policy.adapter_digest() if isinstance(policy, Trainer) else "", keys)
-        # On an interrupt it is closed before the executor, whose close ends what runs: that is no verdict.
-        with contextlib.closing(self._pending):
-            there = self._pending.kept(size)
-            kept = usable(policy, there, size)
-            if len(kept) < len(there):
-                _log.warning(
-                    f"step {step}: {counted(len(there) - len(kept), 'rollout')} of groups that were not "
-                    f"complete when the run was stopped must be sampled again: {policy.name} samples whole "
-                    "groups only"
-                )
-            nodes = [node.id for node in starts]
-            self._emit(events.step_started(step=step, starts=nodes, kept=len(kept), hints=hints))
-            last_sampled = time.monotonic()
-
-            def sampled(group: int, index: int, completion: Completion) -> None:
-                nonlocal last_sampled
-                if (group, index) not in kept:
-                    last_sampled = time.monotonic()
-                self._emit(
-                    events.rollout_sampled(
-                        step=step,
-                        group=group,
-                        index=index,
-                        tokens=len(completion.tokens),
-                        stop=completion.stop.value,
-                    )
-                )
-
-            evaluated = self._on_evaluated(step)
-            groups = self._collector.collect(starts, prompts, size, params, kept, sampled, evaluated)
-        tokens = sum(len(each.sample.completion.tokens) for each in kept.values())
-        return _Collected(groups, last_sampled, tokens)
-
-    def _params(self, rng: np.random.Generator) -> SamplingParams:
-        policy = self._config.policy
-        return SamplingParams(
-            temperature=policy.temperature,
-            context=policy.context,
-            max_new_tokens=policy.max_new_tokens,
-            thinking_tokens=policy.thinking_tokens,
-            prefill=policy.prefill,
-            seed=int(rng.integers(2**63)),
-        )
-
-    def _on_evaluated(self, step: int) -> Callable[[int, int, Verdict], None]:
-        def evaluated(group: int, index: int, verdict: Verdict) -> None:
-            reward = verdict.reward
-            self._emit(
-                events.rollout_evaluated(
-                    step=step,
-                    group=group,
-                    index=index,
-                    status=verdict.status.value,
-                    message=verdict.message,
-                    value=None if reward is None else reward.value,
-                    score=None if reward is None else reward.score,
-                    seconds=verdict.seconds,
-                    stages=len(verdict.stages),
-                    reused=is_reused(verdict),
-                )
+        kept = []
+        for sample, verdict in late:
+            group = groups[sample.prompt]
+            _, rewards = counted_rewards(group, self._config.learn, repeats[sample.prompt])
+            policy_step = current.policy_steps[sample.prompt, sample.index]
+            rollout = LateRollout(
+                current.step, group.start, group.prompt, sample, policy_step, rewards.tolist()
             )
+            self._late.add(rollout, verdict)
+            kept.append(rollout)
+        return kept
 
-        return evaluated
+    def _sampling_metrics(
+        self,
+        current: BegunStep,
+        late: Sequence[Unjudged],
+        joined: Sequence[JoinedGroup],
+        metrics: Mapping[str, float],
+    ) -> dict[str, float]:
+        """What the policy counted, tokens a second, how stale the replies are, and how many were late."""
+        arrived = [rollout for each in joined for rollout in each.rollouts]
+        found: dict[str, float] = dict(current.metered)
+        tokens = found.get(Metric.TOKENS)
+        if tokens is None:
+            tokens = metrics[Metric.TOKENS] + sum(len(sample.completion.tokens) for sample, _ in late)
+            tokens -= sum(len(rollout.sample.completion.tokens) for rollout in arrived)
+        sampling = current.rollouts.last_sampled - current.sampling_began
+        sampled = max(0.0, tokens - current.kept_tokens)
+        found[Metric.TOKENS_PER_S] = sampled / sampling if sampling > 0 else 0.0
+        if self._config.deadline.set or joined:
+            found[Metric.LATE] = float(len(late) or len(current.rollouts.timed_out))
+            found[Metric.JOINED] = float(len(arrived))
+        if self._overlapping or self._config.deadline.set or joined:
+            gone = {(sample.prompt, sample.index) for sample, _ in late}
+            own = [each for index, each in current.policy_steps.items() if index not in gone]
+            found |= staleness(current.step, [*own, *(rollout.policy_step for rollout in arrived)])
+        return found
+
+    def committed(self, current: BegunStep) -> None:
+        """Forget what was kept of a step that is committed now."""
+        self._under_way.remove(current)
+        current.pending.clear()
 
     def _learn(
         self, groups: Sequence[GroupWithAdvantages], learned: dict[tuple[int, int], LearnedLogprobs]
@@ -285,7 +299,7 @@ def _warn_of_problem_errors(step: int, groups: Sequence[Group]) -> None:
         )
 
 
-class _Stopwatch:
+class Stopwatch:
     """Measures parts of a step, one after the other; ``laps`` has their seconds by name."""
 
     def __init__(self) -> None:
@@ -297,7 +311,3 @@ class _Stopwatch:
         now = time.monotonic()
         self.laps[name] = now - self._last
         self._last = now
-
-    def seconds_to(self, moment: float) -> float:
-        """Seconds from the end of the last part to ``moment``, a time of :func:`time.monotonic`."""
-        return max(0.0, moment - self._last)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -132,3 +132,15 @@ def cascade_metrics(verdicts: Sequence[Verdict]) -> dict[str, float]:
         elif last.value is not None:
             spared += last.budget_s / last.share - sum(stage.seconds for stage in stages)
     return {Metric.WENT_ON: float(went_on), Metric.SECONDS_SPARED: spared}
+
+
+def staleness(step: int, policy_steps: Iterable[int]) -> dict[str, float]:
+    """By how many steps the policy that gave a step's replies is behind the one that learns from them.
+
+    :param step: the step that learns from them.
+    :param policy_steps: of each reply the step that its policy had learned last.
+    """
+    behind = [step - 1 - policy_step for policy_step in policy_steps]
+    if not behind:
+        return {}
+    return {Metric.STALENESS: float(np.mean(behind)), Metric.STALENESS_MAX: float(max(behind))}

@@ -19,11 +19,11 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ttd_core.errors import ResumeError
 from ttd_core.metrics import SECONDS
-from ttd_core.run import hint_table
+from ttd_core.run import hint_table, late_table
 from ttd_core.run.events import DURABLE_KINDS, ROLLOUT_KINDS, Event, EventLog, to_line
-from ttd_core.run.files import WriterLock, resume_command, storage_errors, sync_folder
+from ttd_core.run.files import WriterLock, storage_errors, sync_folder
+from ttd_core.run.late_table import LateRollout, Place
 from ttd_core.run.reading import ARRAYS, DATABASE, LOG, RunReader
 from ttd_core.run.records import HintRecord
 from ttd_core.run.requests import Hint, forget_stop
@@ -40,9 +40,9 @@ from ttd_core.run.row_encoding import (
 )
 from ttd_core.run.tables import (
     NODES,
-    SCHEMA_VERSION,
     check_version,
     connect_writer,
+    make_run,
     make_tables,
     require_database,
 )
@@ -92,7 +92,7 @@ class RunStore(RunReader):
             connection = connect_writer(folder / DATABASE)
             undo.callback(connection.close)
             with storage_errors(folder / DATABASE):
-                _make_tables(connection, folder, config)
+                make_run(connection, folder, config)
                 sync_folder(folder)
             store = cls(folder, connection, lock)
             undo.pop_all()
@@ -152,6 +152,8 @@ class RunStore(RunReader):
         totals: StepTotals | None = None,
         checkpoint: str | None = None,
         tokens: KeptTokens | None = None,
+        late: Sequence[LateRollout] = (),
+        joined: Sequence[Place] = (),
     ) -> None:
         """Commit one step, durably and whole: what was sampled, what became of it, the archive after it.
 
@@ -164,6 +166,8 @@ class RunStore(RunReader):
         :param totals: of the groups, where the caller has added them up already.
         :param checkpoint: digest of the checkpoint written after the step, if one was.
         :param tokens: of the rollouts, where they are kept.
+        :param late: rollouts that the step ended without.
+        :param joined: where late ones of earlier steps, which are among its groups, were sampled.
         :raises StorageError: when the disk is full or read-only. Nothing has changed then, and the same
             call may be made again once there is room.
         :raises ValueError: when the step is not the next, or its groups are not those last admitted.
@@ -184,6 +188,7 @@ class RunStore(RunReader):
             self._write_checkpoint(step, checkpoint)
             if tokens is not None:
                 tokens.write(self._connection, step)
+            late_table.write_late(self._connection, step, late, joined)
             events_written = self._write_events()
         del self._pending_events[:events_written]
         self._note_written(changed)
@@ -251,6 +256,14 @@ class RunStore(RunReader):
         with self._transaction():
             hint_table.revise_hints(self._connection, step, present)
 
+    def late_rollouts(self) -> list[LateRollout]:
+        """The late rollouts that no committed step has yet.
+
+        :raises StorageError: when they cannot be read.
+        """
+        with self._snapshot():
+            return late_table.read_waiting(self._connection)
+
     def rewind(self, step: int) -> None:
         """Forget every step after ``step``: to continue from a checkpoint older than the last step.
 
@@ -263,6 +276,7 @@ class RunStore(RunReader):
             for table in ("metrics", "tokens", "rollouts", "groups", "node_stats"):
                 self._connection.execute(f"DELETE FROM {table} WHERE step > ?", (step,))
             self._connection.execute("DELETE FROM steps WHERE step > ?", (step,))
+            late_table.rewind_late(self._connection, step)
             self._connection.execute(
                 "DELETE FROM meta WHERE key LIKE 'checkpoint:%' AND CAST(substr(key, 12) AS INTEGER) > ?",
                 (step,),
@@ -377,15 +391,3 @@ class RunStore(RunReader):
             (DROPPED,),
         )
         return {row[0]: tuple(row[1:]) for row in rows}
-
-
-def _make_tables(connection: sqlite3.Connection, folder: pathlib.Path, config: str) -> None:
-    """All tables and the run's ``meta`` entries in one transaction: a run exists whole or not at all."""
-    connection.execute("BEGIN IMMEDIATE")
-    make_tables(connection)
-    if connection.execute("SELECT 1 FROM meta").fetchone():
-        connection.execute("ROLLBACK")
-        raise ResumeError(f"{folder} holds a run already; `{resume_command(folder)}` continues it")
-    entries = [("schema", str(SCHEMA_VERSION)), ("config", config), ("created", repr(time.time()))]
-    connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", entries)
-    connection.execute("COMMIT")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import sqlite3
+import time
 import urllib.parse
 from typing import Any
 
 from ttd_core.errors import ResumeError, StorageError
-from ttd_core.run.files import storage_errors, writing_process
+from ttd_core.run.files import resume_command, storage_errors, writing_process
 
 #: Raised when a table changes its meaning; a newer one is refused, naming both.
 SCHEMA_VERSION = 1
@@ -122,6 +123,17 @@ CREATE TABLE IF NOT EXISTS hints (
 CREATE TABLE IF NOT EXISTS tokens (
     step INTEGER PRIMARY KEY REFERENCES steps(step),
     data TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS late (
+    step INTEGER NOT NULL,
+    group_index INTEGER NOT NULL,
+    rollout_index INTEGER NOT NULL,
+    joined INTEGER,
+    policy_step INTEGER NOT NULL,
+    others TEXT NOT NULL,
+    prompt_line TEXT NOT NULL,
+    reply_line TEXT NOT NULL,
+    PRIMARY KEY (step, group_index, rollout_index)
 );
 CREATE TABLE IF NOT EXISTS vocabulary (
     token INTEGER PRIMARY KEY,
@@ -262,3 +274,20 @@ def was_begun(path: pathlib.Path) -> bool:
         return False
     with contextlib.closing(connect_reader(path)) as connection:
         return bool(_schema_row(connection, path))
+
+
+def make_run(connection: sqlite3.Connection, folder: pathlib.Path, config: str) -> None:
+    """All tables and the run's ``meta`` entries in one transaction: a run exists whole or not at all.
+
+    :param folder: the run's, for messages.
+    :param config: the resolved config as text.
+    :raises ResumeError: when the database holds a run already.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    make_tables(connection)
+    if connection.execute("SELECT 1 FROM meta").fetchone():
+        connection.execute("ROLLBACK")
+        raise ResumeError(f"{folder} holds a run already; `{resume_command(folder)}` continues it")
+    entries = [("schema", str(SCHEMA_VERSION)), ("config", config), ("created", repr(time.time()))]
+    connection.executemany("INSERT INTO meta (key, value) VALUES (?, ?)", entries)
+    connection.execute("COMMIT")

@@ -211,12 +211,14 @@ class Archive:
         """
         return [self._add(state, reward, None, 0, state.digest) for state, reward in seeds]
 
-    def admit(self, step: int, groups: Sequence[Group]) -> Admission:
+    def admit(self, step: int, groups: Sequence[Group], keep: Iterable[int] = ()) -> Admission:
         """Take in a step's groups: statistics, the best children, then the capacity (paper A.2).
 
-        Every group is one expansion of its start, also when nothing in it succeeded.
+        Every group is one expansion of its start, also when nothing in it succeeded; but late rollouts join
+        an expansion that was counted in their own step.
 
         :param step: the step the groups belong to, 1 for the first.
+        :param keep: nodes from which rollouts of a later step are under way: they stay, as lineage at least.
         :raises ValueError: when a group's start is not in the archive; nothing has changed then.
         """
         for group in groups:
@@ -227,7 +229,7 @@ class Archive:
         known = {node.digest: node.id for node in reversed(self.held())}
         first_new = self.next_id
         outcomes = [self._admit_group(step, group, known) for group in groups]
-        evicted = {node for node in self._enforce_capacity() if node >= first_new}
+        evicted = {node for node in self._enforce_capacity(keep) if node >= first_new}
         self.admission = Admission(
             step, tuple(tuple(_after_eviction(outcome, evicted) for outcome in row) for row in outcomes)
         )
@@ -236,7 +238,7 @@ class Archive:
     def _count(self, group: Group) -> None:
         """Back up one expansion: T, n on the start and its ancestors, m and failures on the start alone."""
         rollouts = len(group.rollouts)
-        weight = rollouts if self.config.count == "rollout" else 1
+        weight = rollouts if self.config.count == "rollout" else int(not group.late)
         start = self.nodes[group.start]
         start.attempts += rollouts
         self.expansions += weight
@@ -280,8 +282,11 @@ class Archive:
         self.next_id += 1
         return node
 
-    def _enforce_capacity(self) -> set[int]:
-        """Keep the best by reward, seeds always, and of the rest the lineage; return the ids evicted."""
+    def _enforce_capacity(self, keep: Iterable[int]) -> set[int]:
+        """Keep the best by reward, seeds always, and of the rest the lineage; return the ids evicted.
+
+        :param keep: nodes that stay as if they were held.
+        """
         others = [node for node in self.held() if not node.seed]
         places = max(self.config.capacity - len(self.seeds()), 0)
         others.sort(key=lambda node: (-node.value, node.id))
@@ -291,9 +296,9 @@ class Archive:
         for node in evicted:
             node.held = False
         needed: set[int] = set()
-        for node in self.held():
-            needed.add(node.id)
-            for ancestor in self.ancestors(node.id):
+        for node_id in [*(node.id for node in self.held()), *keep]:
+            needed.add(node_id)
+            for ancestor in self.ancestors(node_id):
                 if ancestor in needed:
                     break
                 needed.add(ancestor)

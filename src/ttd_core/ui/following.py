@@ -16,7 +16,7 @@ from ttd_core.run.events import Event, read_log
 from ttd_core.run.files import resume_command, writing_process
 from ttd_core.run.reading import LOG
 from ttd_core.run.time_left import seconds_left
-from ttd_core.run.under_way import StepUnderWay
+from ttd_core.run.under_way import StepsUnderWay
 from ttd_core.text import showable_line
 from ttd_core.types import Status
 from ttd_core.ui.folders import NotFoundError, RunFolders
@@ -41,7 +41,7 @@ class RunFollower:
     def __init__(self, folders: RunFolders, name: str) -> None:
         self._folders = folders
         self._name = name
-        self._under_way = StepUnderWay()
+        self._under_way = StepsUnderWay()
         self._offset: int | None = None
         self._version: tuple[float, int, int, int] | None = None
         self._facts: dict[str, Any] = {}
@@ -69,7 +69,7 @@ class RunFollower:
             return
         size = path.stat().st_size
         if self._offset is None or size < self._offset:
-            self._under_way = StepUnderWay()
+            self._under_way = StepsUnderWay()
             self._offset = max(0, size - _TAIL)
         if size > self._offset:
             events, self._offset = read_log(path, self._offset)
@@ -77,7 +77,8 @@ class RunFollower:
                 self._under_way.read(event, event["time"])
 
     def _now(self, folder: pathlib.Path) -> dict[str, Any]:
-        facts, step = self._facts, self._under_way
+        facts, steps = self._facts, self._under_way
+        step = steps.newest
         process = writing_process(folder)
         goes_on = process is not None
         state = "running" if goes_on else facts["ending"]
@@ -93,37 +94,38 @@ class RunFollower:
             "under_way": None,
         }
         # The run's beginning may lie before the part of the log that was read.
-        step.groups, step.group_size = step.groups or facts["groups"], step.group_size or facts["group_size"]
+        steps.groups = steps.groups or facts["groups"]
+        steps.group_size = steps.group_size or facts["group_size"]
         if goes_on and step.begun is not None and (step.step or 0) > facts["done"]:
             moment = time.time()
             speed = step.tokens_per_second(moment)
             now["under_way"] = {
                 "step": step.step,
-                "groups": step.groups,
-                "group_size": step.group_size,
+                "groups": steps.groups,
+                "group_size": steps.group_size,
                 "sampled": step.sampled,
                 "judged": step.judged,
                 "valid": step.valid,
                 "seconds": round(step.seconds(moment)),
                 "tokens_per_s": None if speed is None else round(speed),
-                "cells": _letters(step),
+                "cells": _letters(steps),
                 "latest": [_told(event) for event in reversed(step.latest)],
             }
         return now
 
     def _seconds_left(self) -> int | None:
-        facts, step = self._facts, self._under_way
-        elapsed = step.seconds(time.time())
+        facts, elapsed = self._facts, self._under_way.current.seconds(time.time())
         left = seconds_left(facts["step_seconds"], facts["steps"] - facts["done"], elapsed)
         return None if left is None else round(left)
 
 
-def _letters(step: StepUnderWay) -> str:
-    """A letter for each rollout of a step, group by group: ``.`` awaited, then as :data:`_LETTERS`."""
-    if not 0 < step.size <= _CELLS:
+def _letters(steps: StepsUnderWay) -> str:
+    """A letter for each rollout of the newest step, by group: ``.`` awaited, then as :data:`_LETTERS`."""
+    if not 0 < steps.size <= _CELLS:
         return ""
-    places = ((group, index) for group in range(step.groups) for index in range(step.group_size))
-    return "".join(_LETTERS.get(step.rollouts.get(place, ""), ".") for place in places)
+    rollouts = steps.newest.rollouts
+    places = ((group, index) for group in range(steps.groups) for index in range(steps.group_size))
+    return "".join(_LETTERS.get(rollouts.get(place, ""), ".") for place in places)
 
 
 def _told(event: Event) -> dict[str, Any]:

@@ -1,0 +1,117 @@
+"""Late rollouts between their own step and the one that they join: the table ``late`` as the run writes it.
+
+A row is written in the transaction of the step that ended without the rollout, and marked in that of the step
+which it joined. So whenever a run is killed, each rollout is in ``rollouts``, or waits here, or is sampled
+again with its step; never two of these.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+
+from ttd_core.policy.base import Sample
+from ttd_core.run.pending_lines import parsed, prompt_line, read_sample, reply_line
+from ttd_core.run.records import RolloutIndex
+from ttd_core.run.row_encoding import exact_json
+from ttd_core.types import Message
+
+#: Step, index of the group and index in the group where a rollout was sampled.
+Place = tuple[int, int, int]
+
+_WAITING = """
+    SELECT late.step, late.group_index, late.rollout_index, start, prompt, policy_step, others, prompt_line,
+        reply_line
+    FROM late JOIN groups ON groups.step = late.step AND groups.group_index = late.group_index
+    WHERE joined IS NULL ORDER BY 1, 2, 3
+"""
+
+
+@attrs.frozen(eq=False)
+class LateRollout:
+    """A reply whose step ended before it was judged.
+
+    :param step: the step in which it was sampled.
+    :param start: node of its group's start.
+    :param prompt: its group's chat messages.
+    :param sample: the reply, with the indices that it has in its step.
+    :param policy_step: the step that the policy which gave it had learned last.
+    :param others: rewards of the rollouts of its group that were judged in time and count.
+    """
+
+    step: int
+    start: int
+    prompt: Sequence[Message]
+    sample: Sample
+    policy_step: int
+    others: Sequence[float]
+
+    @property
+    def index(self) -> RolloutIndex:
+        """Of its group in its step, and in that group."""
+        return self.sample.prompt, self.sample.index
+
+    @property
+    def place(self) -> Place:
+        """Where it was sampled."""
+        return self.step, *self.index
+
+    @property
+    def name(self) -> str:
+        """Where it was sampled, as STEP/GROUP/INDEX."""
+        return "/".join(map(str, self.place))
+
+
+def write_late(
+    connection: sqlite3.Connection, step: int, new: Sequence[LateRollout], joined: Sequence[Place]
+) -> None:
+    """Note which rollouts a step ended without, and which of earlier steps are among its own.
+
+    :param connection: in the step's transaction.
+    """
+    connection.executemany(
+        "INSERT INTO late (step, group_index, rollout_index, policy_step, others, prompt_line, reply_line) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (
+                *each.place,
+                each.policy_step,
+                json.dumps(np.asarray(each.others, np.float64).tolist()),
+                exact_json(prompt_line("", each.sample)),
+                exact_json(reply_line("", each.sample)),
+            )
+            for each in new
+        ],
+    )
+    connection.executemany(
+        "UPDATE late SET joined = ? WHERE step = ? AND group_index = ? AND rollout_index = ?",
+        [(step, *place) for place in joined],
+    )
+
+
+def read_waiting(connection: sqlite3.Connection) -> list[LateRollout]:
+    """The late rollouts that no step had yet."""
+    return [
+        LateRollout(
+            step,
+            start,
+            json.loads(prompt),
+            read_sample(parsed(reply.encode()), parsed(of_prompt.encode())),
+            policy_step,
+            json.loads(others),
+        )
+        for step, _, _, start, prompt, policy_step, others, of_prompt, reply in connection.execute(_WAITING)
+    ]
+
+
+def rewind_late(connection: sqlite3.Connection, step: int) -> None:
+    """Forget what steps after ``step`` ended without; what they took in waits again.
+
+    :param connection: in a transaction.
+    """
+    connection.execute("DELETE FROM late WHERE step > ?", (step,))
+    connection.execute("UPDATE late SET joined = NULL WHERE joined > ?", (step,))
