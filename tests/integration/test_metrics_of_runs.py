@@ -26,6 +26,7 @@ OF_LEARNING = {
     *(Metric.LOSS, Metric.GRAD_NORM, Metric.UPDATE_NORM, Metric.LOGPROB_GAP, Metric.LOGPROB_GAP_MAX),
     *(Metric.RATIO_MAX, Metric.PACKS, Metric.SECONDS_BASE, Metric.SECONDS_TRAIN),
 }
+OF_SCHEDULES = {Metric.STALENESS, Metric.STALENESS_MAX, Metric.LATE, Metric.JOINED}
 
 
 class Listener:
@@ -65,7 +66,21 @@ def test_metrics_of_a_scripted_run(tmp_path: pathlib.Path, problem_file: pathlib
         problem_file,
         **{"policy.backend": "scripted", "policy.options": {"replies": ["abc", "abcd", "", "a1"]}},
     )
-    assert stored == {*Metric, *TIMINGS} - OF_SERVERS - OF_LEARNING
+    assert stored == {*Metric, *TIMINGS} - OF_SERVERS - OF_LEARNING - OF_SCHEDULES
+
+
+def test_metrics_of_a_run_whose_steps_overlap_and_have_a_deadline(
+    tmp_path: pathlib.Path, problem_file: pathlib.Path
+) -> None:
+    stored = names_of_run(
+        tmp_path / "run",
+        problem_file,
+        **{"policy.backend": "scripted", "policy.options": {"replies": ["abc", "abcd", "", "a1"]}},
+        **{"schedule": "pipelined", "deadline.share": 1.0},
+    )
+    # Both steps start from the seed, which has no score.
+    of_scored_starts = {Metric.SCORE_START, Metric.SCORE_GAIN, Metric.GAIN_NOVEL}
+    assert stored == {*Metric, *TIMINGS} - OF_SERVERS - OF_LEARNING - of_scored_starts
 
 
 @pytest.mark.timeout(300)
@@ -88,7 +103,7 @@ def test_metrics_of_a_run_that_learns(
         )
     finally:
         torch.set_num_threads(threads)
-    assert stored == {*Metric, *TIMINGS} - OF_SERVERS
+    assert stored == {*Metric, *TIMINGS} - OF_SERVERS - OF_SCHEDULES
     with RunReader.open(tmp_path / "run") as run:
         (begun,) = run.events(kind="run_started")
     assert begun["engine"].startswith("plain (transformers' own code): ")
