@@ -26,7 +26,10 @@ OF_LEARNING = {
     *(Metric.LOSS, Metric.GRAD_NORM, Metric.UPDATE_NORM, Metric.LOGPROB_GAP, Metric.LOGPROB_GAP_MAX),
     *(Metric.RATIO_MAX, Metric.PACKS, Metric.SECONDS_BASE, Metric.SECONDS_TRAIN),
 }
+#: What only steps that overlap, or that have a deadline, measure.
 OF_SCHEDULES = {Metric.STALENESS, Metric.STALENESS_MAX, Metric.LATE, Metric.JOINED}
+#: What only short runs first, and equal programs once, count.
+OF_JUDGING = {Metric.WENT_ON, Metric.SECONDS_SPARED, Metric.REUSED}
 
 
 class Listener:
@@ -66,7 +69,7 @@ def test_metrics_of_a_scripted_run(tmp_path: pathlib.Path, problem_file: pathlib
         problem_file,
         **{"policy.backend": "scripted", "policy.options": {"replies": ["abc", "abcd", "", "a1"]}},
     )
-    assert stored == {*Metric, *TIMINGS} - OF_SERVERS - OF_LEARNING - OF_SCHEDULES
+    assert stored == {*Metric, *TIMINGS} - OF_SERVERS - OF_LEARNING - OF_SCHEDULES - OF_JUDGING
 
 
 def test_metrics_of_a_run_whose_steps_overlap_and_have_a_deadline(
@@ -80,7 +83,7 @@ def test_metrics_of_a_run_whose_steps_overlap_and_have_a_deadline(
     )
     # Both steps start from the seed, which has no score.
     of_scored_starts = {Metric.SCORE_START, Metric.SCORE_GAIN, Metric.GAIN_NOVEL}
-    assert stored == {*Metric, *TIMINGS} - OF_SERVERS - OF_LEARNING - of_scored_starts
+    assert stored == {*Metric, *TIMINGS} - OF_SERVERS - OF_LEARNING - OF_JUDGING - of_scored_starts
 
 
 @pytest.mark.timeout(300)
@@ -103,7 +106,7 @@ def test_metrics_of_a_run_that_learns(
         )
     finally:
         torch.set_num_threads(threads)
-    assert stored == {*Metric, *TIMINGS} - OF_SERVERS - OF_SCHEDULES
+    assert stored == {*Metric, *TIMINGS} - OF_SERVERS - OF_SCHEDULES - OF_JUDGING
     with RunReader.open(tmp_path / "run") as run:
         (begun,) = run.events(kind="run_started")
     assert begun["engine"].startswith("plain (transformers' own code): ")
