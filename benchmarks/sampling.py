@@ -87,7 +87,9 @@ def seconds(call: Callable[[], Any]) -> float:
 
 def peer(model: Any, rows: int, group: int, tokens: int) -> tuple[float, float]:
     """Tokens a second of `generate`, and the peak in bytes."""
-    ids = torch.tensor(models.prompts(rows // group, PROMPT), device=model.device).repeat_interleave(group, 0)
+    ids = torch.tensor(
+        models.prompts(rows // group, PROMPT, model.config.vocab_size), device=model.device
+    ).repeat_interleave(group, 0)
     options = {"do_sample": True, "top_k": 0, "top_p": 1.0, "pad_token_id": 0}
 
     def call(count: int, new: int) -> None:
@@ -112,7 +114,7 @@ def ours(
     :param launches: the second call ends after so many, and the rest is extrapolated.
     """
     decoder = TimedDecoder(lean, rows)
-    prompts = models.prompts(rows // group, PROMPT)
+    prompts = models.prompts(rows // group, PROMPT, lean.causal.config.vocab_size)
     peak_bytes(reset=True)
     ends = limits(len(prompts), new)
     first = decoder.call(prompts, group, ends, 0, 2 if quick else launches)
@@ -154,7 +156,7 @@ def floor_step(model: Any, rows: int, group: int, new: int, rates: tuple[float, 
 def check(model: Any, lean: LeanModel) -> None:
     """Gap to one plain forward pass, of the lean decoder and of the plain one."""
     logprobs = LogprobModel(model, "off")
-    prompts = models.prompts(3, PROMPT)
+    prompts = models.prompts(3, PROMPT, model.config.vocab_size)
     decoders = {
         "plain": PlainDecoder(logprobs.backbone, logprobs.head, logprobs.layers, model.device, 12),
         "ours": LeanDecoder(lean, 12),
@@ -176,7 +178,7 @@ def check_learner(lean: LeanModel) -> None:
     """Gap of the learner's log-probabilities to the sampler's, with experts routed anew and replayed."""
     routes = RouteMemory() if lean.mixtures else None
     logprobs = LogprobModel(lean.causal, "on", lean, routes)
-    prompts = models.prompts(3, PROMPT)
+    prompts = models.prompts(3, PROMPT, lean.causal.config.vocab_size)
     decoder = LeanDecoder(lean, 24, routes=routes)
     gaps: dict[str, list[torch.Tensor]] = {}
     replies = list(decoder.decode(prompts, whole_groups(3, 8), 1.0, limits(3, 128), 0))
