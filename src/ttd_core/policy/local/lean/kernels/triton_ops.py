@@ -20,6 +20,8 @@ from ttd_core.policy.local.lean.projection import PartialProduct
 
 #: Vocabulary entries that one program of the first sampling pass reads.
 VOCABULARY_BLOCK = 4096
+#: Warps, and stages of loading, of a program of attention to own tokens.
+OWN_WARPS, OWN_STAGES = 2, 2
 #: Smallest head whose halves fit a matrix product.
 _LEAST_HEAD = 32
 #: Longest window, in tokens, whose keys are not divided among several programs.
@@ -215,8 +217,8 @@ def attend(
         FINISH=layout.own_splits == 1,
         WINDOW=window,
         SINKS=sinks is not None,
-        num_warps=2,
-        num_stages=2,
+        num_warps=OWN_WARPS,
+        num_stages=OWN_STAGES,
     )
     if layout.own_splits > 1:
         block = triton.next_power_of_2(parts)
