@@ -11,7 +11,8 @@ that first call is short, and vLLM runs with the adapter only. With --launches N
 steps and the rest is extrapolated: for 2,048 new tokens, 12 measure enough.
 
 Every engine and size has a process of its own, which the next one's imports overlap; rows are printed as they
-come, and a failure is a line. --variants runs ours once more for each setting of the environment named there.
+come, and a failure is a line. --variants runs ours once more for each setting of the environment named there;
+OWN_WARPS and OWN_STAGES among them are constants of the Triton kernels' module.
 
 `floor` is the time of one step, at the copy bandwidth and the rate of a large matrix product measured in this
 run, of what no decoder can avoid: weights once (of experts those that some row needs, on average, if all are
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -38,6 +40,7 @@ import torch
 import vllm_peer
 from timed_decoder import TimedDecoder
 
+from ttd_core.policy.local.lean import ops
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.model import LeanModel
 from ttd_core.policy.local.lean.routes import RouteMemory
@@ -204,6 +207,10 @@ def serve(chosen: argparse.Namespace) -> None:
     """In a child: measure one engine and size; see :mod:`engines`."""
     engines.wait_for_turn()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    operations = ops.decoding_ops(device)
+    for constant in {"OWN_WARPS", "OWN_STAGES"} & os.environ.keys():
+        if hasattr(operations, constant):
+            setattr(operations, constant, int(os.environ[constant]))
     size, kind = chosen.sizes[0], chosen.child
     name = "generate" if kind == "generate" else "ours" + chosen.label
     rates = ceilings(device)

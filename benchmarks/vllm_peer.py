@@ -143,8 +143,10 @@ def _engine_options(
         "gpu_memory_utilization": 0.85,
         "generation_config": "vllm",
         "enforce_eager": arguments.eager,
-        "attention_backend": "FLASH_ATTN",
     }
+    if not arguments.size.startswith("gpt-oss"):
+        # Sinks and windows want a backend of vLLM's own choice.
+        options["attention_backend"] = "FLASH_ATTN"
     if not arguments.eager:
         sizes = sorted({*(size for size in CAPTURED if size <= max(arguments.rows)), *arguments.rows})
         options["compilation_config"] = {"cudagraph_capture_sizes": sizes}

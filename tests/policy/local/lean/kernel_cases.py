@@ -200,7 +200,7 @@ def test_adapted_swiglu(tokens: int, ranks: list[int], dtype: torch.dtype) -> No
         module.adapted_swiglu(partial_product(tokens, [200, 200], ranks, dtype))
         for module in (kernels, reference_ops)
     )
-    close(found, expected)
+    alike(found, expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -234,7 +234,7 @@ def test_adapted_rotate_and_store(
         qkv = module.adapted_rotate_and_store(product, cos, sin, norms, 1e-6, keys, values, slots, heads)
         results.append((qkv, keys, values))
     for found, expected in zip(*results, strict=True):
-        close(found, expected)
+        alike(found, expected)
 
 
 @pytest.mark.parametrize("vocabulary", [5, 4096, 9000])
@@ -342,6 +342,11 @@ def test_flash_attention_of_packs(lengths: list[int]) -> None:
         near(found[0], expected[0])
         for one, other in zip(attention.backward(grad, q, k, v, found), wanted, strict=True):
             near(one, other)
+
+
+def alike(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Of 16 bits as whole tensors: a sum in another order may round to the number beside."""
+    (close if found.dtype == torch.float32 else near)(found, expected)
 
 
 def near(found: torch.Tensor, expected: torch.Tensor) -> None:
