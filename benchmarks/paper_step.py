@@ -89,7 +89,11 @@ def sample(setup: Setup, chosen: argparse.Namespace) -> tuple[Part, list[Decodin
     sampled = decoder.call(prompts, chosen.rollouts, ends, 1, length=chosen.tokens)
     peak = peak_bytes()
     decoder.release()
-    measured = f"{length} of {chosen.tokens} tokens a reply" if sampled.launches else "all of it"
+    measured = "all of it"
+    if sampled.launches:
+        token = 2 * len(setup.lean.layers) * setup.lean.heads[1] * setup.lean.head_size
+        pages = token * setup.lean.dtype.itemsize * (rows * chosen.tokens + chosen.groups * chosen.prompt)
+        measured = f"{length} of {chosen.tokens} tokens a reply; all pages would take {pages / 1e9:.1f} GB"
     return Part("sampling", sampled.seconds, measured, peak), sampled.replies, prompts
 
 
