@@ -35,7 +35,7 @@ def write_model(folder: pathlib.Path, size: str, device: torch.device) -> None:
     model = models.make(size, device)
     model.save_pretrained(folder)
     core = tokenizers.Tokenizer(
-        tokenizers.models.WordLevel({f"t{i}": i for i in range(models.VOCABULARY)}, unk_token="t0")
+        tokenizers.models.WordLevel({f"t{i}": i for i in range(models.vocabulary(size))}, unk_token="t0")
     )
     core.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     transformers.PreTrainedTokenizerFast(tokenizer_object=core, chat_template=TEMPLATE).save_pretrained(
@@ -87,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary) / "model"
         write_model(folder, chosen.size, device)
-        texts = [" ".join(f"t{i}" for i in ids) for ids in models.prompts(chosen.groups, PROMPT)]
+        ids = models.prompts(chosen.groups, PROMPT, models.vocabulary(chosen.size))
+        texts = [" ".join(f"t{i}" for i in prompt) for prompt in ids]
         prompts = [[{"role": "user", "content": text}] for text in texts]
         results = {n: run(folder, n, prompts, chosen.group) for n in (1, chosen.devices)}
     tokens = chosen.groups * chosen.group * NEW

@@ -59,7 +59,7 @@ def run(jobs: Sequence[Job], budget: float, each: float, show: Callable[[Row], N
     end = time.monotonic() + budget
     rows: list[Row] = []
     waiting = collections.deque(jobs)
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+    with _ends_in_order(), tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         following: _Child | None = None
         while waiting:
             job = waiting.popleft()
@@ -87,6 +87,16 @@ def run(jobs: Sequence[Job], budget: float, each: float, show: Callable[[Row], N
                     following = None
                 waiting.appendleft(job.otherwise)
     return rows
+
+
+@contextlib.contextmanager
+def _ends_in_order() -> Iterator[None]:
+    """Let this process's termination end its children too."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Child:
@@ -145,13 +155,18 @@ class _Child:
 
     def _give_up(self) -> None:
         self._late = True
-        self.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def kill(self) -> None:
         """End it and whatever it started, if it is still there."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                if stream is not None:
+                    stream.close()
 
 
 def wait_for_turn() -> None:

@@ -76,6 +76,7 @@ SIZES: dict[str, dict[str, Any]] = {
     # For trying the scripts out on a CPU.
     "tiny-moe": {
         "family": "qwen3_moe",
+        "vocab_size": 512,
         "hidden_size": 64,
         "intermediate_size": 96,
         "moe_intermediate_size": 48,
@@ -89,6 +90,7 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "tiny-oss": _GPT_OSS
     | {
+        "vocab_size": 512,
         "hidden_size": 64,
         "intermediate_size": 32,
         "num_hidden_layers": 2,
@@ -99,6 +101,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "head_dim": 16,
     },
     "tiny": {
+        "vocab_size": 512,
         "hidden_size": 64,
         "intermediate_size": 96,
         "num_hidden_layers": 2,
@@ -223,7 +226,15 @@ def use_own_attention(model: Any) -> None:
     attention.install(model)
 
 
-def prompts(count: int, length: int) -> list[list[int]]:
-    """Random prompts, the same every time."""
+def vocabulary(size: str) -> int:
+    """Tokens that a model of a size knows."""
+    return int(SIZES[size].get("vocab_size", VOCABULARY))
+
+
+def prompts(count: int, length: int, known: int = VOCABULARY) -> list[list[int]]:
+    """Random prompts, the same every time.
+
+    :param known: see :func:`vocabulary`.
+    """
     generator = torch.Generator().manual_seed(count)
-    return torch.randint(0, VOCABULARY, (count, length), generator=generator).tolist()  # type: ignore[no-any-return]
+    return torch.randint(0, known, (count, length), generator=generator).tolist()  # type: ignore[no-any-return]

@@ -11,7 +11,8 @@ that first call is short, and vLLM runs with the adapter only. With --launches N
 steps and the rest is extrapolated: for 2,048 new tokens, 12 measure enough.
 
 Every engine and size has a process of its own, which the next one's imports overlap; rows are printed as they
-come, and a failure is a line. --variants runs ours once more for each setting of the environment named there.
+come, and a failure is a line. --variants runs ours once more for each setting of the environment named there;
+OWN_WARPS and OWN_STAGES among them are constants of the Triton kernels' module.
 
 `floor` is the time of one step, at the copy bandwidth and the rate of a large matrix product measured in this
 run, of what no decoder can avoid: weights once (of experts those that some row needs, on average, if all are
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -38,6 +40,7 @@ import torch
 import vllm_peer
 from timed_decoder import TimedDecoder
 
+from ttd_core.policy.local.lean import ops
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.model import LeanModel
 from ttd_core.policy.local.lean.routes import RouteMemory
@@ -87,7 +90,9 @@ def seconds(call: Callable[[], Any]) -> float:
 
 def peer(model: Any, rows: int, group: int, tokens: int) -> tuple[float, float]:
     """Tokens a second of `generate`, and the peak in bytes."""
-    ids = torch.tensor(models.prompts(rows // group, PROMPT), device=model.device).repeat_interleave(group, 0)
+    ids = torch.tensor(
+        models.prompts(rows // group, PROMPT, model.config.vocab_size), device=model.device
+    ).repeat_interleave(group, 0)
     options = {"do_sample": True, "top_k": 0, "top_p": 1.0, "pad_token_id": 0}
 
     def call(count: int, new: int) -> None:
@@ -112,7 +117,7 @@ def ours(
     :param launches: the second call ends after so many, and the rest is extrapolated.
     """
     decoder = TimedDecoder(lean, rows)
-    prompts = models.prompts(rows // group, PROMPT)
+    prompts = models.prompts(rows // group, PROMPT, lean.causal.config.vocab_size)
     peak_bytes(reset=True)
     ends = limits(len(prompts), new)
     first = decoder.call(prompts, group, ends, 0, 2 if quick else launches)
@@ -154,7 +159,7 @@ def floor_step(model: Any, rows: int, group: int, new: int, rates: tuple[float, 
 def check(model: Any, lean: LeanModel) -> None:
     """Gap to one plain forward pass, of the lean decoder and of the plain one."""
     logprobs = LogprobModel(model, "off")
-    prompts = models.prompts(3, PROMPT)
+    prompts = models.prompts(3, PROMPT, model.config.vocab_size)
     decoders = {
         "plain": PlainDecoder(logprobs.backbone, logprobs.head, logprobs.layers, model.device, 12),
         "ours": LeanDecoder(lean, 12),
@@ -176,7 +181,7 @@ def check_learner(lean: LeanModel) -> None:
     """Gap of the learner's log-probabilities to the sampler's, with experts routed anew and replayed."""
     routes = RouteMemory() if lean.mixtures else None
     logprobs = LogprobModel(lean.causal, "on", lean, routes)
-    prompts = models.prompts(3, PROMPT)
+    prompts = models.prompts(3, PROMPT, lean.causal.config.vocab_size)
     decoder = LeanDecoder(lean, 24, routes=routes)
     gaps: dict[str, list[torch.Tensor]] = {}
     replies = list(decoder.decode(prompts, whole_groups(3, 8), 1.0, limits(3, 128), 0))
@@ -202,6 +207,10 @@ def serve(chosen: argparse.Namespace) -> None:
     """In a child: measure one engine and size; see :mod:`engines`."""
     engines.wait_for_turn()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    operations = ops.decoding_ops(device)
+    for constant in {"OWN_WARPS", "OWN_STAGES"} & os.environ.keys():
+        if hasattr(operations, constant):
+            setattr(operations, constant, int(os.environ[constant]))
     size, kind = chosen.sizes[0], chosen.child
     name = "generate" if kind == "generate" else "ours" + chosen.label
     rates = ceilings(device)

@@ -56,11 +56,13 @@ class TimedDecoder(LeanDecoder):
         limits: DecodeLimits,
         seed: int,
         launches: int | None = None,
+        length: int | None = None,
     ) -> Sampled:
         """Sample ``group`` replies to each prompt, all of the length that ``limits`` says.
 
         :param launches: stop after so many and extrapolate: seconds a step grow linearly with a reply's
             length. All replies must be under way from the start.
+        :param length: extrapolate to replies of so many tokens, though these end earlier.
         """
         self._most, self._log = launches, []
         replies: list[DecodingReply] = []
@@ -74,9 +76,10 @@ class TimedDecoder(LeanDecoder):
             pass
         took = time.perf_counter() - start
         first = self._log[0][1] - start
-        if ended:
+        longest = max(limits.max_tokens)
+        if ended and (length is None or length <= longest):
             return Sampled(replies, took, first, 0)
-        return Sampled(replies, took + self._rest(max(limits.max_tokens)), first, len(self._log))
+        return Sampled(replies, took + self._rest(length or longest), first, len(self._log))
 
     def _decode(
         self, prompts: Sequence[Sequence[int]], group: int, limits: DecodeLimits, seed: int

@@ -42,14 +42,17 @@ from ttd_core.types import Completion, StopReason
 Step = Callable[[], Any]
 
 
-def group(prompt: int, replies: int, length: int) -> Sequences:
-    """A group of random replies, half of them good."""
+def group(prompt: int, replies: int, length: int, known: int = models.VOCABULARY) -> Sequences:
+    """A group of random replies, half of them good.
+
+    :param known: tokens that the model knows.
+    """
     rng = np.random.default_rng(0)
     completions = [
         Completion(
             text="",
-            tokens=rng.integers(0, models.VOCABULARY, length),
-            logprobs=np.full(length, -np.log(models.VOCABULARY), np.float32),
+            tokens=rng.integers(0, known, length),
+            logprobs=np.full(length, -np.log(known), np.float32),
             trained=np.ones(length, np.bool_),
             stop=StopReason.LENGTH,
             answer="",
@@ -57,7 +60,7 @@ def group(prompt: int, replies: int, length: int) -> Sequences:
         for _ in range(replies)
     ]
     advantages = [np.full(length, (-1.0) ** index) for index in range(replies)]
-    return Sequences(rng.integers(0, models.VOCABULARY, prompt), completions, advantages)
+    return Sequences(rng.integers(0, known, prompt), completions, advantages)
 
 
 class Ours:
@@ -159,7 +162,7 @@ def ways(
     size, rollouts, length = chosen.sizes[0], chosen.rollouts, chosen.length
     model = Ours(size, device) if chosen.child == "ours" else None
     for prompt in (512,) if chosen.quick else (1, 512):
-        item = group(prompt, rollouts, length - prompt)
+        item = group(prompt, rollouts, length - prompt, models.vocabulary(size))
         computed = prompt + rollouts * (length - prompt)
         if model is None:
             name = "plain peft, checkpointing"
@@ -206,7 +209,7 @@ def largest(size: str, device: torch.device, length: int = 16_384) -> None:
     fitting: list[tuple[int, float]] = []
 
     def attempt(count: int) -> bool:
-        item = group(512, count, length)
+        item = group(512, count, length, models.vocabulary(size))
         try:
             seconds, peak = measure(lambda: model.step(item, "on"), repeats=1)
         except torch.cuda.OutOfMemoryError:

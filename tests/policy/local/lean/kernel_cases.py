@@ -21,6 +21,7 @@ from ttd_core.policy.local.lean.pack_attention import (
     MaskedAttention,
     SeparatePromptAttention,
 )
+from ttd_core.policy.local.lean.projection import PartialProduct
 from ttd_core.policy.local.packing import build_pack
 
 triton = pytest.importorskip("triton", reason="Triton is not installed here")
@@ -178,6 +179,64 @@ def test_swiglu(dtype: torch.dtype) -> None:
     close(kernels.swiglu(both), reference_ops.swiglu(both))
 
 
+def partial_product(tokens: int, outputs: list[int], ranks: list[int], dtype: torch.dtype) -> PartialProduct:
+    """As a projection makes it: each layer's B in a block of its own, A rows padded to a multiple of 8."""
+    rows = -(-sum(ranks) // 8) * 8
+    lora_b = torch.zeros(rows, sum(outputs), dtype=dtype, device=DEVICE)
+    row, column = 0, 0
+    for rank, width in zip(ranks, outputs, strict=True):
+        lora_b[row : row + rank, column : column + width] = noise(rank, width, dtype=dtype, seed=row)
+        row, column = row + rank, column + width
+    both = noise(tokens, sum(outputs) + rows, dtype=dtype)
+    # What A makes of the padding is never read as anything but zero.
+    both[:, sum(outputs) + sum(ranks) :] = 0
+    return PartialProduct(both, lora_b, tuple(ranks))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("tokens", "ranks"), [(3, [3, 3]), (17, [32, 16]), (130, [8, 8])])
+def test_adapted_swiglu(tokens: int, ranks: list[int], dtype: torch.dtype) -> None:
+    found, expected = (
+        module.adapted_swiglu(partial_product(tokens, [200, 200], ranks, dtype))
+        for module in (kernels, reference_ops)
+    )
+    alike(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("tokens", "heads", "size", "normed", "ranks"),
+    [
+        (5, (4, 2), 32, True, [3, 3, 3]),
+        (18, (6, 1), 64, False, [16, 8, 4]),
+        (3, (2, 2), 16, True, [3, 3, 3]),
+        (3, (2, 2), 32, True, []),
+    ],
+)
+def test_adapted_rotate_and_store(
+    tokens: int, heads: tuple[int, int], size: int, normed: bool, ranks: list[int], dtype: torch.dtype
+) -> None:
+    pages = 4
+    cos, sin = noise(tokens, size, dtype=dtype), noise(tokens, size, dtype=dtype, seed=3)
+    norms = (noise(size, dtype=dtype), noise(size, dtype=dtype, seed=5)) if normed else None
+    slots = torch.randperm(pages * PAGE, generator=torch.Generator().manual_seed(1))[:tokens].to(DEVICE)
+    outputs = [count * size for count in (heads[0], heads[1], heads[1])]
+    results = []
+    for module in (kernels, reference_ops):
+        if ranks:
+            product = partial_product(tokens, outputs, ranks, dtype)
+        else:
+            product = PartialProduct(
+                noise(tokens, sum(outputs), dtype=dtype), torch.zeros(0, sum(outputs), device=DEVICE), ()
+            )
+        keys = torch.zeros(pages, heads[1], PAGE, size, dtype=dtype, device=DEVICE)
+        values = torch.zeros_like(keys)
+        qkv = module.adapted_rotate_and_store(product, cos, sin, norms, 1e-6, keys, values, slots, heads)
+        results.append((qkv, keys, values))
+    for found, expected in zip(*results, strict=True):
+        alike(found, expected)
+
+
 @pytest.mark.parametrize("vocabulary", [5, 4096, 9000])
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 def test_sample(vocabulary: int, temperature: float) -> None:
@@ -283,6 +342,11 @@ def test_flash_attention_of_packs(lengths: list[int]) -> None:
         near(found[0], expected[0])
         for one, other in zip(attention.backward(grad, q, k, v, found), wanted, strict=True):
             near(one, other)
+
+
+def alike(found: torch.Tensor, expected: torch.Tensor) -> None:
+    """Of 16 bits as whole tensors: a sum in another order may round to the number beside."""
+    (close if found.dtype == torch.float32 else near)(found, expected)
 
 
 def near(found: torch.Tensor, expected: torch.Tensor) -> None:

@@ -16,7 +16,7 @@ from ttd_core.errors import EnvironmentLacksError
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.decode_state import MAX_STEPS, PAGE
 from ttd_core.policy.local.lean.kv_pages import PagePool
-from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
+from ttd_core.policy.local.lean.model import FUSE_VARIABLE, LeanModel, why_unsupported
 from ttd_core.policy.local.plain.decode import PlainDecoder
 from ttd_core.policy.local.replies import DecodeLimits, DecodingReply, whole_groups
 from ttd_core.policy.local.training import LogprobModel
@@ -68,6 +68,16 @@ def test_same_replies_as_the_plain_decoder(kind: str, adapted: bool) -> None:
         ),
         expected,
     )
+
+
+def test_adapters_added_where_a_result_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FUSE_VARIABLE, "1")
+    model = make_model("qwen2")
+    expected = plain(copy.deepcopy(model), limits_of(20))
+    lean = LeanModel(model)
+    assert lean.fuses_adapter
+    decoder = LeanDecoder(lean, 7)
+    same(in_order(decoder.decode(PROMPTS, whole_groups(3, 4), 1.0, limits_of(20), 3)), expected)
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.4])

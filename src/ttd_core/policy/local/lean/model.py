@@ -10,6 +10,7 @@ products is one kernel each. Other models keep to the plain engine.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ from ttd_core.policy.local.lean.routes import route_dtype
 #: Attention over what ``rotate_and_store`` stored: (layer, qkv [tokens, ...]) -> [tokens, heads * head size].
 Attend = Callable[[int, Tensor], Tensor]
 
+#: Set to 1, the adapters' second products are added by the kernels that read a projection's result.
+FUSE_VARIABLE = "TTD_LEAN_FUSE_ADAPTER"
 _MODEL_TYPES = {"gpt_oss", "llama", "qwen2", "qwen3", "qwen3_moe"}
 #: Rotary embeddings whose angles depend on nothing but the position.
 _ROPE_TYPES = {"default", "linear", "llama3", "yarn"}
@@ -128,6 +131,9 @@ class LeanModel:
         self.mixtures: dict[int, int] = {index: number for number, index in enumerate(mixtures)}
         self.dtype: torch.dtype = self.layers[0].qkv.weight.dtype
         self.device: torch.device = causal.device
+        #: Whether decoding adds the adapters' second products where a result is read next; off, as it is not
+        #: measured yet.
+        self.fuses_adapter: bool = os.environ.get(FUSE_VARIABLE) == "1"
 
     def load_adapter(self) -> None:
         """Take the adapter's weights as they are now."""
@@ -170,15 +176,21 @@ class LeanModel:
         update: Tensor | None = None
         for index, layer in enumerate(self.layers):
             residual, normed = self.ops.add_norm(residual, update, layer.norms[0], layer.eps)
-            qkv = layer.qkv(normed)
             keys, values = store[:, index, 0], store[:, index, 1]
-            self.ops.rotate_and_store(
-                qkv, cos, sin, layer.head_norms, layer.eps, keys, values, slots, self.heads
-            )
+            place = (cos, sin, layer.head_norms, layer.eps, keys, values, slots, self.heads)
+            if self.fuses_adapter:
+                qkv = self.ops.adapted_rotate_and_store(layer.qkv.partial(normed), *place)
+            else:
+                qkv = layer.qkv(normed)
+                self.ops.rotate_and_store(qkv, *place)
             residual, normed = self.ops.add_norm(
                 residual, layer.output(attend(index, qkv)), layer.norms[1], layer.eps
             )
-            update = layer.mlp(normed, self.routes_of(index, routes))
+            if self.fuses_adapter and isinstance(layer.mlp, DenseMlp):
+                product = layer.mlp.gate_and_up.partial(normed)
+                update = layer.mlp.down(self.ops.adapted_swiglu(product))
+            else:
+                update = layer.mlp(normed, self.routes_of(index, routes))
         return residual, update if update is not None else torch.zeros_like(residual)
 
     def routes_of(self, layer: int, routes: Tensor | None) -> Tensor | None:

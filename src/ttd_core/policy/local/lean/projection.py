@@ -5,12 +5,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 #: The name that peft gives to a model's only adapter.
 _ADAPTER = "default"
+
+
+@attrs.frozen(eq=False)
+class PartialProduct:
+    """``W x`` and ``A x`` of some tokens side by side; ``B (A x)`` is still to be added.
+
+    :param both: [tokens, outputs + A rows].
+    :param lora_b: [A rows, outputs], the B of all adapters, transposed and scaled, each in its own block.
+    :param ranks: A rows of each layer, in order; none where nothing is adapted.
+    """
+
+    both: Tensor
+    lora_b: Tensor
+    ranks: tuple[int, ...]
+
+    @property
+    def result(self) -> Tensor:
+        """``W x``, [tokens, outputs]: a view."""
+        return self.both[:, : self.lora_b.shape[1]]
+
+    @property
+    def lora_hidden(self) -> Tensor:
+        """``A x`` of all adapters, [tokens, A rows]: a view."""
+        return self.both[:, self.lora_b.shape[1] :]
+
+    def complete(self) -> Tensor:
+        """The projection's result, [tokens, outputs]: what is missing is added in place."""
+        result = self.result
+        return result.addmm_(self.lora_hidden, self.lora_b) if self.ranks else result
 
 
 class Projection:
@@ -26,9 +56,10 @@ class Projection:
         self._modules = list(modules)
         bases = [getattr(module, "base_layer", module) for module in modules]
         self._adapted = all(hasattr(module, "lora_A") for module in modules)
-        ranks = [module.lora_A[_ADAPTER].weight.shape[0] for module in modules] if self._adapted else [0]
+        modules = modules if self._adapted else []
+        self._ranks = tuple(int(module.lora_A[_ADAPTER].weight.shape[0]) for module in modules)
         # Matrix products want their strides in multiples of 16 bytes.
-        lora_rows = -(-sum(ranks) // 8) * 8
+        lora_rows = -(-sum(self._ranks) // 8) * 8
         #: Width of the result: the outputs of all layers together.
         self.outputs = sum(len(base.weight) for base in bases)
         #: [outputs + A rows, inputs].
@@ -62,11 +93,12 @@ class Projection:
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The result, and ``A x`` of all adapters [tokens, A rows], which :meth:`backward` needs."""
-        both = functional.linear(x, self.weight, self.bias)
-        result, lora_hidden = both[:, : self.outputs], both[:, self.outputs :]
-        if self._adapted:
-            result.addmm_(lora_hidden, self._lora_b)
-        return result, lora_hidden
+        product = self.partial(x)
+        return product.complete(), product.lora_hidden
+
+    def partial(self, x: Tensor) -> PartialProduct:
+        """The first of the two products; whoever reads it next adds the second."""
+        return PartialProduct(functional.linear(x, self.weight, self.bias), self._lora_b, self._ranks)
 
     def backward(self, grad: Tensor, x: Tensor, lora_hidden: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Gradients with respect to the input and to each of :attr:`parameters`.

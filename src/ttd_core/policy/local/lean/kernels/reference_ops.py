@@ -1,4 +1,4 @@
-"""Decoding's five operations in plain torch: what the Triton kernels must compute, and what a CPU runs."""
+"""Decoding's operations in plain torch: what the Triton kernels must compute, and what a CPU runs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ttd_core.policy.local.lean.decode_state import PAGE, DecodeState, StepLayout
+from ttd_core.policy.local.lean.projection import PartialProduct
 
 
 def add_norm(residual: Tensor, update: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -50,6 +51,28 @@ def rotate_and_store(
     parts[:, : heads[0] + heads[1]] = torch.cat(rotated, dim=1)
     keys[slots // PAGE, :, slots % PAGE] = rotated[1]
     values[slots // PAGE, :, slots % PAGE] = value
+
+
+def adapted_rotate_and_store(
+    product: PartialProduct,
+    cos: Tensor,
+    sin: Tensor,
+    norms: tuple[Tensor, Tensor] | None,
+    eps: float,
+    keys: Tensor,
+    values: Tensor,
+    slots: Tensor,
+    heads: tuple[int, int],
+) -> Tensor:
+    """:func:`rotate_and_store` of a product whose adapters are still to be added; returns ``qkv``."""
+    qkv = product.complete()
+    rotate_and_store(qkv, cos, sin, norms, eps, keys, values, slots, heads)
+    return qkv
+
+
+def adapted_swiglu(product: PartialProduct) -> Tensor:
+    """:func:`swiglu` of a product whose adapters are still to be added."""
+    return swiglu(product.complete())
 
 
 def attend(

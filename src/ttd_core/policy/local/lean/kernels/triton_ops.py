@@ -1,4 +1,4 @@
-"""Decoding's five operations as Triton kernels; :mod:`.reference_ops` says what each computes.
+"""Decoding's operations as Triton kernels; :mod:`.reference_ops` says what each computes.
 
 Attention reads keys and values page by page with a running softmax. The rows of a group read their prompt
 together: one program holds the queries of many rows as one matrix, so the prompt's keys leave memory once a
@@ -15,10 +15,15 @@ import triton
 from torch import Tensor
 
 from ttd_core.policy.local.lean.decode_state import MAX_STEPS, PAGE, DecodeState, StepLayout
-from ttd_core.policy.local.lean.kernels import attention, pointwise, sampling
+from ttd_core.policy.local.lean.kernels import adapted, attention, pointwise, sampling
+from ttd_core.policy.local.lean.projection import PartialProduct
 
 #: Vocabulary entries that one program of the first sampling pass reads.
 VOCABULARY_BLOCK = 4096
+#: Warps, and stages of loading, of a program of attention to own tokens.
+OWN_WARPS, OWN_STAGES = 2, 2
+#: Smallest head whose halves fit a matrix product.
+_LEAST_HEAD = 32
 #: Longest window, in tokens, whose keys are not divided among several programs.
 UNDIVIDED = 8 * PAGE
 
@@ -85,6 +90,87 @@ def rotate_and_store(
     )
 
 
+def adapted_rotate_and_store(
+    product: PartialProduct,
+    cos: Tensor,
+    sin: Tensor,
+    norms: tuple[Tensor, Tensor] | None,
+    eps: float,
+    keys: Tensor,
+    values: Tensor,
+    slots: Tensor,
+    heads: tuple[int, int],
+) -> Tensor:
+    """See :func:`.reference_ops.adapted_rotate_and_store`."""
+    tokens, head_size = cos.shape
+    if not product.ranks or head_size < _LEAST_HEAD:
+        qkv = product.complete()
+        rotate_and_store(qkv, cos, sin, norms, eps, keys, values, slots, heads)
+        return qkv
+    query_weight, key_weight = norms if norms is not None else (product.both, product.both)
+    block = _tokens_a_program(tokens)
+    adapted.rotate_and_store[(triton.cdiv(tokens, block), heads[0] + 2 * heads[1])](
+        product.both,
+        product.lora_b,
+        cos,
+        sin,
+        query_weight,
+        key_weight,
+        keys,
+        values,
+        slots,
+        eps,
+        tokens,
+        product.both.stride(0),
+        product.lora_b.stride(0),
+        keys.stride(0),
+        *product.ranks,
+        HEADS=heads[0],
+        KV_HEADS=heads[1],
+        HALF=head_size // 2,
+        PAGE=PAGE,
+        NORM=norms is not None,
+        TOKENS=block,
+        K=_block_of_ranks(product),
+        num_warps=4,
+    )
+    return product.result
+
+
+def adapted_swiglu(product: PartialProduct) -> Tensor:
+    """See :func:`.reference_ops.adapted_swiglu`."""
+    if not product.ranks:
+        return swiglu(product.result)
+    tokens, size = len(product.both), product.lora_b.shape[1] // 2
+    output = product.both.new_empty(tokens, size)
+    block, columns = _tokens_a_program(tokens), 128
+    adapted.swiglu[(triton.cdiv(tokens, block), triton.cdiv(size, columns))](
+        product.both,
+        product.lora_b,
+        output,
+        tokens,
+        product.both.stride(0),
+        product.lora_b.stride(0),
+        *product.ranks,
+        SIZE=size,
+        TOKENS=block,
+        BLOCK=columns,
+        K=_block_of_ranks(product),
+        num_warps=4,
+    )
+    return output
+
+
+def _tokens_a_program(tokens: int) -> int:
+    """Few, while programs are too few to keep the device busy: each reads its part of the adapter again."""
+    return 16 if tokens <= 128 else 32
+
+
+def _block_of_ranks(product: PartialProduct) -> int:
+    """A power of two that holds each adapter's rank; a matrix product takes at least 16."""
+    return max(16, 1 << (max(product.ranks) - 1).bit_length())
+
+
 def attend(
     qkv: Tensor,
     keys: Tensor,
@@ -131,8 +217,8 @@ def attend(
         FINISH=layout.own_splits == 1,
         WINDOW=window,
         SINKS=sinks is not None,
-        num_warps=2,
-        num_stages=2,
+        num_warps=OWN_WARPS,
+        num_stages=OWN_STAGES,
     )
     if layout.own_splits > 1:
         block = triton.next_power_of_2(parts)
