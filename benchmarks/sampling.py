@@ -3,10 +3,11 @@
     python benchmarks/sampling.py [--sizes 0.6b 8b] [--rows 64 512] [--group 64] [--new 128] [--check]
 
 bfloat16, random weights, prompts of 512 tokens, 128 new tokens each, no reply ends early. Ours carries a
-rank-32 adapter on every projection (of mixtures of experts: on attention), the peer none; gpt-oss, whose
-experts are packed as published, has no peer here. Rows come in groups that share a prompt (--group 1: all
-distinct); `generate` gets one row each, as it must. Times are whole calls, reading the prompts included; ours
-is the second call, and the first one's excess (compiling kernels, recording graphs) is printed as start-up.
+rank-32 adapter on every projection (of mixtures of experts on attention; with --adapt all on experts too),
+the peer none; gpt-oss, whose experts are packed as published, has no peer here. Rows come in groups that
+share a prompt (--group 1: all distinct); `generate` gets one row each, as it must. Times are whole calls,
+reading the prompts included; ours is the second call, and the first one's excess (compiling kernels,
+recording graphs) is printed as start-up.
 
 `floor` is the time of one step, at the copy bandwidth and the rate of a large matrix product measured in this
 run, of what no decoder can avoid: weights once (of experts those that some row needs, on average, if all are
@@ -169,6 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rows", nargs="+", type=int, default=[64, 512])
     parser.add_argument("--group", type=int, default=64)
     parser.add_argument("--new", type=int, default=128)
+    parser.add_argument("--adapt", default="auto", choices=["auto", "attention", "all"])
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--without-peer", action="store_true")
     chosen = parser.parse_args(arguments)
@@ -186,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not chosen.without_peer and models.SIZES[size].get("family") != "gpt_oss":
             plain = {r: peer(model, r, min(chosen.group, r), chosen.new) for r in chosen.rows}
         models.use_own_attention(model)
-        models.adapt(model).eval()
+        models.adapt(model, chosen.adapt).eval()
         lean = LeanModel(model)
         if chosen.check:
             if not lean.mixtures:

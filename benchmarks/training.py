@@ -2,10 +2,11 @@
 
     python benchmarks/training.py [--size 0.6b] [--rollouts 8] [--length 1024] [--largest 8b]
 
-Rank-32 adapters on every projection (of mixtures of experts: on attention), bfloat16, Adam, 8 rollouts of
-1,024 tokens: random weights, a warm-up step, then the median of three. gpt-oss, whose experts are packed as
-published, has no peer here. Peak statistics are reset before each part and count everything on the device,
-weights included. The peer checkpoints every layer and pads nothing; both take the same policy-gradient loss.
+Rank-32 adapters on every projection (of mixtures of experts on attention; with --adapt all on experts too),
+bfloat16, Adam, 8 rollouts of 1,024 tokens: random weights, a warm-up step, then the median of three. gpt-oss,
+whose experts are packed as published, has no peer here. Peak statistics are reset before each part and count
+everything on the device, weights included. The peer checkpoints every layer and pads nothing; both take the
+same policy-gradient loss.
 `floor` is the time that the matrix products alone would take at the rate of one large product measured in
 this run: forward, backward through frozen weights and, where values are recomputed, forward again.
 
@@ -16,6 +17,7 @@ extrapolating two small packs and then run. A step takes any number of such pack
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import statistics
 import time
@@ -28,7 +30,7 @@ import torch
 
 from ttd_core.config import LearnConfig
 from ttd_core.policy.base import Sequences
-from ttd_core.policy.local.adapter import Adapter
+from ttd_core.policy.local.adapter import Adapt, Adapter
 from ttd_core.policy.local.lean.model import LeanModel
 from ttd_core.policy.local.training import LogprobModel, optimiser_step
 from ttd_core.types import Completion, StopReason
@@ -54,11 +56,11 @@ def group(prompt: int, replies: int, length: int) -> Sequences:
     return Sequences(rng.integers(0, models.VOCABULARY, prompt), completions, advantages)
 
 
-def ours(size: str, device: torch.device, item: Sequences, checkpointing: str) -> Step:
+def ours(size: str, device: torch.device, item: Sequences, checkpointing: str, adapt: Adapt = "auto") -> Step:
     """One step as the local policy takes it."""
     model = models.make(size, device)
     models.use_own_attention(model)
-    adapter = Adapter(models.adapt(model))
+    adapter = Adapter(models.adapt(model, adapt))
     logprobs = LogprobModel(model, checkpointing, LeanModel(model))
     optimiser = torch.optim.Adam(list(adapter), lr=4e-5)
     tokens = len(item.prompt_tokens) + sum(len(c.tokens) for c in item.completions)
@@ -66,10 +68,10 @@ def ours(size: str, device: torch.device, item: Sequences, checkpointing: str) -
     return lambda: optimiser_step(logprobs, adapter, optimiser, [item], 1.0, config)
 
 
-def peer(size: str, device: torch.device, item: Sequences) -> Step:
+def peer(size: str, device: torch.device, item: Sequences, adapt: Adapt) -> Step:
     """One step as one writes it with transformers and peft alone."""
     model = models.make(size, device)
-    adapted = models.adapt(model)
+    adapted = models.adapt(model, adapt)
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
     adapted.train()
@@ -128,7 +130,7 @@ def floor_seconds(work: models.Work, tokens: int, trained: int, rate: float, pas
 
 
 def compare(
-    size: str, device: torch.device, rate: float, rollouts: int, length: int, with_peer: bool
+    size: str, device: torch.device, rate: float, rollouts: int, length: int, with_peer: bool, adapt: Adapt
 ) -> None:
     """Both ways, without and with a long shared prompt."""
     print(
@@ -142,12 +144,14 @@ def compare(
         trained = rollouts * (length - prompt)
         computed = prompt + trained
         rows = [
-            ("plain peft, checkpointing", lambda item=item: peer(size, device, item), rollouts * length, 3),
-            ("ours, checkpointing on", lambda item=item: ours(size, device, item, "on"), computed, 3),
-            ("ours, auto", lambda item=item: ours(size, device, item, "auto"), computed, 2),
+            ("plain peft, checkpointing", functools.partial(peer, size, device, item, adapt)),
+            ("ours, checkpointing on", functools.partial(ours, size, device, item, "on", adapt)),
+            ("ours, auto", functools.partial(ours, size, device, item, "auto", adapt)),
         ]
+        amounts = [(rollouts * length, 3), (computed, 3), (computed, 2)]
         base: tuple[float, float] | None = None
-        for name, make, tokens, passes in rows if with_peer else rows[1:]:
+        parts = [*zip(rows, amounts, strict=True)]
+        for (name, make), (tokens, passes) in parts if with_peer else parts[1:]:
             seconds, peak = measure(make)
             floor = floor_seconds(work, tokens, trained, rate, passes)
             base = base or (seconds, peak)
@@ -200,6 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--length", type=int, default=1024, help="tokens of a rollout, the prompt's among them"
     )
+    parser.add_argument("--adapt", default="auto", choices=["auto", "attention", "all"])
     parser.add_argument("--without-peer", action="store_true")
     parser.add_argument("--largest", default="", choices=["", *models.SIZES])
     chosen = parser.parse_args(arguments)
@@ -207,7 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit("benchmarks/training.py measures a GPU, and torch finds none here")
     device = torch.device("cuda")
     with_peer = not chosen.without_peer and models.SIZES[chosen.size].get("family") != "gpt_oss"
-    compare(chosen.size, device, product_rate(device), chosen.rollouts, chosen.length, with_peer)
+    rate = product_rate(device)
+    compare(chosen.size, device, rate, chosen.rollouts, chosen.length, with_peer, chosen.adapt)
     if chosen.largest:
         largest(chosen.largest, device)
 

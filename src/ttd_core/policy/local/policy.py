@@ -7,7 +7,6 @@ the base that the KL is measured against. On several devices each has a copy of 
 from __future__ import annotations
 
 import pathlib
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Self
@@ -15,15 +14,14 @@ from typing import Any, Literal, Self
 import attrs
 import numpy as np
 import numpy.typing as npt
-import peft
 import torch
 
 from ttd_core.config import RunConfig
 from ttd_core.config.settings import at_least, fill, setting
 from ttd_core.errors import ConfigError, EnvironmentLacksError, ModelUnavailableError
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
-from ttd_core.policy.local import checkpoint, loading, parallel
-from ttd_core.policy.local.adapter import Adapter, adapted_modules
+from ttd_core.policy.local import checkpoint, loading, packed, parallel
+from ttd_core.policy.local.adapter import Adapter, adapted
 from ttd_core.policy.local.lean import ops
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
@@ -59,7 +57,7 @@ class LocalOptions:
     )
     adapt: Literal["auto", "attention", "all"] = setting(
         "auto",
-        "what learns: all linear layers, those of attention, or auto: all, of mixtures of experts attention",
+        "what learns: all linear layers and experts, those of attention, or auto: all, of mixtures attention",
     )
 
     replay_routing: bool = setting(
@@ -126,18 +124,10 @@ class LocalPolicy:
         self._config = config
         self._device: torch.device = model.device
         torch.manual_seed(config.seed)
-        lora = peft.LoraConfig(
-            r=config.policy.lora_rank,
-            lora_alpha=config.policy.lora_alpha,
-            target_modules=adapted_modules(model, LocalOptions.of(config).adapt),
-            task_type=peft.TaskType.CAUSAL_LM,
-        )
+        policy = config.policy
         #: The transformers model, adapter layers in place.
         self.model = model
-        with warnings.catch_warnings():
-            # peft asks transformers by a name that transformers has since deprecated.
-            warnings.simplefilter("ignore", FutureWarning)
-            self._peft = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
+        self._peft = adapted(model, LocalOptions.of(config).adapt, policy.lora_rank, policy.lora_alpha)
         self._peft.eval()
         lean_model = self._make_lean()
         #: Experts chosen while sampling, if they are to be replayed.
@@ -248,6 +238,12 @@ class LocalPolicy:
             )
         if engine == "lean" or (engine == "auto" and not reason and ops.has_triton(self._device)):
             return LeanModel(self.model)
+        if packed.has_adapted(self.model):
+            raise ModelUnavailableError(
+                "policy.options.adapt: packed experts learn on the lean engine only, on which model "
+                f"'{self._config.policy.model}' does not run: {reason or 'plain was asked for'}; leave "
+                "the option out"
+            )
         return None
 
     def _make_routes(self, lean_model: LeanModel | None) -> RouteMemory | None:

@@ -37,10 +37,13 @@ def logprobs_of(plain: Any, prompt: list[int], reply: list[int]) -> torch.Tensor
     return rows.gather(1, torch.tensor(reply)[:, None])[:, 0]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("adapted", [True, False])
-def test_sampled_as_transformers_has_it(kind: str, adapted: bool) -> None:
-    model = make_mixture(kind, adapted)
+#: Models, and what of them is adapted.
+ADAPTED = [*((kind, "auto") for kind in KINDS), ("qwen3_moe, some layers dense", "all"), ("gpt_oss", "all")]
+
+
+@pytest.mark.parametrize(("kind", "adapt"), [*ADAPTED, *((kind, "nothing") for kind in KINDS)])
+def test_sampled_as_transformers_has_it(kind: str, adapt: str) -> None:
+    model = make_mixture(kind, adapt != "nothing", adapt)
     assert why_unsupported(model) == ""
     plain = eager(model)
     # Longer than gpt-oss's windows here; seven rows for nine replies, thinking cut off and an end forced.
@@ -58,10 +61,10 @@ def test_sampled_as_transformers_has_it(kind: str, adapted: bool) -> None:
         )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "adapt"), ADAPTED)
 @pytest.mark.parametrize("checkpointing", ["on", "off"])
-def test_learned_as_transformers_has_it(kind: str, checkpointing: str) -> None:
-    model = make_mixture(kind)
+def test_learned_as_transformers_has_it(kind: str, adapt: str, checkpointing: str) -> None:
+    model = make_mixture(kind, adapt=adapt)
     plain = eager(model)
     rng = np.random.default_rng(0)
     replies = [rng.integers(0, VOCABULARY, length) for length in (20, 3, 11)]
@@ -78,19 +81,32 @@ def test_learned_as_transformers_has_it(kind: str, checkpointing: str) -> None:
     adapter = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert adapter
     assert all("lora" in name for name in adapter)
+    assert any("experts" in name for name in adapter) == (adapt == "all")
     for name, parameter in model.named_parameters():
         if name in adapter:
             torch.testing.assert_close(parameter.grad, named[name].grad, rtol=1e-4, atol=1e-4, msg=name)
 
 
-def test_adapted_experts_keep_to_the_plain_engine() -> None:
+def test_an_adapted_router_keeps_to_the_plain_engine() -> None:
     model = make_mixture(adapted=False)
-    config = peft.LoraConfig(target_modules=["q_proj"], target_parameters=["mlp.experts.down_proj"])
+    config = peft.LoraConfig(target_modules=["q_proj"], target_parameters=["mlp.gate.weight"])
     with warnings.catch_warnings():
         # peft asks transformers by a name that transformers has since deprecated.
         warnings.simplefilter("ignore", FutureWarning)
         peft.get_peft_model(model, config)
-    assert why_unsupported(model) == "its experts or its router are adapted"
+    assert why_unsupported(model) == "its router is adapted"
+
+
+def test_one_of_the_experts_matrices_may_be_adapted() -> None:
+    model = make_mixture(adapted=False)
+    config = peft.LoraConfig(r=3, target_modules=["q_proj"], target_parameters=["mlp.experts.down_proj"])
+    with warnings.catch_warnings():
+        # peft asks transformers by a name that transformers has since deprecated.
+        warnings.simplefilter("ignore", FutureWarning)
+        peft.get_peft_model(model, config)
+    assert why_unsupported(model) == ""
+    mixture = LeanModel(model).layers[0].mlp
+    assert [projection.rank for projection in mixture.projections] == [0, 3]
 
 
 def test_what_learns_is_said_by_name() -> None:

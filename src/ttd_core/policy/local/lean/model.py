@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from ttd_core.policy.local.lean import ops
-from ttd_core.policy.local.lean.mlp import DenseMlp, Experts, Mlp
+from ttd_core.policy.local.lean.expert_projection import ExpertProjection
+from ttd_core.policy.local.lean.mlp import DenseMlp, Experts, Mlp, unwrapped
 from ttd_core.policy.local.lean.projection import Projection
 from ttd_core.policy.local.lean.routes import route_dtype
 
@@ -46,12 +47,25 @@ def why_unsupported(model: Any) -> str:
     if abs(attention.scaling - attention.head_dim**-0.5) > 1e-9:
         return "it scales its attention in a way of its own"
     for layer in model.model.layers:
-        experts = getattr(layer.mlp, "experts", None)
-        if experts is not None and any(hasattr(module, "base_layer") for module in layer.mlp.children()):
-            return "its experts or its router are adapted"
+        if hasattr(layer.mlp, "experts") and (reason := _why_mixture_unsupported(layer.mlp)):
+            return reason
         for module in _linear_modules(layer):
             if type(getattr(module, "base_layer", module)) is not torch.nn.Linear:
                 return "its projections are not plain linear layers"
+    return ""
+
+
+def _why_mixture_unsupported(mlp: Any) -> str:
+    """The same of a mixture alone."""
+    if any(hasattr(module, "base_layer") for name, module in mlp.named_children() if name != "experts"):
+        return "its router is adapted"
+    _, wrappers = unwrapped(mlp.experts)
+    hidden_size = (mlp.gate if hasattr(mlp, "gate") else mlp.router).weight.shape[1]
+    for name, wrapper in wrappers.items():
+        # Earlier releases of peft take outputs for inputs where a matrix lies as [outputs, inputs].
+        found = wrapper.in_features if name == "gate_up_proj" else wrapper.out_features
+        if found != hidden_size:
+            return "this release of peft adapts its experts in another order; a later one is needed"
     return ""
 
 
@@ -85,7 +99,7 @@ class LeanLayer:
     sinks: Tensor | None
 
     @property
-    def projections(self) -> tuple[Projection, ...]:
+    def projections(self) -> tuple[Projection | ExpertProjection, ...]:
         """All of them, in the order they are used."""
         return self.qkv, self.output, *self.mlp.projections
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 #: The name that peft gives to a model's only adapter.
-_ADAPTER = "default"
+ADAPTER = "default"
 
 
 class Projection:
@@ -26,7 +26,7 @@ class Projection:
         self._modules = list(modules)
         bases = [getattr(module, "base_layer", module) for module in modules]
         self._adapted = all(hasattr(module, "lora_A") for module in modules)
-        ranks = [module.lora_A[_ADAPTER].weight.shape[0] for module in modules] if self._adapted else [0]
+        ranks = [module.lora_A[ADAPTER].weight.shape[0] for module in modules] if self._adapted else [0]
         # Matrix products want their strides in multiples of 16 bytes.
         lora_rows = -(-sum(ranks) // 8) * 8
         #: Width of the result: the outputs of all layers together.
@@ -44,8 +44,8 @@ class Projection:
             return
         row, column = 0, 0
         for module in self._modules:
-            a, b = module.lora_A[_ADAPTER].weight, module.lora_B[_ADAPTER].weight
-            scale = 0.0 if module.disable_adapters else module.scaling[_ADAPTER]
+            a, b = module.lora_A[ADAPTER].weight, module.lora_B[ADAPTER].weight
+            scale = 0.0 if module.disable_adapters else module.scaling[ADAPTER]
             self._lora_a[row : row + len(a)] = a
             self._lora_b[row : row + len(a), column : column + len(b)] = b.T * scale
             row, column = row + len(a), column + len(b)
@@ -54,7 +54,7 @@ class Projection:
     def parameters(self) -> list[Tensor]:
         """The adapters' weights: A, then B, of each layer."""
         modules = self._modules if self._adapted else []
-        return [part[_ADAPTER].weight for module in modules for part in (module.lora_A, module.lora_B)]
+        return [part[ADAPTER].weight for module in modules for part in (module.lora_A, module.lora_B)]
 
     def __call__(self, x: Tensor) -> Tensor:
         """[tokens, inputs] to [tokens, outputs]: the layers' results side by side."""
@@ -83,8 +83,8 @@ class Projection:
         grad_a, grad_b = grad_lora_hidden.T @ x, lora_hidden.T @ grad
         grads, row, column = [], 0, 0
         for module in self._modules:
-            a, b = module.lora_A[_ADAPTER].weight, module.lora_B[_ADAPTER].weight
-            scale = 0.0 if module.disable_adapters else module.scaling[_ADAPTER]
+            a, b = module.lora_A[ADAPTER].weight, module.lora_B[ADAPTER].weight
+            scale = 0.0 if module.disable_adapters else module.scaling[ADAPTER]
             rows, columns = slice(row, row + len(a)), slice(column, column + len(b))
             grads += [grad_a[rows], grad_b[rows, columns].T * scale]
             row, column = rows.stop, columns.stop
