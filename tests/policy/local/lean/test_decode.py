@@ -15,7 +15,7 @@ from tests.policy.local.lean.lean_models import FAMILY, VOCABULARY, make_model
 from ttd_core.errors import EnvironmentLacksError
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.decode_state import MAX_STEPS, PAGE
-from ttd_core.policy.local.lean.kv_pages import PagePool
+from ttd_core.policy.local.lean.kv_pages import PageMemory, PagePool
 from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
 from ttd_core.policy.local.plain.decode import PlainDecoder
 from ttd_core.policy.local.replies import DecodeLimits, DecodingReply, whole_groups
@@ -149,7 +149,7 @@ def test_pages_come_back() -> None:
     decoder = LeanDecoder(LeanModel(make_model()), 4)
     for _ in range(2):
         assert len(list(decoder.decode(PROMPTS, whole_groups(len(PROMPTS), 3), 1.0, limits_of(30), 3))) == 9
-        pool = decoder._allocated[0]
+        (pool,) = decoder._allocated[0].pools
         assert sorted(pool._free) == list(range(1, len(pool.store)))
     abandoned = decoder.decode(PROMPTS, whole_groups(len(PROMPTS), 3), 1.0, limits_of(30), 3)
     next(abandoned)
@@ -225,4 +225,4 @@ def test_too_little_memory_names_both_sizes(monkeypatch: pytest.MonkeyPatch) -> 
             return 2
 
     with pytest.raises(EnvironmentLacksError, match=r"20\.0 GB are needed and 0\.0 GB may be used"):
-        PagePool.allocate(2000, 1000, (10_000_000,), OnDevice())  # type: ignore[arg-type]
+        PageMemory.allocate([0], [(2000, 1000)], [(10_000_000,)], OnDevice())  # type: ignore[arg-type]

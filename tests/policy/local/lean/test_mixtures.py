@@ -14,6 +14,8 @@ from tests.policy.local.lean.lean_models import VOCABULARY, make_mixture, make_m
 
 from ttd_core.policy.local.adapter import adapted_modules
 from ttd_core.policy.local.lean.decode import LeanDecoder
+from ttd_core.policy.local.lean.decode_state import PAGE
+from ttd_core.policy.local.lean.kv_pages import PagePool
 from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
 from ttd_core.policy.local.lean.routes import RouteMemory
 from ttd_core.policy.local.packing import build_pack
@@ -59,6 +61,57 @@ def test_sampled_as_transformers_has_it(kind: str, adapt: str) -> None:
         torch.testing.assert_close(
             torch.tensor(reply.logprobs)[sampled], expected[sampled], rtol=1e-4, atol=1e-4
         )
+
+
+def test_pages_that_no_window_reaches_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back, copied_out = PagePool.give_back, PagePool.copy_out
+    swapped: list[int] = []
+
+    def poisoned(pool: PagePool, pages: list[int]) -> None:
+        pool.store[pages] = torch.nan
+        given_back(pool, pages)
+
+    def counted(pool: PagePool, pages: list[int]) -> torch.Tensor:
+        swapped.append(len(pages))
+        return copied_out(pool, pages)
+
+    monkeypatch.setattr(PagePool, "give_back", poisoned)
+    monkeypatch.setattr(PagePool, "copy_out", counted)
+    model = make_mixture("gpt_oss", num_hidden_layers=3)
+    plain = eager(model)
+    lean = LeanModel(model)
+    assert lean.windows == [0, 8]
+    assert lean.places == [(1, 0), (0, 0), (1, 1)]
+    prompts = [[5, 6, 7, 8], [token % VOCABULARY for token in range(150)]]
+    tokens = 2 * PAGE + 20
+    decoder = LeanDecoder(lean, 6, max_pages=13)
+    most_held, longest = [0, 0], 0
+    limits = DecodeLimits(frozenset(), [tokens] * 2, None, lambda _: [])
+    stepping = decoder._launch
+
+    def watched(*arguments: Any) -> Any:
+        nonlocal longest
+        result = stepping(*arguments)
+        for row in decoder._active:
+            longest = max(longest, row.own_length)
+            for kind, held in enumerate(row.held):
+                most_held[kind] = max(most_held[kind], len(held.pages))
+        return result
+
+    monkeypatch.setattr(decoder, "_launch", watched)
+    replies = list(decoder.decode(prompts, whole_groups(2, 3), 1.0, limits, 3))
+    assert len(replies) == 6
+    assert longest >= 2 * PAGE
+    # Eight tokens and what a look by the host adds lie in two pages.
+    assert most_held == [3, 2]
+    assert swapped
+    for reply in replies:
+        expected = logprobs_of(plain, prompts[reply.prompt_index], reply.tokens).detach()
+        torch.testing.assert_close(torch.tensor(reply.logprobs), expected, rtol=1e-4, atol=1e-4)
+    memory = decoder._allocated[0]
+    assert memory.pools[1].store.shape[:2] == (14, 2)
+    for pool in memory.pools:
+        assert sorted(pool._free) == list(range(1, len(pool.store)))
 
 
 @pytest.mark.parametrize(("kind", "adapt"), ADAPTED)

@@ -10,7 +10,7 @@ products is one kernel each. Other models keep to the plain engine.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -140,6 +140,16 @@ class LeanModel:
         mixtures = [index for index, layer in enumerate(self.layers) if isinstance(layer.mlp, Experts)]
         #: The layers that are mixtures of experts, and the number of each among them.
         self.mixtures: dict[int, int] = {index: number for number, index in enumerate(mixtures)}
+        #: The windows of the kinds of layers that there are: first 0, of those that see everything.
+        self.windows: list[int] = []
+        #: The kind of each layer, and its number among the layers of that kind.
+        self.places: list[tuple[int, int]] = [(0, 0)] * len(self.layers)
+        for windowed in False, True:
+            members = [index for index, layer in enumerate(self.layers) if bool(layer.window) == windowed]
+            for number, index in enumerate(members):
+                self.places[index] = (len(self.windows), number)
+            if members:
+                self.windows.append(max(self.layers[index].window for index in members))
         self.dtype: torch.dtype = self.layers[0].qkv.weight.dtype
         self.device: torch.device = causal.device
 
@@ -164,8 +174,8 @@ class LeanModel:
         self,
         ids: Tensor,
         positions: Tensor,
-        slots: Tensor,
-        store: Tensor,
+        slots: Sequence[Tensor],
+        stores: Sequence[Tensor],
         attend: Attend,
         routes: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -173,8 +183,9 @@ class LeanModel:
 
         :param ids: int64 [tokens].
         :param positions: int64 [tokens].
-        :param slots: int64 [tokens], where their keys and values go: page times PAGE plus offset in it.
-        :param store: [pages, layers, 2, kv heads, PAGE, head size].
+        :param slots: int64 [tokens] of each kind of layers, where their keys and values go: page times PAGE
+            plus offset in it.
+        :param stores: of each kind of layers, [pages, layers, 2, kv heads, PAGE, head size].
         :param routes: [mixtures, tokens, choices], is given the experts that are chosen.
         :return: the residual stream and the last layer's update of it, [tokens, hidden size] each.
         """
@@ -185,9 +196,10 @@ class LeanModel:
         for index, layer in enumerate(self.layers):
             residual, normed = self.ops.add_norm(residual, update, layer.norms[0], layer.eps)
             qkv = layer.qkv(normed)
-            keys, values = store[:, index, 0], store[:, index, 1]
+            kind, number = self.places[index]
+            keys, values = stores[kind][:, number, 0], stores[kind][:, number, 1]
             self.ops.rotate_and_store(
-                qkv, cos, sin, layer.head_norms, layer.eps, keys, values, slots, self.heads
+                qkv, cos, sin, layer.head_norms, layer.eps, keys, values, slots[kind], self.heads
             )
             residual, normed = self.ops.add_norm(
                 residual, layer.output(attend(index, qkv)), layer.norms[1], layer.eps
