@@ -145,6 +145,14 @@ def test_replies_swapped_out_go_on_where_they_were(monkeypatch: pytest.MonkeyPat
     assert swapped
 
 
+def test_a_reply_that_holds_nothing_yet_may_be_swapped_out() -> None:
+    memory = PageMemory.allocate([0, 8], [(3, 1), (3, 1)], [(2, 1), (1, 1)], torch.zeros(1))
+    held = memory.begin(0)
+    contents = memory.copy_out(held)
+    memory.copy_in(held, contents)
+    assert [one.pages for one in held] == [[], []]
+
+
 def test_pages_come_back() -> None:
     decoder = LeanDecoder(LeanModel(make_model()), 4)
     for _ in range(2):

@@ -82,12 +82,16 @@ class PagePool:
     @torch.inference_mode()
     def copy_out(self, pages: list[int]) -> Tensor:
         """The contents of some pages, in the host's memory."""
-        return self.store[torch.tensor(pages, device=self.store.device)].cpu()
+        return self.store[self._indices(pages)].cpu()
 
     @torch.inference_mode()
     def copy_in(self, pages: list[int], contents: Tensor) -> None:
         """Fill pages with what :meth:`copy_out` returned."""
-        self.store[torch.tensor(pages, device=self.store.device)] = contents.to(self.store.device)
+        self.store[self._indices(pages)] = contents.to(self.store.device)
+
+    def _indices(self, pages: list[int]) -> Tensor:
+        # Of no pages too, whose type would be a float's.
+        return torch.tensor(pages, dtype=torch.int64, device=self.store.device)
 
 
 @attrs.frozen(eq=False)
