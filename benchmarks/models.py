@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import attrs
-import peft
 import torch
 import transformers
 
-from ttd_core.policy.local.adapter import adapted_modules
+from ttd_core.policy.local import adapter
 from ttd_core.policy.local.packed import PackedExperts
 from ttd_core.policy.local.plain import attention
 
@@ -208,13 +206,9 @@ class Work:
         return self.always_bytes + needed * self.expert_bytes
 
 
-def adapt(model: Any, rank: int = 32) -> Any:
+def adapt(model: Any, what: adapter.Adapt = "auto", rank: int = 32) -> Any:
     """The peft model around ``model``, adapted as the local policy does it, no adapter zero."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        targets = adapted_modules(model, "auto")
-        lora = peft.LoraConfig(r=rank, lora_alpha=rank, target_modules=targets, task_type="CAUSAL_LM")
-        adapted = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
+    adapted = adapter.adapted(model, what, rank, rank)
     for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.01)

@@ -3,12 +3,12 @@
     python benchmarks/sampling.py [--sizes 0.6b 8b] [--rows 64 512] [--peer generate vllm] [--check] [--quick]
 
 bfloat16, random weights, prompts of 512 tokens, 128 new tokens each, no reply ends early. Ours carries a
-rank-32 adapter on every projection (of mixtures of experts: on attention), `generate` none, vLLM is measured
-with the same adapter and without. gpt-oss's experts are packed, as published, so `generate` does not run it.
-Rows come in groups that share a prompt (--group 1: all distinct). Times are whole calls, reading the prompts
-included; the first call, which compiles kernels and records graphs, is not the one that counts. With --quick
-that first call is short, and vLLM runs with the adapter only. With --launches N ours stops after N times 32
-steps and the rest is extrapolated: for 2,048 new tokens, 12 measure enough.
+rank-32 adapter on every projection (of mixtures on attention; --adapt all: experts too), `generate` none,
+vLLM is measured with the same adapter and without. gpt-oss's experts are packed, as published, so `generate`
+does not run it. Rows come in groups that share a prompt (--group 1: all distinct). Times are whole calls,
+reading the prompts included; the first call, which compiles kernels and records graphs, is not the one that
+counts. With --quick that first call is short, and vLLM runs with the adapter only. With --launches N ours
+stops after N times 32 steps and the rest is extrapolated: for 2,048 new tokens, 12 measure enough.
 
 Every engine and size has a process of its own, which the next one's imports overlap; rows are printed as they
 come, and a failure is a line. --variants runs ours once more for each setting of the environment named there;
@@ -220,7 +220,7 @@ def serve(chosen: argparse.Namespace) -> None:
         synchronize()
         if kind == "ours":
             models.use_own_attention(model)
-            models.adapt(model).eval()
+            models.adapt(model, chosen.adapt).eval()
             lean = LeanModel(model)
         synchronize()
         speeds = f"copy {rates[0] / 1e12:.2f} TB/s, product {rates[1] / 1e12:.0f} TFLOP/s"
@@ -284,7 +284,12 @@ def show_ratios(rows: Sequence[engines.Row]) -> None:
 def jobs(chosen: argparse.Namespace) -> list[engines.Job]:
     """Ours first, so that its rows are there when time ends early; then the peers."""
     shape = ["--group", str(chosen.group), "--new", str(chosen.new), "--rows", *map(str, chosen.rows)]
-    own = [*shape, *(f"--{flag}" for flag in ("check", "quick") if getattr(chosen, flag))]
+    own = [
+        *shape,
+        "--adapt",
+        chosen.adapt,
+        *(f"--{flag}" for flag in ("check", "quick") if getattr(chosen, flag)),
+    ]
     if chosen.launches is not None:
         own += ["--launches", str(chosen.launches)]
     made = []
@@ -327,6 +332,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--group", type=int, default=64)
     made.add_argument("--new", type=int, default=128)
     made.add_argument("--launches", type=int, help="of ours, 32 steps each; the rest is extrapolated")
+    made.add_argument("--adapt", default="auto", choices=["auto", "attention", "all"], help="of ours")
     made.add_argument("--check", action="store_true")
     made.add_argument("--quick", action="store_true", help="a short first call; vLLM with the adapter only")
     made.add_argument("--peer", nargs="*", default=["generate"], choices=["generate", "vllm"])

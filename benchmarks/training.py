@@ -2,11 +2,11 @@
 
     python benchmarks/training.py [--sizes 0.6b] [--rollouts 8] [--length 1024] [--largest 8b] [--quick]
 
-Rank-32 adapters on every projection (of mixtures of experts: on attention), bfloat16, Adam, 8 rollouts of
-1,024 tokens in one pack: random weights, a warm-up step, then the median of three. With --quick that is one,
-of ours with a shared prompt alone, as `auto` chooses between keeping and recomputing. gpt-oss, whose experts
-are packed as published, has no peer here. Each size and way has a process of its own, rows are printed as
-they come, and a failure is a line.
+Rank-32 adapters on every projection (of mixtures on attention; --adapt all: experts too), bfloat16, Adam, 8
+rollouts of 1,024 tokens in one pack: random weights, a warm-up step, then the median of three. With --quick
+that is one, of ours with a shared prompt alone, as `auto` chooses between keeping and recomputing. gpt-oss,
+whose experts are packed as published, has no peer here. Each size and way has a process of its own, rows are
+printed as they come, and a failure is a line.
 
 Peak statistics are reset before each part and count everything on the device, weights included. The peer
 checkpoints every layer and pads nothing; both take the same policy-gradient loss. `floor` is the time that
@@ -34,7 +34,7 @@ import torch
 
 from ttd_core.config import LearnConfig
 from ttd_core.policy.base import Sequences
-from ttd_core.policy.local.adapter import Adapter
+from ttd_core.policy.local.adapter import Adapt, Adapter
 from ttd_core.policy.local.lean.model import LeanModel
 from ttd_core.policy.local.training import LogprobModel, optimiser_step
 from ttd_core.types import Completion, StopReason
@@ -66,10 +66,10 @@ def group(prompt: int, replies: int, length: int, known: int = models.VOCABULARY
 class Ours:
     """A model made once, and its steps as the local policy takes them."""
 
-    def __init__(self, size: str, device: torch.device) -> None:
+    def __init__(self, size: str, device: torch.device, adapt: Adapt = "auto") -> None:
         self._model = models.make(size, device)
         models.use_own_attention(self._model)
-        self._adapter = Adapter(models.adapt(self._model))
+        self._adapter = Adapter(models.adapt(self._model, adapt))
         self._lean = LeanModel(self._model)
 
     def step(self, item: Sequences, checkpointing: str) -> Step:
@@ -160,7 +160,7 @@ def ways(
 ) -> Iterator[tuple[str, int, int, int, Callable[[], Step]]]:
     """What a child measures: name, prompt, tokens of the floor, passes of the floor, how the step is made."""
     size, rollouts, length = chosen.sizes[0], chosen.rollouts, chosen.length
-    model = Ours(size, device) if chosen.child == "ours" else None
+    model = Ours(size, device, chosen.adapt) if chosen.child == "ours" else None
     for prompt in (512,) if chosen.quick else (1, 512):
         item = group(prompt, rollouts, length - prompt, models.vocabulary(size))
         computed = prompt + rollouts * (length - prompt)
@@ -263,7 +263,7 @@ def show_ratios(rows: Sequence[engines.Row]) -> None:
 def jobs(chosen: argparse.Namespace) -> list[engines.Job]:
     """Ours of every size first, so that its rows are there when time ends early."""
     shape = ["--rollouts", str(chosen.rollouts), "--length", str(chosen.length)]
-    shape += ["--quick"] if chosen.quick else []
+    shape += ["--adapt", chosen.adapt, *(["--quick"] if chosen.quick else [])]
     made = [
         engines.Job(f"{size}, ours", [__file__, "--sizes", size, *shape, "--child", "ours"])
         for size in chosen.sizes
@@ -285,6 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--length", type=int, default=1024, help="tokens of a rollout, the prompt's among them"
     )
+    parser.add_argument("--adapt", default="auto", choices=["auto", "attention", "all"], help="of ours")
     parser.add_argument("--without-peer", action="store_true")
     parser.add_argument("--largest", default="", choices=["", *models.SIZES])
     parser.add_argument("--quick", action="store_true", help="ours, shared prompt, one step after a warm-up")

@@ -85,7 +85,7 @@ def write_files(size: str, folder: pathlib.Path, seed: int = 7) -> tuple[pathlib
         config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": kept}
     config["architectures"] = [type(model).__name__]
     (folder / "config.json").write_text(json.dumps(config, default=str))
-    adapted = models.adapt(model, _RANK)
+    adapted = models.adapt(model, rank=_RANK)
     # Of a small model peft keeps whole names.
     targets = sorted({name.rpartition(".")[2] for name in adapted.peft_config["default"].target_modules})
     generator = torch.Generator().manual_seed(seed)

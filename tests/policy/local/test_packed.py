@@ -86,20 +86,23 @@ def test_packed_experts_stay_packed_and_say_what_transformers_says(published: pa
         torch.testing.assert_close(packed(ids).logits, unpacked(ids).logits, rtol=1e-4, atol=1e-4)
 
 
-def opened(folder: pathlib.Path, engine: str) -> LocalPolicy:
+def opened(folder: pathlib.Path, engine: str, adapt: str = "auto") -> LocalPolicy:
     config = make_config(
         policy__model=str(folder),
         policy__device="cpu",
         policy__dtype="float32",
-        policy__options__engine=engine,
+        policy__options={"engine": engine, "adapt": adapt},
     )
     policy = open_local(config)
     assert isinstance(policy, LocalPolicy)
     return policy
 
 
-def test_a_policy_learns_saves_and_goes_on(published: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    lean, plain = opened(published, "lean"), opened(published, "plain")
+@pytest.mark.parametrize("adapt", ["auto", "all"])
+def test_a_policy_learns_saves_and_goes_on(
+    adapt: str, published: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    lean, plain = opened(published, "lean", adapt), opened(published, "plain", adapt)
     params = SamplingParams(context=512, max_new_tokens=9, seed=5)
     samples = sorted(lean.sample([PROMPT], 3, params), key=lambda sample: sample.index)
     others = sorted(plain.sample([PROMPT], 3, params), key=lambda sample: sample.index)
@@ -113,7 +116,7 @@ def test_a_policy_learns_saves_and_goes_on(published: pathlib.Path, tmp_path: pa
     assert steps[0]["logprob_gap_max"] < 1e-4
     assert steps[0]["grad_norm"] == pytest.approx(steps[1]["grad_norm"], rel=1e-3)
     lean.save(tmp_path)
-    resumed = opened(published, "lean")
+    resumed = opened(published, "lean", adapt)
     resumed.load(tmp_path)
     assert resumed.adapter_digest() == lean.adapter_digest()
     assert resumed.train_step(batch, 1.0) == lean.train_step(batch, 1.0)
@@ -124,7 +127,20 @@ def test_a_policy_learns_saves_and_goes_on(published: pathlib.Path, tmp_path: pa
         # peft asks transformers by a name that transformers has since deprecated.
         warnings.simplefilter("ignore", FutureWarning)
         adapted = peft.PeftModel.from_pretrained(bare, str(tmp_path))
-    assert any("lora" in name for name, _ in adapted.named_parameters())
+    plain.load(tmp_path)
+    ids = torch.tensor(batch[0].prompt_tokens)[None]
+    with torch.inference_mode():
+        torch.testing.assert_close(adapted(ids).logits, plain.model(ids).logits, rtol=1e-5, atol=1e-5)
+    experts = [name for name, _ in adapted.named_parameters() if "lora" in name and "experts" in name]
+    # A and B of two matrices in two layers.
+    assert len(experts) == (8 if adapt == "all" else 0)
+
+
+def test_packed_experts_learn_on_the_lean_engine_only(published: pathlib.Path) -> None:
+    model, tokenizer = loading.load_model(published, torch.float32, CPU, "refuse", lambda _: None, True)
+    config = make_config(policy__options={"engine": "plain", "adapt": "all"})
+    with pytest.raises(ModelUnavailableError, match="packed experts learn on the lean engine only"):
+        LocalPolicy(model, tokenizer, config)
 
 
 @pytest.mark.parametrize(

@@ -8,19 +8,80 @@ masters to the model. In a float32 model the two are one and the same.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+import peft
 import torch
 
+from ttd_core.errors import EnvironmentLacksError
+from ttd_core.policy.local import packed
 
-def adapted_modules(model: Any, adapt: Literal["auto", "attention", "all"]) -> str | list[str]:
-    """What peft is told to adapt, as its ``target_modules``.
+#: Dimensions of one matrix of all experts.
+_OF_ALL_EXPERTS = 3
+
+
+#: What may learn: all linear layers, those of attention, or ``auto``: all, of mixtures of experts attention.
+Adapt = Literal["auto", "attention", "all"]
+
+
+def adapted(model: Any, adapt: Adapt, rank: int, alpha: float) -> Any:
+    """The peft model around a transformers model, with new adapters in the model's dtype.
+
+    :raises EnvironmentLacksError: when this release of peft cannot adapt experts.
+    """
+    with packed.standing_in(model), warnings.catch_warnings():
+        # peft asks transformers by a name that transformers has since deprecated.
+        warnings.simplefilter("ignore", FutureWarning)
+        config = lora_config(model, adapt, rank, alpha)
+        return peft.get_peft_model(model, config, autocast_adapter_dtype=False)
+
+
+def lora_config(model: Any, adapt: Adapt, rank: int, alpha: float) -> peft.LoraConfig:
+    """What peft is told.
+
+    Experts are named one parameter at a time: what peft makes of them and of routers otherwise changes from
+    release to release. A router is never adapted.
 
     :param model: a transformers model.
-    :param adapt: all linear layers, those of attention, or ``auto``: all, and of mixtures of experts those of
-        attention. What peft makes of experts and routers otherwise changes from release to release.
+    :raises EnvironmentLacksError: when this release of peft cannot adapt experts.
+    """
+    parameters = expert_parameters(model) if adapt == "all" else []
+    options: dict[str, Any] = {}
+    if parameters:
+        if "target_parameters" not in {field.name for field in dataclasses.fields(peft.LoraConfig)}:
+            raise EnvironmentLacksError(
+                "policy.options.adapt = all: this release of peft cannot adapt experts; install 0.17 or later"
+            )
+        options["target_parameters"] = parameters
+    return peft.LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=adapted_modules(model, "attention" if parameters else adapt),
+        task_type=peft.TaskType.CAUSAL_LM,
+        **options,
+    )
+
+
+def expert_parameters(model: Any) -> list[str]:
+    """Names of the experts' matrices, as the ends of parameters' names; empty where they are modules."""
+    names = {
+        f"{name.rpartition('.')[0].rpartition('.')[2]}.experts.{own}"
+        for name, module in model.named_modules()
+        if name.endswith(".experts")
+        for own, parameter in module.named_parameters(recurse=False)
+        if parameter.dim() == _OF_ALL_EXPERTS
+    }
+    return sorted(names)
+
+
+def adapted_modules(model: Any, adapt: Adapt) -> str | list[str]:
+    """The linear layers that peft is told to adapt, as its ``target_modules``.
+
+    :param model: a transformers model.
     """
     if adapt == "all" or (adapt == "auto" and not is_mixture(model)):
         return "all-linear"

@@ -29,7 +29,7 @@ class LocalOptions:
     )
     adapt: Literal["auto", "attention", "all"] = setting(
         "auto",
-        "what learns: all linear layers, those of attention, or auto: all, of mixtures of experts attention",
+        "what learns: all linear layers and experts, those of attention, or auto: all, of mixtures attention",
     )
 
     replay_routing: bool = setting(

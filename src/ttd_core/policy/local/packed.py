@@ -6,7 +6,9 @@ the model is made here without memory, its experts replaced, and every tensor pu
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import safetensors
@@ -48,6 +50,9 @@ class PackedExperts(torch.nn.Module):
     :param experts: transformers' module that it takes the place of.
     """
 
+    #: How :func:`standing_in` lays matrices: [experts, inputs, outputs].
+    is_transposed = True
+
     def __init__(self, experts: Any) -> None:
         super().__init__()
         self.alpha, self.limit = experts.alpha, experts.limit
@@ -76,6 +81,37 @@ class PackedExperts(torch.nn.Module):
             getattr(self, f"{name}_{part}")[expert] for part in ("blocks", "scales", "bias")
         )
         return functional.linear(x, unpack(blocks, scales, x.dtype), bias)
+
+
+@contextlib.contextmanager
+def standing_in(model: Any) -> Iterator[None]:
+    """For a ``with`` block, packed experts have parameters of the shapes of unpacked ones, without memory.
+
+    peft looks at such a parameter when it adapts it; afterwards nothing reads it.
+    """
+    experts = [module for module in model.modules() if isinstance(module, PackedExperts)]
+    for module in experts:
+        for name in _NAMES:
+            bias = getattr(module, f"{name}_bias")
+            count, outputs, groups = getattr(module, f"{name}_scales").shape
+            empty = torch.empty((), dtype=bias.dtype, device=bias.device)
+            shape = (count, groups * GROUP, outputs)
+            module.register_parameter(name, torch.nn.Parameter(empty.expand(shape), requires_grad=False))
+    try:
+        yield
+    finally:
+        for module in experts:
+            for name in _NAMES:
+                delattr(module, name)
+
+
+def has_adapted(model: Any) -> bool:
+    """Whether packed experts of a model are adapted."""
+    return any(
+        isinstance(getattr(module, "base_layer", None), PackedExperts)
+        for module in model.modules()
+        if not isinstance(module, PackedExperts)
+    )
 
 
 def load(folder: ModelFolder, shown: pathlib.Path, dtype: torch.dtype, device: torch.device) -> Any:

@@ -7,21 +7,19 @@ the base that the KL is measured against. On several devices each has a copy of 
 from __future__ import annotations
 
 import pathlib
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import peft
 import torch
 
 from ttd_core.config import RunConfig
 from ttd_core.errors import ConfigError, EnvironmentLacksError, ModelUnavailableError
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
-from ttd_core.policy.local import checkpoint, devices, engine, loading, parallel
-from ttd_core.policy.local.adapter import Adapter, adapted_modules
+from ttd_core.policy.local import checkpoint, devices, engine, loading, packed, parallel
+from ttd_core.policy.local.adapter import Adapter, adapted
 from ttd_core.policy.local.engine import Engine
 from ttd_core.policy.local.lean import ops
 from ttd_core.policy.local.lean.decode import LeanDecoder
@@ -92,18 +90,10 @@ class LocalPolicy:
         self._config = config
         self._device: torch.device = model.device
         torch.manual_seed(config.seed)
-        lora = peft.LoraConfig(
-            r=config.policy.lora_rank,
-            lora_alpha=config.policy.lora_alpha,
-            target_modules=adapted_modules(model, LocalOptions.of(config).adapt),
-            task_type=peft.TaskType.CAUSAL_LM,
-        )
+        policy = config.policy
         #: The transformers model, adapter layers in place.
         self.model = model
-        with warnings.catch_warnings():
-            # peft asks transformers by a name that transformers has since deprecated.
-            warnings.simplefilter("ignore", FutureWarning)
-            self._peft = peft.get_peft_model(model, lora, autocast_adapter_dtype=False)
+        self._peft = adapted(model, LocalOptions.of(config).adapt, policy.lora_rank, policy.lora_alpha)
         self._peft.eval()
         #: Which engine serves, and why.
         self.engine = self._choose_engine()
@@ -215,7 +205,13 @@ class LocalPolicy:
                 "leave the option out"
             )
         on_gpu = self._device.type == "cuda"
-        return engine.chosen(wanted, engine.machine_lacks(on_gpu, ops.has_triton(self._device)), reason)
+        chosen = engine.chosen(wanted, engine.machine_lacks(on_gpu, ops.has_triton(self._device)), reason)
+        if chosen.name != "lean" and packed.has_adapted(self.model):
+            raise ModelUnavailableError(
+                "policy.options.adapt: packed experts learn on the lean engine only, on which model "
+                f"'{self._config.policy.model}' does not run: {reason or chosen.reason}; leave the option out"
+            )
+        return chosen
 
     def _make_routes(self, lean_model: LeanModel | None) -> RouteMemory | None:
         """Where experts are kept between sampling and learning, if the config asks for it.

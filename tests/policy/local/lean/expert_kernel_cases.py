@@ -151,6 +151,32 @@ def test_packed_products(load: str, dtype: torch.dtype) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rank", [3, 20])
+@pytest.mark.parametrize(("load", "kind"), [("as it comes", "packed"), ("experts without tokens", "numbers")])
+def test_adapted_products(load: str, kind: str, rank: int, dtype: torch.dtype) -> None:
+    groups, _, tokens = grouped(load)
+    numbers = ExpertWeights(noise(EXPERTS, 136, 96, dtype=dtype))
+    weights = packed(136, 96) if kind == "packed" else numbers
+    weights = ExpertWeights(weights.values, weights.scales)
+    count = len(groups.order)
+    x, grad, hidden = (noise(*shape, dtype=dtype) for shape in ((tokens, 96), (count, 136), (count, rank)))
+    # As B lies, and as A is met in the backward pass.
+    added = (noise(EXPERTS, 136, rank, dtype=dtype), hidden)
+    close(
+        kernels.product(x, weights, groups, True, added) / 30,
+        reference.product(x, weights, groups, True, added) / 30,
+    )
+    added = (noise(EXPERTS, rank, 96, dtype=dtype).transpose(1, 2), hidden)
+    close(
+        kernels.product_backward(grad, weights, groups, added) / 30,
+        reference.product_backward(grad, weights, groups, added) / 30,
+    )
+    for right, gathered in (x, True), (grad, False):
+        found = kernels.adapter_grads(hidden, right, groups, gathered)
+        close(found / 10, reference.adapter_grads(hidden, right, groups, gathered) / 10)
+
+
 @pytest.mark.parametrize("backward", [False, True])
 def test_every_code_at_every_kind_of_scale_to_the_bit(backward: bool) -> None:
     # Products with the identity are the weights themselves.

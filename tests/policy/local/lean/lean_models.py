@@ -9,7 +9,7 @@ import peft
 import torch
 import transformers
 
-from ttd_core.policy.local.adapter import adapted_modules
+from ttd_core.policy.local.adapter import lora_config
 from ttd_core.policy.local.plain import attention
 
 VOCABULARY = 97
@@ -51,11 +51,11 @@ MIXTURES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 }
 
 
-def make_mixture(kind: str = "qwen3_moe", adapted: bool = True, **changes: Any) -> Any:
+def make_mixture(kind: str = "qwen3_moe", adapted: bool = True, adapt: Any = "auto", **changes: Any) -> Any:
     """A mixture with five experts, two a token where ``kind`` does not say otherwise."""
     config, model, extra = MIXTURES[kind]
     sizes = {"num_experts": 5, "num_local_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 24}
-    return _finished(model(config(**(_SETTINGS | sizes | extra | changes))), adapted)
+    return _finished(model(config(**(_SETTINGS | sizes | extra | changes))), adapted, adapt)
 
 
 def make_model(kind: str = "qwen3", adapted: bool = True, adapt: Any = "auto", **changes: Any) -> Any:
@@ -69,8 +69,7 @@ def _finished(made: Any, adapted: bool, adapt: Any = "auto") -> Any:
         parameter.data.normal_(1.0 if "norm" in name else 0.0, 0.2)
     attention.install(made)
     if adapted:
-        targets = adapted_modules(made, adapt)
-        lora = peft.LoraConfig(r=3, lora_alpha=6, target_modules=targets, task_type="CAUSAL_LM")
+        lora = lora_config(made, adapt, 3, 6)
         with warnings.catch_warnings():
             # peft asks transformers by a name that transformers has since deprecated.
             warnings.simplefilter("ignore", FutureWarning)

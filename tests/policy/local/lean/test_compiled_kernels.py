@@ -174,6 +174,25 @@ def test_experts(name: str, tokens: int, compiled: list[Any], tmp_path: pathlib.
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", MIXTURES)
+@pytest.mark.parametrize("tokens", [512, 16_384])
+def test_adapted_experts(name: str, tokens: int, compiled: list[Any], tmp_path: pathlib.Path) -> None:
+    shape, ops, rank = SHAPES[name], triton_expert_ops, 32
+    x = empty(tokens, shape.hidden)
+    _, _, groups = ops.route(empty(tokens, shape.experts), shape.choices, True)
+    weights = weights_of(shape, 2 * shape.width, shape.hidden)
+    down, up = empty(shape.experts, rank, shape.hidden), empty(shape.experts, weights.outputs, rank)
+    hidden = ops.product(x, ExpertWeights(down), groups, True)
+    result = ops.product(x, weights, groups, True, (up, hidden))
+    grad_hidden = ops.product_backward(result, ExpertWeights(up), groups)
+    assert grad_hidden.shape == hidden.shape == (tokens * shape.choices, rank)
+    ops.product_backward(result, weights, groups, (down.transpose(1, 2), grad_hidden))
+    assert ops.adapter_grads(grad_hidden, x, groups, True).shape == down.shape
+    assert ops.adapter_grads(hidden, result, groups, False).shape == up.transpose(1, 2).shape
+    fits(compiled, tmp_path)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_experts_in_other_types(dtype: torch.dtype, compiled: list[Any], tmp_path: pathlib.Path) -> None:
     ops, experts = triton_expert_ops, 6

@@ -15,7 +15,7 @@ from tests.policy.local.lean.lean_models import FAMILY, VOCABULARY, make_model
 from ttd_core.errors import EnvironmentLacksError
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.decode_state import MAX_STEPS, PAGE
-from ttd_core.policy.local.lean.kv_pages import PagePool
+from ttd_core.policy.local.lean.kv_pages import PageMemory, PagePool
 from ttd_core.policy.local.lean.model import FUSE_VARIABLE, LeanModel, why_unsupported
 from ttd_core.policy.local.plain.decode import PlainDecoder
 from ttd_core.policy.local.replies import DecodeLimits, DecodingReply, whole_groups
@@ -155,11 +155,19 @@ def test_replies_swapped_out_go_on_where_they_were(monkeypatch: pytest.MonkeyPat
     assert swapped
 
 
+def test_a_reply_that_holds_nothing_yet_may_be_swapped_out() -> None:
+    memory = PageMemory.allocate([0, 8], [(3, 1), (3, 1)], [(2, 1), (1, 1)], torch.zeros(1))
+    held = memory.begin(0)
+    contents = memory.copy_out(held)
+    memory.copy_in(held, contents)
+    assert [one.pages for one in held] == [[], []]
+
+
 def test_pages_come_back() -> None:
     decoder = LeanDecoder(LeanModel(make_model()), 4)
     for _ in range(2):
         assert len(list(decoder.decode(PROMPTS, whole_groups(len(PROMPTS), 3), 1.0, limits_of(30), 3))) == 9
-        pool = decoder._allocated[0]
+        (pool,) = decoder._allocated[0].pools
         assert sorted(pool._free) == list(range(1, len(pool.store)))
     abandoned = decoder.decode(PROMPTS, whole_groups(len(PROMPTS), 3), 1.0, limits_of(30), 3)
     next(abandoned)
@@ -235,4 +243,4 @@ def test_too_little_memory_names_both_sizes(monkeypatch: pytest.MonkeyPatch) -> 
             return 2
 
     with pytest.raises(EnvironmentLacksError, match=r"20\.0 GB are needed and 0\.0 GB may be used"):
-        PagePool.allocate(2000, 1000, (10_000_000,), OnDevice())  # type: ignore[arg-type]
+        PageMemory.allocate([0], [(2000, 1000)], [(10_000_000,)], OnDevice())  # type: ignore[arg-type]

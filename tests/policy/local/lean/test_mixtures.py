@@ -14,6 +14,8 @@ from tests.policy.local.lean.lean_models import VOCABULARY, make_mixture, make_m
 
 from ttd_core.policy.local.adapter import adapted_modules
 from ttd_core.policy.local.lean.decode import LeanDecoder
+from ttd_core.policy.local.lean.decode_state import PAGE
+from ttd_core.policy.local.lean.kv_pages import PagePool
 from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
 from ttd_core.policy.local.lean.routes import RouteMemory
 from ttd_core.policy.local.packing import build_pack
@@ -37,10 +39,13 @@ def logprobs_of(plain: Any, prompt: list[int], reply: list[int]) -> torch.Tensor
     return rows.gather(1, torch.tensor(reply)[:, None])[:, 0]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("adapted", [True, False])
-def test_sampled_as_transformers_has_it(kind: str, adapted: bool) -> None:
-    model = make_mixture(kind, adapted)
+#: Models, and what of them is adapted.
+ADAPTED = [*((kind, "auto") for kind in KINDS), ("qwen3_moe, some layers dense", "all"), ("gpt_oss", "all")]
+
+
+@pytest.mark.parametrize(("kind", "adapt"), [*ADAPTED, *((kind, "nothing") for kind in KINDS)])
+def test_sampled_as_transformers_has_it(kind: str, adapt: str) -> None:
+    model = make_mixture(kind, adapt != "nothing", adapt)
     assert why_unsupported(model) == ""
     plain = eager(model)
     # Longer than gpt-oss's windows here; seven rows for nine replies, thinking cut off and an end forced.
@@ -58,10 +63,61 @@ def test_sampled_as_transformers_has_it(kind: str, adapted: bool) -> None:
         )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_pages_that_no_window_reaches_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back, copied_out = PagePool.give_back, PagePool.copy_out
+    swapped: list[int] = []
+
+    def poisoned(pool: PagePool, pages: list[int]) -> None:
+        pool.store[pages] = torch.nan
+        given_back(pool, pages)
+
+    def counted(pool: PagePool, pages: list[int]) -> torch.Tensor:
+        swapped.append(len(pages))
+        return copied_out(pool, pages)
+
+    monkeypatch.setattr(PagePool, "give_back", poisoned)
+    monkeypatch.setattr(PagePool, "copy_out", counted)
+    model = make_mixture("gpt_oss", num_hidden_layers=3)
+    plain = eager(model)
+    lean = LeanModel(model)
+    assert lean.windows == [0, 8]
+    assert lean.places == [(1, 0), (0, 0), (1, 1)]
+    prompts = [[5, 6, 7, 8], [token % VOCABULARY for token in range(150)]]
+    tokens = 2 * PAGE + 20
+    decoder = LeanDecoder(lean, 6, max_pages=13)
+    most_held, longest = [0, 0], 0
+    limits = DecodeLimits(frozenset(), [tokens] * 2, None, lambda _: [])
+    stepping = decoder._launch
+
+    def watched(*arguments: Any) -> Any:
+        nonlocal longest
+        result = stepping(*arguments)
+        for row in decoder._active:
+            longest = max(longest, row.own_length)
+            for kind, held in enumerate(row.held):
+                most_held[kind] = max(most_held[kind], len(held.pages))
+        return result
+
+    monkeypatch.setattr(decoder, "_launch", watched)
+    replies = list(decoder.decode(prompts, whole_groups(2, 3), 1.0, limits, 3))
+    assert len(replies) == 6
+    assert longest >= 2 * PAGE
+    # Eight tokens and what a look by the host adds lie in two pages.
+    assert most_held == [3, 2]
+    assert swapped
+    for reply in replies:
+        expected = logprobs_of(plain, prompts[reply.prompt_index], reply.tokens).detach()
+        torch.testing.assert_close(torch.tensor(reply.logprobs), expected, rtol=1e-4, atol=1e-4)
+    memory = decoder._allocated[0]
+    assert memory.pools[1].store.shape[:2] == (14, 2)
+    for pool in memory.pools:
+        assert sorted(pool._free) == list(range(1, len(pool.store)))
+
+
+@pytest.mark.parametrize(("kind", "adapt"), ADAPTED)
 @pytest.mark.parametrize("checkpointing", ["on", "off"])
-def test_learned_as_transformers_has_it(kind: str, checkpointing: str) -> None:
-    model = make_mixture(kind)
+def test_learned_as_transformers_has_it(kind: str, adapt: str, checkpointing: str) -> None:
+    model = make_mixture(kind, adapt=adapt)
     plain = eager(model)
     rng = np.random.default_rng(0)
     replies = [rng.integers(0, VOCABULARY, length) for length in (20, 3, 11)]
@@ -78,19 +134,32 @@ def test_learned_as_transformers_has_it(kind: str, checkpointing: str) -> None:
     adapter = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert adapter
     assert all("lora" in name for name in adapter)
+    assert any("experts" in name for name in adapter) == (adapt == "all")
     for name, parameter in model.named_parameters():
         if name in adapter:
             torch.testing.assert_close(parameter.grad, named[name].grad, rtol=1e-4, atol=1e-4, msg=name)
 
 
-def test_adapted_experts_keep_to_the_plain_engine() -> None:
+def test_an_adapted_router_keeps_to_the_plain_engine() -> None:
     model = make_mixture(adapted=False)
-    config = peft.LoraConfig(target_modules=["q_proj"], target_parameters=["mlp.experts.down_proj"])
+    config = peft.LoraConfig(target_modules=["q_proj"], target_parameters=["mlp.gate.weight"])
     with warnings.catch_warnings():
         # peft asks transformers by a name that transformers has since deprecated.
         warnings.simplefilter("ignore", FutureWarning)
         peft.get_peft_model(model, config)
-    assert why_unsupported(model) == "its experts or its router are adapted"
+    assert why_unsupported(model) == "its router is adapted"
+
+
+def test_one_of_the_experts_matrices_may_be_adapted() -> None:
+    model = make_mixture(adapted=False)
+    config = peft.LoraConfig(r=3, target_modules=["q_proj"], target_parameters=["mlp.experts.down_proj"])
+    with warnings.catch_warnings():
+        # peft asks transformers by a name that transformers has since deprecated.
+        warnings.simplefilter("ignore", FutureWarning)
+        peft.get_peft_model(model, config)
+    assert why_unsupported(model) == ""
+    mixture = LeanModel(model).layers[0].mlp
+    assert [projection.rank for projection in mixture.projections] == [0, 3]
 
 
 def test_what_learns_is_said_by_name() -> None:

@@ -8,7 +8,7 @@ import attrs
 from torch import Tensor
 
 from ttd_core.policy.local.lean.decode_state import StepLayout
-from ttd_core.policy.local.lean.kv_pages import pages_for
+from ttd_core.policy.local.lean.kv_pages import HeldPages, pages_for
 from ttd_core.policy.local.lean.routes import Routes
 from ttd_core.policy.local.replies import DecodingReply
 
@@ -22,13 +22,13 @@ class SharedPrompt:
 
     :param tokens: token ids of the whole prompt.
     :param unfinished: replies that still need it.
-    :param pages: where its keys and values are; ``None`` until it has been read.
+    :param held: where its keys and values are, by kind of layers; ``None`` until it has been read.
     :param routes: the experts of its stored tokens, [stored, mixtures, choices], where they are recorded.
     """
 
     tokens: Sequence[int]
     unfinished: int
-    pages: list[int] | None = None
+    held: list[HeldPages] | None = None
     routes: Routes | None = None
 
     @property
@@ -41,15 +41,15 @@ class SharedPrompt:
 class BatchRow:
     """A reply under way, and where its own keys and values are.
 
-    :param pages: its pages on the device, in order.
+    :param held: its pages on the device, by kind of layers.
     :param swapped: contents of its pages in the host's memory, while it is swapped out.
     :param routes: the experts of its own tokens, [tokens, mixtures, choices] of each look by the host.
     """
 
     reply: DecodingReply
     prompt: SharedPrompt
-    pages: list[int] = attrs.field(factory=list)
-    swapped: Tensor | None = None
+    held: list[HeldPages] = attrs.field(factory=list)
+    swapped: list[Tensor] | None = None
     routes: list[Routes] = attrs.field(factory=list)
 
     @property

@@ -29,7 +29,7 @@ from ttd_core.policy.local.lean.batching import (
 from ttd_core.policy.local.lean.cuda_graphs import GraphRecorder
 from ttd_core.policy.local.lean.decode_state import MAX_STEPS, PAGE, DecodeState, StepLayout
 from ttd_core.policy.local.lean.host_state import write_state
-from ttd_core.policy.local.lean.kv_pages import PagePool, pages_for
+from ttd_core.policy.local.lean.kv_pages import PageMemory, most_held, pages_for
 from ttd_core.policy.local.lean.model import LeanModel
 from ttd_core.policy.local.lean.ops import on_device
 from ttd_core.policy.local.lean.prefill import prefill
@@ -64,8 +64,10 @@ class LeanDecoder:
         self._heads_per_kv = model.heads[0] // model.heads[1]
         self._rows_per_tile = max(1, MAX_TILE_QUERIES // self._heads_per_kv)
         self._state_shape: tuple[int, ...] = ()
-        self._wanted_pages = 0
-        self._pool: PagePool | None = None
+        self._wanted_pages: list[int] = []
+        #: Most pages that one row holds, of each kind of layers.
+        self._most_own: list[int] = []
+        self._memory: PageMemory | None = None
         self._state: DecodeState | None = None
         self._recorder: GraphRecorder | None = None
         self._waiting: collections.deque[BatchRow] = collections.deque()
@@ -75,7 +77,7 @@ class LeanDecoder:
 
     def release(self) -> None:
         """Free the pages, the state and the recorded graphs."""
-        self._pool = None
+        self._memory = None
         self._state_shape = ()
         self._state = None
         self._recorder = None
@@ -83,7 +85,7 @@ class LeanDecoder:
 
     def held_bytes(self) -> int:
         """Device memory of the pages."""
-        return self._pool.store.nbytes if self._pool is not None else 0
+        return self._memory.nbytes if self._memory is not None else 0
 
     def _allocate(self, prompts: Sequence[Sequence[int]], rows: int, limits: DecodeLimits) -> None:
         """Pages, state and recorder for one call; kept from the last call where they fit."""
@@ -93,27 +95,40 @@ class LeanDecoder:
         width = 1 << (max(own_pages, *prompt_pages) - 1).bit_length()
         end_tokens = 1 << max(0, len(limits.end_tokens) - 1).bit_length()
         shape = (bucket(rows, self._max_rows), width, end_tokens)
-        wanted = sum(prompt_pages) + rows * own_pages
-        wanted = min(wanted, self._max_pages or wanted)
-        if self._pool is not None and self._state_shape == shape and self._wanted_pages >= wanted:
+        longest = max(limits.max_tokens) + MAX_STEPS
+        self._most_own = [most_held(longest, window, MAX_STEPS) for window in model.windows]
+        counts = [self._page_counts(kind, prompts, rows) for kind in range(len(model.windows))]
+        wanted = [count for count, _ in counts]
+        enough = len(wanted) == len(self._wanted_pages) and all(
+            held >= count for held, count in zip(self._wanted_pages, wanted, strict=True)
+        )
+        if self._memory is not None and self._state_shape == shape and enough:
             return
         self.release()
-        page_shape = (len(model.layers), 2, model.heads[1], PAGE, model.head_size)
-        least = sum(prompt_pages) + own_pages
-        self._pool = PagePool.allocate(wanted, least, page_shape, model.layers[0].qkv.weight)
+        members = [sum(place[0] == kind for place in model.places) for kind in range(len(model.windows))]
+        shapes = [(count, 2, model.heads[1], PAGE, model.head_size) for count in members]
+        self._memory = PageMemory.allocate(model.windows, counts, shapes, model.layers[0].qkv.weight)
+        tile_rows, windowed = self._rows_per_tile, len(model.windows) > 1
         self._state = DecodeState.allocate(
-            shape[0], shape[0], self._rows_per_tile, width, end_tokens, model.device
+            shape[0], shape[0], tile_rows, width, end_tokens, model.device, windowed
         )
         self._recorder = GraphRecorder(self._step, self._state.make_idle, model.device)
         if self._routes is not None:
             self._new_routes = model.new_routes(MAX_STEPS, shape[0])
         self._state_shape, self._wanted_pages = shape, wanted
 
+    def _page_counts(self, kind: int, prompts: Sequence[Sequence[int]], rows: int) -> tuple[int, int]:
+        """Pages of one kind of layers: what all rows may hold, and what one reply needs."""
+        own, window = self._most_own[kind], self._model.windows[kind]
+        of_prompts = sum(most_held(len(prompt) - 1, window) for prompt in prompts)
+        wanted = of_prompts + rows * own
+        return min(wanted, self._max_pages or wanted), of_prompts + own
+
     @property
-    def _allocated(self) -> tuple[PagePool, DecodeState, GraphRecorder]:
-        if self._pool is None or self._state is None or self._recorder is None:
+    def _allocated(self) -> tuple[PageMemory, DecodeState, GraphRecorder]:
+        if self._memory is None or self._state is None or self._recorder is None:
             raise RuntimeError("pages are allocated at the start of each call")
-        return self._pool, self._state, self._recorder
+        return self._memory, self._state, self._recorder
 
     # -- one call -----------------------------------------------------------------------------------
 
@@ -157,55 +172,69 @@ class LeanDecoder:
 
     def _release_pages(self, prompts: Sequence[SharedPrompt]) -> None:
         """Take back every page, also when the caller stopped listening."""
-        pool, _, _ = self._allocated
+        memory, _, _ = self._allocated
         for row in self._active:
-            pool.give_back(row.pages)
+            memory.release(row.held)
         for prompt in prompts:
-            pool.give_back(prompt.pages or [])
-            prompt.pages = None
+            memory.release(prompt.held or memory.begin(0))
+            prompt.held = None
         self._active, self._waiting = [], collections.deque()
 
     def _admit(self) -> None:
         """Let waiting replies in while there are rows and pages for them."""
-        pool, _, _ = self._allocated
+        memory, _, _ = self._allocated
         unread: list[SharedPrompt] = []
         max_rows = min(self._state_shape[0], self._max_rows)
+        # Those under way come first: each may soon ask for one page more, unless it holds all it ever will.
+        kept = [
+            sum(len(row.held[kind].pages) < most for row in self._active)
+            for kind, most in enumerate(self._most_own)
+        ]
         while self._waiting and len(self._active) < max_rows:
             row = self._waiting[0]
-            own_pages = pages_for(row.own_length + MAX_STEPS)
-            prompt_pages = pages_for(row.prompt.stored) if row.prompt.pages is None else 0
-            # Those under way come first: each may soon ask for one page more.
-            if self._active and pool.free < own_pages + prompt_pages + len(self._active):
+            prompt, new = row.prompt, row.prompt.held is None
+            row.held = row.held or memory.begin(0)
+            held = prompt.held or memory.begin(prompt.stored)
+            of_prompt = memory.missing(held, prompt.stored) if new else [0] * len(held)
+            own = memory.missing(row.held, row.own_length + MAX_STEPS)
+            needed = [sum(parts) for parts in zip(own, of_prompt, kept, strict=True)]
+            if self._active and not memory.has(needed):
                 break
             self._waiting.popleft()
-            if row.prompt.pages is None:
-                row.prompt.pages = pool.take(prompt_pages)
-                unread.append(row.prompt)
+            kept = [count + 1 for count in kept]
+            if new:
+                memory.grow(held, prompt.stored)
+                prompt.held = held
+                unread.append(prompt)
             if row.swapped is not None:
-                row.pages = pool.take(len(row.swapped))
-                pool.copy_in(row.pages, row.swapped)
+                memory.copy_in(row.held, row.swapped)
                 row.swapped = None
             self._active.append(row)
-        prefill(self._model, unread, pool.store, self._routes is not None)
+        stores = [pool.store for pool in memory.pools]
+        prefill(self._model, unread, stores, self._routes is not None)
 
     # -- steps --------------------------------------------------------------------------------------
 
     def _step(self, layout: StepLayout) -> None:
         """One token for every row; what a graph records."""
-        pool, state, _ = self._allocated
+        memory, state, _ = self._allocated
         model, rows = self._model, layout.rows
+        stores = [pool.store for pool in memory.pools]
+        states = [state, state.of_windows()][: len(stores)]
 
         def attend(layer: int, qkv: Tensor) -> Tensor:
-            keys, values = pool.store[:, layer, 0], pool.store[:, layer, 1]
+            kind, number = model.places[layer]
+            keys, values = stores[kind][:, number, 0], stores[kind][:, number, 1]
             window, sinks = model.layers[layer].window, model.layers[layer].sinks
-            output: Tensor = model.ops.attend(qkv, keys, values, state, layout, model.heads, window, sinks)
+            output: Tensor = model.ops.attend(
+                qkv, keys, values, states[kind], layout, model.heads, window, sinks
+            )
             return output
 
         positions = state.own_starts[:rows] + state.own_lengths[:rows]
         routes = None if self._new_routes is None else torch.empty_like(self._new_routes[0, :, :rows])
-        residual, update = model.forward(
-            state.next_input[:rows], positions, state.next_slots(rows), pool.store, attend, routes
-        )
+        slots = [own.next_slots(rows) for own in states]
+        residual, update = model.forward(state.next_input[:rows], positions, slots, stores, attend, routes)
         if routes is not None and self._new_routes is not None:
             self._new_routes[:, :, :rows].index_copy_(0, state.step, routes[None])
         model.ops.sample(model.logits(residual, update), state)
@@ -236,25 +265,29 @@ class LeanDecoder:
                 if not row.reply.was_forced
             ]
             steps = min([steps, *until_forced])
-        pool, _, _ = self._allocated
-        while (short := sum(self._missing_pages(row, steps) for row in self._active)) > pool.free:
+        memory, _, _ = self._allocated
+        for row in self._active:
+            memory.drop_unseen(row.held, row.own_length)
+        while not memory.has(short := self._missing_pages(steps)):
             if len(self._active) == 1:
-                raise RuntimeError(f"one reply asks for {short} pages and {pool.free} are free")
+                free = [pool.free for pool in memory.pools]
+                raise RuntimeError(f"one reply asks for {short} pages and {free} are free")
             self._swap_out(min(self._active, key=lambda row: row.own_length))
         for row in self._active:
-            row.pages += pool.take(self._missing_pages(row, steps))
+            memory.grow(row.held, row.own_length + steps)
         return steps
 
-    @staticmethod
-    def _missing_pages(row: BatchRow, steps: int) -> int:
-        return max(0, pages_for(row.own_length + steps) - len(row.pages))
+    def _missing_pages(self, steps: int) -> list[int]:
+        """Pages of each pool that the rows need for the next steps."""
+        memory, _, _ = self._allocated
+        missing = [memory.missing(row.held, row.own_length + steps) for row in self._active]
+        return [sum(counts) for counts in zip(*missing, strict=True)]
 
     def _swap_out(self, row: BatchRow) -> None:
         """Free a row's pages, keeping their contents in the host's memory; it is the next to be admitted."""
-        pool, _, _ = self._allocated
-        row.swapped = pool.copy_out(row.pages)
-        pool.give_back(row.pages)
-        row.pages = []
+        memory, _, _ = self._allocated
+        row.swapped = memory.copy_out(row.held)
+        memory.release(row.held)
         self._active.remove(row)
         self._waiting.appendleft(row)
 
@@ -262,7 +295,7 @@ class LeanDecoder:
 
     def _collect(self, steps: int, forced: Sequence[int], limits: DecodeLimits) -> list[DecodingReply]:
         """Wait for the steps, append what they sampled, and take out the replies that are complete."""
-        pool, state, _ = self._allocated
+        memory, state, _ = self._allocated
         count = len(self._active)
         tokens = state.new_tokens[:count, :steps].cpu().numpy()
         logprobs = state.new_logprobs[:count, :steps].cpu().numpy()
@@ -282,12 +315,11 @@ class LeanDecoder:
                 continue
             finished.append(reply)
             self._keep_routes(row)
-            pool.give_back(row.pages)
-            row.pages = []
+            memory.release(row.held)
             row.prompt.unfinished -= 1
             if not row.prompt.unfinished:
-                pool.give_back(row.prompt.pages or [])
-                row.prompt.pages = None
+                memory.release(row.prompt.held or memory.begin(0))
+                row.prompt.held = None
         self._active = staying
         return finished
 

@@ -56,6 +56,9 @@ class DecodeState:
     :param tile_rows: int32 [tiles, rows a tile], rows of one group that read their prompt together, or -1.
     :param tile_lengths: int32 [tiles], stored tokens of the tile's prompt.
     :param tile_page_table: int32 [tiles, width], the pages of the tile's prompt, in order.
+    :param windowed_page_table: like ``page_table``, of layers that see a window where others do not; page 0
+        stands for what they do not see. Of width 0 where all layers are of one kind.
+    :param windowed_tile_page_table: likewise.
     """
 
     next_input: Tensor
@@ -73,15 +76,25 @@ class DecodeState:
     tile_rows: Tensor
     tile_lengths: Tensor
     tile_page_table: Tensor
+    windowed_page_table: Tensor
+    windowed_tile_page_table: Tensor
 
     @classmethod
     def allocate(
-        cls, rows: int, tiles: int, rows_per_tile: int, width: int, end_tokens: int, device: torch.device
+        cls,
+        rows: int,
+        tiles: int,
+        rows_per_tile: int,
+        width: int,
+        end_tokens: int,
+        device: torch.device,
+        windowed: bool = False,
     ) -> DecodeState:
         """A state whose rows are all idle; page 0 belongs to nobody, so idle rows may write there.
 
         :param width: most pages of one row or one prompt.
         :param end_tokens: how many ids may end a reply.
+        :param windowed: there are tables for layers that see a window too.
         """
 
         def zeros(*shape: int, dtype: torch.dtype = torch.int32) -> Tensor:
@@ -103,6 +116,14 @@ class DecodeState:
             tile_rows=zeros(tiles, rows_per_tile) - 1,
             tile_lengths=zeros(tiles),
             tile_page_table=zeros(tiles, width),
+            windowed_page_table=zeros(rows, width if windowed else 0),
+            windowed_tile_page_table=zeros(tiles, width if windowed else 0),
+        )
+
+    def of_windows(self) -> DecodeState:
+        """The same state as layers that see a window have it."""
+        return attrs.evolve(
+            self, page_table=self.windowed_page_table, tile_page_table=self.windowed_tile_page_table
         )
 
     def next_slots(self, rows: int) -> Tensor:
@@ -119,6 +140,7 @@ class DecodeState:
             self.own_starts,
             self.remaining,
             self.page_table,
+            self.windowed_page_table,
             self.step,
         )
         for tensor in idle:

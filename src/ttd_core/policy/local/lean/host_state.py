@@ -36,15 +36,17 @@ def write_state(
         host.next_input[index], host.own_lengths[index] = row.next_input, row.own_length
         host.own_starts[index] = row.prompt.stored
         host.remaining[index] = limits.max_tokens[row.reply.prompt_index] - row.own_length
-        host.page_table[index, : len(row.pages)] = row.pages
+        for table, held in zip((host.page_table, host.windowed_page_table), row.held, strict=False):
+            table[index, held.first : held.first + len(held.pages)] = held.pages
         host.uniforms[index, :steps] = row.reply.stream.random(steps, dtype=np.float32)
         forced = list(row.reply.forced)[:steps]
         host.forced_tokens[index, : len(forced)] = forced
         forced_counts.append(len(forced))
     for index, tile in enumerate(tiles):
-        pages = tile.prompt.pages or []
         host.tile_lengths[index] = tile.prompt.stored
-        host.tile_page_table[index, : len(pages)] = pages
+        tables = host.tile_page_table, host.windowed_tile_page_table
+        for table, held in zip(tables, tile.prompt.held or [], strict=False):
+            table[index, held.first : held.first + len(held.pages)] = held.pages
         host.tile_rows[index, : len(tile.rows)] = tile.rows
     for name, values in vars(host).items():
         getattr(state, name).copy_(torch.from_numpy(values), non_blocking=True)
@@ -70,3 +72,5 @@ class _HostCopy:
         self.tile_rows = np.full(tuple(state.tile_rows.shape), -1, np.int32)
         self.tile_lengths = np.zeros(rows, np.int32)
         self.tile_page_table = np.zeros((rows, width), np.int32)
+        self.windowed_page_table = np.zeros(tuple(state.windowed_page_table.shape), np.int32)
+        self.windowed_tile_page_table = np.zeros_like(self.windowed_page_table)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ttd_core.policy.local.lean import ops
+from ttd_core.policy.local.lean.expert_projection import ExpertProjection
 from ttd_core.policy.local.lean.kernels.reference_expert_ops import ExpertWeights
 from ttd_core.policy.local.lean.projection import Projection
 
@@ -85,7 +86,7 @@ class DenseMlp:
 class Experts:
     """A mixture of experts: a router chooses some for each token and says what share each has in the update.
 
-    Neither router nor experts learn; gradients pass through both, and through the shares.
+    The router never learns; gradients pass through it, and through the shares.
 
     :param router: weight [experts, hidden size].
     :param router_bias: [experts], where there is one.
@@ -102,8 +103,8 @@ class Experts:
 
     router: Tensor
     router_bias: Tensor | None
-    gate_and_up: ExpertWeights
-    down: ExpertWeights
+    gate_and_up: ExpertProjection
+    down: ExpertProjection
     choices: int
     normalised: bool
     clamp: tuple[float, float] | None
@@ -115,39 +116,33 @@ class Experts:
     def of(cls, mlp: Any, device: torch.device) -> Experts:
         """Of the MLP of a transformers mixture: Qwen3's, or gpt-oss's as numbers or packed."""
         modules = ops.expert_ops(device), ops.decoding_ops(device), ops.training_ops(device)
-        experts = mlp.experts
-        if hasattr(mlp, "gate"):
-            router = mlp.gate
-            return cls(
-                router.weight.detach(),
-                None,
-                ExpertWeights(experts.gate_up_proj.detach()),
-                ExpertWeights(experts.down_proj.detach()),
-                router.top_k,
-                bool(router.norm_topk_prob),
-                None,
-                *modules,
-            )
-        router = mlp.router
-        return cls(
-            router.weight.detach(),
-            router.bias.detach(),
-            _of_gpt_oss(experts, "gate_up_proj"),
-            _of_gpt_oss(experts, "down_proj"),
-            router.top_k,
-            True,
-            (float(experts.alpha), float(experts.limit)),
-            *modules,
+        experts, wrappers = unwrapped(mlp.experts)
+        weights_of = _of_qwen3 if hasattr(mlp, "gate") else _of_gpt_oss
+        gate_and_up, down = (
+            ExpertProjection(weights_of(experts, name), modules[0], wrappers.get(name))
+            for name in ("gate_up_proj", "down_proj")
         )
+        if hasattr(mlp, "gate"):
+            router, bias, clamp, normalised = mlp.gate, None, None, bool(mlp.gate.norm_topk_prob)
+        else:
+            router, bias, normalised = mlp.router, mlp.router.bias.detach(), True
+            clamp = (float(experts.alpha), float(experts.limit))
+        weight = router.weight.detach()
+        return cls(weight, bias, gate_and_up, down, router.top_k, normalised, clamp, *modules)
 
     @property
-    def projections(self) -> tuple[Projection, ...]:
-        """Nothing here is adapted."""
-        return ()
+    def projections(self) -> tuple[ExpertProjection, ...]:
+        """What may be adapted, in the order it is used."""
+        return self.gate_and_up, self.down
 
     def kept_width(self, hidden_size: int) -> int:
         """Numbers that ``forward`` keeps of a token."""
-        return self.choices * (self.gate_and_up.outputs + hidden_size) + len(self.router)
+        numbers = self.choices * (self.gate_and_up.outputs + hidden_size) + len(self.router)
+        if self.gate_and_up.rank or self.down.rank:
+            # The input, what the second product reads, and what the adapters' first ones made.
+            ranks = self.gate_and_up.rank + self.down.rank
+            numbers += hidden_size + self.choices * (self.down.weights.inputs + ranks)
+        return numbers
 
     def __call__(self, x: Tensor, routes: Tensor | None = None) -> Tensor:
         """The update, in decoding.
@@ -157,10 +152,8 @@ class Experts:
         experts, shares, groups = self.operations.route(self._logits(x), self.choices, self.normalised)
         if routes is not None:
             routes.copy_(experts)
-        gated = self._gated(self.operations.product(x, self.gate_and_up, groups, True), self.decoding_ops)
-        update: Tensor = self.operations.combine(
-            self.operations.product(gated, self.down, groups, False), shares, groups
-        )
+        gated = self._gated(self.gate_and_up.forward(x, groups, True)[0], self.decoding_ops)
+        update: Tensor = self.operations.combine(self.down.forward(gated, groups, False)[0], shares, groups)
         return update
 
     def forward(self, x: Tensor, routes: Tensor | None = None) -> tuple[Tensor, Kept]:
@@ -170,33 +163,39 @@ class Experts:
         """
         logits = self._logits(x)
         experts, shares, groups = self.operations.route(logits, self.choices, self.normalised, routes)
-        gate_and_up = self.operations.product(x, self.gate_and_up, groups, True)
+        gate_and_up, gate_and_up_lora = self.gate_and_up.forward(x, groups, True)
         gated = self._gated(gate_and_up, self.training_ops)
-        parts = self.operations.product(gated, self.down, groups, False)
+        parts, down_lora = self.down.forward(gated, groups, False)
         update: Tensor = self.operations.combine(parts, shares, groups)
-        return update, (logits, experts, shares, groups, gate_and_up, parts)
+        # Only adapters' gradients need the inputs.
+        inputs = (None if gate_and_up_lora is None else x, None if down_lora is None else gated)
+        lora = (gate_and_up_lora, down_lora)
+        return update, (logits, experts, shares, groups, gate_and_up, parts, *inputs, *lora)
 
     def backward(self, grad: Tensor, kept: list[Any]) -> tuple[Tensor, list[Tensor]]:
-        """Gradients with respect to the input and (none) to adapters.
+        """Gradients with respect to the input and to the adapters.
 
         :param kept: what :meth:`forward` kept; emptied.
         """
-        logits, experts, shares, groups, gate_and_up, parts = kept
+        logits, experts, shares, groups, gate_and_up, parts, x, gated, gate_and_up_lora, down_lora = kept
         kept.clear()
         grad_parts, grad_shares = self.operations.combine_backward(grad, parts, shares, groups)
         del parts
-        grad_gated = self.operations.product_backward(grad_parts, self.down, groups)
-        del grad_parts
+        grad_gated, down_grads = self.down.backward(grad_parts, gated, groups, False, down_lora)
+        del grad_parts, gated
         if self.clamp is None:
             grad_gate_and_up = self.training_ops.swiglu_backward(gate_and_up, grad_gated)
         else:
             grad_gate_and_up = self.operations.clamped_swiglu_backward(gate_and_up, grad_gated, *self.clamp)
         del gate_and_up, grad_gated
-        grad_inputs = self.operations.product_backward(grad_gate_and_up, self.gate_and_up, groups)
+        grad_inputs, gate_and_up_grads = self.gate_and_up.backward(
+            grad_gate_and_up, x, groups, True, gate_and_up_lora
+        )
         del grad_gate_and_up
         grad_x: Tensor = self.operations.combine(grad_inputs, None, groups)
         grad_logits = self.operations.route_backward(logits, experts, shares, self.normalised, grad_shares)
-        return grad_x.addmm_(grad_logits.to(grad_x.dtype), self.router), []
+        grad_x.addmm_(grad_logits.to(grad_x.dtype), self.router)
+        return grad_x, [*gate_and_up_grads, *down_grads]
 
     def _logits(self, x: Tensor) -> Tensor:
         return functional.linear(x, self.router, self.router_bias)
@@ -210,6 +209,20 @@ class Experts:
 
 
 Mlp = DenseMlp | Experts
+
+
+def unwrapped(experts: Any) -> tuple[Any, dict[str, Any]]:
+    """transformers' experts, and peft's wrappers around them by the parameter that each adapts."""
+    wrappers = {}
+    while hasattr(experts, "base_layer"):
+        wrappers[experts.parameter_name] = experts
+        experts = experts.base_layer
+    return experts, wrappers
+
+
+def _of_qwen3(experts: Any, name: str) -> ExpertWeights:
+    """One matrix of all experts of a layer of Qwen3's mixtures."""
+    return ExpertWeights(getattr(experts, name).detach())
 
 
 def _of_gpt_oss(experts: Any, name: str) -> ExpertWeights:

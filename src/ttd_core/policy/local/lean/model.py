@@ -11,7 +11,7 @@ products is one kernel each. Other models keep to the plain engine.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from ttd_core.policy.local.lean import ops
-from ttd_core.policy.local.lean.mlp import DenseMlp, Experts, Mlp
+from ttd_core.policy.local.lean.expert_projection import ExpertProjection
+from ttd_core.policy.local.lean.mlp import DenseMlp, Experts, Mlp, unwrapped
 from ttd_core.policy.local.lean.projection import Projection
 from ttd_core.policy.local.lean.routes import route_dtype
 
@@ -49,12 +50,25 @@ def why_unsupported(model: Any) -> str:
     if abs(attention.scaling - attention.head_dim**-0.5) > 1e-9:
         return "it scales its attention in a way of its own"
     for layer in model.model.layers:
-        experts = getattr(layer.mlp, "experts", None)
-        if experts is not None and any(hasattr(module, "base_layer") for module in layer.mlp.children()):
-            return "its experts or its router are adapted"
+        if hasattr(layer.mlp, "experts") and (reason := _why_mixture_unsupported(layer.mlp)):
+            return reason
         for module in _linear_modules(layer):
             if type(getattr(module, "base_layer", module)) is not torch.nn.Linear:
                 return "its projections are not plain linear layers"
+    return ""
+
+
+def _why_mixture_unsupported(mlp: Any) -> str:
+    """The same of a mixture alone."""
+    if any(hasattr(module, "base_layer") for name, module in mlp.named_children() if name != "experts"):
+        return "its router is adapted"
+    _, wrappers = unwrapped(mlp.experts)
+    hidden_size = (mlp.gate if hasattr(mlp, "gate") else mlp.router).weight.shape[1]
+    for name, wrapper in wrappers.items():
+        # Earlier releases of peft take outputs for inputs where a matrix lies as [outputs, inputs].
+        found = wrapper.in_features if name == "gate_up_proj" else wrapper.out_features
+        if found != hidden_size:
+            return "this release of peft adapts its experts in another order; a later one is needed"
     return ""
 
 
@@ -88,7 +102,7 @@ class LeanLayer:
     sinks: Tensor | None
 
     @property
-    def projections(self) -> tuple[Projection, ...]:
+    def projections(self) -> tuple[Projection | ExpertProjection, ...]:
         """All of them, in the order they are used."""
         return self.qkv, self.output, *self.mlp.projections
 
@@ -129,6 +143,16 @@ class LeanModel:
         mixtures = [index for index, layer in enumerate(self.layers) if isinstance(layer.mlp, Experts)]
         #: The layers that are mixtures of experts, and the number of each among them.
         self.mixtures: dict[int, int] = {index: number for number, index in enumerate(mixtures)}
+        #: The windows of the kinds of layers that there are: first 0, of those that see everything.
+        self.windows: list[int] = []
+        #: The kind of each layer, and its number among the layers of that kind.
+        self.places: list[tuple[int, int]] = [(0, 0)] * len(self.layers)
+        for windowed in False, True:
+            members = [index for index, layer in enumerate(self.layers) if bool(layer.window) == windowed]
+            for number, index in enumerate(members):
+                self.places[index] = (len(self.windows), number)
+            if members:
+                self.windows.append(max(self.layers[index].window for index in members))
         self.dtype: torch.dtype = self.layers[0].qkv.weight.dtype
         self.device: torch.device = causal.device
         #: Whether decoding adds the adapters' second products where a result is read next; off, as it is not
@@ -156,8 +180,8 @@ class LeanModel:
         self,
         ids: Tensor,
         positions: Tensor,
-        slots: Tensor,
-        store: Tensor,
+        slots: Sequence[Tensor],
+        stores: Sequence[Tensor],
         attend: Attend,
         routes: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -165,8 +189,9 @@ class LeanModel:
 
         :param ids: int64 [tokens].
         :param positions: int64 [tokens].
-        :param slots: int64 [tokens], where their keys and values go: page times PAGE plus offset in it.
-        :param store: [pages, layers, 2, kv heads, PAGE, head size].
+        :param slots: int64 [tokens] of each kind of layers, where their keys and values go: page times PAGE
+            plus offset in it.
+        :param stores: of each kind of layers, [pages, layers, 2, kv heads, PAGE, head size].
         :param routes: [mixtures, tokens, choices], is given the experts that are chosen.
         :return: the residual stream and the last layer's update of it, [tokens, hidden size] each.
         """
@@ -176,8 +201,9 @@ class LeanModel:
         update: Tensor | None = None
         for index, layer in enumerate(self.layers):
             residual, normed = self.ops.add_norm(residual, update, layer.norms[0], layer.eps)
-            keys, values = store[:, index, 0], store[:, index, 1]
-            place = (cos, sin, layer.head_norms, layer.eps, keys, values, slots, self.heads)
+            kind, number = self.places[index]
+            keys, values = stores[kind][:, number, 0], stores[kind][:, number, 1]
+            place = (cos, sin, layer.head_norms, layer.eps, keys, values, slots[kind], self.heads)
             if self.fuses_adapter:
                 qkv = self.ops.adapted_rotate_and_store(layer.qkv.partial(normed), *place)
             else:

@@ -21,30 +21,32 @@ BATCH_TOKENS = 16384
 
 @torch.inference_mode()
 def prefill(
-    model: LeanModel, prompts: Sequence[SharedPrompt], store: Tensor, record_routes: bool = False
+    model: LeanModel, prompts: Sequence[SharedPrompt], stores: Sequence[Tensor], record_routes: bool = False
 ) -> None:
     """Store the keys and values of some prompts, all but their last token's, in the pages they have.
 
-    :param store: [pages, layers, 2, kv heads, PAGE, head size].
+    :param stores: of each kind of layers, see :class:`.kv_pages.PagePool`.
     :param record_routes: leave the experts of each token with its prompt.
     """
     device = model.device
     for batch in _batches([prompt for prompt in prompts if prompt.stored]):
         longest = max(prompt.stored for prompt in batch)
         ids = np.zeros((len(batch), longest), np.int64)
-        # Padding is written to page 0, and nothing reads it: attention here is causal.
-        slots = np.zeros((len(batch), longest), np.int64)
+        # Padding is written to page 0, as is what no reply will see; attention here does not read pages.
+        slots = [np.zeros((len(batch), longest), np.int64) for _ in stores]
         positions = np.arange(longest)
         for index, prompt in enumerate(batch):
             ids[index, : prompt.stored] = prompt.tokens[:-1]
             used = positions[: prompt.stored]
-            slots[index, : prompt.stored] = np.array(prompt.pages)[used // PAGE] * PAGE + used % PAGE
+            for target, held in zip(slots, prompt.held or [], strict=True):
+                pages = np.array([*[0] * held.first, *held.pages])
+                target[index, : prompt.stored] = pages[used // PAGE] * PAGE + used % PAGE
         routes = model.new_routes(ids.size) if record_routes else None
         model.forward(
             torch.from_numpy(ids.ravel()).to(device),
             torch.from_numpy(np.tile(positions, len(batch))).to(device),
-            torch.from_numpy(slots.ravel()).to(device),
-            store,
+            [torch.from_numpy(part.ravel()).to(device) for part in slots],
+            stores,
             _CausalAttention(model, len(batch)),
             routes,
         )

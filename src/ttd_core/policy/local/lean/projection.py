@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 #: The name that peft gives to a model's only adapter.
-_ADAPTER = "default"
+ADAPTER = "default"
 
 
 @attrs.frozen(eq=False)
@@ -57,7 +57,7 @@ class Projection:
         bases = [getattr(module, "base_layer", module) for module in modules]
         self._adapted = all(hasattr(module, "lora_A") for module in modules)
         modules = modules if self._adapted else []
-        self._ranks = tuple(int(module.lora_A[_ADAPTER].weight.shape[0]) for module in modules)
+        self._ranks = tuple(int(module.lora_A[ADAPTER].weight.shape[0]) for module in modules)
         # Matrix products want their strides in multiples of 16 bytes.
         lora_rows = -(-sum(self._ranks) // 8) * 8
         #: Width of the result: the outputs of all layers together.
@@ -75,8 +75,8 @@ class Projection:
             return
         row, column = 0, 0
         for module in self._modules:
-            a, b = module.lora_A[_ADAPTER].weight, module.lora_B[_ADAPTER].weight
-            scale = 0.0 if module.disable_adapters else module.scaling[_ADAPTER]
+            a, b = module.lora_A[ADAPTER].weight, module.lora_B[ADAPTER].weight
+            scale = 0.0 if module.disable_adapters else module.scaling[ADAPTER]
             self._lora_a[row : row + len(a)] = a
             self._lora_b[row : row + len(a), column : column + len(b)] = b.T * scale
             row, column = row + len(a), column + len(b)
@@ -85,7 +85,7 @@ class Projection:
     def parameters(self) -> list[Tensor]:
         """The adapters' weights: A, then B, of each layer."""
         modules = self._modules if self._adapted else []
-        return [part[_ADAPTER].weight for module in modules for part in (module.lora_A, module.lora_B)]
+        return [part[ADAPTER].weight for module in modules for part in (module.lora_A, module.lora_B)]
 
     def __call__(self, x: Tensor) -> Tensor:
         """[tokens, inputs] to [tokens, outputs]: the layers' results side by side."""
@@ -115,8 +115,8 @@ class Projection:
         grad_a, grad_b = grad_lora_hidden.T @ x, lora_hidden.T @ grad
         grads, row, column = [], 0, 0
         for module in self._modules:
-            a, b = module.lora_A[_ADAPTER].weight, module.lora_B[_ADAPTER].weight
-            scale = 0.0 if module.disable_adapters else module.scaling[_ADAPTER]
+            a, b = module.lora_A[ADAPTER].weight, module.lora_B[ADAPTER].weight
+            scale = 0.0 if module.disable_adapters else module.scaling[ADAPTER]
             rows, columns = slice(row, row + len(a)), slice(column, column + len(b))
             grads += [grad_a[rows], grad_b[rows, columns].T * scale]
             row, column = rows.stop, columns.stop

@@ -66,9 +66,10 @@ def load_inputs(x, row, used, stride, block, inputs, COUNT: tl.constexpr):
 def numbers_times_inputs(
     acc,
     values,
+    output_stride,
+    input_stride,
     output,
     outputs,
-    strides,
     x,
     row,
     used,
@@ -76,11 +77,11 @@ def numbers_times_inputs(
     inputs,
     BLOCK_IN: tl.constexpr,
 ):
-    """``acc`` plus a matrix of numbers times a tile's inputs; ``strides`` are by output and by input."""
+    """``acc`` plus a matrix of numbers times a tile's inputs."""
     for block in range(0, tl.cdiv(inputs, BLOCK_IN)):
         columns = tl.trans(load_inputs(x, row, used, x_stride, block, inputs, BLOCK_IN))
         column = block * BLOCK_IN + tl.arange(0, BLOCK_IN)
-        at = values + output[:, None] * strides[0] + column[None, :] * strides[1]
+        at = values + output[:, None] * output_stride + column[None, :] * input_stride
         inside = (output < outputs)[:, None] & (column < inputs)[None, :]
         acc = tl.dot(tl.load(at, mask=inside, other=0.0), columns, acc, input_precision="ieee")
     return acc
@@ -151,6 +152,28 @@ def transposed_codes_times_inputs(
 
 
 @triton.jit
+def add_adapter(
+    acc,
+    up,
+    expert,
+    strides,
+    output,
+    outputs,
+    hidden,
+    place,
+    used,
+    RANK: tl.constexpr,
+    BLOCK_RANK: tl.constexpr,
+):
+    """``acc`` plus an adapter's second matrix times what its first one made of a tile's inputs."""
+    rank = tl.arange(0, BLOCK_RANK)
+    at = up + expert * strides[0] + output[:, None] * strides[1] + rank[None, :] * strides[2]
+    matrix = tl.load(at, mask=(output < outputs)[:, None] & (rank < RANK)[None, :], other=0.0)
+    columns = tl.trans(load_inputs(hidden, place.to(tl.int64), used, RANK, 0, RANK, BLOCK_RANK))
+    return tl.dot(matrix, columns, acc, input_precision="ieee")
+
+
+@triton.jit
 def product(
     x,
     values,
@@ -168,11 +191,16 @@ def product(
     output_stride,
     input_stride,
     scale_stride,
+    hidden,
+    up,
+    up_strides,
     CHOICES: tl.constexpr,
     KIND: tl.constexpr,
     FORMAT: tl.constexpr,
     TRANSPOSED: tl.constexpr,
     BIAS: tl.constexpr,
+    RANK: tl.constexpr,
+    BLOCK_RANK: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     BLOCK_IN: tl.constexpr,
@@ -181,6 +209,8 @@ def product(
 
     ``CHOICES``: of a token, whose input its assignments share; 0 where each assignment has its own.
     ``TRANSPOSED``: a packed matrix lies as [inputs, outputs], which is how the backward pass meets it.
+    ``RANK``: of the adapter, 0 without one. Its second matrix ``up``, with strides by expert, output and
+    rank, times ``hidden`` [assignments, RANK], what the first one made of the inputs, is added.
     """
     out_block, tile = tl.program_id(0), tl.program_id(1)
     expert = tl.load(tile_experts + tile).to(tl.int64)
@@ -197,8 +227,8 @@ def product(
     acc = tl.zeros([BLOCK_OUT, ROWS], tl.float32)
     tile_inputs = (x, row, used, x_stride, inputs)
     if KIND == 0:
-        strides = (output_stride, input_stride)
-        acc = numbers_times_inputs(acc, values, output, outputs, strides, *tile_inputs, BLOCK_IN)
+        matrix = (values, output_stride, input_stride)
+        acc = numbers_times_inputs(acc, *matrix, output, outputs, *tile_inputs, BLOCK_IN)
     elif TRANSPOSED:
         acc = transposed_codes_times_inputs(
             acc, values, scales, out_block, outputs, *tile_inputs, BLOCK_OUT, BLOCK_IN
@@ -207,11 +237,48 @@ def product(
         acc = codes_times_inputs(
             acc, values, scales, output, outputs, *tile_inputs, KIND == 2, FORMAT, BLOCK_OUT, BLOCK_IN
         )
+    if RANK > 0:
+        acc = add_adapter(acc, up, expert, up_strides, output, outputs, hidden, place, used, RANK, BLOCK_RANK)
     if BIAS:
         biases = tl.load(bias + expert * outputs + output, mask=output < outputs, other=0.0)
         acc += biases.to(tl.float32)[:, None]
     at = result + place.to(tl.int64)[None, :] * outputs + output[:, None]
     tl.store(at, acc.to(result.dtype.element_ty), mask=(output < outputs)[:, None] & used[None, :])
+
+
+@triton.jit
+def adapter_grads(
+    left,
+    right,
+    result,
+    order,
+    offsets,
+    right_stride,
+    columns,
+    CHOICES: tl.constexpr,
+    RANK: tl.constexpr,
+    BLOCK_RANK: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """One program an expert and block of columns: the sum of left times right over its assignments."""
+    expert = tl.program_id(1).to(tl.int64)
+    rank = tl.arange(0, BLOCK_RANK)
+    column = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    first, last = tl.load(offsets + expert), tl.load(offsets + expert + 1)
+    acc = tl.zeros([BLOCK_RANK, BLOCK], tl.float32)
+    for start in range(first, last, ROWS):
+        place = start + tl.arange(0, ROWS)
+        used = place < last
+        row = place.to(tl.int64)
+        inner = load_inputs(left, row, used, RANK, 0, RANK, BLOCK_RANK)
+        if CHOICES > 0:
+            row = (tl.load(order + place, mask=used, other=0) // CHOICES).to(tl.int64)
+        outer = load_inputs(right, row, used, right_stride, tl.program_id(0), columns, BLOCK)
+        acc = tl.dot(tl.trans(inner), outer, acc, input_precision="ieee")
+    at = result + (expert * RANK + rank)[:, None] * columns + column[None, :]
+    inside = (rank < RANK)[:, None] & (column < columns)[None, :]
+    tl.store(at, acc.to(result.dtype.element_ty), mask=inside)
 
 
 @triton.jit

@@ -15,6 +15,10 @@ from torch.nn import functional
 
 from ttd_core.policy.local.lean.mxfp4 import unpack
 
+#: What an adapter adds to a product: its second matrix [experts, outputs, rank], in any order in memory, and
+#: what it is multiplied with, [assignments, rank] by place.
+LowRank = tuple[Tensor, Tensor]
+
 
 @attrs.frozen(eq=False)
 class ExpertWeights:
@@ -109,27 +113,50 @@ def route_backward(
     return (-total * logits.float().softmax(-1)).scatter_add_(1, experts.long(), weighted)
 
 
-def product(x: Tensor, weights: ExpertWeights, groups: Groups, gathered: bool) -> Tensor:
+def product(
+    x: Tensor, weights: ExpertWeights, groups: Groups, gathered: bool, added: LowRank | None = None
+) -> Tensor:
     """Each assignment's input times its expert's matrix, plus its bias: [assignments, outputs], by place.
 
     :param x: [assignments, inputs] by place; with ``gathered`` [tokens, inputs].
+    :param added: is multiplied and added to the result.
     """
     result = x.new_empty(len(groups.order), weights.outputs)
     for expert, (first, last) in _parts(groups):
         rows = groups.order[first:last].long() // groups.choices if gathered else slice(first, last)
         bias = weights.bias[expert] if weights.bias is not None else None
         result[first:last] = functional.linear(x[rows], weights.of(expert, x.dtype), bias)
+        if added is not None:
+            result[first:last] += added[1][first:last] @ added[0][expert].T
     return result
 
 
-def product_backward(grad: Tensor, weights: ExpertWeights, groups: Groups) -> Tensor:
+def product_backward(
+    grad: Tensor, weights: ExpertWeights, groups: Groups, added: LowRank | None = None
+) -> Tensor:
     """Gradient with respect to the input of :func:`product`: [assignments, inputs], by place.
 
     :param grad: [assignments, outputs], by place.
+    :param added: is multiplied and added to the result; its first part is [experts, inputs, rank].
     """
     result = grad.new_empty(len(grad), weights.inputs)
     for expert, (first, last) in _parts(groups):
         result[first:last] = grad[first:last] @ weights.of(expert, grad.dtype)
+        if added is not None:
+            result[first:last] += added[1][first:last] @ added[0][expert].T
+    return result
+
+
+def adapter_grads(left: Tensor, right: Tensor, groups: Groups, gathered: bool) -> Tensor:
+    """The sum of ``left`` times ``right`` over each expert's assignments: [experts, rank, columns].
+
+    :param left: [assignments, rank] by place.
+    :param right: [assignments, columns] by place; with ``gathered`` [tokens, columns].
+    """
+    result = right.new_zeros(len(groups.offsets) - 1, left.shape[1], right.shape[1])
+    for expert, (first, last) in _parts(groups):
+        rows = groups.order[first:last].long() // groups.choices if gathered else slice(first, last)
+        result[expert] = left[first:last].T @ right[rows]
     return result
 
 

@@ -7,9 +7,15 @@ import triton
 from torch import Tensor
 
 from ttd_core.policy.local.lean.kernels import grouped, routing
-from ttd_core.policy.local.lean.kernels.reference_expert_ops import ExpertWeights, Groups, route_backward
+from ttd_core.policy.local.lean.kernels.reference_expert_ops import (
+    ExpertWeights,
+    Groups,
+    LowRank,
+    route_backward,
+)
 
 __all__ = [
+    "adapter_grads",
     "clamped_swiglu",
     "clamped_swiglu_backward",
     "combine",
@@ -89,7 +95,9 @@ def route(
     return experts, shares, groups
 
 
-def product(x: Tensor, weights: ExpertWeights, groups: Groups, gathered: bool) -> Tensor:
+def product(
+    x: Tensor, weights: ExpertWeights, groups: Groups, gathered: bool, added: LowRank | None = None
+) -> Tensor:
     """See :func:`.reference_expert_ops.product`."""
     result = x.new_empty(len(groups.order), weights.outputs)
     _, output_stride, input_stride = weights.values.stride()
@@ -97,20 +105,48 @@ def product(x: Tensor, weights: ExpertWeights, groups: Groups, gathered: bool) -
     if weights.scales is not None:
         # Triton's own decoding knows 16-bit partners only.
         kind = grouped.SCALED if x.dtype in (torch.bfloat16, torch.float16) else grouped.PACKED
-    sizes = (weights.inputs, weights.outputs)
-    choices = groups.choices if gathered else 0
-    _launch(x, weights, groups, result, sizes, (output_stride, input_stride), kind, choices, False)
+    strides = (output_stride, input_stride)
+    _launch(x, weights, groups, result, strides, kind, groups.choices if gathered else 0, False, added)
     return result
 
 
-def product_backward(grad: Tensor, weights: ExpertWeights, groups: Groups) -> Tensor:
+def product_backward(
+    grad: Tensor, weights: ExpertWeights, groups: Groups, added: LowRank | None = None
+) -> Tensor:
     """See :func:`.reference_expert_ops.product_backward`."""
     result = grad.new_empty(len(grad), weights.inputs)
     _, output_stride, input_stride = weights.values.stride()
     kind = grouped.PLAIN if weights.scales is None else grouped.PACKED
-    sizes = (weights.outputs, weights.inputs)
-    _launch(grad, weights, groups, result, sizes, (input_stride, output_stride), kind, 0, True)
+    _launch(grad, weights, groups, result, (input_stride, output_stride), kind, 0, True, added)
     return result
+
+
+def adapter_grads(left: Tensor, right: Tensor, groups: Groups, gathered: bool) -> Tensor:
+    """See :func:`.reference_expert_ops.adapter_grads`."""
+    experts, rank, columns = len(groups.offsets) - 1, left.shape[1], right.shape[1]
+    result = right.new_empty(experts, rank, columns)
+    grouped.adapter_grads[(triton.cdiv(columns, BLOCK_OUT), experts)](
+        left,
+        right,
+        result,
+        groups.order,
+        groups.offsets,
+        right.stride(0),
+        columns,
+        CHOICES=groups.choices if gathered else 0,
+        RANK=rank,
+        BLOCK_RANK=_block(rank),
+        ROWS=64,
+        BLOCK=BLOCK_OUT,
+        num_warps=4,
+        num_stages=3,
+    )
+    return result
+
+
+def _block(size: int) -> int:
+    """The least block that a product of matrices takes and that holds ``size`` rows."""
+    return max(16, int(triton.next_power_of_2(size)))
 
 
 def _launch(
@@ -118,22 +154,26 @@ def _launch(
     weights: ExpertWeights,
     groups: Groups,
     result: Tensor,
-    sizes: tuple[int, int],
     strides: tuple[int, int],
     kind: int,
     choices: int,
     backward: bool,
+    added: LowRank | None,
 ) -> None:
     """One grouped product.
 
-    :param sizes: inputs and outputs of this product.
     :param strides: of the matrices of numbers, by output and by input of this product.
     """
     values, scales = weights.values, weights.scales
     bias = None if backward else weights.bias
-    rows = groups.tile_rows
+    rows, outputs = groups.tile_rows, result.shape[1]
+    up, hidden = (x, x) if added is None else added
+    rank = 0 if added is None else hidden.shape[1]
+    block_out = min(BLOCK_OUT, _block(outputs))
+    # An adapter's first product has few outputs, so few programs: they take larger steps.
+    block_in = 2 * BLOCK_IN if block_out <= BLOCK_OUT // 4 and rows < MOST_ROWS else BLOCK_IN
     # Blocks of outputs first: those that share a tile's inputs, and tiles of one expert, run side by side.
-    grouped.product[(triton.cdiv(sizes[1], BLOCK_OUT), len(groups.tile_experts))](
+    grouped.product[(triton.cdiv(outputs, block_out), len(groups.tile_experts))](
         x,
         values,
         values if scales is None else scales,
@@ -144,21 +184,26 @@ def _launch(
         groups.tile_experts,
         groups.tile_starts,
         x.stride(0),
-        sizes[0],
-        sizes[1],
+        x.shape[1],
+        outputs,
         values.stride(0),
         strides[0],
         strides[1],
         0 if scales is None else scales.stride(0),
+        hidden,
+        up,
+        (0, 0, 0) if added is None else up.stride(),
         CHOICES=choices,
         KIND=kind,
         FORMAT="bf16" if x.dtype == torch.bfloat16 else "fp16",
         TRANSPOSED=backward,
         BIAS=bias is not None,
+        RANK=rank,
+        BLOCK_RANK=_block(rank),
         ROWS=rows,
-        BLOCK_OUT=BLOCK_OUT,
-        BLOCK_IN=BLOCK_IN,
-        num_warps=8 if rows >= 64 else 4,
+        BLOCK_OUT=block_out,
+        BLOCK_IN=block_in,
+        num_warps=8 if rows >= 64 and block_out == BLOCK_OUT else 4,
         num_stages=4 if kind == grouped.SCALED else 3,
     )
 
