@@ -99,10 +99,14 @@ def counted_rollouts(
     :param repeated: as in :func:`compute_advantages`.
     """
     counts, rewards = _by_repeats(group, config, repeated, group.rewards)
+    # One that repeats and so fails bounds nobody, as any that failed.
+    failed = np.zeros(len(counts), np.bool_)
+    if repeated is not None and config.repeats == "fail":
+        failed = repeated
     return [
-        attrs.evolve(each, value=float(reward))
-        for each, reward, counted in zip(group.counted, rewards, counts, strict=True)
-        if counted
+        attrs.evolve(each, value=float(rewards[index]), valid=each.valid and not failed[index])
+        for index, each in enumerate(group.counted)
+        if counts[index]
     ]
 
 
