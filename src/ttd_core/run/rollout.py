@@ -157,13 +157,17 @@ class StepRollouts:
         return [(self._samples.pop(rollout), futures[rollout]) for rollout in sorted(futures)]
 
     def count_unjudged(self, verdict: Verdict) -> None:
-        """Count every reply without a verdict as having this one."""
+        """Count every reply without a verdict as having this one, or what is known of it by now."""
         self.timed_out = self.unjudged
         self._waiting.clear()
+        verdicts = {
+            (group, index): self._judging.without_the_rest((self, group), index, verdict)
+            for group, index in self.timed_out
+        }
         self.cancel()
-        for rollout in self.timed_out:
-            self._pending.judged(rollout, verdict)
-            self._note(rollout, verdict)
+        for rollout, known in verdicts.items():
+            self._pending.judged(rollout, known)
+            self._note(rollout, known)
 
     def cancel(self) -> None:
         """Judge nothing more of it, but for what runs."""
