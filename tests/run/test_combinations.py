@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.run.test_pending import Counting, Watch, resume, rows
 
@@ -25,6 +26,7 @@ from ttd_core.run.deadline import SAMPLED_IN
 from ttd_core.run.late_table import Place
 from ttd_core.run.loop import resume_run, start_run
 from ttd_core.run.reading import RunReader
+from ttd_core.run.requests import ask_to_stop
 from ttd_core.run.setup import RunSetup
 
 #: A program says what it comes to with a tenth of the budget and with all of it, and how long each run takes.
@@ -274,6 +276,60 @@ def disturb(setup: Any, root: pathlib.Path, choice: Any, copied: Any, interrupte
         require_nothing_left(folder)
         if deadline == "none":
             assert comparable(folder, judge) == comparable(whole, judge)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("schedule", "judge", "deadline"), ALL)
+def test_a_run_that_is_killed_again_and_again(
+    setup: Any, tmp_path: pathlib.Path, schedule: str, judge: str, deadline: str
+) -> None:
+    choice, rng = (schedule, judge, deadline), np.random.default_rng(len(f"{schedule}{judge}{deadline}"))
+    start_run(setup(*choice), tmp_path / "whole")
+    folder, kills = tmp_path / "run", 0
+
+    def kill(event: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0 and event["kind"] != "run_finished":
+            shutil.copytree(folder, tmp_path / f"killed-{kills}", symlinks=True)
+            raise KeyboardInterrupt
+
+    left = 9
+    result = start_run(setup(*choice), folder, [Watch(kill)])
+    while result.interrupted:
+        folder, kills = tmp_path / f"killed-{kills}", kills + 1
+        origins(folder)
+        # Enough to get further: the events of what is there already come again.
+        left = int(rng.integers(3, 28)) if kills < 20 else 1000
+        result = resume(folder, [Watch(kill)])
+    assert kills > 2
+    require_exact(folder, deadline)
+    require_nothing_left(tmp_path)
+    if deadline == "none":
+        assert comparable(folder, judge) == comparable(tmp_path / "whole", judge)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_asked_to_stop_late_rollouts_wait_for_the_resume(
+    setup: Any, tmp_path: pathlib.Path, schedule: str
+) -> None:
+    folder = tmp_path / "run"
+
+    def stop(event: Any) -> None:
+        if event["kind"] == "rollouts_late":
+            ask_to_stop(folder)
+
+    result = start_run(setup(schedule, "cascade", "later"), folder, [Watch(stop)])
+    assert (result.asked, result.steps) == (True, 1)
+    require_nothing_left(folder)
+    found = origins(folder)
+    assert 0 < len(found) < STEP
+    resume(folder)
+    require_exact(folder, "later")
+    # What was judged in time is as it was.
+    after = origins(folder)
+    for place, each in found.items():
+        assert (after[place].text, after[place].advantage) == (each.text, each.advantage)
 
 
 def require_rule(folder: pathlib.Path) -> None:
