@@ -33,6 +33,47 @@ class Stage:
     score: float | None
 
 
+@attrs.frozen
+class Counted:
+    """What a rollout counts for by itself, and how far it went.
+
+    :param value: its reward, or that of its last run.
+    :param runs: how many runs with a share of its budget it had; 0 for one that was judged in one go.
+    :param valid: whether the last of them came to a valid result.
+    """
+
+    value: float
+    runs: int = 0
+    valid: bool = False
+
+
+def counted(value: float, ran: Sequence[Stage]) -> Counted:
+    """What a rollout counts for before its group is looked at.
+
+    :param value: its reward, 0 where it failed.
+    :param ran: its runs; empty for one that was judged in one go.
+    """
+    if not ran:
+        return Counted(value)
+    return Counted(ran[-1].value or 0.0, len(ran), ran[-1].value is not None)
+
+
+def compared(rollouts: Sequence[Counted]) -> list[float]:
+    """What each rollout of a group counts for beside the others: the rule of :func:`values_in_group`.
+
+    Where some were compared before others of their group were judged, what they counted for then may stand
+    for what they count for by themselves: it comes to the same.
+    """
+    values = [rollout.value for rollout in rollouts]
+    ceiling = math.inf
+    for runs in sorted({rollout.runs for rollout in rollouts if rollout.runs}, reverse=True):
+        valid = [index for index, each in enumerate(rollouts) if each.runs == runs and each.valid]
+        for index in valid:
+            values[index] = min(values[index], ceiling)
+        ceiling = min([ceiling, *(values[index] for index in valid)])
+    return values
+
+
 def values_in_group(values: Sequence[float], stages: Sequence[Sequence[Stage]]) -> list[float]:
     """What each rollout of a group counts for when they are compared.
 
@@ -45,13 +86,4 @@ def values_in_group(values: Sequence[float], stages: Sequence[Sequence[Stage]]) 
     :param stages: of each rollout; empty for one that was judged in one go, which counts for its reward.
     :return: as many values.
     """
-    counted = [ran[-1].value or 0.0 if ran else value for value, ran in zip(values, stages, strict=True)]
-    ceiling = math.inf
-    for length in sorted({len(ran) for ran in stages if ran}, reverse=True):
-        valid = [
-            index for index, ran in enumerate(stages) if len(ran) == length and ran[-1].value is not None
-        ]
-        for index in valid:
-            counted[index] = min(counted[index], ceiling)
-        ceiling = min([ceiling, *(counted[index] for index in valid)])
-    return counted
+    return compared([counted(value, ran) for value, ran in zip(values, stages, strict=True)])

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from ttd_core.frozen import ALLOWED_DTYPES as ALLOWED_DTYPES
 from ttd_core.frozen import freeze as freeze
-from ttd_core.stages import Stage, values_in_group
+from ttd_core.stages import Counted, Stage, compared, counted
 from ttd_core.text import showable_line, without_surrogates
 
 
@@ -389,8 +389,11 @@ class Group:
         return iter(self.rollouts)
 
     @property
+    def counted(self) -> list[Counted]:
+        """What each rollout counts for by itself (:mod:`ttd_core.stages`)."""
+        return [counted(rollout.verdict.value, rollout.verdict.stages) for rollout in self.rollouts]
+
+    @property
     def rewards(self) -> npt.NDArray[np.float64]:
-        """float64 [rollouts]: what each counts for (:mod:`ttd_core.stages`); 0 where it failed."""
-        verdicts = [rollout.verdict for rollout in self.rollouts]
-        values = [verdict.value for verdict in verdicts]
-        return np.array(values_in_group(values, [verdict.stages for verdict in verdicts]), dtype=np.float64)
+        """float64 [rollouts]: what each counts for beside the others; 0 where it failed."""
+        return np.array(compared(self.counted), dtype=np.float64)

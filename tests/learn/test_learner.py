@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from ttd_core.config import LearnConfig
 from ttd_core.learn import learner
-from ttd_core.learn.learner import compute_advantages, shape_with_kl
+from ttd_core.learn.learner import compute_advantages, counted_rollouts, shape_with_kl
 from ttd_core.policy.base import Sequences
+from ttd_core.stages import Stage
 from ttd_core.types import Completion, Group, Reward, Rollout, State, Status, Verdict
 
 CONFIG = LearnConfig()
@@ -155,3 +156,59 @@ def test_centred_shaping_keeps_the_total_advantage(rows: list[list[float]], weig
     shaped, mean = shape_with_kl(advantages, divergences, masks, config)
     assert mean == pytest.approx(np.concatenate(divergences).mean(), abs=1e-12)
     assert sum(part.sum() for part in shaped) == pytest.approx(sum(map(len, rows)), abs=1e-9)
+
+
+def of_runs(*values: float | None) -> Rollout:
+    """A program that came to these values with a tenth of its budget, and with all of it."""
+    shares = (0.1, 1.0)
+    stages = tuple(
+        Stage(share, share, share, "crash" if value is None else "ok", value, value)
+        for share, value in zip(shares, values, strict=False)
+    )
+    best = max((value for value in values if value is not None), default=None)
+    if best is None:
+        verdict = Verdict.failed(Status.CRASH, "")
+    else:
+        verdict = Verdict(Status.OK, state=State("x", {"number": best}), reward=Reward(best, best))
+    return Rollout(reply(3), attrs.evolve(verdict, stages=stages))
+
+
+def staged(*rollouts: Rollout) -> Group:
+    return Group(0, [], np.zeros(0, np.int64), rollouts)
+
+
+values = st.floats(0.01, 10.0)
+
+
+@given(
+    group=st.lists(st.one_of(st.tuples(values), st.tuples(values, st.none() | values)), min_size=2),
+    late=st.sets(st.integers(0, 9), min_size=1),
+)
+def test_late_rollouts_of_a_cascade_have_the_advantage_of_the_whole_group(
+    group: list[tuple[float | None, ...]], late: set[int]
+) -> None:
+    """Those that were in time count for no more than a late one that went further."""
+    rollouts = [of_runs(*each) for each in group]
+    chosen = [index for index in range(len(rollouts)) if index in late]
+    in_time = staged(*(each for index, each in enumerate(rollouts) if index not in chosen))
+    config = LearnConfig(advantage="mean")
+    others = counted_rollouts(in_time, config)
+    joined = compute_advantages(staged(*(rollouts[index] for index in chosen)), config, None, others)
+    whole = compute_advantages(staged(*rollouts), config)
+    np.testing.assert_allclose(joined.by_rollout, whole.by_rollout[chosen], atol=1e-12)
+
+
+def test_one_that_repeats_its_start_bounds_no_late_one() -> None:
+    config = LearnConfig(repeats="fail")
+    group = staged(of_runs(0.4), of_runs(0.2, 0.6), of_runs(0.3, None), of_runs(0.5, 0.7))
+    repeated = np.array([False, False, False, True])
+    others = counted_rollouts(group, config, repeated)
+    assert [(each.value, each.runs, each.valid) for each in others] == [
+        (0.4, 1, True),
+        (0.6, 2, True),
+        (0.0, 2, False),
+        (0.0, 2, False),
+    ]
+    late = compute_advantages(staged(of_runs(0.9)), config, None, others)
+    # As far as the one with all of its budget that came to 0.6.
+    assert late.by_rollout[0] == late.by_rollout.max() > 0

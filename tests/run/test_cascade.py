@@ -7,6 +7,7 @@ import functools
 import json
 import math
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -361,3 +362,42 @@ def test_the_time_around_a_budget_stays(
 ) -> None:
     problem = Ladder(Options(**options)).with_budget(share)
     assert (problem.options.budget_s, problem.options.timeout_s) == pytest.approx(expected)
+
+
+def test_what_short_runs_reached_is_kept_where_no_more_is_waited_for() -> None:
+    """Of a group that is not compared yet, and of a program that went on; in its first run it has none."""
+    leave = {5.0: threading.Event(), BUDGET: threading.Event()}
+    entered = threading.Semaphore(0)
+
+    def execute(budget: float) -> Result:
+        entered.release()
+        assert leave[budget].wait(10)
+        return Result(budget)
+
+    judging = CascadeJudging(ladder(), execute, 4, "count", [0.05, 1.0], 0.5)
+    late = Verdict.failed(Status.TIMEOUT, "late")
+    texts = [text_of({0.05: value, 1.0: 0.9}) for value in (0.2, 0.4)]
+    decided = [
+        judging.submit("decided", start(None), sample(index, text), 2, lambda verdict: None)
+        for index, text in enumerate(texts)
+    ]
+    other = judging.submit("other", start(None), sample(0, texts[0]), 2, lambda verdict: None)
+    assert all(entered.acquire(timeout=10) for _ in range(3))
+    assert judging.without_the_rest("decided", 1, late) is late
+    leave[5.0].set()
+    assert entered.acquire(timeout=10)  # with all of its budget
+    assert decided[0].result(10).value == 0.2
+    went_on = judging.without_the_rest("decided", 1, late)
+    assert (went_on.status, went_on.value, len(went_on.stages)) == (Status.OK, 0.4, 2)
+    assert went_on.message == "with 100 % of its budget: timeout: late"
+    assert rewards([went_on]) == [0.0]
+    while judging.without_the_rest("other", 0, late) is late:
+        time.sleep(0.001)
+    waits = judging.without_the_rest("other", 0, late)
+    assert (waits.status, waits.value, len(waits.stages)) == (Status.OK, 0.2, 1)
+    assert waits.message == "its step ended before its group was compared: it did not go on"
+    assert rewards([waits]) == [0.2]
+    assert judging.without_the_rest("none", 0, late) is late
+    judging.abandon()
+    leave[BUDGET].set()
+    assert other.cancelled()

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import pathlib
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -27,11 +29,16 @@ from tests.run.test_pending import (
 from ttd_core.config import DeadlineConfig, LearnConfig
 from ttd_core.errors import ConfigError
 from ttd_core.learn.objective import group_advantages
+from ttd_core.policy.base import Sample
 from ttd_core.run import judging
 from ttd_core.run.deadline import SAMPLED_IN
+from ttd_core.run.late_table import LateRollout, read_waiting, write_late
 from ttd_core.run.loop import resume_run, start_run
 from ttd_core.run.reading import RunReader
 from ttd_core.run.setup import RunSetup
+from ttd_core.run.tables import make_tables
+from ttd_core.stages import Counted
+from ttd_core.types import Completion
 
 STEPS, STEP = 4, GROUPS * SIZE
 #: With a step of eight: the deadline passes when six are judged.
@@ -217,3 +224,18 @@ def test_a_share_that_is_none_is_refused(setup, wrong) -> None:
         setup(**{"deadline.share": wrong})
     assert not DeadlineConfig().set
     assert json.dumps(DeadlineConfig(share=1.0).share) == "1.0"
+
+
+def test_how_far_the_others_went_is_kept_with_a_late_rollout() -> None:
+    others = [Counted(0.1 + 0.2), Counted(0.5, 2, True), Counted(0.0, 1, False)]
+    sample = Sample(1, 2, Completion("text"), np.arange(3))
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+        make_tables(database)
+        database.execute("INSERT INTO groups VALUES (1, 1, 0, 3, '[]')")
+        write_late(database, 1, [LateRollout(1, 0, [], sample, 0, others)], [])
+        (late,) = read_waiting(database)
+        assert late.others == others
+        # Versions without it wrote the rewards alone.
+        database.execute("UPDATE late SET others = '[0.25, 0.0]'")
+        (late,) = read_waiting(database)
+        assert late.others == [Counted(0.25), Counted(0.0)]

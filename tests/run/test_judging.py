@@ -7,6 +7,7 @@ import pathlib
 import sqlite3
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -244,6 +245,45 @@ def test_abandoned_programs_are_not_waited_for(make: Any) -> None:
     assert runs.begun.acquire(timeout=10)
     runs.may_end.set()
     assert again[0].result(10).value == 1
+
+
+def test_workers_come_and_go_while_replies_are_judged(make: Any) -> None:
+    """What waits for an equal program, or in the queue of fewer workers, has its verdict all the same."""
+    judging, runs = make(workers=1)
+    runs.may_end.clear()
+    futures = submit(judging, ["1", "1", "2", "3"])
+    assert runs.begun.acquire(timeout=10)
+    judging.resize(3)
+    futures += submit(judging, ["1", "2", "4"])
+    assert all(runs.begun.acquire(timeout=10) for _ in range(2))
+    judging.resize(1)
+    futures += submit(judging, ["5"])
+    runs.may_end.set()
+    assert [future.result(10).value for future in futures] == [1, 1, 2, 3, 1, 2, 4, 5]
+    assert sorted(runs.programs) == ["1", "2", "3", "4", "5"]
+    judging.abandon()
+    until = time.monotonic() + 10
+    while any(thread.name.startswith("evaluate") for thread in threading.enumerate()):
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def test_a_follower_is_judged_where_the_one_before_it_is_given_up(make: Any) -> None:
+    """Given up while it waits for a worker; and while it runs, when its verdict is known all the same."""
+    judging, runs = make(workers=1)
+    runs.may_end.clear()
+    first = submit(judging, ["1"])[0]
+    assert runs.begun.acquire(timeout=10)
+    sample = Sample(0, 0, Completion("2"), np.zeros(0, np.int64))
+    given_up = judging.submit("other", EMPTY, sample, 1, lambda verdict: None)
+    followers = submit(judging, ["1", "2"])
+    judging.abandon({"other"})
+    assert first.cancel()
+    runs.may_end.set()
+    assert [future.result(10).value for future in followers] == [1, 2]
+    assert given_up.cancelled()
+    assert sorted(runs.programs) == ["1", "2"]
+    assert [is_reused(future.result()) for future in followers] == [True, False]
 
 
 # -- what a run may ask for -----------------------------------------------------------------------------

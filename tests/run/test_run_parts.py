@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import json
 import pathlib
@@ -382,3 +383,53 @@ def test_nothing_is_left_running(reference: str, tmp_path: pathlib.Path) -> None
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() <= before
+
+
+class CountingFuture(concurrent.futures.Future[Verdict]):
+    """Counts how often it is asked whether it is done."""
+
+    asked = 0
+
+    def done(self) -> bool:
+        CountingFuture.asked += 1
+        return super().done()
+
+
+def test_a_verdict_costs_the_same_however_many_are_waited_for(tmp_path: pathlib.Path) -> None:
+    """With 10,240 rollouts looking at each of them for each verdict took a minute of the processor."""
+    count, futures = 300, list[CountingFuture]()
+
+    class Judge(Judging):
+        def __init__(self) -> None:
+            """Needs nothing."""
+
+        def submit(self, *_arguments: Any) -> CountingFuture:
+            futures.append(CountingFuture())
+            return futures[-1]
+
+        def end_group(self, group: Any) -> None:
+            """No more replies come."""
+
+    archive = Archive(configs.SearchConfig())
+    (start,) = archive.add_seeds([(State(), None)])
+    told: list[int] = []
+    rollouts = StepRollouts(
+        *(Judge(), PendingRollouts(tmp_path, enabled=False), [start], [[]]),
+        lambda _group, _index, _completion: None,
+        lambda _group, index, _verdict: told.append(index),
+    )
+    rollouts.sample(ScriptedPolicy(["text"]), count, configs_params(), {})
+    order = [(7 * index) % count for index in range(count)]
+
+    def judge() -> None:
+        for index in order:
+            futures[index].set_result(Verdict.failed(Status.CRASH, ""))
+
+    CountingFuture.asked = 0
+    thread = threading.Thread(target=judge)
+    thread.start()
+    wait_for(rollouts)
+    thread.join()
+    assert told == order  # as they came
+    assert rollouts.waiting == 0
+    assert CountingFuture.asked <= 2 * count

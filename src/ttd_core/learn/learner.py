@@ -22,6 +22,7 @@ from ttd_core.config import LearnConfig
 from ttd_core.learn.objective import GroupAdvantages, group_advantages
 from ttd_core.metrics import Metric
 from ttd_core.policy.base import Sequences, Trainer
+from ttd_core.stages import Counted, compared
 from ttd_core.types import Completion, Group, Status
 
 
@@ -69,43 +70,61 @@ def compute_advantages(
     group: Group,
     config: LearnConfig,
     repeated: npt.NDArray[np.bool_] | None = None,
-    others: npt.ArrayLike = (),
+    others: Sequence[Counted] = (),
 ) -> GroupWithAdvantages:
     """The advantages of a group's rollouts, by the objective that the config names.
 
     :param repeated: bool [rollouts], which programs merely repeat what they started from; ``None`` for none.
         ``config.repeats`` says what such a rollout is worth: its reward (``count``), nothing, as it brings no
         news (``drop``: left out of the group), or as little as a failed one (``fail``).
-    :param others: rewards of rollouts that the group is compared with and that are not learned from here: of
-        a late group those of its own step (:func:`counted_rewards`).
+    :param others: rollouts that the group is compared with and that are not learned from here: of a late
+        group those of its own step (:func:`counted_rollouts`).
     """
-    counted, rewards = counted_rewards(group, config, repeated)
-    others = np.asarray(others, np.float64)
-    advantages = group_advantages(np.concatenate([others, rewards]), config)
-    if others.size:
-        values = advantages.values[others.size :]
+    together = np.array(compared([*others, *group.counted]), np.float64)
+    counts, rewards = _by_repeats(group, config, repeated, together[len(others) :])
+    advantages = group_advantages(np.concatenate([together[: len(others)], rewards[counts]]), config)
+    if others:
+        values = advantages.values[len(others) :]
         advantages = attrs.evolve(
             advantages, values=values, informative=advantages.informative and bool(values.size)
         )
-    return GroupWithAdvantages(group, counted, advantages)
+    return GroupWithAdvantages(group, counts, advantages)
 
 
-def counted_rewards(
+def counted_rollouts(
     group: Group, config: LearnConfig, repeated: npt.NDArray[np.bool_] | None = None
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """Which rollouts of a group count, bool [rollouts], and the rewards of those, float64 [counted].
+) -> list[Counted]:
+    """The rollouts of a group that count, with their rewards, for those of the group that come later.
 
     :param repeated: as in :func:`compute_advantages`.
     """
-    counted = np.array(
+    counts, rewards = _by_repeats(group, config, repeated, group.rewards)
+    # One that repeats and so fails bounds nobody, as any that failed.
+    failed = np.zeros(len(counts), np.bool_)
+    if repeated is not None and config.repeats == "fail":
+        failed = repeated
+    return [
+        attrs.evolve(each, value=float(rewards[index]), valid=each.valid and not failed[index])
+        for index, each in enumerate(group.counted)
+        if counts[index]
+    ]
+
+
+def _by_repeats(
+    group: Group,
+    config: LearnConfig,
+    repeated: npt.NDArray[np.bool_] | None,
+    rewards: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Which rollouts of a group count, bool [rollouts], and the rewards of all, float64 [rollouts]."""
+    counts = np.array(
         [rollout.verdict.status is not Status.INFRASTRUCTURE for rollout in group], dtype=np.bool_
     )
-    rewards = group.rewards
     if repeated is not None and config.repeats == "drop":
-        counted &= ~repeated
+        counts &= ~repeated
     if repeated is not None and config.repeats == "fail":
         rewards = np.where(repeated, 0.0, rewards)
-    return counted, rewards[counted]
+    return counts, rewards
 
 
 def shape_with_kl(

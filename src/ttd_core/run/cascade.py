@@ -29,6 +29,8 @@ from ttd_core.search.archive import Node
 from ttd_core.stages import Stage
 from ttd_core.types import Action, Verdict
 
+_UNDECIDED = "its step ended before its group was compared: it did not go on"
+
 
 @attrs.frozen(eq=False)
 class StagePlan:
@@ -124,11 +126,13 @@ class _Program:
     """A program on its way.
 
     :param ran: the verdicts on its runs so far.
+    :param stage: that it was let into last.
     """
 
     reply: Reply
     action: Action | None = None
     ran: list[Verdict] = attrs.field(factory=list)
+    stage: int = 0
 
     @property
     def rank(self) -> tuple[float, int]:
@@ -147,6 +151,7 @@ class _Group:
     :param waiting: by stage, programs that are through it and may go on.
     :param entrants: by stage, how many are, or were, in it; the first has the whole group.
     :param gone_on: by stage, how many went on from it before the run was stopped.
+    :param programs: that are, or were, on their way, by their index in the group.
     """
 
     size: int
@@ -157,6 +162,7 @@ class _Group:
     waiting: list[list[_Program]] = attrs.field(init=False)
     entrants: list[int] = attrs.field(init=False)
     gone_on: list[int] = attrs.field(init=False)
+    programs: dict[int, _Program] = attrs.field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self.running = [0] * self.stages
@@ -181,6 +187,8 @@ class _Group:
             count = max(0, places(keep, self.entrants[stage]) - self.gone_on[stage])
             chosen = ranked[:count] + [each for each in ranked[count:] if self._beats_start(each)]
             out += [each for each in ranked[count:] if not self._beats_start(each)]
+            for each in chosen:
+                each.stage = stage + 1
             on += [(each, stage + 1) for each in chosen]
             self.running[stage + 1] += len(chosen)
             if ranked:
@@ -232,6 +240,24 @@ class CascadeJudging(Judging):
             found.size = found.entrants[0] = found.seen
         self._go_on(group, found)
 
+    def without_the_rest(self, group: Hashable, index: int, verdict: Verdict) -> Verdict:
+        """The verdict on a program of which no more is waited for: a state that a short run reached is kept.
+
+        Where its group is not decided, it counts as one that did not go on; else its last run is ``verdict``.
+        """
+        with self._groups_lock:
+            found = self._groups.get(group)
+            program = None if found is None else found.programs.get(index)
+            if program is None:
+                return verdict
+            ran = [each for each in program.ran if each.ok][: len(self._plans) - 1]
+            went_on = program.stage == len(ran)
+        if not ran:
+            return verdict
+        if not went_on:
+            return attrs.evolve(conclude(self._plans, ran), message=_UNDECIDED)
+        return conclude(self._plans, [*ran, verdict])
+
     def abandon(self, groups: Collection[Hashable] | None = None) -> None:
         """Judge nothing of some groups any further."""
         with self._groups_lock:
@@ -248,7 +274,8 @@ class CascadeJudging(Judging):
             group = self._group(reply.group, reply.start, size)
             group.seen += 1
             group.running[0] += 1
-        self._queue(reply, functools.partial(self._run_stage, group, _Program(reply), 0))
+            program = group.programs[reply.sample.index] = _Program(reply)
+        self._queue(reply, functools.partial(self._run_stage, group, program, 0))
 
     def _run_stage(self, group: _Group, program: _Program, stage: int, reply: Reply) -> None:
         """Run a program in a stage, and let its group go on if it was the last to get through."""

@@ -9,8 +9,11 @@ that it has among the rollouts of its own group. The last step of a run waits fo
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import functools
 import itertools
 import math
+import queue
 import time
 from collections.abc import Iterable, Sequence
 
@@ -21,6 +24,7 @@ from ttd_core.run.judging import Judging
 from ttd_core.run.late_table import LateRollout, Place
 from ttd_core.run.rollout import StepRollouts
 from ttd_core.search.archive import Archive
+from ttd_core.stages import Counted
 from ttd_core.types import Group, Rollout, Status, Verdict
 
 #: Among the metrics of a late rollout's verdict: where it was sampled, as STEP/GROUP/INDEX.
@@ -55,16 +59,26 @@ def wait_for(
     :raises PluginError: when a hook fails and that is to stop the run.
     """
     others = set(others)
-    while step.waiting or others:
-        left = None if deadline is None else time_left(deadline, step)
-        if left == 0:
-            return
-        futures = {*step.waiting, *others, *(beside.waiting if beside else [])}
-        done, _ = concurrent.futures.wait(futures, left, concurrent.futures.FIRST_COMPLETED)
-        others -= done
-        step.take_verdicts()
-        if beside:
-            beside.take_verdicts()
+    #: One entry a verdict that came; of the others the future, which is taken out.
+    came: queue.SimpleQueue[concurrent.futures.Future[Verdict] | None] = queue.SimpleQueue()
+    steps = [step] if beside is None else [step, beside]
+    try:
+        # What is there before it is listened for is taken in at once, so nothing is missed.
+        for each in steps:
+            each.on_arrival = functools.partial(came.put, None)
+        for future in others:
+            future.add_done_callback(came.put)
+        while True:
+            for each in steps:
+                each.take_verdicts()
+            left = None if deadline is None else time_left(deadline, step)
+            if left == 0 or not (step.waiting or others):
+                return
+            with contextlib.suppress(queue.Empty):
+                others.discard(came.get(timeout=left))
+    finally:
+        for each in steps:
+            each.on_arrival = lambda: None
 
 
 def timed_out(config: DeadlineConfig) -> Verdict:
@@ -87,8 +101,8 @@ class JoinedGroup:
     rollouts: Sequence[LateRollout]
 
     @property
-    def others(self) -> Sequence[float]:
-        """Rewards of the rollouts of their group that were judged in time and count."""
+    def others(self) -> Sequence[Counted]:
+        """The rollouts of their group that were judged in time and count."""
         return self.rollouts[0].others
 
 

@@ -115,6 +115,13 @@ class Judging:
     def end_group(self, group: Hashable) -> None:
         """Tell that no more replies of a group come: it is as large as it is."""
 
+    def without_the_rest(self, group: Hashable, index: int, verdict: Verdict) -> Verdict:
+        """The verdict on a reply of which no more is waited for: what is known of it, or else ``verdict``.
+
+        :param index: of the rollout in its group.
+        """
+        return verdict
+
     def abandon(self, groups: Collection[Hashable] | None = None) -> None:
         """Judge nothing of some groups any further: their futures are cancelled, nothing more is kept.
 

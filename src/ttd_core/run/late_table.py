@@ -12,12 +12,12 @@ import sqlite3
 from collections.abc import Sequence
 
 import attrs
-import numpy as np
 
 from ttd_core.policy.base import Sample
 from ttd_core.run.pending_lines import parsed, prompt_line, read_sample, reply_line
 from ttd_core.run.records import RolloutIndex
 from ttd_core.run.row_encoding import exact_json
+from ttd_core.stages import Counted
 from ttd_core.types import Message
 
 #: Step, index of the group and index in the group where a rollout was sampled.
@@ -40,7 +40,7 @@ class LateRollout:
     :param prompt: its group's chat messages.
     :param sample: the reply, with the indices that it has in its step.
     :param policy_step: the step that the policy which gave it had learned last.
-    :param others: rewards of the rollouts of its group that were judged in time and count.
+    :param others: the rollouts of its group that were judged in time and count.
     """
 
     step: int
@@ -48,7 +48,7 @@ class LateRollout:
     prompt: Sequence[Message]
     sample: Sample
     policy_step: int
-    others: Sequence[float]
+    others: Sequence[Counted]
 
     @property
     def index(self) -> RolloutIndex:
@@ -80,7 +80,7 @@ def write_late(
             (
                 *each.place,
                 each.policy_step,
-                json.dumps(np.asarray(each.others, np.float64).tolist()),
+                json.dumps(list(map(_other_line, each.others))),
                 exact_json(prompt_line("", each.sample)),
                 exact_json(reply_line("", each.sample)),
             )
@@ -102,10 +102,20 @@ def read_waiting(connection: sqlite3.Connection) -> list[LateRollout]:
             json.loads(prompt),
             read_sample(parsed(reply.encode()), parsed(of_prompt.encode())),
             policy_step,
-            json.loads(others),
+            [_read_other(other) for other in json.loads(others)],
         )
         for step, _, _, start, prompt, policy_step, others, of_prompt, reply in connection.execute(_WAITING)
     ]
+
+
+def _other_line(other: Counted) -> float | list[float]:
+    """The reward of a rollout; where it ran with shares of its budget, how far it went as well."""
+    return [other.value, other.runs, int(other.valid)] if other.runs else other.value
+
+
+def _read_other(line: float | list[float]) -> Counted:
+    """Inverse of :func:`_other_line`."""
+    return Counted(line[0], int(line[1]), bool(line[2])) if isinstance(line, list) else Counted(line)
 
 
 def rewind_late(connection: sqlite3.Connection, step: int) -> None:

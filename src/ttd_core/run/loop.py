@@ -270,22 +270,11 @@ class _Run:
         """Run to the last step; an interrupt ends the step under way, whose rollouts are kept."""
         started = time.monotonic()
         config = self._config
-        self._emit(
-            events.run_started(
-                run=str(self._store.folder),
-                problem=self._problem.name,
-                policy=self._policy.name,
-                step=self._store.last_step(),
-                steps=config.steps,
-                groups=config.groups,
-                group_size=config.group_size,
-                sandbox=self._level,
-                engine=str(self._policy.engine) if isinstance(self._policy, TellsEngine) else "",
-            )
-        )
-        self._update_best()
         try:
+            # From here on: late rollouts of before are being judged already.
             with terminate_as_interrupt(), contextlib.closing(self._steps):
+                self._emit(self._started())
+                self._update_best()
                 for step in range(self._store.last_step() + 1, config.steps + 1):
                     if self._asked_to_stop():
                         break
@@ -304,6 +293,20 @@ class _Run:
             )
         )
         return self._result(started, interrupted=False)
+
+    def _started(self) -> events.Event:
+        config = self._config
+        return events.run_started(
+            run=str(self._store.folder),
+            problem=self._problem.name,
+            policy=self._policy.name,
+            step=self._store.last_step(),
+            steps=config.steps,
+            groups=config.groups,
+            group_size=config.group_size,
+            sandbox=self._level,
+            engine=str(self._policy.engine) if isinstance(self._policy, TellsEngine) else "",
+        )
 
     def _asked_to_stop(self) -> bool:
         return requests.asked_to_stop(self._store.folder)

@@ -17,8 +17,6 @@ from ttd_core.run.row_encoding import encode_reward
 from ttd_core.stages import Stage
 from ttd_core.types import Completion, State, Status, StopReason, Verdict
 
-_ARRAYS = ("tokens", "logprobs", "trained")
-
 
 def parsed(line: bytes) -> dict[str, Any]:
     """A line of the file; empty for one that is torn or damaged."""
@@ -35,7 +33,7 @@ def prompt_line(key: str, sample: Sample) -> dict[str, Any]:
     :param key: of the prompt.
     :param sample: any of its replies.
     """
-    return {"group": sample.prompt, "key": key, "prompt_tokens": _encode_array(sample.prompt_tokens)}
+    return {"group": sample.prompt, "key": key, "prompt_tokens": _encode_tokens(sample.prompt_tokens)}
 
 
 def reply_line(key: str, sample: Sample) -> dict[str, Any]:
@@ -49,9 +47,12 @@ def reply_line(key: str, sample: Sample) -> dict[str, Any]:
         "index": sample.index,
         "key": key,
         "text": completion.text,
-        "answer": completion.answer,
+        # Most often all of the text is the answer: not written a second time.
+        **({} if completion.answer == completion.text else {"answer": completion.answer}),
         "stop": completion.stop.value,
-        **{name: _encode_array(getattr(completion, name)) for name in _ARRAYS},
+        "tokens": _encode_tokens(completion.tokens),
+        "logprobs": _encode_array(completion.logprobs),
+        "trained": _encode_array(completion.trained),
     }
 
 
@@ -65,10 +66,13 @@ def read_sample(line: Mapping[str, Any], prompt: Mapping[str, Any]) -> Sample:
     completion = Completion(
         text=line["text"],
         stop=StopReason(line["stop"]),
-        answer=line["answer"],
-        **{name: _decode_array(line[name]) for name in _ARRAYS},
+        answer=line.get("answer", line["text"]),
+        tokens=_decode_array(line["tokens"]).astype(np.int64, copy=False),
+        logprobs=_decode_array(line["logprobs"]),
+        trained=_decode_array(line["trained"]),
     )
-    return Sample(line["group"], line["index"], completion, _decode_array(prompt["prompt_tokens"]))
+    prompt_tokens = _decode_array(prompt["prompt_tokens"]).astype(np.int64, copy=False)
+    return Sample(line["group"], line["index"], completion, prompt_tokens)
 
 
 def verdict_line(key: str, rollout: tuple[int, int], verdict: Verdict) -> dict[str, Any]:
@@ -122,6 +126,12 @@ def read_verdict(line: Mapping[str, Any]) -> Verdict:
 def _encode_array(array: npt.NDArray[Any]) -> list[Any]:
     """An array as JSON: its dtype, its shape and its bytes in base 64."""
     return [array.dtype.str, list(array.shape), base64.b64encode(array.tobytes()).decode()]
+
+
+def _encode_tokens(tokens: npt.NDArray[np.int64]) -> list[Any]:
+    """Tokens, of which models have so few that half the bytes hold them; older versions wrote all eight."""
+    short = tokens.astype(np.int32)
+    return _encode_array(short if np.array_equal(short, tokens) else tokens)
 
 
 def _decode_array(value: Any) -> npt.NDArray[Any]:

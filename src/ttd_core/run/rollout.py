@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import functools
+import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -55,7 +57,11 @@ class StepRollouts:
         self._samples: dict[RolloutIndex, Sample] = {}
         self._prompt_tokens: dict[int, npt.NDArray[np.int64]] = {}
         self._verdicts: dict[RolloutIndex, Verdict] = {}
-        self._waiting: dict[concurrent.futures.Future[Verdict], RolloutIndex] = {}
+        self._waiting: dict[RolloutIndex, concurrent.futures.Future[Verdict]] = {}
+        #: Those of the waiting that are judged, in the order in which that came, and are not taken in yet.
+        self._arrived: queue.SimpleQueue[RolloutIndex] = queue.SimpleQueue()
+        #: Called in a worker's thread when a verdict is there to be taken in.
+        self.on_arrival: Callable[[], None] = lambda: None
         #: Which were late and count as timeouts.
         self.timed_out: list[RolloutIndex] = []
         #: When the last reply was sampled and the last verdict was there, by :func:`time.monotonic`.
@@ -97,19 +103,28 @@ class StepRollouts:
         group, start = (self, sample.prompt), self._starts[sample.prompt]
         if verdict is None:
             keep = functools.partial(self._pending.judged, rollout)
-            self._waiting[self._judging.submit(group, start, sample, count, keep)] = rollout
+            future = self._waiting[rollout] = self._judging.submit(group, start, sample, count, keep)
+            future.add_done_callback(functools.partial(self._arrive, rollout))
         else:
             self._judging.kept(group, start, sample.index, verdict, count)
             self._note(rollout, verdict)
 
+    def _arrive(self, rollout: RolloutIndex, _future: concurrent.futures.Future[Verdict]) -> None:
+        """Called when a reply is judged, by whomever."""
+        self._arrived.put(rollout)
+        self.on_arrival()
+
     def take_verdicts(self) -> None:
-        """Take in the verdicts that are there.
+        """Take in the verdicts that are there, in the order in which they came.
 
         :raises PluginError: when a hook fails and that is to stop the run.
         """
-        for future in [each for each in self._waiting if each.done()]:
-            rollout = self._waiting.pop(future)
-            self._note(rollout, future.result())
+        with contextlib.suppress(queue.Empty):
+            while True:
+                rollout = self._arrived.get_nowait()
+                future = self._waiting.pop(rollout, None)
+                if future is not None:  # else it was late
+                    self._note(rollout, future.result())
 
     def _note(self, rollout: RolloutIndex, verdict: Verdict) -> None:
         self.last_judged = time.monotonic()
@@ -117,9 +132,9 @@ class StepRollouts:
         self._on_evaluated(*rollout, verdict)
 
     @property
-    def waiting(self) -> list[concurrent.futures.Future[Verdict]]:
-        """The verdicts that are still to come."""
-        return list(self._waiting)
+    def waiting(self) -> int:
+        """How many verdicts are still to come, or to be taken in."""
+        return len(self._waiting)
 
     @property
     def sampled(self) -> int:
@@ -134,34 +149,38 @@ class StepRollouts:
     @property
     def unjudged(self) -> list[RolloutIndex]:
         """Which replies have no verdict yet, in order."""
-        return sorted(self._waiting.values())
+        return sorted(self._waiting)
 
     def take_unjudged(self) -> list[Unjudged]:
         """The replies without a verdict, in order, with the verdicts to come; the step goes without."""
-        futures = {rollout: future for future, rollout in self._waiting.items()}
-        self._waiting.clear()
+        futures, self._waiting = self._waiting, {}
         return [(self._samples.pop(rollout), futures[rollout]) for rollout in sorted(futures)]
 
     def count_unjudged(self, verdict: Verdict) -> None:
-        """Count every reply without a verdict as having this one."""
+        """Count every reply without a verdict as having this one, or what is known of it by now."""
         self.timed_out = self.unjudged
-        self.cancel()
         self._waiting.clear()
-        for rollout in self.timed_out:
-            self._pending.judged(rollout, verdict)
-            self._note(rollout, verdict)
+        verdicts = {
+            (group, index): self._judging.without_the_rest((self, group), index, verdict)
+            for group, index in self.timed_out
+        }
+        self.cancel()
+        for rollout, known in verdicts.items():
+            self._pending.judged(rollout, known)
+            self._note(rollout, known)
 
     def cancel(self) -> None:
         """Judge nothing more of it, but for what runs."""
-        for future in self._waiting:
-            future.cancel()
+        self._judging.abandon({(self, group) for group in range(len(self._starts))})
 
     def groups(self) -> list[Group]:
         """One group a start, in that order, of the rollouts that are judged."""
-        return [self._group(index) for index in range(len(self._starts))]
+        own: list[list[RolloutIndex]] = [[] for _ in self._starts]
+        for rollout in sorted(self._samples):
+            own[rollout[0]].append(rollout)
+        return [self._group(index, rollouts) for index, rollouts in enumerate(own)]
 
-    def _group(self, index: int) -> Group:
-        own = sorted(rollout for rollout in self._samples if rollout[0] == index)
+    def _group(self, index: int, own: Sequence[RolloutIndex]) -> Group:
         prompt_tokens = self._prompt_tokens.get(index, np.zeros(0, np.int64))
         rollouts = [Rollout(self._samples[rollout].completion, self._verdicts[rollout]) for rollout in own]
         return Group(self._starts[index].id, self._prompts[index], prompt_tokens, rollouts)

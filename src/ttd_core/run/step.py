@@ -16,7 +16,7 @@ from ttd_core.learn.learner import (
     GroupWithAdvantages,
     LearnedLogprobs,
     compute_advantages,
-    counted_rewards,
+    counted_rollouts,
     learn,
 )
 from ttd_core.metrics import Metric, Timing
@@ -35,6 +35,7 @@ from ttd_core.run.step_metrics import StepMetrics, staleness
 from ttd_core.run.totals import StepTotals
 from ttd_core.sandbox.base import Executor
 from ttd_core.search.archive import Archive
+from ttd_core.stages import Counted
 from ttd_core.types import Group, Status
 
 _log = logging.getLogger("ttd_core")
@@ -171,7 +172,7 @@ class StepRunner:
         repeats = [self._repeats.among(group, self._archive[group.start].state.code) for group in groups]
         metrics = self._metrics.compute(groups, repeats, totals, self._archive)
         metrics.update(self._sampling_metrics(current, late, joined, metrics))
-        others: list[Sequence[float]] = [*([()] * len(own)), *(each.others for each in joined)]
+        others: list[Sequence[Counted]] = [*([()] * len(own)), *(each.others for each in joined)]
         with_advantages = [
             compute_advantages(group, self._config.learn, repeated, of_others)
             for group, repeated, of_others in zip(groups, repeats, others, strict=True)
@@ -239,11 +240,9 @@ class StepRunner:
         kept = []
         for sample, verdict in late:
             group = groups[sample.prompt]
-            _, rewards = counted_rewards(group, self._config.learn, repeats[sample.prompt])
+            others = counted_rollouts(group, self._config.learn, repeats[sample.prompt])
             policy_step = current.policy_steps[sample.prompt, sample.index]
-            rollout = LateRollout(
-                current.step, group.start, group.prompt, sample, policy_step, rewards.tolist()
-            )
+            rollout = LateRollout(current.step, group.start, group.prompt, sample, policy_step, others)
             self._late.add(rollout, verdict)
             kept.append(rollout)
         return kept
