@@ -13,6 +13,7 @@ multiply over the product's.
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -92,9 +93,9 @@ def microseconds(part: Part) -> float:
     with torch.cuda.graph(graph):
         for call in part.calls:
             call()
-    times = []
+    times: list[float] = []
     for _ in range(5):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         graph.replay()
         start.record()
         for _ in range(5):
@@ -134,7 +135,7 @@ def product_parts(shape: Shape) -> Iterator[Part]:
             weights = [noise(total + extra, inputs) for _ in range(COPIES)]
             yield Part(
                 f"{name}: {title}",
-                [lambda x=x, weight=weight: functional.linear(x, weight) for weight in weights],
+                [functools.partial(functional.linear, x, weight) for weight in weights],
                 2.0 * (weights[0].numel() + x.numel() + shape.rows * (total + extra)),
                 2.0 * shape.rows * inputs * (total + extra),
                 extra == rank_rows,
