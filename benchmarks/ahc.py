@@ -99,7 +99,8 @@ def comb(teeth: int) -> np.ndarray:
 def rates() -> str:
     """The first table."""
     fishing, apples = Fishing(), Apples()
-    case, plan = fishing.case(0), apples.read_answer(apples.case(0), apples.examples().good[2][0])
+    case, printed = fishing.case(0), apples.examples().good[2][0].encode()
+    plan = apples.read_answer(apples.case(0), printed)
 
     def score_again(answer: Answer, _: int) -> int:
         return fishing.score_answer(case, answer)
