@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import functools
 import math
 import os
 import statistics
@@ -22,13 +23,15 @@ import numpy as np
 
 from ttd_ahc.ahc039 import Fishing, check_polygon
 from ttd_ahc.ahc058 import Apples
+from ttd_ahc.cases import Answer
 from ttd_ahc.contest import Contest
-from ttd_ahc.fish import POINTS, SIDE
+from ttd_ahc.fish import POINTS, SIDE, Integers
 from ttd_ahc.normal import normal
 from ttd_ahc.stream import Stream, round_half_away, weight_scale
 from ttd_core.cli.output import table
 from ttd_core.package_files import package_text
 from ttd_core.plugin.hooks import Hooks
+from ttd_core.problem import Execute
 from ttd_core.run.evaluate import evaluate_action
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.types import Action, State
@@ -45,7 +48,9 @@ def per_second(work: Callable[[int], object], count: int) -> float:
 
 def direct_points(seed: int) -> list[tuple[int, int]]:
     """The points of ahc039 with every draw made on its own."""
-    stream, taken, points = Stream(seed), set(), []
+    stream = Stream(seed)
+    taken: set[tuple[int, int]] = set()
+    points: list[tuple[int, int]] = []
     for kind in (1, 2):
         count = stream.integer(10, 25)
         weights = [stream.uniform() for _ in range(count)]
@@ -56,9 +61,8 @@ def direct_points(seed: int) -> list[tuple[int, int]]:
         while len(points) < POINTS * kind:
             value = stream.unit() * scale
             index = sum(each <= value for each in sums[:-1])
-            point = tuple(
-                round_half_away(center + sigmas[index] * normal(stream)) for center in centers[index]
-            )
+            x, y = (round_half_away(center + sigmas[index] * normal(stream)) for center in centers[index])
+            point = x, y
             if min(point) >= 0 and max(point) <= SIDE and point not in taken:
                 taken.add(point)
                 points.append(point)
@@ -95,7 +99,15 @@ def comb(teeth: int) -> np.ndarray:
 def rates() -> str:
     """The first table."""
     fishing, apples = Fishing(), Apples()
-    case, plan = fishing.case(0), apples.read_answer(apples.case(0), apples.examples().good[2][0])
+    case, printed = fishing.case(0), apples.examples().good[2][0].encode()
+    plan = apples.read_answer(apples.case(0), printed)
+
+    def score_again(answer: Answer, _: int) -> int:
+        return fishing.score_answer(case, answer)
+
+    def score_directly(corners: Integers, _: int) -> int:
+        return direct_score(corners, case.input)
+
     rows = []
     ours, direct = per_second(Fishing.make_case, 20), per_second(direct_points, 3)
     rows.append(("ahc039 inputs", f"{ours:.0f}/s", f"{direct:.1f}/s", f"{ours / direct:.1f}"))
@@ -106,8 +118,8 @@ def rates() -> str:
         score = direct_score(corners, case.input)
         assert fishing.score_answer(case, answer) == score
         assert check_polygon(corners)
-        ours = per_second(lambda _, a=answer: fishing.score_answer(case, a), 50)
-        direct = per_second(lambda _, c=corners: direct_score(c, case.input), 5)
+        ours = per_second(functools.partial(score_again, answer), 50)
+        direct = per_second(functools.partial(score_directly, corners), 5)
         name = f"ahc039 scores, {len(corners)} vertices"
         rows.append((name, f"{ours:.0f}/s", f"{direct:.1f}/s", f"{ours / direct:.1f}"))
     ours = per_second(lambda _: apples.score_answer(apples.case(0), plan), 200)
@@ -115,7 +127,7 @@ def rates() -> str:
     return table(["work, on one core", "ours", "direct form", "ratio"], rows)
 
 
-def case_scores(problem: Contest, source: str, execute: Callable) -> list[int]:
+def case_scores(problem: Contest, source: str, execute: Execute) -> list[int]:
     """The case scores of a program.
 
     :raises SystemExit: when it fails.
@@ -136,7 +148,7 @@ def steadiness(cases: int) -> str:
             alone = [case_scores(problem, source, executor.run) for _ in range(2)]
             both = [pool.submit(case_scores, problem, source, executor.run) for _ in range(2)]
             together = [each.result() for each in both]
-        noise = statistics.stdev(np.subtract(*alone).tolist()) / math.sqrt(cases)
+        noise = statistics.stdev(np.subtract(alone[0], alone[1]).tolist()) / math.sqrt(cases)
         means = [statistics.mean(scores) for scores in (*alone, *together)]
         rows.append((kind.name, *(f"{mean:.1f}" for mean in means), f"{noise:.1f}"))
     header = ["mean case score", "alone", "again", "two at once", "the other", "noise of a difference"]

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
@@ -38,6 +39,7 @@ STATES, LENGTH, GROUPS, SIZE = 1000, 1500, 8, 64
 BAR = 0.150
 
 Times = dict[str, float]
+Command = Sequence[str | pathlib.Path]
 
 
 def group(start: Node, size: int, rng: np.random.Generator, text: int, code: int) -> Group:
@@ -125,12 +127,13 @@ def install_peer() -> pathlib.Path:
     root = pathlib.Path(__file__).resolve().parent.parent
     home = root / ".venv-bench-ttt-discover"
     python = home / "bin" / "python"
-    ready = [python, "-c", "import ttt_discover.tinker_utils.sampler"]
+    ready: Command = [python, "-c", "import ttt_discover.tinker_utils.sampler"]
     if python.exists() and subprocess.run(ready, capture_output=True).returncode == 0:
         return python
     print(f"installing {PEER} into {home.name} (about 2 GB, once) ...", file=sys.stderr)
-    pip = [python, "-m", "pip", "install", "--quiet", "-c", root / "constraints.txt", PEER]
-    for command in ([sys.executable, "-m", "venv", home], pip, ready):
+    pip: Command = [python, "-m", "pip", "install", "--quiet", "-c", root / "constraints.txt", PEER]
+    venv: Command = [sys.executable, "-m", "venv", home]
+    for command in (venv, pip, ready):
         result = subprocess.run(command, capture_output=True, text=True)
         if result.returncode:
             lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]

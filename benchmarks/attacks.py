@@ -38,7 +38,7 @@ def main() -> int:
     chosen = parser.parse_args()
     servers = "cold" if chosen.cold else "warm"
     only = ["--only", chosen.only]
-    users = {"root" if os.geteuid() == 0 else "user": []}
+    users: dict[str, list[str]] = {"root" if os.geteuid() == 0 else "user": []}
     if os.geteuid() == 0:
         users["plain"] = [sys.executable, str(SUITE / "as_user.py")]
     controls = {str(line["attack"]): bool(line["control"]) for line in _lines([], "--controls", *only)}

@@ -246,14 +246,14 @@ def worst_error(attend: Attend, rotations: Any) -> float:
 def clock_us(run: Callable[[], None], calls: int = 15) -> float:
     """Median between events, cache emptied before each call."""
     flush = torch.empty(512 << 20, dtype=torch.uint8, device="cuda")
-    times = []
+    times: list[float] = []
     for _ in range(calls + 3):
         flush.fill_(1)
         torch.cuda.synchronize()
         time.sleep(0.003)
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
         # so that the host is ahead
-        torch.cuda._sleep(200_000)
+        torch.cuda._sleep(200_000)  # type: ignore[no-untyped-call]
         start.record()
         run()
         end.record()

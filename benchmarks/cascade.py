@@ -18,7 +18,6 @@ import collections
 import pathlib
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -70,7 +69,7 @@ def replies(starting_program: str, seed: int) -> list[str]:
 
 
 def run(
-    folder: pathlib.Path, arguments: Any, steps: int, cascade: Sequence[float] | None
+    folder: pathlib.Path, arguments: argparse.Namespace, steps: int, cascade: Sequence[float] | None
 ) -> list[dict[str, float]]:
     """Make a run; of each of its steps the metrics, and the seconds that its programs ran."""
     overrides = {

@@ -27,7 +27,7 @@ from ttd_bio.metrics import Losses, losses
 from ttd_bio.pictures import umaps
 from ttd_core.errors import EnvironmentLacksError
 from ttd_core.package_files import package_text
-from ttd_core.sandbox.base import MIB, JobResult
+from ttd_core.sandbox.base import MIB, Job, JobResult
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.types import Action, State
 
@@ -56,8 +56,8 @@ def run(problem: Denoising, executor: LocalExecutor, source: str) -> tuple[JobRe
     """The job of one program and the losses of its result; measured even where the rules refuse it."""
     seen: list[JobResult] = []
 
-    def execute(job: object) -> JobResult:
-        seen.append(executor.run(job))  # type: ignore[arg-type]
+    def execute(job: Job) -> JobResult:
+        seen.append(executor.run(job))
         return attrs.evolve(seen[-1])
 
     problem.transition(State(), Action(source), execute)

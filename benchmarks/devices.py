@@ -14,7 +14,6 @@ import pathlib
 import tempfile
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import models
 import numpy as np
@@ -25,6 +24,7 @@ import transformers
 from ttd_core import config as configs
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
 from ttd_core.policy.local.policy import open_local
+from ttd_core.types import Message
 
 PROMPT, NEW = 512, 128
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -47,12 +47,12 @@ def write_model(folder: pathlib.Path, size: str, device: torch.device) -> None:
 
 
 def run(
-    folder: pathlib.Path, devices: int, prompts: Any, count: int
-) -> tuple[dict[Any, Sample], float, float]:
+    folder: pathlib.Path, devices: int, prompts: Sequence[Sequence[Message]], count: int
+) -> tuple[dict[tuple[int, int], Sample], float, float]:
     """The replies of the second call, its seconds, and the seconds of the second step."""
     options = {"devices": devices, "engine": "lean"}
     overrides = {"policy.model": str(folder), "policy.batch": 512, "policy.options": options}
-    policy: Any = open_local(configs.load("none", overrides=overrides | {"policy.lora_rank": 32}))
+    policy = open_local(configs.load("none", overrides=overrides | {"policy.lora_rank": 32}))
     try:
         for _ in range(2):
             start = time.perf_counter()
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_model(folder, chosen.size, device)
         ids = models.prompts(chosen.groups, PROMPT, models.vocabulary(chosen.size))
         texts = [" ".join(f"t{i}" for i in prompt) for prompt in ids]
-        prompts = [[{"role": "user", "content": text}] for text in texts]
+        prompts: list[list[Message]] = [[{"role": "user", "content": text}] for text in texts]
         results = {n: run(folder, n, prompts, chosen.group) for n in (1, chosen.devices)}
     tokens = chosen.groups * chosen.group * NEW
     print(f"{chosen.size}, {chosen.groups} x {chosen.group} replies of {NEW} tokens")

@@ -29,7 +29,7 @@ from ttd_core.run.loop import start_run
 from ttd_core.run.pending import PendingRollouts
 from ttd_core.run.setup import RunSetup
 from ttd_core.sandbox.base import Job, JobResult, Level
-from ttd_core.types import Completion, State, Status, StopReason
+from ttd_core.types import Action, Completion, State, Status, StopReason
 
 
 class AtOnce:
@@ -104,7 +104,9 @@ def measure_driver(folder: pathlib.Path, options: argparse.Namespace) -> None:
     hooks = setup.hooks
     parse = functools.partial(hooks.parse_action, done)
     (seed,) = hooks.seed_states(np.random.default_rng(0), 1)
-    transition = functools.partial(hooks.transition, seed, parse(), lambda _: answered)
+    action = parse()
+    assert isinstance(action, Action), action
+    transition = functools.partial(hooks.transition, seed, action, lambda _: answered)
     reached = transition()
     assert isinstance(reached, State), reached
     measure("   of which: parse the reply", parse, 200)

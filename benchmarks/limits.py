@@ -40,7 +40,7 @@ from ttd_core.run.setup import CONFIG_FILE
 from ttd_core.run.store import RunStore
 from ttd_core.search.archive import Archive, Node
 from ttd_core.search.reuse import EpsilonGreedyReuse, PuctReuse
-from ttd_core.types import Completion, Group, Reward, Rollout, State, Status, StopReason, Verdict
+from ttd_core.types import Completion, Group, Message, Reward, Rollout, State, Status, StopReason, Verdict
 
 TTD = [sys.executable, "-m", "ttd_core.cli"]
 #: Every how many rollouts one fails.
@@ -115,7 +115,7 @@ class Replies:
 
     def group(self, start: Node, size: int) -> Group:
         """A group of them."""
-        prompt = [{"role": "user", "content": self._words[:4000]}]
+        prompt: list[Message] = [{"role": "user", "content": self._words[:4000]}]
         rollouts = [self.rollout(start) for _ in range(size)]
         return Group(start.id, prompt, np.zeros(1000, np.int64), rollouts)
 
@@ -178,8 +178,17 @@ def write_run(folder: pathlib.Path, rollouts: int, replies: Replies, search: Sea
         seeds = problem.seed_states(np.random.default_rng(0), 8)
         archive.add_seeds([(state, Reward(0.5, 0.5)) for state in seeds])
         store.commit_seeds(archive)
-        begun = {"run": str(folder), "problem": "erdos", "policy": "scripted", "step": 0}
-        store.record(events.run_started(**begun, steps=len(steps), groups=8, group_size=64))
+        store.record(
+            events.run_started(
+                run=str(folder),
+                problem="erdos",
+                policy="scripted",
+                step=0,
+                steps=len(steps),
+                groups=8,
+                group_size=64,
+            )
+        )
         spent: dict[tuple[int, int], list[Spent]] = {shape: [] for shape in SHAPES}
         for step, shape in enumerate(steps, 1):
             spent[shape].append(write_step(store, archive, step, shape, replies))
@@ -218,26 +227,44 @@ def write_step(
     archive.admit(step, groups)
     admitted, wall = time.process_time(), time.perf_counter()
     numbers = {str(metric): 0.1 for metric in Metric}
-    timings = {Timing.SAMPLING: 41.0, Timing.ROLLOUTS: 47.0, Timing.LEARN: 9.0}
+    timings: dict[str, float] = {Timing.SAMPLING: 41.0, Timing.ROLLOUTS: 47.0, Timing.LEARN: 9.0}
     advantages = [np.zeros(shape[1])] * shape[0]
     store.commit_step(step, groups, archive, numbers, timings, advantages=advantages)
     committed, wall = time.process_time(), time.perf_counter() - wall
     best = max(group.rewards.max() for group in groups)
     count = shape[0] * shape[1]
-    came_to = {"rollouts": count, "valid": 3 * count // 4, "mean_value": 0.5, "metrics": numbers}
-    store.record(events.step_finished(step=step, **came_to, best_value=best, best_score=-best, seconds=60.0))
+    store.record(
+        events.step_finished(
+            step=step,
+            rollouts=count,
+            valid=3 * count // 4,
+            mean_value=0.5,
+            best_value=best,
+            best_score=-best,
+            metrics=numbers,
+            seconds=60.0,
+        )
+    )
     return admitted - logged, wall, committed - admitted, logged - begun
 
 
 def record_rollout(store: RunStore, step: int, group: int, index: int, rollout: Rollout) -> None:
     """The two events of a rollout."""
-    verdict = rollout.verdict
-    place = {"step": step, "group": group, "index": index}
-    store.record(events.rollout_sampled(**place, tokens=len(rollout.completion.tokens), stop="stop"))
+    verdict, tokens = rollout.verdict, len(rollout.completion.tokens)
+    store.record(events.rollout_sampled(step=step, group=group, index=index, tokens=tokens, stop="stop"))
     reward = verdict.reward
-    worth = {"value": reward and reward.value, "score": reward and reward.score}
-    ended = {"status": verdict.status.value, "message": verdict.message, "seconds": verdict.seconds}
-    store.record(events.rollout_evaluated(**place, **ended, **worth))
+    store.record(
+        events.rollout_evaluated(
+            step=step,
+            group=group,
+            index=index,
+            status=verdict.status.value,
+            message=verdict.message,
+            value=None if reward is None else reward.value,
+            score=None if reward is None else reward.score,
+            seconds=verdict.seconds,
+        )
+    )
 
 
 def sizes(folder: pathlib.Path) -> None:

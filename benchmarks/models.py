@@ -231,4 +231,4 @@ def prompts(count: int, length: int, known: int = VOCABULARY) -> list[list[int]]
     :param known: see :func:`vocabulary`.
     """
     generator = torch.Generator().manual_seed(count)
-    return torch.randint(0, known, (count, length), generator=generator).tolist()  # type: ignore[no-any-return]
+    return torch.randint(0, known, (count, length), generator=generator).tolist()

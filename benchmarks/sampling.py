@@ -79,11 +79,12 @@ def peak_bytes(reset: bool = False) -> float:
     return peak
 
 
-def seconds(call: Callable[[], Any]) -> float:
-    """How long a call takes, its work on the device included."""
+def seconds(call: Callable[[], Any], times: int = 1) -> float:
+    """How long so many calls take, their work on the device included."""
     synchronize()
     start = time.perf_counter()
-    call()
+    for _ in range(times):
+        call()
     synchronize()
     return time.perf_counter() - start
 
@@ -136,10 +137,14 @@ def ceilings(device: torch.device) -> tuple[float, float]:
     source = torch.empty(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     a, b = (torch.randn(width, width, device=device, dtype=dtype) for _ in range(2))
+    works: list[tuple[Callable[[], Any], int]] = [
+        (lambda: target.copy_(source), 2 * size),
+        (lambda: a @ b, 2 * width**3),
+    ]
     rates = []
-    for work, amount in ((lambda: target.copy_(source), 2 * size), (lambda: a @ b, 2 * width**3)):
+    for work, amount in works:
         work()
-        rates.append(20 * amount / seconds(lambda work=work: [work() for _ in range(20)]))
+        rates.append(20 * amount / seconds(work, 20))
     return rates[0], rates[1]
 
 
@@ -160,7 +165,7 @@ def check(model: Any, lean: LeanModel) -> None:
     """Gap to one plain forward pass, of the lean decoder and of the plain one."""
     logprobs = LogprobModel(model, "off")
     prompts = models.prompts(3, PROMPT, model.config.vocab_size)
-    decoders = {
+    decoders: dict[str, PlainDecoder | LeanDecoder] = {
         "plain": PlainDecoder(logprobs.backbone, logprobs.head, logprobs.layers, model.device, 12),
         "ours": LeanDecoder(lean, 12),
     }

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ttd_core.errors import SandboxUnavailableError
-from ttd_core.sandbox.base import MIB, Level, Limits, PythonJob
+from ttd_core.sandbox.base import MIB, JobResult, Level, Limits, PythonJob
 from ttd_core.sandbox.local import LocalExecutor
 
 WORKERS = 2
@@ -221,12 +221,12 @@ def endurance(jobs: int, level: Level) -> tuple[dict[str, int], dict[str, int], 
     limits = Limits(wall_s=60.0, scratch=MIB)
     before = left_behind()
     with LocalExecutor(WORKERS, exactly=level) as executor:
-        warm = {}
+        warm: dict[str, int] = {}
         for count in (500, jobs):
             futures = (
                 executor.submit(PythonJob(source, "run", args=[n], limits=limits)) for n in range(count)
             )
-            waiting: list[concurrent.futures.Future] = []
+            waiting: list[concurrent.futures.Future[JobResult]] = []
             for future in futures:
                 waiting.append(future)
                 if len(waiting) > 2 * WORKERS and not waiting.pop(0).result().ok:

@@ -11,22 +11,24 @@ import json
 import logging
 import sys
 import time
+from typing import Any
 
 import ray
 from ttt_discover.environments.sandbox_reward_evaluator import SandboxRewardEvaluator
 
 
-class Evaluator(SandboxRewardEvaluator):
+class Evaluator(SandboxRewardEvaluator):  # type: ignore[misc]  # not installed where types are checked
     """The evaluator with its two abstract methods."""
 
-    def get_program_entrypoint(self):
+    def get_program_entrypoint(self) -> str:
         return "run"
 
-    def get_reward(self, code, state):
+    def get_reward(self, code: str, state: Any) -> Any:
         return self.run_eval_code(code)
 
 
-def main(folder, workers, evaluations):
+def main(folder: str, workers: int, evaluations: int) -> None:
+    """Measure and print."""
     code = sys.stdin.read()
     ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     evaluator = Evaluator("benchmark", folder, num_cpus_per_task=1, eval_timeout=60)

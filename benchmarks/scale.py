@@ -74,7 +74,8 @@ def reply_lengths(step: int, count: int, mean: float, spread: float, seed: int) 
     """Tokens of a step's replies: log-normal about a mean, cut at the context's end."""
     rng = np.random.default_rng([seed, step, 1])
     drawn = rng.lognormal(math.log(mean) - spread**2 / 2, spread, count)
-    return np.clip(drawn, CHUNK, LONGEST_REPLY).astype(int).tolist()
+    lengths: list[int] = np.clip(drawn, CHUNK, LONGEST_REPLY).astype(int).tolist()
+    return lengths
 
 
 def paper_work(model: Model, cores: int, options: argparse.Namespace) -> Work:

@@ -259,7 +259,7 @@ class Simulation:
         self._steps[number] = step
         ends = _ends(self._work.sampler, tuple(step.lengths))
         for index in np.argsort(ends, kind="stable").tolist():
-            self._at(float(ends[index]), lambda index=index: self._sampled(step, index))
+            self._at(float(ends[index]), functools.partial(self._sampled, step, index))
         return float(ends.max())
 
     def _learn(self, number: int) -> float:

@@ -15,6 +15,7 @@ import argparse
 import pathlib
 import tempfile
 import textwrap
+from collections.abc import Mapping
 
 from ttd_core import config as configs
 from ttd_core.metrics import Timing
@@ -49,6 +50,14 @@ PROBLEM = """
         def reward(self, state):
             return Reward(state.data["seconds"], state.data["seconds"])
 """
+
+#: What the lines of the table differ in.
+SETTINGS: tuple[Mapping[str, object], ...] = (
+    {"schedule": "sync"},
+    {"schedule": "pipelined"},
+    {"schedule": "sync", "deadline.share": 0.8},
+    {"schedule": "pipelined", "deadline.share": 0.8},
+)
 
 
 def measure(folder: pathlib.Path, arguments: argparse.Namespace, **settings: object) -> str:
@@ -93,14 +102,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"{'':42}  s a step  sampling  GPU idle  waiting s  cores idle  rollouts")
     with tempfile.TemporaryDirectory() as temporary:
-        for number, settings in enumerate(
-            [
-                {"schedule": "sync"},
-                {"schedule": "pipelined"},
-                {"schedule": "sync", "deadline.share": 0.8},
-                {"schedule": "pipelined", "deadline.share": 0.8},
-            ]
-        ):
+        for number, settings in enumerate(SETTINGS):
             print(measure(pathlib.Path(temporary) / f"run-{number}", arguments, **settings), flush=True)
 
 

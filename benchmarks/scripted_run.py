@@ -23,7 +23,7 @@ from ttd_core.run.setup import CONFIG_FILE
 from ttd_core.run.store import RunStore
 from ttd_core.search.archive import Archive, Node
 from ttd_core.search.reuse import reuse_from_config
-from ttd_core.types import Completion, Group, Rollout, State, Status, StopReason, Verdict
+from ttd_core.types import Completion, Group, Message, Rollout, State, Status, StopReason, Verdict
 
 WORDS = (
     *("lower", "the", "overlap", "where", "two", "neighbours", "meet"),
@@ -115,7 +115,8 @@ def _write_step(
     store.record(events.step_started(step=step, starts=[node.id for node in picked]))
     groups = []
     for index, node in enumerate(picked):
-        prompt = [{"role": "user", "content": f"{problem.task()}\n\nThe program so far:\n{node.state.code}"}]
+        content = f"{problem.task()}\n\nThe program so far:\n{node.state.code}"
+        prompt: list[Message] = [{"role": "user", "content": content}]
         rollouts = [_rollout(problem, node, rng) for _ in range(config.group_size)]
         groups.append(Group(node.id, prompt, np.arange(900), rollouts))
         for place, rollout in enumerate(rollouts):
@@ -124,14 +125,19 @@ def _write_step(
     rewards = [group.rewards for group in groups]
     advantages = [(each - each.mean()) / (each.std() + 1e-9) for each in rewards]
     everything = np.concatenate(rewards)
-    metrics = {
+    metrics: dict[str, float] = {
         Metric.VALID_SHARE: float((everything > 0).mean()),
         Metric.REWARD_MEAN: float(everything.mean()),
         Metric.KL: 0.002 * step,
         Metric.ADVANTAGE_STD: float(np.concatenate(advantages).std()),
         Metric.TOKENS: float(sum(len(each.completion.tokens) for group in groups for each in group)),
     }
-    timings = {Timing.SAMPLING: 41.0, Timing.ROLLOUTS: 47.0, Timing.LEARN: 9.0, Timing.ADMIT: 0.1}
+    timings: dict[str, float] = {
+        Timing.SAMPLING: 41.0,
+        Timing.ROLLOUTS: 47.0,
+        Timing.LEARN: 9.0,
+        Timing.ADMIT: 0.1,
+    }
     store.commit_step(step, groups, archive, metrics, timings, advantages=advantages)
     valid = [each.verdict.reward for group in groups for each in group if each.verdict.reward is not None]
     best = max(valid, key=lambda reward: reward.value, default=None)
@@ -152,11 +158,13 @@ def _write_step(
 def _record(store: RunStore, step: int, group: int, index: int, rollout: Rollout) -> None:
     """The two events of a rollout: its reply is whole, it was judged."""
     completion, verdict = rollout.completion, rollout.verdict
-    place = {"step": step, "group": group, "index": index}
-    store.record(events.rollout_sampled(**place, tokens=len(completion.tokens), stop=str(completion.stop)))
+    tokens, stop = len(completion.tokens), str(completion.stop)
+    store.record(events.rollout_sampled(step=step, group=group, index=index, tokens=tokens, stop=stop))
     store.record(
         events.rollout_evaluated(
-            **place,
+            step=step,
+            group=group,
+            index=index,
             status=str(verdict.status),
             message=verdict.message,
             value=verdict.reward.value if verdict.reward is not None else None,

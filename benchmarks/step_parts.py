@@ -13,6 +13,7 @@ multiply over the product's.
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -92,9 +93,9 @@ def microseconds(part: Part) -> float:
     with torch.cuda.graph(graph):
         for call in part.calls:
             call()
-    times = []
+    times: list[float] = []
     for _ in range(5):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         graph.replay()
         start.record()
         for _ in range(5):
@@ -134,7 +135,7 @@ def product_parts(shape: Shape) -> Iterator[Part]:
             weights = [noise(total + extra, inputs) for _ in range(COPIES)]
             yield Part(
                 f"{name}: {title}",
-                [lambda x=x, weight=weight: functional.linear(x, weight) for weight in weights],
+                [functools.partial(functional.linear, x, weight) for weight in weights],
                 2.0 * (weights[0].numel() + x.numel() + shape.rows * (total + extra)),
                 2.0 * shape.rows * inputs * (total + extra),
                 extra == rank_rows,
@@ -145,8 +146,10 @@ def product_parts(shape: Shape) -> Iterator[Part]:
         yield Part(f"{name}: B added by a product", [one.complete] * COPIES, moved)
 
 
-def small_parts(shape: Shape, ops: Any) -> Iterator[Part]:
+def small_parts(shape: Shape) -> Iterator[Part]:
     """What lies between the products, as it is and with the adapter added there."""
+    from ttd_core.policy.local.lean.kernels import triton_ops as ops
+
     rows, hidden = shape.rows, shape.hidden
     residual, update, weight = noise(rows, hidden), noise(rows, hidden + RANK)[:, :hidden], noise(hidden)
     norm = lambda: ops.add_norm(residual, update, weight, 1e-6)  # noqa: E731
@@ -172,8 +175,10 @@ def small_parts(shape: Shape, ops: Any) -> Iterator[Part]:
     )
 
 
-def attention_parts(shape: Shape, ops: Any) -> Iterator[Part]:
+def attention_parts(shape: Shape) -> Iterator[Part]:
     """Attention to prompts and own tokens: as it is, and own tokens with other settings."""
+    from ttd_core.policy.local.lean.kernels import triton_ops as ops
+
     rows, groups = shape.rows, shape.rows // shape.group
     per_kv = shape.heads[0] // shape.heads[1]
     tile_queries = max(16, min(64, 1 << (per_kv * shape.group - 1).bit_length()))
@@ -216,11 +221,11 @@ def attention_parts(shape: Shape, ops: Any) -> Iterator[Part]:
     yield Part("attention, to own tokens alone", calls, token * rows * shape.own, counts=False)
 
 
-def all_parts(shape: Shape, ops: Any) -> Iterator[Part]:
+def all_parts(shape: Shape) -> Iterator[Part]:
     """Every operation of a layer, and what could take the place of some."""
     yield from product_parts(shape)
-    yield from small_parts(shape, ops)
-    yield from attention_parts(shape, ops)
+    yield from small_parts(shape)
+    yield from attention_parts(shape)
 
 
 @torch.inference_mode()
@@ -236,8 +241,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         raise SystemExit("benchmarks/step_parts.py measures a GPU, and torch finds none here")
-    from ttd_core.policy.local.lean.kernels import triton_ops
-
     rates = ceilings(DEVICE)
     print(f"{versions()}; copy {rates[0] / 1e12:.2f} TB/s, product {rates[1] / 1e12:.0f} TFLOP/s")
     layers = models.SIZES[chosen.size]["num_hidden_layers"]
@@ -245,22 +248,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shape = Shape.of(chosen.size, rows, min(chosen.group, rows), chosen.own, chosen.prompt)
         print(f"\n{chosen.size}, {rows} rows, microseconds a call{'floor':>35}{'':6}in a step", flush=True)
         total = 0.0
-        for parts in (
-            product_parts(shape),
-            small_parts(shape, triton_ops),
-            attention_parts(shape, triton_ops),
-        ):
-            for part in parts:
-                try:
-                    took = microseconds(part)
-                except Exception as error:
-                    print(f"  {part.name:52}  {type(error).__name__}: {str(error).splitlines()[0][:100]}")
-                    continue
-                a_layer = took * (2 if "twice" in part.name else 1)
-                total += a_layer if part.counts else 0.0
-                floor = max(part.moved / rates[0], part.done / rates[1]) * 1e6
-                mark = f"{a_layer * layers / 1e3:9.2f} ms" if part.counts else ""
-                print(f"  {part.name:52}{took:8.1f}{floor:8.1f}{mark:>16}", flush=True)
+        for part in all_parts(shape):
+            try:
+                took = microseconds(part)
+            except Exception as error:
+                print(f"  {part.name:52}  {type(error).__name__}: {str(error).splitlines()[0][:100]}")
+                continue
+            a_layer = took * (2 if "twice" in part.name else 1)
+            total += a_layer if part.counts else 0.0
+            floor = max(part.moved / rates[0], part.done / rates[1]) * 1e6
+            mark = f"{a_layer * layers / 1e3:9.2f} ms" if part.counts else ""
+            print(f"  {part.name:52}{took:8.1f}{floor:8.1f}{mark:>16}", flush=True)
         print(f"  {'a step, head and sampling left out':60}{total * layers / 1e3:24.2f} ms")
         torch.cuda.empty_cache()
 

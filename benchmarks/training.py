@@ -20,6 +20,7 @@ extrapolating two small packs and then run. A step takes any number of such pack
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import statistics
 import sys
@@ -166,12 +167,12 @@ def ways(
         computed = prompt + rollouts * (length - prompt)
         if model is None:
             name = "plain peft, checkpointing"
-            yield name, prompt, rollouts * length, 3, lambda item=item: peer(size, device, item)
+            yield name, prompt, rollouts * length, 3, functools.partial(peer, size, device, item)
             continue
         for how in ("auto",) if chosen.quick else ("on", "auto"):
             name = "ours, checkpointing on" if how == "on" else "ours, auto"
             passes = 3 if how == "on" else 2
-            yield name, prompt, computed, passes, lambda item=item, how=how: model.step(item, how)
+            yield name, prompt, computed, passes, functools.partial(model.step, item, how)
 
 
 def serve(chosen: argparse.Namespace) -> None:

@@ -11,6 +11,7 @@ over the functions tried; `bound` is what the docstring promises for the largest
 from __future__ import annotations
 
 import argparse
+import functools
 import timeit
 from collections.abc import Callable, Iterable
 from fractions import Fraction
@@ -53,6 +54,12 @@ def direct_packing(centers: Floats, radii: Floats) -> bool:
             if np.hypot(*(centers[i] - centers[j])) < radii[i] + radii[j] - 1e-12:
                 return False
     return True
+
+
+def judge_packing(centers: Floats, radii: Floats) -> float:
+    """Ours: its violations, then its sum of radii."""
+    violations(centers, radii, len(radii))
+    return sum_of_radii(radii)
 
 
 def functions(size: int) -> Iterable[Floats]:
@@ -98,8 +105,8 @@ def sequence_rows(quick: bool) -> Iterable[tuple[str, ...]]:
         for size in sizes[:2] if quick else sizes:
             tried = [project(f) if name == "erdos" else f for f in functions(size)]
             repeats = 3 if quick else 7
-            ours = milliseconds(lambda f=tried[0], fast=fast: fast(f), repeats)
-            peer = milliseconds(lambda f=tried[0], direct=direct: direct(f), 1 if size > 8000 else 3)
+            ours = milliseconds(functools.partial(fast, tried[0]), repeats)
+            peer = milliseconds(functools.partial(direct, tried[0]), 1 if size > 8000 else 3)
             errors = [abs(float(Fraction(fast(f)) / true(f) - 1)) for f in tried]
             widths = [(i.high - i.low) / i.low / 2 for i in map(interval, tried)]
             yield (
@@ -118,8 +125,8 @@ def packing_rows() -> Iterable[tuple[str, ...]]:
     """Rows of the packings; verdicts are exact, and sums are rounded once."""
     for count in (26, 32):
         centers, radii = packing(count)
-        ours = milliseconds(lambda c=centers, r=radii: (violations(c, r, len(r)), sum_of_radii(r)), 7)
-        peer = milliseconds(lambda c=centers, r=radii: direct_packing(c, r), 3)
+        ours = milliseconds(functools.partial(judge_packing, centers, radii), 7)
+        peer = milliseconds(functools.partial(direct_packing, centers, radii), 3)
         assert violations(centers, radii, count) == []
         assert direct_packing(centers, radii)
         yield (

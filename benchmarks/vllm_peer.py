@@ -154,7 +154,7 @@ def _engine_options(
         # Without the names vLLM would wrap the embedding, the head and the experts too.
         options |= {"enable_lora": True, "max_lora_rank": _RANK, "max_loras": 1}
         options["lora_target_modules"] = list(targets)
-    return options | json.loads(arguments.options)
+    return {**options, **json.loads(arguments.options)}
 
 
 def _measure(arguments: argparse.Namespace, llm: Any, request: Any, start: float) -> None:
