@@ -278,6 +278,7 @@ class StepRunner:
         """Forget what was kept of a step that is committed now."""
         self._under_way.remove(current)
         current.pending.clear()
+        current.rollouts.release()
 
     def warn_of_late(self) -> None:
         """Say what no step has taken in, at the end of a run whose last step was made before."""
