@@ -243,6 +243,27 @@ def test_no_thread_waits_for_a_group() -> None:
     judging.abandon()
 
 
+def test_the_second_runs_of_a_step_come_before_the_programs_of_the_next() -> None:
+    """As where steps overlap: else a step would wait for all first runs of the next one."""
+    begin, ran = threading.Event(), list[float]()
+
+    def execute(budget: float) -> Result:
+        assert begin.wait(10)
+        ran.append(budget)
+        return Result(budget)
+
+    judging = CascadeJudging(ladder(), execute, 1, "count", [0.05, 1.0], 0.5)
+    futures = [
+        judging.submit(step, start(None), sample(index, text_of({0.05: 0.1, 1.0: 0.5})), 2, lambda v: None)
+        for step in ("this", "next")
+        for index in range(2)
+    ]
+    begin.set()
+    assert all(future.result(10).ok for future in futures)
+    assert ran == [5.0, 5.0, BUDGET] * 2
+    judging.abandon()
+
+
 def test_a_group_that_ends_early_goes_on_without_the_rest() -> None:
     judging = cascade([0.05, 1.0], 0.25)
     future = judging.submit("g", start(None), sample(0, text_of({0.05: 0.1, 1.0: 0.5})), 64, lambda v: None)

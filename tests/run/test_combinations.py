@@ -311,7 +311,7 @@ def test_a_run_that_is_killed_again_and_again(
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_asked_to_stop_late_rollouts_wait_for_the_resume(
-    setup: Any, tmp_path: pathlib.Path, schedule: str
+    setup: Any, tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture, schedule: str
 ) -> None:
     folder = tmp_path / "run"
 
@@ -324,7 +324,13 @@ def test_asked_to_stop_late_rollouts_wait_for_the_resume(
     require_nothing_left(folder)
     found = origins(folder)
     assert 0 < len(found) < STEP
-    resume(folder)
+    resume(folder, steps=1)
+    waits = STEP - len(found)
+    assert (
+        f"{waits} late rollout{'s' * (waits > 1)} of earlier steps can only join a further step"
+        in caplog.text
+    )
+    resume(folder, steps=STEPS)
     require_exact(folder, "later")
     # What was judged in time is as it was.
     after = origins(folder)

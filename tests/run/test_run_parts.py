@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import gc
 import json
 import pathlib
 import shutil
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -395,30 +397,42 @@ class CountingFuture(concurrent.futures.Future[Verdict]):
         return super().done()
 
 
-def test_a_verdict_costs_the_same_however_many_are_waited_for(tmp_path: pathlib.Path) -> None:
+class Judge(Judging):
+    """Judges nothing by itself: the test gives the verdicts."""
+
+    def __init__(self) -> None:
+        self.futures: list[CountingFuture] = []
+
+    def submit(self, *_arguments: Any) -> CountingFuture:
+        self.futures.append(CountingFuture())
+        return self.futures[-1]
+
+    def end_group(self, group: Any) -> None:
+        """No more replies come."""
+
+
+@pytest.fixture
+def sampled(tmp_path: pathlib.Path) -> Callable[..., tuple[StepRollouts, list[CountingFuture]]]:
+    """The rollouts of a step, sampled, and their verdicts to come."""
+
+    def sample(count: int, told: list[int]) -> tuple[StepRollouts, list[CountingFuture]]:
+        archive, judge = Archive(configs.SearchConfig()), Judge()
+        (start,) = archive.add_seeds([(State(), None)])
+        rollouts = StepRollouts(
+            *(judge, PendingRollouts(tmp_path, enabled=False), [start], [[]]),
+            lambda _group, _index, _completion: None,
+            lambda _group, index, _verdict: told.append(index),
+        )
+        rollouts.sample(ScriptedPolicy(["text"]), count, configs_params(), {})
+        return rollouts, judge.futures
+
+    return sample
+
+
+def test_a_verdict_costs_the_same_however_many_are_waited_for(sampled: Any) -> None:
     """With 10,240 rollouts looking at each of them for each verdict took a minute of the processor."""
-    count, futures = 300, list[CountingFuture]()
-
-    class Judge(Judging):
-        def __init__(self) -> None:
-            """Needs nothing."""
-
-        def submit(self, *_arguments: Any) -> CountingFuture:
-            futures.append(CountingFuture())
-            return futures[-1]
-
-        def end_group(self, group: Any) -> None:
-            """No more replies come."""
-
-    archive = Archive(configs.SearchConfig())
-    (start,) = archive.add_seeds([(State(), None)])
-    told: list[int] = []
-    rollouts = StepRollouts(
-        *(Judge(), PendingRollouts(tmp_path, enabled=False), [start], [[]]),
-        lambda _group, _index, _completion: None,
-        lambda _group, index, _verdict: told.append(index),
-    )
-    rollouts.sample(ScriptedPolicy(["text"]), count, configs_params(), {})
+    count, told = 300, list[int]()
+    rollouts, futures = sampled(count, told)
     order = [(7 * index) % count for index in range(count)]
 
     def judge() -> None:
@@ -433,3 +447,21 @@ def test_a_verdict_costs_the_same_however_many_are_waited_for(tmp_path: pathlib.
     assert told == order  # as they came
     assert rollouts.waiting == 0
     assert CountingFuture.asked <= 2 * count
+
+
+def test_a_late_rollout_holds_no_other_reply_of_its_step(sampled: Any) -> None:
+    rollouts, futures = sampled(3, [])
+    for future in futures[:2]:
+        future.set_result(Verdict.failed(Status.CRASH, ""))
+    rollouts.take_verdicts()
+    ((late, verdict),) = rollouts.take_unjudged()
+    (group,) = rollouts.groups()
+    replies = [weakref.ref(rollout.completion) for rollout in group]
+    assert len(replies) == 2
+    rollouts.release()
+    del group
+    gc.collect()
+    assert [reply() for reply in replies] == [None, None]
+    verdict.set_result(Verdict.failed(Status.CRASH, ""))
+    rollouts.take_verdicts()  # it is no longer this step's
+    assert (late.index, rollouts.judged) == (2, 0)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import functools
+import heapq
+import itertools
 import threading
 from collections.abc import Callable, Collection, Hashable
 from typing import Literal
@@ -36,6 +38,7 @@ class Reply:
     :param start: the state that its group starts from.
     :param sample: the reply.
     :param on_verdict: called once with its verdict, in a worker's thread.
+    :param order: how many were handed in before it; those handed in first go first.
     :param verdict: to come.
     """
 
@@ -43,6 +46,7 @@ class Reply:
     start: Node
     sample: Sample
     on_verdict: OnVerdict
+    order: int
     verdict: concurrent.futures.Future[Verdict] = attrs.field(factory=concurrent.futures.Future)
 
 
@@ -74,6 +78,10 @@ class Judging:
         self._known = known
         self._lock = threading.Lock()
         self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+        #: What workers are to do, the earliest reply's first: the second run of a program, or an equal one's
+        #: that waited, comes before the programs of the next step.
+        self._todo: list[tuple[int, int, Reply, Callable[[Reply], None]]] = []
+        self._numbers = itertools.count()
         #: Replies without a verdict. One that is taken out here gets none.
         self._open: set[Reply] = set()
         #: By program those that wait for the verdict on an equal one.
@@ -99,7 +107,7 @@ class Judging:
         :return: the verdict to come; raises :class:`~ttd_core.errors.PluginError` when a hook fails and that
             is to stop the run. Cancelled, it has none, and nothing waits for it.
         """
-        reply = Reply(group, start, sample, on_verdict)
+        reply = Reply(group, start, sample, on_verdict, next(self._numbers))
         reply.verdict.add_done_callback(functools.partial(self._forget, reply))
         with self._lock:
             self._open.add(reply)
@@ -135,6 +143,7 @@ class Judging:
             self._open -= dropped
             if groups is None:
                 pool, self._pool = self._pool, None
+                self._todo.clear()
                 self._waiting.clear()
                 if self._known is not None:
                     self._known.close()
@@ -164,10 +173,16 @@ class Judging:
                 self._pool = concurrent.futures.ThreadPoolExecutor(
                     self._workers, thread_name_prefix="evaluate"
                 )
-            self._pool.submit(self._work, reply, work)
+            heapq.heappush(self._todo, (reply.order, next(self._numbers), reply, work))
+            self._pool.submit(self._work)
             return True
 
-    def _work(self, reply: Reply, work: Callable[[Reply], None]) -> None:
+    def _work(self) -> None:
+        """Do what is first."""
+        with self._lock:
+            if not self._todo:
+                return  # all was abandoned
+            _, _, reply, work = heapq.heappop(self._todo)
         try:
             work(reply)
         except BaseException as error:  # noqa: BLE001 (handed to whoever waits for the verdict)

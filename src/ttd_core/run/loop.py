@@ -283,6 +283,7 @@ class _Run:
             return self._interrupted(started)
         if self._store.last_step() < config.steps:
             return self._interrupted(started, asked=True)
+        self._steps.warn_of_late()
         best = self._best_reward()
         self._emit(
             events.run_finished(

@@ -173,6 +173,10 @@ class StepRollouts:
         """Judge nothing more of it, but for what runs."""
         self._judging.abandon({(self, group) for group in range(len(self._starts))})
 
+    def release(self) -> None:
+        """Hold no reply any longer: the step is committed, and its late ones are waited for one by one."""
+        self._samples, self._verdicts, self._prompt_tokens = {}, {}, {}
+
     def groups(self) -> list[Group]:
         """One group a start, in that order, of the rollouts that are judged."""
         own: list[list[RolloutIndex]] = [[] for _ in self._starts]

@@ -36,6 +36,7 @@ from ttd_core.run.totals import StepTotals
 from ttd_core.sandbox.base import Executor
 from ttd_core.search.archive import Archive
 from ttd_core.stages import Counted
+from ttd_core.text import counted
 from ttd_core.types import Group, Status
 
 _log = logging.getLogger("ttd_core")
@@ -277,6 +278,16 @@ class StepRunner:
         """Forget what was kept of a step that is committed now."""
         self._under_way.remove(current)
         current.pending.clear()
+        current.rollouts.release()
+
+    def warn_of_late(self) -> None:
+        """Say what no step has taken in, at the end of a run whose last step was made before."""
+        late = len(self._late.verdicts)
+        if late:
+            _log.warning(
+                f"{counted(late, 'late rollout')} of earlier steps can only join a further step: they count "
+                "once the run goes on with more --steps"
+            )
 
     def _learn(
         self, groups: Sequence[GroupWithAdvantages], learned: dict[tuple[int, int], LearnedLogprobs]
