@@ -157,7 +157,11 @@ def _take_pages(chromium: Any, address: str, folder: pathlib.Path, pages: dict[s
 
 def whole(tab: Any) -> bool:
     """Whether a page has all that it asks for first."""
-    busy = "document.querySelector('[aria-busy=true]') || document.body.innerText.includes('Reading the')"
+    # What has come of a page that is on its way may end before its body.
+    busy = (
+        "!document.body || document.querySelector('[aria-busy=true]')"
+        " || document.body.innerText.includes('Reading the')"
+    )
     return not tab.evaluate(busy)
 
 
