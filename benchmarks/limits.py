@@ -166,7 +166,9 @@ def measure_archive(sizes: list[int]) -> None:
 
 def write_run(folder: pathlib.Path, rollouts: int, replies: Replies, search: SearchConfig) -> None:
     """Write a run and say how quickly its rows were committed."""
-    steps = [shape for shape in SHAPES for _ in range(rollouts // len(SHAPES) // (shape[0] * shape[1]))]
+    steps = [
+        shape for shape in SHAPES for _ in range(max(1, rollouts // len(SHAPES) // (shape[0] * shape[1])))
+    ]
     wanted = {"steps": len(steps), "groups": 8, "group_size": 64, "policy.backend": "scripted",
               "policy.options.replies": ["none"], "search.capacity": search.capacity}  # fmt: skip
     problem, config = resolve(configs.load("erdos", overrides=wanted))
