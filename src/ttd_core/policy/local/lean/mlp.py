@@ -228,8 +228,12 @@ def _of_qwen3(experts: Any, name: str) -> ExpertWeights:
 def _of_gpt_oss(experts: Any, name: str) -> ExpertWeights:
     """One matrix of all experts of a layer of gpt-oss."""
     bias = getattr(experts, f"{name}_bias").detach()
-    blocks = getattr(experts, f"{name}_blocks", None)
-    if blocks is None:
+    if not hasattr(experts, f"{name}_blocks"):
         # These lie as [experts, inputs, outputs].
         return ExpertWeights(getattr(experts, name).detach().transpose(1, 2), bias=bias)
-    return ExpertWeights(blocks.flatten(2), getattr(experts, f"{name}_scales"), bias)
+    if bias.dtype == torch.bfloat16 and ops.has_triton(bias.device):
+        # Once for all: what reads them besides asks the module how they lie.
+        experts.arrange(name)
+    arranged = experts.is_arranged(name)
+    blocks, scales = getattr(experts, f"{name}_blocks"), getattr(experts, f"{name}_scales")
+    return ExpertWeights(blocks if arranged else blocks.flatten(2), scales, bias)
