@@ -171,7 +171,7 @@ def test_arranged_products_are_those_of_the_published_codes(
 ) -> None:
     monkeypatch.setattr(tiles, "DECODED_ROWS", decoded)
     # Four experts, then the other two.
-    monkeypatch.setattr(tiles, "DECODED_BYTES", 4 * 136 * 96 * dtype.itemsize)
+    monkeypatch.setattr(tiles, "decoded_bytes", lambda _: 4 * 136 * 96 * dtype.itemsize)
     groups, _, tokens = grouped(load)
     published = packed(136, 96)
     published = ExpertWeights(published.values, published.scales, noise(EXPERTS, 136, dtype=dtype))

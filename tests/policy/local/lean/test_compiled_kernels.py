@@ -174,7 +174,7 @@ def launches(weights: ExpertWeights, tokens: int, choices: int, backward: bool) 
     experts = len(weights.values)
     if not weights.arranged or (not backward and tokens * choices < tiles.DECODED_ROWS * experts):
         return 1
-    return math.ceil(experts / (tiles.DECODED_BYTES // (2 * weights.inputs * weights.outputs)))
+    return math.ceil(experts / (tiles.decoded_bytes(META) // (2 * weights.inputs * weights.outputs)))
 
 
 @pytest.mark.slow

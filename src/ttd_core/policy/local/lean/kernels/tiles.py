@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import attrs
+import torch
 
 #: Values of the kernel's ``KIND``: a matrix of numbers, of published MXFP4 codes decoded by the kernel, of
 #: published codes that Triton decodes, and of arranged ones (:mod:`..mxfp4`).
@@ -15,8 +16,9 @@ LEAST_ROWS, MOST_ROWS = 16, 128
 #: From so many assignments an expert on average, arranged matrices are decoded to memory once and multiplied
 #: as numbers: more tiles would each decode all of them again. The gradient's product always does so.
 DECODED_ROWS = 256
-#: Bytes of numbers that there are at once then.
-DECODED_BYTES = 1 << 30
+#: The numbers that there are at once then take one part in so many of the device's memory. Each part's product
+#: passes over the tiles of all others, so parts should be few.
+DECODED_PART = 64
 
 
 @attrs.frozen
@@ -57,6 +59,13 @@ def rows_of(average: int) -> int:
     """
     # With few, reading weights is what takes time: nearly every expert then has one tile.
     return max(LEAST_ROWS, min(MOST_ROWS, 2 * average if average < 64 else average))
+
+
+def decoded_bytes(device: torch.device) -> int:
+    """Bytes that matrices decoded to memory may take at once."""
+    if device.type != "cuda":
+        return 1 << 30
+    return int(torch.cuda.get_device_properties(device).total_memory) // DECODED_PART
 
 
 def tile_of(kind: int, rows: int, outputs: int) -> Tile:

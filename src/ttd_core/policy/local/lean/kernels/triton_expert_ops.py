@@ -135,8 +135,9 @@ def _decoded(
     """
     assert weights.scales is not None
     experts, inputs, outputs = len(weights.values), weights.inputs, weights.outputs
-    count = min(experts, max(1, tiles.DECODED_BYTES // (inputs * outputs * dtype.itemsize)))
-    numbers = torch.empty(count, outputs, inputs, dtype=dtype, device=weights.values.device)
+    device = weights.values.device
+    count = min(experts, max(1, tiles.decoded_bytes(device) // (inputs * outputs * dtype.itemsize)))
+    numbers = torch.empty(count, outputs, inputs, dtype=dtype, device=device)
     block_out, block_groups = tiles.DECODED_TILE
     blocks = triton.cdiv(inputs // 32, block_groups), triton.cdiv(outputs, block_out)
     for first in range(0, experts, count):
