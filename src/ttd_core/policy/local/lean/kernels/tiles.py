@@ -16,8 +16,8 @@ LEAST_ROWS, MOST_ROWS = 16, 128
 #: From so many assignments an expert on average, arranged matrices are decoded to memory once and multiplied
 #: as numbers: more tiles would each decode all of them again. The gradient's product always does so.
 DECODED_ROWS = 256
-#: The numbers that there are at once then take one part in so many of the device's memory. Each part's product
-#: passes over the tiles of all others, so parts should be few.
+#: The numbers that there are at once then take one part in so many of the device's memory. Each part's
+#: product passes over the tiles of all others, so parts should be few.
 DECODED_PART = 64
 
 
