@@ -5,10 +5,11 @@
 Of each shape (model and tokens, four experts a token, routed evenly at random) the first product, the second
 one, and the first one's gradient: codes as they are published (`published`), then arranged, with the tiles of
 `ttd_core.policy.local.lean.kernels.tiles` (`as used`), then with others. `outputs x inputs, warps, stages,
-rows` is what one program takes at once; `decoded` are matrices decoded to memory first and multiplied as
-numbers, their decoding in the time. Microseconds are of one call. `floor` is reading what the experts need at
-the copy's rate, or multiplying at the product's, whichever takes longer; `error` is the largest difference
-from the published codes' result, over its largest number. What takes longer than --seconds is left out.
+rows` is what one program takes at once; `assembly` is ``tiles.ASSEMBLY``; `decoded` are matrices decoded to
+memory first and multiplied as numbers, their decoding in the time. Microseconds are of one call. `floor` is
+reading what the experts need at the copy's rate, or multiplying at the product's, whichever takes longer;
+`error` is the largest difference from the published codes' result, over its largest number. What takes longer
+than --seconds is left out.
 """
 
 from __future__ import annotations
@@ -166,19 +167,23 @@ def variants(case: Case, rows: int) -> Iterator[Variant]:
         changes = {"DECODED_ROWS": ALWAYS, "TILES": {False: tile, True: tile}}
         return Variant(f"decoded, {described(tile, at)}", changes, at)
 
-    def of_codes(tile: Tile, at: int) -> Variant:
-        changes = {"DECODED_ROWS": NEVER, "ARRANGED_TILES": dict.fromkeys((16, 32, 64, 128), tile)}
-        return Variant(described(tile, at), changes, at)
+    def of_codes(tile: Tile, at: int, assembly: bool = False) -> Variant:
+        same = dict.fromkeys((16, 32, 64, 128), tile)
+        changes = {"DECODED_ROWS": NEVER, "ARRANGED_TILES": same, "ASSEMBLY": assembly}
+        return Variant(f"{'assembly, ' if assembly else ''}{described(tile, at)}", changes, at)
 
     others = [at for at in (2 * rows, rows // 2) if tiles.LEAST_ROWS <= at <= tiles.MOST_ROWS]
     used = tiles.ARRANGED_TILES[rows]
     if not case.backward:
         yield of_codes(used, rows)
+        yield of_codes(used, rows, assembly=True)
         yield of_numbers(tiles.TILES[rows >= 64], rows)
         for at in others:
             yield of_codes(tiles.ARRANGED_TILES[at], at)
         for tile in ARRANGED:
             yield of_codes(tile, rows)
+        for tile in ARRANGED[:4]:
+            yield of_codes(tile, rows, assembly=True)
         if others:
             yield from (of_codes(tile, others[0]) for tile in ARRANGED[:4])
     if case.backward or rows == tiles.MOST_ROWS:

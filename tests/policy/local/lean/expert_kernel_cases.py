@@ -6,6 +6,7 @@ import math
 import os
 from typing import Any
 
+import attrs
 import pytest
 import torch
 
@@ -283,6 +284,19 @@ def test_decoded_bits_of_bfloat16() -> None:
             assert factor.item() == 2.0 ** (scale - 1)
             exact = torch.ldexp(numbers[codes.long()], torch.tensor(scale - 127, device=DEVICE))
             assert torch.equal((bits.view(torch.bfloat16) * factor).double(), exact)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="only a CUDA device runs assembly")
+def test_assembly_decodes_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups, _, tokens = grouped("as it comes")
+    weights = arranged(packed(136, 96))
+    for dtype in torch.bfloat16, torch.float32:
+        of_dtype = attrs.evolve(weights, bias=noise(EXPERTS, 136, dtype=dtype))
+        x = noise(tokens, 96, dtype=dtype)
+        expected = kernels.product(x, of_dtype, groups, True)
+        with monkeypatch.context() as patched:
+            patched.setattr(tiles, "ASSEMBLY", True)
+            assert torch.equal(kernels.product(x, of_dtype, groups, True), expected)
 
 
 @triton.jit

@@ -159,6 +159,19 @@ def test_a_packed_product(arranged: bool, compiled: list[Any], tmp_path: pathlib
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("tokens", [64, 512, 1024])
+def test_a_product_decoded_by_assembly(
+    tokens: int, compiled: list[Any], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "ASSEMBLY", True)
+    shape = SHAPES["gpt-oss-20b"]
+    _, _, groups = triton_expert_ops.route(empty(tokens, shape.experts), shape.choices, True)
+    triton_expert_ops.product(empty(tokens, shape.hidden), weights_of(shape, 5760, 2880), groups, True)
+    fits(compiled, tmp_path)
+    assert "prmt.b32 first" in compiled[-1].asm["ptx"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("tokens", [1, 512, 16_384])
 def test_experts_as_published(tokens: int, compiled: list[Any], tmp_path: pathlib.Path) -> None:
     shape, ops = SHAPES["gpt-oss-120b"], triton_expert_ops

@@ -250,9 +250,9 @@ def product(
     if KIND == 0:
         matrix = (values, output_stride, input_stride)
         acc = numbers_times_inputs(acc, *matrix, output, outputs, *tile_inputs, BLOCK_IN)
-    elif KIND == 3:
+    elif KIND >= 3:
         codes = (values, scales, output, outputs)
-        acc = arranged_codes_times_inputs(acc, *codes, *tile_inputs, BLOCK_OUT, BLOCK_IN)
+        acc = arranged_codes_times_inputs(acc, *codes, *tile_inputs, KIND == 4, BLOCK_OUT, BLOCK_IN)
     elif TRANSPOSED:
         acc = transposed_codes_times_inputs(
             acc, values, scales, out_block, outputs, *tile_inputs, BLOCK_OUT, BLOCK_IN

@@ -9,8 +9,12 @@ import attrs
 import torch
 
 #: Values of the kernel's ``KIND``: a matrix of numbers, of published MXFP4 codes decoded by the kernel, of
-#: published codes that Triton decodes, and of arranged ones (:mod:`..mxfp4`).
-PLAIN, PACKED, SCALED, ARRANGED = 0, 1, 2, 3
+#: published codes that Triton decodes, and of arranged ones (:mod:`..mxfp4`), decoded by operations that
+#: Triton compiles or by assembly.
+PLAIN, PACKED, SCALED, ARRANGED, ASSEMBLED = 0, 1, 2, 3, 4
+#: Whether products of arranged codes decode by assembly, which CUDA alone has: 418 instead of 508
+#: instructions in the loop over inputs, of 128 outputs and 64 assignments.
+ASSEMBLY = False
 #: Assignments of a tile: a power of two between these, near what an expert has on average.
 LEAST_ROWS, MOST_ROWS = 16, 128
 #: From so many assignments an expert on average, arranged matrices are decoded to memory once and multiplied
@@ -74,7 +78,7 @@ def tile_of(kind: int, rows: int, outputs: int) -> Tile:
     :param rows: assignments of a tile.
     :param outputs: of the product, a power of two that holds them.
     """
-    if kind == ARRANGED:
+    if kind in (ARRANGED, ASSEMBLED):
         tile = ARRANGED_TILES[rows]
         return attrs.evolve(tile, outputs=min(tile.outputs, outputs))
     tile = TILES[rows >= 64]

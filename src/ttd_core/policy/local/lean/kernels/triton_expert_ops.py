@@ -104,7 +104,7 @@ def product(
         return result
     kind = tiles.PLAIN
     if weights.arranged:
-        kind = tiles.ARRANGED
+        kind = tiles.ASSEMBLED if tiles.ASSEMBLY else tiles.ARRANGED
     elif weights.scales is not None:
         # Triton's own decoding knows 16-bit partners only.
         kind = tiles.SCALED if x.dtype in (torch.bfloat16, torch.float16) else tiles.PACKED
