@@ -99,8 +99,9 @@ def test_the_tables_are_those_of_the_page(request: pytest.FixtureRequest) -> Non
         size = step.model.rpartition("-")[2]
         rows = f"{step.rows // step.group} x {step.group}"
         rows += "" if step.group > 1 else ", no shared prompts"
-        (line,) = [line for line in page if line.startswith(f"| {size}, {rows} |")]
-        assert f" {step.milliseconds:.2f} |" in line
+        # Another table has the same rows beside those of a peer, without a step's time.
+        lines = [line for line in page if line.startswith(f"| {size}, {rows} |")]
+        assert sum(f" {step.milliseconds:.2f} |" in line for line in lines) == 1
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ MODULES = (
     "vllm_peer",
     "paper_step",
     "step_parts",
+    "expert_products",
 )
 
 
@@ -89,6 +90,7 @@ def test_a_device_is_asked_for(benchmark: Callable[[str], Any], monkeypatch: pyt
         ("training", ["--sizes", "gpt-oss-20b"]),
         ("paper_step", ["--size", "gpt-oss-120b"]),
         ("step_parts", []),
+        ("expert_products", []),
     ):
         with pytest.raises(SystemExit, match="finds no"):
             benchmark(name).main(arguments)

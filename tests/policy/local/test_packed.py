@@ -19,8 +19,16 @@ from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 from ttd_core.errors import EnvironmentLacksError, ModelUnavailableError
 from ttd_core.policy.base import SamplingParams, Sequences
 from ttd_core.policy.local import loading, memory
-from ttd_core.policy.local.lean.mxfp4 import GROUP, VALUES, unpack
-from ttd_core.policy.local.packed import PackedExperts
+from ttd_core.policy.local.lean.mlp import Experts
+from ttd_core.policy.local.lean.mxfp4 import (
+    GROUP,
+    LARGEST_ARRANGED_SCALE,
+    VALUES,
+    arrange,
+    unpack,
+    unpack_arranged,
+)
+from ttd_core.policy.local.packed import PackedExperts, standing_in
 from ttd_core.policy.local.policy import LocalPolicy, open_local
 from ttd_core.policy.models.folder import read_folder
 
@@ -70,6 +78,66 @@ def test_every_code_and_scale_as_transformers_and_the_table_have_it() -> None:
     for scale in 100, 126, 127, 130:
         found = unpack(blocks[:, :, :1], torch.full((1, 16, 1), scale, dtype=torch.uint8), torch.bfloat16)
         assert found.flatten().tolist() == [VALUES[code] * 2.0 ** (scale - 127) for code in codes]
+
+
+def test_arranged_codes_unpack_to_the_same_bits() -> None:
+    generator = torch.Generator().manual_seed(1)
+    blocks = torch.randint(0, 256, (3, 40, 5, 16), generator=generator, dtype=torch.uint8)
+    scales = torch.randint(0, 255, (3, 40, 5), generator=generator, dtype=torch.uint8)
+    for dtype in torch.float32, torch.bfloat16:
+        found = unpack_arranged(arrange(blocks), scales.transpose(1, 2), dtype)
+        expected = unpack(blocks, scales, dtype)
+        assert torch.equal(found.view(torch.uint8), expected.view(torch.uint8))
+    # Byte j of a group has inputs j and j + 16; published ones have 2 j and 2 j + 1.
+    first = arrange(blocks)[0, 2, 7]
+    published = torch.stack([blocks[0, 7, 2] & 15, blocks[0, 7, 2] >> 4], dim=-1).flatten()
+    assert torch.equal(first, published[:16] | published[16:] << 4)
+
+
+def test_a_module_arranges_its_codes_in_place_once_and_stays_what_it_was(published: pathlib.Path) -> None:
+    model, _ = loading.load_model(published, torch.bfloat16, CPU, "refuse", lambda _: None, True)
+    before, _ = loading.load_model(published, torch.bfloat16, CPU, "refuse", lambda _: None, True)
+    for layer in model.model.layers:
+        experts = layer.mlp.experts
+        for name in ("gate_up_proj", "down_proj"):
+            memory_of = {part: getattr(experts, f"{name}_{part}").data_ptr() for part in ("blocks", "scales")}
+            assert not experts.is_arranged(name)
+            # The second time there is nothing to do.
+            assert experts.arrange(name)
+            assert experts.arrange(name)
+            assert experts.is_arranged(name)
+            for part, address in memory_of.items():
+                assert getattr(experts, f"{name}_{part}").data_ptr() == address
+    ids = torch.arange(40)[None]
+    with torch.inference_mode():
+        assert torch.equal(model(ids).logits, before(ids).logits)
+    # The lean engine reads them as they lie, whichever way that is.
+    for one, other in zip(model.model.layers, before.model.layers, strict=True):
+        for found, expected in zip(
+            *(Experts.of(it.mlp, CPU).projections for it in (one, other)), strict=True
+        ):
+            assert found.weights.arranged
+            assert not expected.weights.arranged
+            assert (found.outputs, found.weights.inputs) == (expected.outputs, expected.weights.inputs)
+            for expert in range(len(expected.weights.values)):
+                bits = [it.weights.of(expert, torch.bfloat16) for it in (found, expected)]
+                assert torch.equal(*bits)
+    with standing_in(model), standing_in(before):
+        shapes = [{name: p.shape for name, p in it.named_parameters()} for it in (model, before)]
+    assert shapes[0] == shapes[1]
+
+
+def test_scales_too_large_to_arrange_leave_codes_as_published(published: pathlib.Path) -> None:
+    model, _ = loading.load_model(published, torch.bfloat16, CPU, "refuse", lambda _: None, True)
+    experts = model.model.layers[0].mlp.experts
+    experts.down_proj_scales[1, 2, 0] = LARGEST_ARRANGED_SCALE
+    assert experts.arrange("down_proj")
+    experts.gate_up_proj_scales[1, 2, 0] = LARGEST_ARRANGED_SCALE + 1
+    kept = experts.gate_up_proj_blocks.clone()
+    assert not experts.arrange("gate_up_proj")
+    assert torch.equal(experts.gate_up_proj_blocks, kept)
+    gate_and_up, down = Experts.of(model.model.layers[0].mlp, CPU).projections
+    assert (gate_and_up.weights.arranged, down.weights.arranged) == (False, True)
 
 
 def test_packed_experts_stay_packed_and_say_what_transformers_says(published: pathlib.Path) -> None:

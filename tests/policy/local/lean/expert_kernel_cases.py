@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 import os
+from typing import Any
 
+import attrs
 import pytest
 import torch
 
 from ttd_core.policy.local.lean.kernels import reference_expert_ops as reference
 from ttd_core.policy.local.lean.kernels.reference_expert_ops import ExpertWeights, Groups
-from ttd_core.policy.local.lean.mxfp4 import VALUES, unpack
+from ttd_core.policy.local.lean.mxfp4 import LARGEST_ARRANGED_SCALE, VALUES, arrange, unpack
 
 triton = pytest.importorskip("triton", reason="Triton is not installed here")
+tl = pytest.importorskip("triton.language")
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 if not INTERPRETED and not torch.cuda.is_available():
     pytest.skip("needs a CUDA device, or TRITON_INTERPRET=1", allow_module_level=True)
 
+from ttd_core.policy.local.lean.kernels import arranged as arranged_kernels  # noqa: E402 - after the skip
+from ttd_core.policy.local.lean.kernels import tiles  # noqa: E402 - after the skip
 from ttd_core.policy.local.lean.kernels import triton_expert_ops as kernels  # noqa: E402 - after the skip
 
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
@@ -64,6 +69,13 @@ def packed(outputs: int, inputs: int) -> ExpertWeights:
     codes = torch.randint(0, 256, (EXPERTS, outputs, inputs // 2), generator=generator, dtype=torch.uint8)
     scales = torch.randint(122, 128, (EXPERTS, outputs, inputs // 32), generator=generator, dtype=torch.uint8)
     return ExpertWeights(codes.to(DEVICE), scales.to(DEVICE), noise(EXPERTS, outputs))
+
+
+def arranged(weights: ExpertWeights) -> ExpertWeights:
+    """The same matrices, arranged."""
+    assert weights.scales is not None
+    blocks = weights.values.unflatten(2, (-1, 16))
+    return ExpertWeights(arrange(blocks), weights.scales.transpose(1, 2).contiguous(), weights.bias)
 
 
 @pytest.mark.parametrize("load", LOADS)
@@ -151,14 +163,47 @@ def test_packed_products(load: str, dtype: torch.dtype) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [*DTYPES, torch.float16])
+@pytest.mark.parametrize(
+    ("load", "decoded"), [("one token", 256), ("experts without tokens", 256), ("as it comes", 1)]
+)
+def test_arranged_products_are_those_of_the_published_codes(
+    load: str, decoded: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "DECODED_ROWS", decoded)
+    # Four experts, then the other two.
+    monkeypatch.setattr(tiles, "decoded_bytes", lambda _: 4 * 136 * 96 * dtype.itemsize)
+    groups, _, tokens = grouped(load)
+    published = packed(136, 96)
+    published = ExpertWeights(published.values, published.scales, noise(EXPERTS, 136, dtype=dtype))
+    weights = arranged(published)
+    assert (weights.outputs, weights.inputs) == (published.outputs, published.inputs)
+    assert torch.equal(weights.of(3, dtype), published.of(3, dtype))
+    x, own = noise(tokens, 96, dtype=dtype), noise(len(groups.order), 96, dtype=dtype)
+    close(kernels.product(x, weights, groups, True) / 30, reference.product(x, published, groups, True) / 30)
+    close(
+        kernels.product(own, weights, groups, False) / 30,
+        reference.product(own, published, groups, False) / 30,
+    )
+    grad = noise(len(groups.order), 136, dtype=dtype)
+    close(
+        kernels.product_backward(grad, weights, groups) / 30,
+        reference.product_backward(grad, published, groups) / 30,
+    )
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rank", [3, 20])
-@pytest.mark.parametrize(("load", "kind"), [("as it comes", "packed"), ("experts without tokens", "numbers")])
+@pytest.mark.parametrize(
+    ("load", "kind"),
+    [("as it comes", "packed"), ("as it comes", "arranged"), ("experts without tokens", "numbers")],
+)
 def test_adapted_products(load: str, kind: str, rank: int, dtype: torch.dtype) -> None:
     groups, _, tokens = grouped(load)
     numbers = ExpertWeights(noise(EXPERTS, 136, 96, dtype=dtype))
-    weights = packed(136, 96) if kind == "packed" else numbers
+    weights = numbers if kind == "numbers" else packed(136, 96)
     weights = ExpertWeights(weights.values, weights.scales)
+    weights = arranged(weights) if kind == "arranged" else weights
     count = len(groups.order)
     x, grad, hidden = (noise(*shape, dtype=dtype) for shape in ((tokens, 96), (count, 136), (count, rank)))
     # As B lies, and as A is met in the backward pass.
@@ -177,14 +222,22 @@ def test_adapted_products(load: str, kind: str, rank: int, dtype: torch.dtype) -
         close(found / 10, reference.adapter_grads(hidden, right, groups, gathered) / 10)
 
 
+def codes_at(scales: torch.Tensor) -> ExpertWeights:
+    """One expert whose rows are every code in every place of two groups of inputs, a row a scale."""
+    codes = torch.arange(16, dtype=torch.uint8)
+    # Low halves hold each code, high halves others, so that a byte's halves are told apart.
+    row = torch.cat([codes | codes.flip(0) << 4, codes.flip(0) | codes.roll(5) << 4])
+    stored = scales.view(1, -1, 1).expand(1, -1, 2).contiguous()
+    return ExpertWeights(row.repeat(1, len(scales), 1).to(DEVICE), stored.to(DEVICE))
+
+
+@pytest.mark.parametrize("kind", ["published", "arranged"])
 @pytest.mark.parametrize("backward", [False, True])
-def test_every_code_at_every_kind_of_scale_to_the_bit(backward: bool) -> None:
-    # Products with the identity are the weights themselves.
-    codes = torch.arange(16, dtype=torch.uint8).repeat(2)
-    row = codes[::2] | codes.flip(0)[1::2] << 4
-    scales = torch.tensor([0, 1, 64, 126, 127, 128, 190, 250], dtype=torch.uint8)
-    stored = scales.view(1, -1, 1).to(DEVICE)
-    weights = ExpertWeights(row.repeat(1, len(scales), 1).to(DEVICE), stored)
+def test_every_code_at_every_scale_to_the_bit(kind: str, backward: bool) -> None:
+    # Products with the identity are the weights themselves, if none is infinite (6 * 2**(253 - 127)).
+    most = LARGEST_ARRANGED_SCALE if kind == "arranged" else 252
+    published = codes_at(torch.arange(most + 1, dtype=torch.uint8))
+    weights = arranged(published) if kind == "arranged" else published
     size = weights.outputs if backward else weights.inputs
     _, _, groups = kernels.route(torch.zeros(size, 1, device=DEVICE), 1, True)
     identity = torch.eye(size, device=DEVICE)[groups.order.long()]
@@ -193,10 +246,65 @@ def test_every_code_at_every_kind_of_scale_to_the_bit(backward: bool) -> None:
     else:
         by_place = kernels.product(identity, weights, groups, False)
     found = by_place[groups.places.long()]
-    expected = unpack(weights.values[0], stored[0], torch.float32)
+    expected = unpack(published.values[0], published.scales[0], torch.float32)
     assert torch.equal(found, expected if backward else expected.T)
-    table = torch.tensor([VALUES[code] for byte in row.tolist() for code in (byte & 15, byte >> 4)])
-    assert torch.equal(expected[4].cpu(), table)
+    row = published.values[0, 0].tolist()
+    table = torch.tensor([VALUES[code] for byte in row for code in (byte & 15, byte >> 4)])
+    assert torch.equal(expected[127].cpu(), table)
+    assert torch.equal(expected[100].cpu(), table * 2.0**-27)
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")
+def test_the_largest_scales_of_published_codes() -> None:
+    # Where numbers become infinite, what they are multiplied with must not be zero.
+    weights = codes_at(torch.tensor([253, 254], dtype=torch.uint8))
+    _, _, groups = kernels.route(torch.zeros(1, 1, device=DEVICE), 1, True)
+    # Low halves of the first group are the sixteen codes.
+    for column in range(0, 32, 2):
+        # All codes but one times zero of their own: their signs' zeros.
+        only = ExpertWeights(weights.values.clone(), weights.scales)
+        byte, shift = column // 2, 4 * (column % 2)
+        only.values[:] = 0
+        only.values[0, :, byte] = weights.values[0, :, byte] & (15 << shift)
+        found = kernels.product(torch.ones(1, 64, device=DEVICE), only, groups, False)
+        expected = unpack(only.values[0], only.scales[0], torch.float32)[:, column]
+        assert torch.equal(found[0], expected + 0.0)
+
+
+def test_decoded_bits_of_bfloat16() -> None:
+    # The interpreter has no arithmetic of bfloat16, so bits are held to what they must stand for.
+    byte = torch.arange(256, dtype=torch.uint8, device=DEVICE)
+    low, high = (torch.empty(256, dtype=torch.int16, device=DEVICE) for _ in range(2))
+    _store_bits[(1,)](byte, low, high)
+    numbers = torch.tensor(VALUES, dtype=torch.float64, device=DEVICE)
+    for bits, codes in (low, byte & 15), (high, byte >> 4):
+        assert torch.equal(bits.view(torch.bfloat16).double() * 2.0**126, numbers[codes.long()])
+        for scale in range(LARGEST_ARRANGED_SCALE + 1):
+            factor = torch.tensor((scale + 126) << 7, dtype=torch.int16, device=DEVICE).view(torch.bfloat16)
+            assert factor.item() == 2.0 ** (scale - 1)
+            exact = torch.ldexp(numbers[codes.long()], torch.tensor(scale - 127, device=DEVICE))
+            assert torch.equal((bits.view(torch.bfloat16) * factor).double(), exact)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="only a CUDA device runs assembly")
+def test_assembly_decodes_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups, _, tokens = grouped("as it comes")
+    weights = arranged(packed(136, 96))
+    for dtype in torch.bfloat16, torch.float32:
+        of_dtype = attrs.evolve(weights, bias=noise(EXPERTS, 136, dtype=dtype))
+        x = noise(tokens, 96, dtype=dtype)
+        expected = kernels.product(x, of_dtype, groups, True)
+        with monkeypatch.context() as patched:
+            patched.setattr(tiles, "ASSEMBLY", True)
+            assert torch.equal(kernels.product(x, of_dtype, groups, True), expected)
+
+
+@triton.jit
+def _store_bits(codes: Any, low: Any, high: Any) -> None:
+    at = tl.arange(0, 256)
+    first, second = arranged_kernels.half_bits(tl.load(codes + at))
+    tl.store(low + at, first)
+    tl.store(high + at, second)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

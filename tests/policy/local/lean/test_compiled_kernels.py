@@ -7,6 +7,7 @@ is found so, and what would not fit: shared memory, and registers that spill.
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 import re
@@ -34,6 +35,7 @@ from triton.backends.compiler import GPUTarget  # noqa: E402 - after the skip
 from triton.runtime import driver, jit  # noqa: E402 - after the skip
 
 from ttd_core.policy.local.lean.kernels import (  # noqa: E402 - after the skip
+    tiles,
     triton_expert_ops,
     triton_ops,
     triton_training_ops,
@@ -117,9 +119,14 @@ def empty(*shape: int, dtype: torch.dtype = BF16) -> torch.Tensor:
     return torch.empty(shape, dtype=dtype, device=META)
 
 
-def weights_of(shape: Shape, outputs: int, inputs: int) -> ExpertWeights:
+def weights_of(shape: Shape, outputs: int, inputs: int, arranged: bool = True) -> ExpertWeights:
+    """One matrix of all experts of a layer; packed ones as a model has them, or as they are published."""
     if not shape.packed:
         return ExpertWeights(empty(shape.experts, outputs, inputs))
+    if arranged:
+        codes = empty(shape.experts, inputs // 32, outputs, 16, dtype=torch.uint8)
+        scales = empty(shape.experts, inputs // 32, outputs, dtype=torch.uint8)
+        return ExpertWeights(codes, scales, empty(shape.experts, outputs))
     codes = empty(shape.experts, outputs, inputs // 2, dtype=torch.uint8)
     scales = empty(shape.experts, outputs, inputs // 32, dtype=torch.uint8)
     return ExpertWeights(codes, scales, empty(shape.experts, outputs))
@@ -138,11 +145,49 @@ def fits(kernels: list[Any], folder: pathlib.Path, spills: bool = False) -> None
         assert spills or stack[1] == "0", f"{kernel.metadata.name}: {usage.stdout}"
 
 
-def test_a_packed_product(compiled: list[Any], tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("arranged", [True, False])
+def test_a_packed_product(arranged: bool, compiled: list[Any], tmp_path: pathlib.Path) -> None:
     shape = SHAPES["gpt-oss-120b"]
     _, _, groups = triton_expert_ops.route(empty(512, shape.experts), shape.choices, True)
-    triton_expert_ops.product(empty(512, shape.hidden), weights_of(shape, 5760, 2880), groups, True)
+    weights = weights_of(shape, 5760, 2880, arranged)
+    triton_expert_ops.product(empty(512, shape.hidden), weights, groups, True)
     fits(compiled, tmp_path)
+    # Numbers decoded from arranged codes go from registers to the matrix units, read ahead all that is read.
+    text = compiled[-1].asm["ttgir"]
+    factors = re.findall(r"warp_group_dot .* : (tensor|!ttg.memdesc)<128x", text)
+    assert not arranged or factors == ["tensor"] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tokens", [64, 512, 1024])
+def test_a_product_decoded_by_assembly(
+    tokens: int, compiled: list[Any], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "ASSEMBLY", True)
+    shape = SHAPES["gpt-oss-20b"]
+    _, _, groups = triton_expert_ops.route(empty(tokens, shape.experts), shape.choices, True)
+    triton_expert_ops.product(empty(tokens, shape.hidden), weights_of(shape, 5760, 2880), groups, True)
+    fits(compiled, tmp_path)
+    assert "prmt.b32 first" in compiled[-1].asm["ptx"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tokens", [1, 512, 16_384])
+def test_experts_as_published(tokens: int, compiled: list[Any], tmp_path: pathlib.Path) -> None:
+    shape, ops = SHAPES["gpt-oss-120b"], triton_expert_ops
+    _, _, groups = ops.route(empty(tokens, shape.experts), shape.choices, True)
+    weights = weights_of(shape, 5760, 2880, arranged=False)
+    both = ops.product(empty(tokens, shape.hidden), weights, groups, True)
+    ops.product_backward(both, weights, groups)
+    fits(compiled, tmp_path)
+
+
+def launches(weights: ExpertWeights, tokens: int, choices: int, backward: bool) -> int:
+    """Launches of one product, decoded a part at a time or not."""
+    experts = len(weights.values)
+    if not weights.arranged or (not backward and tokens * choices < tiles.DECODED_ROWS * experts):
+        return 1
+    return math.ceil(experts / (tiles.decoded_bytes(META) // (2 * weights.inputs * weights.outputs)))
 
 
 @pytest.mark.slow
@@ -168,7 +213,11 @@ def test_experts(name: str, tokens: int, compiled: list[Any], tmp_path: pathlib.
     ops.combine(ops.product_backward(both, first, groups), None, groups)
     fits(compiled, tmp_path)
     products = [kernel for kernel in compiled if kernel.metadata.name == "product"]
-    assert len(products) == 4
+    assert len(products) == sum(
+        launches(weights, tokens, shape.choices, backward)
+        for weights in (first, second)
+        for backward in (False, True)
+    )
     # Products of 16-bit numbers go to Hopper's own matrix units.
     assert all("wgmma.mma_async" in kernel.asm["ptx"] for kernel in products)
 

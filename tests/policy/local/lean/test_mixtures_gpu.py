@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from tests.policy.local.lean.lean_models import VOCABULARY, make_mixture
+from torch.nn import functional
 
 from ttd_core.policy.local.adapter import adapted
 from ttd_core.policy.local.lean.decode import LeanDecoder
+from ttd_core.policy.local.lean.mlp import ARRANGE_VARIABLE, Experts
 from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
 from ttd_core.policy.local.lean.routes import RouteMemory
 from ttd_core.policy.local.packed import PackedExperts
@@ -98,6 +100,32 @@ def test_in_float32_it_is_transformers_model(kind: str, adapt: str) -> None:
         if parameter.requires_grad:
             error = (parameter.grad - named[name].grad).norm() / named[name].grad.norm()
             assert error < 1e-3, name
+
+
+@torch.no_grad()
+def layer_error(mlp: Any, tokens: int) -> float:
+    """How far the lean engine's experts of one layer are from the module's own, as a share of its norm."""
+    experts = Experts.of(mlp, DEVICE)
+    x = torch.randn(tokens, experts.router.shape[1], device=DEVICE).to(torch.bfloat16)
+    logits = functional.linear(x, experts.router, experts.router_bias)
+    routed = experts.operations.route(logits, experts.choices, True)
+    expected = mlp.experts(x, routed[0], routed[1]).float()
+    found = experts.forward(x, routed[0])[0].float()
+    return float((found - expected).norm() / expected.norm())
+
+
+# Few tokens are multiplied by codes, many by matrices that are decoded first.
+@pytest.mark.parametrize("tokens", [3, 40, 200, 3000])
+def test_arranged_experts_compute_what_their_module_does(
+    tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ARRANGE_VARIABLE, "1")
+    model = make("packed", "auto").to(torch.bfloat16)
+    mixtures = [it for it in model.modules() if isinstance(getattr(it, "experts", None), PackedExperts)]
+    assert mixtures
+    for mlp in mixtures:
+        assert layer_error(mlp, tokens) < 0.02
+        assert mlp.experts.is_arranged("gate_up_proj")
 
 
 @pytest.mark.parametrize(("kind", "adapt"), [*KINDS, ("packed", "all")])

@@ -6,6 +6,7 @@ a tuple of what ``backward`` needs, which ``backward`` uses up: these are the wi
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import attrs
@@ -17,6 +18,9 @@ from ttd_core.policy.local.lean import ops
 from ttd_core.policy.local.lean.expert_projection import ExpertProjection
 from ttd_core.policy.local.lean.kernels.reference_expert_ops import ExpertWeights
 from ttd_core.policy.local.lean.projection import Projection
+
+#: Set to 1, packed experts are arranged for the matrix units; off, as that is not measured in the engine yet.
+ARRANGE_VARIABLE = "TTD_LEAN_ARRANGE_EXPERTS"
 
 #: What a backward pass needs.
 Kept = tuple[Any, ...]
@@ -228,8 +232,16 @@ def _of_qwen3(experts: Any, name: str) -> ExpertWeights:
 def _of_gpt_oss(experts: Any, name: str) -> ExpertWeights:
     """One matrix of all experts of a layer of gpt-oss."""
     bias = getattr(experts, f"{name}_bias").detach()
-    blocks = getattr(experts, f"{name}_blocks", None)
-    if blocks is None:
+    if not hasattr(experts, f"{name}_blocks"):
         # These lie as [experts, inputs, outputs].
         return ExpertWeights(getattr(experts, name).detach().transpose(1, 2), bias=bias)
-    return ExpertWeights(blocks.flatten(2), getattr(experts, f"{name}_scales"), bias)
+    if (
+        os.environ.get(ARRANGE_VARIABLE) == "1"
+        and bias.dtype == torch.bfloat16
+        and ops.has_triton(bias.device)
+    ):
+        # Once for all: what reads them besides asks the module how they lie.
+        experts.arrange(name)
+    arranged = experts.is_arranged(name)
+    blocks, scales = getattr(experts, f"{name}_blocks"), getattr(experts, f"{name}_scales")
+    return ExpertWeights(blocks if arranged else blocks.flatten(2), scales, bias)

@@ -13,8 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-#: Values of ``KIND``: a matrix of numbers, of MXFP4 codes decoded here, or of codes that Triton decodes.
-PLAIN, PACKED, SCALED = 0, 1, 2
+from ttd_core.policy.local.lean.kernels.arranged import arranged_codes_times_inputs
 
 
 @triton.jit
@@ -174,6 +173,27 @@ def add_adapter(
 
 
 @triton.jit
+def rows_of_tile(tile, expert, order, offsets, tile_starts, CHOICES: tl.constexpr, ROWS: tl.constexpr):
+    """Places of a tile's assignments, which of them there are, and the rows of their inputs."""
+    place = tl.load(tile_starts + tile) + tl.arange(0, ROWS)
+    used = place < tl.load(offsets + expert + 1)
+    row = place.to(tl.int64)
+    if CHOICES > 0:
+        row = (tl.load(order + place, mask=used, other=0) // CHOICES).to(tl.int64)
+    return place, used, row
+
+
+@triton.jit
+def store_sums(result, acc, bias, expert, place, used, output, outputs, BIAS: tl.constexpr):
+    """Write sums [len(output), len(place)], plus a bias if there is one, to ``result`` [places, outputs]."""
+    if BIAS:
+        biases = tl.load(bias + expert * outputs + output, mask=output < outputs, other=0.0)
+        acc += biases.to(tl.float32)[:, None]
+    at = result + place.to(tl.int64)[None, :] * outputs + output[:, None]
+    tl.store(at, acc.to(result.dtype.element_ty), mask=(output < outputs)[:, None] & used[None, :])
+
+
+@triton.jit
 def product(
     x,
     values,
@@ -191,6 +211,8 @@ def product(
     output_stride,
     input_stride,
     scale_stride,
+    first_expert,
+    experts,
     hidden,
     up,
     up_strides,
@@ -207,6 +229,8 @@ def product(
 ):
     """One program a tile and block of outputs: the matrix times the tile's inputs.
 
+    ``first_expert`` and ``experts``: those whose matrices are there; tiles of others are left out.
+    ``KIND``: see :mod:`.tiles`.
     ``CHOICES``: of a token, whose input its assignments share; 0 where each assignment has its own.
     ``TRANSPOSED``: a packed matrix lies as [inputs, outputs], which is how the backward pass meets it.
     ``RANK``: of the adapter, 0 without one. Its second matrix ``up``, with strides by expert, output and
@@ -214,21 +238,21 @@ def product(
     """
     out_block, tile = tl.program_id(0), tl.program_id(1)
     expert = tl.load(tile_experts + tile).to(tl.int64)
-    if expert < 0:
+    # A tile without an expert has -1.
+    if (expert < first_expert) | (expert >= first_expert + experts):
         return
-    place = tl.load(tile_starts + tile) + tl.arange(0, ROWS)
-    used = place < tl.load(offsets + expert + 1)
-    row = place.to(tl.int64)
-    if CHOICES > 0:
-        row = (tl.load(order + place, mask=used, other=0) // CHOICES).to(tl.int64)
+    place, used, row = rows_of_tile(tile, expert, order, offsets, tile_starts, CHOICES, ROWS)
     output = out_block * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
-    values += expert * expert_stride
-    scales += expert * scale_stride
+    values += (expert - first_expert) * expert_stride
+    scales += (expert - first_expert) * scale_stride
     acc = tl.zeros([BLOCK_OUT, ROWS], tl.float32)
     tile_inputs = (x, row, used, x_stride, inputs)
     if KIND == 0:
         matrix = (values, output_stride, input_stride)
         acc = numbers_times_inputs(acc, *matrix, output, outputs, *tile_inputs, BLOCK_IN)
+    elif KIND >= 3:
+        codes = (values, scales, output, outputs)
+        acc = arranged_codes_times_inputs(acc, *codes, *tile_inputs, KIND == 4, BLOCK_OUT, BLOCK_IN)
     elif TRANSPOSED:
         acc = transposed_codes_times_inputs(
             acc, values, scales, out_block, outputs, *tile_inputs, BLOCK_OUT, BLOCK_IN
@@ -239,11 +263,7 @@ def product(
         )
     if RANK > 0:
         acc = add_adapter(acc, up, expert, up_strides, output, outputs, hidden, place, used, RANK, BLOCK_RANK)
-    if BIAS:
-        biases = tl.load(bias + expert * outputs + output, mask=output < outputs, other=0.0)
-        acc += biases.to(tl.float32)[:, None]
-    at = result + place.to(tl.int64)[None, :] * outputs + output[:, None]
-    tl.store(at, acc.to(result.dtype.element_ty), mask=(output < outputs)[:, None] & used[None, :])
+    store_sums(result, acc, bias, expert, place, used, output, outputs, BIAS)
 
 
 @triton.jit

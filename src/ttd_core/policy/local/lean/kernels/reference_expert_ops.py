@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ttd_core.policy.local.lean.mxfp4 import unpack
+from ttd_core.policy.local.lean.mxfp4 import GROUP, unpack, unpack_arranged
 
 #: What an adapter adds to a product: its second matrix [experts, outputs, rank], in any order in memory, and
 #: what it is multiplied with, [assignments, rank] by place.
@@ -25,8 +25,10 @@ class ExpertWeights:
     """One matrix of every expert, of one layer.
 
     :param values: [experts, outputs, inputs], in any order in memory; or, packed, uint8 [experts, outputs,
-        inputs / 2], two MXFP4 codes in a byte.
-    :param scales: uint8 [experts, outputs, inputs / 32] of packed ones, else ``None``.
+        inputs / 2], two MXFP4 codes in a byte; or, arranged (:mod:`..mxfp4`), uint8 [experts, inputs / 32,
+        outputs, 16].
+    :param scales: uint8 [experts, outputs, inputs / 32] of packed ones, [experts, inputs / 32, outputs] of
+        arranged ones, none above 128 then; else ``None``.
     :param bias: [experts, outputs], where there is one.
     """
 
@@ -35,19 +37,28 @@ class ExpertWeights:
     bias: Tensor | None = None
 
     @property
+    def arranged(self) -> bool:
+        """Whether codes lie as kernels read them fastest, and not as they are published."""
+        return self.values.dim() == 4
+
+    @property
     def outputs(self) -> int:
         """Rows of each expert's matrix."""
-        return self.values.shape[1]
+        return self.values.shape[2 if self.arranged else 1]
 
     @property
     def inputs(self) -> int:
         """Columns of each expert's matrix."""
+        if self.arranged:
+            return self.values.shape[1] * GROUP
         return self.values.shape[2] * (1 if self.scales is None else 2)
 
     def of(self, expert: int, dtype: torch.dtype) -> Tensor:
         """One expert's matrix [outputs, inputs]."""
         if self.scales is None:
             return self.values[expert]
+        if self.arranged:
+            return unpack_arranged(self.values[expert], self.scales[expert], dtype)
         return unpack(self.values[expert], self.scales[expert], dtype)
 
 

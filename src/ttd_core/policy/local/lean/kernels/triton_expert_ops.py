@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import triton
 from torch import Tensor
 
-from ttd_core.policy.local.lean.kernels import grouped, routing
+from ttd_core.policy.local.lean.kernels import arranged, grouped, routing, tiles
 from ttd_core.policy.local.lean.kernels.reference_expert_ops import (
     ExpertWeights,
     Groups,
@@ -26,11 +28,8 @@ __all__ = [
     "route_backward",
 ]
 
-#: Assignments of a tile: a power of two between these, near what an expert has on average.
-LEAST_ROWS, MOST_ROWS = 16, 128
-#: Outputs and inputs of a matrix that a program multiplies at once.
-BLOCK_OUT, BLOCK_IN = 128, 64
-_BLOCK = 1024
+#: Columns of an adapter's gradient, and of what is done number by number, that a program has.
+_GRAD_BLOCK, _BLOCK = 128, 1024
 
 
 def route(
@@ -39,11 +38,9 @@ def route(
     """See :func:`.reference_expert_ops.route`."""
     tokens, count = logits.shape
     assignments, device = tokens * choices, logits.device
-    rows = min(MOST_ROWS, triton.next_power_of_2(triton.cdiv(assignments, count)))
-    # With few, reading weights is what takes time: nearly every expert then has one tile.
-    rows = max(LEAST_ROWS, 2 * rows if rows < 64 else rows)
+    rows = tiles.rows_of(triton.next_power_of_2(triton.cdiv(assignments, count)))
     # Every expert may have one tile that is not full.
-    tiles = assignments // rows + min(count, assignments)
+    tile_count = assignments // rows + min(count, assignments)
 
     def integers(size: int) -> Tensor:
         return torch.empty(size, dtype=torch.int32, device=device)
@@ -57,8 +54,8 @@ def route(
         order=integers(assignments),
         places=integers(assignments),
         offsets=integers(count + 1),
-        tile_experts=integers(tiles),
-        tile_starts=integers(tiles),
+        tile_experts=integers(tile_count),
+        tile_starts=integers(tile_count),
         tile_rows=rows,
     )
     block_experts = triton.next_power_of_2(count)
@@ -78,12 +75,12 @@ def route(
         GIVEN=given is not None,
         num_warps=1,
     )
-    routing.plan_tiles[(triton.cdiv(tiles, 64),)](
+    routing.plan_tiles[(triton.cdiv(tile_count, 64),)](
         counts,
         groups.offsets,
         groups.tile_experts,
         groups.tile_starts,
-        tiles,
+        tile_count,
         EXPERTS=count,
         BLOCK_EXPERTS=block_experts,
         ROWS=rows,
@@ -100,13 +97,18 @@ def product(
 ) -> Tensor:
     """See :func:`.reference_expert_ops.product`."""
     result = x.new_empty(len(groups.order), weights.outputs)
-    _, output_stride, input_stride = weights.values.stride()
-    kind = grouped.PLAIN
-    if weights.scales is not None:
+    choices = groups.choices if gathered else 0
+    if weights.arranged and len(groups.order) >= tiles.DECODED_ROWS * len(weights.values):
+        for first, numbers in _decoded(weights, groups, x.dtype):
+            _launch(x, numbers, groups, result, tiles.PLAIN, choices, added=added, first=first)
+        return result
+    kind = tiles.PLAIN
+    if weights.arranged:
+        kind = tiles.ASSEMBLED if tiles.ASSEMBLY else tiles.ARRANGED
+    elif weights.scales is not None:
         # Triton's own decoding knows 16-bit partners only.
-        kind = grouped.SCALED if x.dtype in (torch.bfloat16, torch.float16) else grouped.PACKED
-    strides = (output_stride, input_stride)
-    _launch(x, weights, groups, result, strides, kind, groups.choices if gathered else 0, False, added)
+        kind = tiles.SCALED if x.dtype in (torch.bfloat16, torch.float16) else tiles.PACKED
+    _launch(x, weights, groups, result, kind, choices, added=added)
     return result
 
 
@@ -115,17 +117,51 @@ def product_backward(
 ) -> Tensor:
     """See :func:`.reference_expert_ops.product_backward`."""
     result = grad.new_empty(len(grad), weights.inputs)
-    _, output_stride, input_stride = weights.values.stride()
-    kind = grouped.PLAIN if weights.scales is None else grouped.PACKED
-    _launch(grad, weights, groups, result, (input_stride, output_stride), kind, 0, True, added)
+    if weights.arranged:
+        for first, numbers in _decoded(weights, groups, grad.dtype):
+            _launch(grad, numbers, groups, result, tiles.PLAIN, 0, True, added, first)
+        return result
+    kind = tiles.PLAIN if weights.scales is None else tiles.PACKED
+    _launch(grad, weights, groups, result, kind, 0, True, added)
     return result
+
+
+def _decoded(
+    weights: ExpertWeights, groups: Groups, dtype: torch.dtype
+) -> Iterator[tuple[int, ExpertWeights]]:
+    """Arranged matrices as numbers: some experts at a time and the first one's index, in the same memory.
+
+    Matrices of experts without assignments hold anything.
+    """
+    assert weights.scales is not None
+    experts, inputs, outputs = len(weights.values), weights.inputs, weights.outputs
+    device = weights.values.device
+    count = min(experts, max(1, tiles.decoded_bytes(device) // (inputs * outputs * dtype.itemsize)))
+    numbers = torch.empty(count, outputs, inputs, dtype=dtype, device=device)
+    block_out, block_groups = tiles.DECODED_TILE
+    blocks = triton.cdiv(inputs // 32, block_groups), triton.cdiv(outputs, block_out)
+    for first in range(0, experts, count):
+        some = numbers[: min(count, experts - first)]
+        arranged.decode_matrices[(*blocks, len(some))](
+            weights.values,
+            weights.scales,
+            some,
+            groups.offsets,
+            first,
+            inputs // 32,
+            outputs,
+            BLOCK_OUT=block_out,
+            GROUPS=block_groups,
+            num_warps=4,
+        )
+        yield first, ExpertWeights(some, bias=weights.bias)
 
 
 def adapter_grads(left: Tensor, right: Tensor, groups: Groups, gathered: bool) -> Tensor:
     """See :func:`.reference_expert_ops.adapter_grads`."""
     experts, rank, columns = len(groups.offsets) - 1, left.shape[1], right.shape[1]
     result = right.new_empty(experts, rank, columns)
-    grouped.adapter_grads[(triton.cdiv(columns, BLOCK_OUT), experts)](
+    grouped.adapter_grads[(triton.cdiv(columns, _GRAD_BLOCK), experts)](
         left,
         right,
         result,
@@ -137,7 +173,7 @@ def adapter_grads(left: Tensor, right: Tensor, groups: Groups, gathered: bool) -
         RANK=rank,
         BLOCK_RANK=_block(rank),
         ROWS=64,
-        BLOCK=BLOCK_OUT,
+        BLOCK=_GRAD_BLOCK,
         num_warps=4,
         num_stages=3,
     )
@@ -154,26 +190,26 @@ def _launch(
     weights: ExpertWeights,
     groups: Groups,
     result: Tensor,
-    strides: tuple[int, int],
     kind: int,
     choices: int,
-    backward: bool,
-    added: LowRank | None,
+    backward: bool = False,
+    added: LowRank | None = None,
+    first: int = 0,
 ) -> None:
     """One grouped product.
 
-    :param strides: of the matrices of numbers, by output and by input of this product.
+    :param first: index of the first expert whose matrix is in ``weights``.
     """
     values, scales = weights.values, weights.scales
+    # Of the matrices of numbers, by output and by input of this product; read of no others.
+    strides = values.stride()[:0:-1] if backward else values.stride()[1:]
     bias = None if backward else weights.bias
     rows, outputs = groups.tile_rows, result.shape[1]
     up, hidden = (x, x) if added is None else added
     rank = 0 if added is None else hidden.shape[1]
-    block_out = min(BLOCK_OUT, _block(outputs))
-    # An adapter's first product has few outputs, so few programs: they take larger steps.
-    block_in = 2 * BLOCK_IN if block_out <= BLOCK_OUT // 4 and rows < MOST_ROWS else BLOCK_IN
+    tile = tiles.tile_of(kind, rows, _block(outputs))
     # Blocks of outputs first: those that share a tile's inputs, and tiles of one expert, run side by side.
-    grouped.product[(triton.cdiv(outputs, block_out), len(groups.tile_experts))](
+    grouped.product[(triton.cdiv(outputs, tile.outputs), len(groups.tile_experts))](
         x,
         values,
         values if scales is None else scales,
@@ -190,6 +226,8 @@ def _launch(
         strides[0],
         strides[1],
         0 if scales is None else scales.stride(0),
+        first,
+        len(values),
         hidden,
         up,
         (0, 0, 0) if added is None else up.stride(),
@@ -201,10 +239,10 @@ def _launch(
         RANK=rank,
         BLOCK_RANK=_block(rank),
         ROWS=rows,
-        BLOCK_OUT=block_out,
-        BLOCK_IN=block_in,
-        num_warps=8 if rows >= 64 and block_out == BLOCK_OUT else 4,
-        num_stages=4 if kind == grouped.SCALED else 3,
+        BLOCK_OUT=tile.outputs,
+        BLOCK_IN=tile.inputs,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
     )
 
 
