@@ -15,6 +15,7 @@ than --seconds is left out.
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -155,9 +156,19 @@ def cases_of(
 
     x, gated = noise(tokens, first.inputs), noise(tokens * choices, second.inputs)
     grad = noise(tokens * choices, first.outputs)
-    yield Case("first", lambda *of: ops.product(x, *of, True), True, False, floor(first))
-    yield Case("second", lambda *of: ops.product(gated, *of, False), False, False, floor(second))
-    yield Case("gradient", lambda *of: ops.product_backward(grad, *of), False, True, floor(first))
+
+    def of_tokens(weights: ExpertWeights, groups: Groups) -> Tensor:
+        return ops.product(x, weights, groups, True)
+
+    def by_place(weights: ExpertWeights, groups: Groups) -> Tensor:
+        return ops.product(gated, weights, groups, False)
+
+    def of_gradients(weights: ExpertWeights, groups: Groups) -> Tensor:
+        return ops.product_backward(grad, weights, groups)
+
+    yield Case("first", of_tokens, True, False, floor(first))
+    yield Case("second", by_place, False, False, floor(second))
+    yield Case("gradient", of_gradients, False, True, floor(first))
 
 
 def variants(case: Case, rows: int) -> Iterator[Variant]:
@@ -226,16 +237,14 @@ def measure_case(
         at = variant.rows or groups.tile_rows
         with mock.patch.multiple(tiles, **variant.changes, rows_of=lambda _, at=at: at):
             _, _, own = ops.route(logits, choices, True)
-            report(
-                variant.name,
-                lambda own=own: case.operation(weights[1], own),
+
+            def judge(got: Tensor, own: Groups = own) -> float:
                 # Where each token has one input, its results are found by the assignments' places.
-                lambda got, own=own: (
-                    error(got[own.places.long()], expected[groups.places.long()])
-                    if case.gathered
-                    else error(got, expected)
-                ),
-            )
+                if case.gathered:
+                    return error(got[own.places.long()], expected[groups.places.long()])
+                return error(got, expected)
+
+            report(variant.name, functools.partial(case.operation, weights[1], own), judge)
 
 
 def error(got: Tensor, expected: Tensor) -> float:
@@ -256,14 +265,14 @@ def report(name: str, call: Callable[[], Tensor], judge: Callable[[Tensor], floa
 
 def microseconds(call: Callable[[], Any], times: int = 10) -> float:
     """Of one call, of several in a row; the matrices are larger than the device's cache."""
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
     begin.record()
     for _ in range(times):
         call()
     end.record()
     torch.cuda.synchronize()
-    return begin.elapsed_time(end) / times * 1e3
+    return float(begin.elapsed_time(end)) / times * 1e3
 
 
 if __name__ == "__main__":
