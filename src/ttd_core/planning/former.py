@@ -55,24 +55,25 @@ class FormerRun:
         with RunReader.open(folder) as run:
             config = configs.from_toml(run.config(), where=str(folder))
             metrics = list(run.metrics().values())
-            outcomes = list(run.outcomes())
+            outcomes = run.outcomes()
             prompts = [group.prompt_tokens for group in run.groups() if group.prompt_tokens]
         if not metrics or not outcomes:
             raise UsageError(f"{folder}: no step of it is finished, so it has measured nothing yet")
-        tokens = [outcome.tokens for outcome in outcomes]
+        rollouts = sum(outcome.count for outcome in outcomes)
+        tokens = sum(outcome.tokens for outcome in outcomes)
         trained = sum(values.get(Metric.TOKENS_TRAINED, 0.0) for values in metrics)
         return cls(
             folder=folder,
             config=config,
             steps=len(metrics),
             prompt=statistics.fmean(prompts) if prompts else 0.0,
-            reply=statistics.fmean(tokens),
+            reply=tokens / rollouts,
             tokens_per_s=_mean(metrics, Metric.TOKENS_PER_S),
-            evaluation_s=statistics.fmean(outcome.seconds for outcome in outcomes),
+            evaluation_s=sum(outcome.seconds for outcome in outcomes) / rollouts,
             rollouts_s=_mean(metrics, Timing.ROLLOUTS.key),
             base_s=_total(metrics, Metric.SECONDS_BASE) / trained if trained else 0.0,
             train_s=_total(metrics, Metric.SECONDS_TRAIN) / trained if trained else 0.0,
-            learned=min(1.0, trained / max(sum(tokens), 1)),
+            learned=min(1.0, trained / max(tokens, 1)),
         )
 
 
