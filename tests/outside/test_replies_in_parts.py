@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -266,9 +266,11 @@ def test_any_text_is_merged_or_refused(program: str, reply: str) -> None:
     ],
     ids=range(8),
 )
-def test_crafted_parts_are_merged_or_refused_in_bounded_time(reply: str) -> None:
-    started = time.process_time()
+def test_crafted_parts_are_merged_or_refused_in_bounded_time(
+    reply: str, cpu_clock: Callable[[], float]
+) -> None:
+    started = cpu_clock()
     found = complete_program(PROGRAM, Action(reply), "run")
     complete_program(f"{reply}\n{PROGRAM}", Action("N = 4\n"), "run")
-    assert time.process_time() - started < 5.0
+    assert cpu_clock() - started < 5.0
     assert isinstance(found, Action) or "\n" not in found.message

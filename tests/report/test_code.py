@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import random
 import re
-import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -81,10 +81,10 @@ BOMBS = {
 
 @pytest.mark.parametrize("language", ["python", "c++"])
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_programs_made_to_be_slow_are_not(bomb: str, language: str) -> None:
-    started = time.process_time()
+def test_programs_made_to_be_slow_are_not(bomb: str, language: str, cpu_clock: Callable[[], float]) -> None:
+    started = cpu_clock()
     lines = highlight_lines(BOMBS[bomb], language)
-    assert time.process_time() - started < 3
+    assert cpu_clock() - started < 3
     assert len(lines) <= LONGEST + 1
     assert max(len(plain(line)) for line in lines) < LONGEST_LINE + 50
 
@@ -105,11 +105,11 @@ def pairs() -> dict[str, tuple[list[str], list[str]]]:
 
 
 @pytest.mark.parametrize("name", pairs())
-def test_programs_made_to_be_slow_to_compare_are_not(name: str) -> None:
+def test_programs_made_to_be_slow_to_compare_are_not(name: str, cpu_clock: Callable[[], float]) -> None:
     old, new = ("\n".join(lines) for lines in pairs()[name])
-    started = time.process_time()
+    started = cpu_clock()
     lines = diff(old, new, "python")
-    assert time.process_time() - started < 4
+    assert cpu_clock() - started < 4
     kinds = [line.kind for line in lines]
     # Whatever was not compared counts as changed, and nothing is lost.
     assert len(split(old)) - kinds.count("del") + kinds.count("add") == len(split(new))

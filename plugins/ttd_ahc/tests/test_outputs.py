@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import time
 import xml.etree.ElementTree
 
 import numpy as np
@@ -178,13 +177,13 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("word", "message"), WRONG, ids=range(len(WRONG)))
-def test_every_other_form_is_quoted(word, message) -> None:
-    started = time.process_time()
+def test_every_other_form_is_quoted(word, message, cpu_clock) -> None:
+    started = cpu_clock()
     with pytest.raises(ValueError, match=message):
         Fishing().judge_output(0, b"4 0 0 " + word + b" 0 100 100 0 100")
     with pytest.raises(ValueError, match=message):
         Apples().judge_output(0, b"0 " + word + b"\n" + IDLE)
-    assert time.process_time() - started < 2.0
+    assert cpu_clock() - started < 2.0
 
 
 @given(number=st.integers(-(10**18) + 1, 10**18 - 1), zeros=st.integers(0, 30))
@@ -206,13 +205,13 @@ LONGEST = [
 
 @each_contest
 @pytest.mark.parametrize("output", LONGEST, ids=range(len(LONGEST)))
-def test_the_longest_output_costs_little(kind, output) -> None:
+def test_the_longest_output_costs_little(kind, output, cpu_clock) -> None:
     problem = kind()
     problem.case(0)
     assert len(output) <= MAX_ANSWER_BYTES
-    started = time.process_time()
+    started = cpu_clock()
     refusal(problem.judge_output, 0, output)
-    assert time.process_time() - started < 1.5
+    assert cpu_clock() - started < 1.5
 
 
 @each_contest

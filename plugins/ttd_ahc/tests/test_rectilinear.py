@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 
 import numpy as np
 import pytest
@@ -223,7 +222,7 @@ def test_the_grid_says_nothing_of_a_polygon_that_touches_nowhere() -> None:
     assert Grid(corners).touching_point() is None
 
 
-def test_a_polygon_of_a_thousand_vertices_is_scored_in_milliseconds() -> None:
+def test_a_polygon_of_a_thousand_vertices_is_scored_in_milliseconds(cpu_clock) -> None:
     contest = Fishing()
     case = contest.case(0)
     teeth = []
@@ -234,8 +233,8 @@ def test_a_polygon_of_a_thousand_vertices_is_scored_in_milliseconds() -> None:
     corners = corners[-1:] + corners[:-1]
     answer = np.array(corners, np.int32)
     contest.score_answer(case, answer)
-    start = time.process_time()
+    start = cpu_clock()
     for _ in range(10):
         contest.score_answer(case, answer)
     # 150 of them take well under a second on a quiet machine.
-    assert (time.process_time() - start) / 10 < 0.05
+    assert (cpu_clock() - start) / 10 < 0.05

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 import tracemalloc
 import warnings
+from collections.abc import Callable
 
 import anndata
 import numpy as np
@@ -114,7 +114,7 @@ def test_what_breaks_a_rule_is_named(spoil, message: str) -> None:
 
 
 @pytest.mark.slow
-def test_scoring_is_quick_and_small() -> None:
+def test_scoring_is_quick_and_small(cpu_clock: Callable[[], float]) -> None:
     rng = np.random.default_rng(0)
     train = sparse.random(2000, 20_000, 0.1, "csr", np.float32, rng, lambda n: np.full(n, 3.0))
     test = sparse.random(2000, 20_000, 0.02, "csr", np.float32, rng, lambda n: np.ones(n))
@@ -123,6 +123,6 @@ def test_scoring_is_quick_and_small() -> None:
     losses(prediction, train, test)
     assert tracemalloc.get_traced_memory()[1] < 2**30
     tracemalloc.stop()
-    start = time.process_time()
+    start = cpu_clock()
     losses(prediction, train, test)
-    assert time.process_time() - start < 1.0
+    assert cpu_clock() - start < 1.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import pathlib
-import time
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -183,12 +182,14 @@ def test_what_is_not_sure_is_refused_with_what_to_do(tmp_path: pathlib.Path, nam
     ],
     ids=["separators", "letters", "wide line", "wide last line", "open quote", "long number"],
 )
-def test_a_huge_line_ends_soon(tmp_path: pathlib.Path, make: Callable[[], str]) -> None:
+def test_a_huge_line_ends_soon(
+    tmp_path: pathlib.Path, make: Callable[[], str], cpu_clock: Callable[[], float]
+) -> None:
     (tmp_path / "a.csv").write_text(make())
-    start = time.process_time()
+    start = cpu_clock()
     with pytest.raises(UsageError, match=r"a\.csv") as caught:
         read_counts(tmp_path / "a.csv")
-    assert time.process_time() - start < 10
+    assert cpu_clock() - start < 10
     assert len(str(caught.value)) < 600
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import pathlib
-import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -143,16 +143,16 @@ def test_what_is_no_array_of_the_shape(problem: Denoising, value: Any) -> None:
         problem.construct(value)
 
 
-def test_ten_million_entries_take_seconds(problem: Denoising) -> None:
-    start = time.process_time()
+def test_ten_million_entries_take_seconds(problem: Denoising, cpu_clock: Callable[[], float]) -> None:
+    start = cpu_clock()
     with pytest.raises(ValueError, match="has shape"):
         problem.construct(np.zeros((1000, 10_000)))
-    assert time.process_time() - start < 1
+    assert cpu_clock() - start < 1
     split = split_molecules(make_counts(np.random.default_rng(0).poisson(0.3, (1000, 10_000))))
     for value in (LEAST, 1e-6):
-        start = time.process_time()
+        start = cpu_clock()
         assert math.isfinite(losses(np.full(split.shape, value), split.train, split.test).mse)
-        assert time.process_time() - start < 15
+        assert cpu_clock() - start < 15
     worst = np.full(split.shape, 1e-6)
     worst[-1, -1] = math.nan
     with pytest.raises(InvalidResult, match=r"is nan: not finite"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
-import time
+from collections.abc import Callable
 
 import pytest
 
@@ -44,10 +44,10 @@ def test_a_kernel_counts_when_it_is_launched(source: str, names: list[str]) -> N
     assert kernel_source.launched_triton_kernels(source) == names
 
 
-def test_sources_crafted_against_the_reader_cost_little() -> None:
+def test_sources_crafted_against_the_reader_cost_little(cpu_clock: Callable[[], float]) -> None:
     nested = "".join(f"{' ' * n}@triton.jit\n{' ' * n}def f{n}():\n" for n in range(60)) + " " * 60
     deep = "@" + "a." * 900 + "jit\ndef f():\n    pass\n\n\nf[1]()\n"
-    started = time.process_time()
+    started = cpu_clock()
     assert kernel_source.launched_triton_kernels(f"{nested}{'x;' * 60_000}\nf0[1]()\n") == ["f0"]
     assert kernel_source.launched_triton_kernels(deep) == []
-    assert time.process_time() - started < 3.0
+    assert cpu_clock() - started < 3.0

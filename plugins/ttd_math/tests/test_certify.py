@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from fractions import Fraction
 
 import numpy as np
@@ -177,12 +176,12 @@ def test_an_invalid_construction_is_not_certified() -> None:
         certifying.certify(Erdos(), State(data={"h": np.array([-1.0, 1.0, 1.0, 1.0])}))
 
 
-def test_thirty_thousand_values_are_certified_quickly() -> None:
+def test_thirty_thousand_values_are_certified_quickly(cpu_clock) -> None:
     f = 10.0 ** np.random.default_rng(1).uniform(-9, 3, 30_000)
     for problem in (FirstInequality(SequenceOptions()), SecondInequality()):
-        start = time.process_time()
+        start = cpu_clock()
         proof = certifying.certify(problem, State(data={"f": f}))
-        assert time.process_time() - start < 10
+        assert cpu_clock() - start < 10
         assert float(proof.bound) == pytest.approx(problem.reward(State(data={"f": f})).score, rel=1e-9)
 
 

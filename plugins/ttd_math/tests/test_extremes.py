@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from fractions import Fraction
 from typing import Any
 
@@ -122,9 +121,9 @@ def test_whole_numbers_and_what_is_none_are_judged(problem, value) -> None:
 
 
 @each_problem
-def test_ten_million_entries_are_refused_by_their_number(problem) -> None:
+def test_ten_million_entries_are_refused_by_their_number(problem, cpu_clock) -> None:
     many = [0.5] * 10_000_000
-    started = time.process_time()
+    started = cpu_clock()
     for answer in (
         np.zeros(10_000_000),
         many,
@@ -133,7 +132,7 @@ def test_ten_million_entries_are_refused_by_their_number(problem) -> None:
     ):
         verdict = judge(problem, answer)
         assert verdict.status is Status.INVALID
-    assert time.process_time() - started < 2
+    assert cpu_clock() - started < 2
 
 
 def test_large_heights_are_told_with_their_sum() -> None:
@@ -205,7 +204,7 @@ TUNED = [
 
 @pytest.mark.parametrize(("problem", "fast", "interval", "name"), TUNED, ids=["ac1", "ac2"])
 def test_one_denormal_at_a_rounding_boundary_costs_no_long_integers(
-    problem, fast, interval, name, monkeypatch
+    problem, fast, interval, name, monkeypatch, cpu_clock
 ) -> None:
     f = tuned(interval, 100_000)
     assert not interval(f).decided
@@ -214,9 +213,9 @@ def test_one_denormal_at_a_rounding_boundary_costs_no_long_integers(
         raise AssertionError("long integers are multiplied")
 
     monkeypatch.setattr(exact, name, dear)
-    started = time.process_time()
+    started = cpu_clock()
     verdict = judge(problem(), f)
-    assert time.process_time() - started < 4
+    assert cpu_clock() - started < 4
     assert verdict.ok
     assert interval(f).low <= verdict.reward.score <= interval(f).high
 
@@ -247,12 +246,12 @@ def tuned(interval, size: int) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_the_dearest_sequence_is_certified_in_bounded_time() -> None:
+def test_the_dearest_sequence_is_certified_in_bounded_time(cpu_clock) -> None:
     f = 2.0 ** np.random.default_rng(0).uniform(-1074, 9.9, 100_000)
     f[0] = 1000.0
     for bound in (exact.first_bound, exact.second_bound):
-        started = time.process_time()
+        started = cpu_clock()
         value = bound(f)
-        assert time.process_time() - started < 20
+        assert cpu_clock() - started < 20
         between = exact.first_range(f) if bound is exact.first_bound else exact.second_range(f)
         assert between[0] <= value <= between[1]
