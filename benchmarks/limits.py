@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from scripted_run import TTD, begun, record_rollout, record_step
+from scripted_run import TTD, begun, record_step
 
 from ttd_core import config as configs
 from ttd_core.config import SearchConfig
@@ -216,6 +216,25 @@ def write_step(
     committed, wall = time.process_time(), time.perf_counter() - wall
     record_step(store, step, groups, numbers, 60.0)
     return admitted - logged, wall, committed - admitted, logged - begun
+
+
+def record_rollout(store: RunStore, step: int, group: int, index: int, rollout: Rollout) -> None:
+    """The two events of a rollout."""
+    verdict, tokens = rollout.verdict, len(rollout.completion.tokens)
+    store.record(events.rollout_sampled(step=step, group=group, index=index, tokens=tokens, stop="stop"))
+    reward = verdict.reward
+    store.record(
+        events.rollout_evaluated(
+            step=step,
+            group=group,
+            index=index,
+            status=verdict.status.value,
+            message=verdict.message,
+            value=None if reward is None else reward.value,
+            score=None if reward is None else reward.score,
+            seconds=verdict.seconds,
+        )
+    )
 
 
 def sizes(folder: pathlib.Path) -> None:
