@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from scripted_run import TTD, begun, record_step
 
 from ttd_core import config as configs
 from ttd_core.config import SearchConfig
@@ -33,16 +34,13 @@ from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.registry import resolve
 from ttd_core.run import events
 from ttd_core.run.browsing import RunBrowser
-from ttd_core.run.problem_record import ProblemRecord
 from ttd_core.run.reading import LOG, RunReader
 from ttd_core.run.rollout_query import RolloutQuery
-from ttd_core.run.setup import CONFIG_FILE
 from ttd_core.run.store import RunStore
 from ttd_core.search.archive import Archive, Node
 from ttd_core.search.reuse import EpsilonGreedyReuse, PuctReuse
 from ttd_core.types import Completion, Group, Message, Reward, Rollout, State, Status, StopReason, Verdict
 
-TTD = [sys.executable, "-m", "ttd_core.cli"]
 #: Every how many rollouts one fails.
 FAILS = 4
 FAILURE = "ValueError: operands could not be broadcast together with shapes (91,) (90,)"
@@ -172,25 +170,8 @@ def write_run(folder: pathlib.Path, rollouts: int, replies: Replies, search: Sea
     wanted = {"steps": len(steps), "groups": 8, "group_size": 64, "policy.backend": "scripted",
               "policy.options.replies": ["none"], "search.capacity": search.capacity}  # fmt: skip
     problem, config = resolve(configs.load("erdos", overrides=wanted))
-    text = configs.to_toml(config)
-    with contextlib.closing(RunStore.create(folder, text)) as store:
-        (folder / CONFIG_FILE).write_text(text)
-        store.note_problem(ProblemRecord.of(problem, config.problem).to_text(), "")
-        archive = Archive(config.search)
-        seeds = problem.seed_states(np.random.default_rng(0), 8)
-        archive.add_seeds([(state, Reward(0.5, 0.5)) for state in seeds])
-        store.commit_seeds(archive)
-        store.record(
-            events.run_started(
-                run=str(folder),
-                problem="erdos",
-                policy="scripted",
-                step=0,
-                steps=len(steps),
-                groups=8,
-                group_size=64,
-            )
-        )
+    seeds = [(state, Reward(0.5, 0.5)) for state in problem.seed_states(np.random.default_rng(0), 8)]
+    with begun(folder, problem, config, seeds) as (store, archive):
         spent: dict[tuple[int, int], list[Spent]] = {shape: [] for shape in SHAPES}
         for step, shape in enumerate(steps, 1):
             spent[shape].append(write_step(store, archive, step, shape, replies))
@@ -233,20 +214,7 @@ def write_step(
     advantages = [np.zeros(shape[1])] * shape[0]
     store.commit_step(step, groups, archive, numbers, timings, advantages=advantages)
     committed, wall = time.process_time(), time.perf_counter() - wall
-    best = max(group.rewards.max() for group in groups)
-    count = shape[0] * shape[1]
-    store.record(
-        events.step_finished(
-            step=step,
-            rollouts=count,
-            valid=3 * count // 4,
-            mean_value=0.5,
-            best_value=best,
-            best_score=-best,
-            metrics=numbers,
-            seconds=60.0,
-        )
-    )
+    record_step(store, step, groups, numbers, 60.0)
     return admitted - logged, wall, committed - admitted, logged - begun
 
 

@@ -12,11 +12,11 @@ import argparse
 import json
 import pathlib
 import subprocess
-import sys
 import tempfile
 import time
 
 import browser
+from scripted_run import TTD, run_command
 
 IMPROVE = """import time
 import numpy as np
@@ -104,11 +104,9 @@ def make_run(folder: pathlib.Path, steps: int) -> pathlib.Path:
     """Make the run in ``folder``; its path."""
     script = folder / "replies.json"
     script.write_text(json.dumps(replies()))
-    command = [sys.executable, "-m", "ttd_core.cli", "run", "erdos", "--name", "erdos-50", "--quiet"]
-    command += ["--runs-dir", str(folder), "--policy", "scripted", "--set", f"policy.options.file={script}"]
-    command += ["--steps", str(steps), "--groups", "2", "--group-size", "4"]
-    command += ["-o", "start=program", "-o", "budget_s=1", "-o", "timeout_s=3"]
-    subprocess.run(command, check=True)
+    options = ["-o", "start=program", "-o", "budget_s=1", "-o", "timeout_s=3"]
+    sizes = ["--steps", str(steps), "--groups", "2", "--group-size", "4"]
+    subprocess.run(run_command(folder, "erdos-50", script, *sizes, *options), check=True)
     return folder / "erdos-50"
 
 
@@ -126,8 +124,9 @@ def main() -> None:
             run = make_run(folder, arguments.steps)
         page = folder / "report.html"
         started = time.perf_counter()
-        report = [sys.executable, "-m", "ttd_core.cli", "report", str(run), "--output", str(page)]
-        subprocess.run(report, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [*TTD, "report", str(run), "--output", str(page)], check=True, stdout=subprocess.DEVNULL
+        )
         print(f"written in   {time.perf_counter() - started:.2f} s")
         print(f"size         {page.stat().st_size / 1e3:.0f} kB (limit 3000)")
         missing = browser.lacking()

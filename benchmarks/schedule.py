@@ -79,8 +79,9 @@ def measure(folder: pathlib.Path, arguments: argparse.Namespace, **settings: obj
     wall = start_run(setup, folder).seconds
     with RunReader.open(folder) as run:
         metrics = run.metrics().values()
-        programs = sum(rollout.seconds for rollout in run.rollouts())
-        rollouts = len(list(run.rollouts()))
+        outcomes = run.outcomes()
+    programs = sum(ended.seconds for ended in outcomes)
+    rollouts = sum(ended.count for ended in outcomes)
     sampling = sum(numbers[Timing.SAMPLING.key] for numbers in metrics)
     waiting = sum(numbers[Timing.WAITING.key] for numbers in metrics)
     names = ", ".join(f"{key} = {value}" for key, value in settings.items())

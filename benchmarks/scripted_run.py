@@ -1,14 +1,17 @@
-"""A run folder of any size in seconds: written through the run's own store, with replies made up here.
+"""Runs of `erdos` with replies made up: a folder of any size in seconds, or the command of a real run.
 
-No model is asked and no program is executed; states and scores are those of the problem's own verifier. For
-what has to be measured on a large run: `benchmarks/ui.py`.
+`write_run` writes through the run's own store: no model is asked and no program is executed; states and
+scores are those of the problem's own verifier. For what has to be measured on a large run:
+`benchmarks/ui.py`. Its parts serve `benchmarks/limits.py`, which makes up states and scores too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import pathlib
+import sys
 import time
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -23,8 +26,10 @@ from ttd_core.run.setup import CONFIG_FILE
 from ttd_core.run.store import RunStore
 from ttd_core.search.archive import Archive, Node
 from ttd_core.search.reuse import reuse_from_config
-from ttd_core.types import Completion, Group, Message, Rollout, State, Status, StopReason, Verdict
+from ttd_core.types import Completion, Group, Message, Reward, Rollout, State, Status, StopReason, Verdict
 
+#: The command ``ttd``.
+TTD = [sys.executable, "-m", "ttd_core.cli"]
 WORDS = (
     *("lower", "the", "overlap", "where", "two", "neighbours", "meet"),
     *("then", "project", "the", "step", "onto", "its", "mean"),
@@ -61,6 +66,68 @@ FAILURES = (
 )
 
 
+def run_command(folder: pathlib.Path, name: str, replies: pathlib.Path, *more: str) -> list[str]:
+    """The command that makes a real run.
+
+    :param folder: of runs.
+    :param replies: a file of JSON, a list of texts.
+    :param more: options of ``ttd run``.
+    """
+    scripted = ["--policy", "scripted", "--set", f"policy.options.file={replies}"]
+    return [*TTD, "run", "erdos", *scripted, "--runs-dir", str(folder), "--name", name, "--quiet", *more]
+
+
+@contextlib.contextmanager
+def begun(
+    folder: pathlib.Path,
+    problem: Problem,
+    config: configs.RunConfig,
+    seeds: Sequence[tuple[State, Reward]],
+) -> Iterator[tuple[RunStore, Archive]]:
+    """The store and the archive of a new run: its seeds are committed, its beginning is told."""
+    text = configs.to_toml(config)
+    with contextlib.closing(RunStore.create(folder, text)) as store:
+        (folder / CONFIG_FILE).write_text(text)
+        store.note_problem(ProblemRecord.of(problem, config.problem).to_text(), "")
+        archive = Archive(config.search)
+        archive.add_seeds(seeds)
+        store.commit_seeds(archive)
+        store.record(
+            events.run_started(
+                run=str(folder),
+                problem=problem.name,
+                policy="scripted replies",
+                step=0,
+                steps=config.steps,
+                groups=config.groups,
+                group_size=config.group_size,
+                sandbox="namespaces",
+            )
+        )
+        yield store, archive
+
+
+def record_step(
+    store: RunStore, step: int, groups: Sequence[Group], metrics: Mapping[str, float], seconds: float
+) -> None:
+    """The event of a step's end."""
+    rewards = [each.verdict.reward for group in groups for each in group]
+    valid = [reward for reward in rewards if reward is not None]
+    best = max(valid, key=lambda reward: reward.value, default=None)
+    store.record(
+        events.step_finished(
+            step=step,
+            rollouts=len(rewards),
+            valid=len(valid),
+            mean_value=float(np.concatenate([group.rewards for group in groups]).mean()),
+            best_value=None if best is None else best.value,
+            best_score=None if best is None else best.score,
+            metrics=metrics,
+            seconds=seconds,
+        )
+    )
+
+
 def write_run(folder: pathlib.Path, *, steps: int = 50, groups: int = 16, size: int = 32, seed: int = 0,
               variant: str = "full", finish: bool = True) -> pathlib.Path:  # fmt: skip
     """Write a run of the problem ``erdos``.
@@ -79,20 +146,8 @@ def write_run(folder: pathlib.Path, *, steps: int = 50, groups: int = 16, size: 
     }
     problem, config = resolve(configs.load("erdos", variant=variant, overrides=wanted))
     rng = np.random.default_rng([seed, 7])
-    text = configs.to_toml(config)
-    with contextlib.closing(RunStore.create(folder, text)) as store:
-        (folder / CONFIG_FILE).write_text(text)
-        store.note_problem(ProblemRecord.of(problem, config.problem).to_text(), "")
-        archive = Archive(config.search)
-        seeds = problem.seed_states(rng, groups)
-        archive.add_seeds([(state, problem.reward(state)) for state in seeds])
-        store.commit_seeds(archive)
-        start = {"run": str(folder), "problem": problem.name, "policy": "scripted replies"}
-        store.record(
-            events.run_started(
-                **start, step=0, steps=steps, groups=groups, group_size=size, sandbox="namespaces"
-            )
-        )
+    seeds = [(state, problem.reward(state)) for state in problem.seed_states(rng, groups)]
+    with begun(folder, problem, config, seeds) as (store, archive):
         for step in range(1, steps + 1):
             _write_step(store, problem, config, archive, step, rng)
         best = archive.best()
@@ -139,20 +194,7 @@ def _write_step(
         Timing.ADMIT: 0.1,
     }
     store.commit_step(step, groups, archive, metrics, timings, advantages=advantages)
-    valid = [each.verdict.reward for group in groups for each in group if each.verdict.reward is not None]
-    best = max(valid, key=lambda reward: reward.value, default=None)
-    store.record(
-        events.step_finished(
-            step=step,
-            rollouts=len(everything),
-            valid=len(valid),
-            mean_value=float(everything.mean()),
-            best_value=None if best is None else best.value,
-            best_score=None if best is None else best.score,
-            metrics=metrics,
-            seconds=56.0 + time.monotonic() - started,
-        )
-    )
+    record_step(store, step, groups, metrics, 56.0 + time.monotonic() - started)
 
 
 def _record(store: RunStore, step: int, group: int, index: int, rollout: Rollout) -> None:

@@ -26,12 +26,11 @@ from typing import Any
 
 import browser
 import ui_pictures
-from scripted_run import write_run
+from scripted_run import TTD, run_command, write_run
 from ui_pictures import whole
 
 from ttd_core.run.reading import RunReader
 
-TTD = [sys.executable, "-m", "ttd_core.cli"]
 PAGES = {
     "runs": "/",
     "run": "/run?run=large",
@@ -163,22 +162,15 @@ def measure_steps(chromium: Any, folder: pathlib.Path, steps: int = 15) -> None:
     """Seconds a step of a real run, by turns without a page and with one open on it."""
     program = "import time\n\n\ndef run(seed, budget_s, **kwargs):\n    time.sleep(0.2)\n    raise ValueError"
     reply = f"```python\n{program}\n```"
-    (folder / "replies.json").write_text(json.dumps([reply]))
+    replies = folder / "replies.json"
+    replies.write_text(json.dumps([reply]))
+    sizes = ["--groups", "2", "--group-size", "4", "--steps", str(steps)]
     found: dict[str, list[float]] = {"without": [], "with": []}
     for turn in range(2):
         for how in found:
             name = f"{how}-{turn}"
-            settings = [
-                "--set",
-                f"policy.options.file={folder}/replies.json",
-                "-o",
-                "timeout_s=20",
-                "--steps",
-                str(steps),
-            ]
-            sizes = ["--groups", "2", "--group-size", "4", "--steps", str(steps), "--name", name]
-            settings += ["--policy", "scripted", "--quiet", "--runs-dir", str(folder / "live")]
-            run = subprocess.Popen([*TTD, "run", "erdos", *sizes, *settings])
+            command = run_command(folder / "live", name, replies, *sizes, "-o", "timeout_s=20")
+            run = subprocess.Popen(command)
             if how == "with":
                 while not (folder / "live" / name / "log.jsonl").exists():
                     time.sleep(0.05)

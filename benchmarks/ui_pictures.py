@@ -11,14 +11,13 @@ import itertools
 import json
 import pathlib
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from scripted_run import PROGRAM, write_run
+from scripted_run import PROGRAM, TTD, run_command, write_run
 
 from ttd_core.run.reading import RunReader
 
@@ -51,8 +50,8 @@ def write_runs(folder: pathlib.Path) -> None:
         write_run(folder / f"{variant}-{seed}", steps=8, groups=4, size=8, seed=seed, variant=variant)
 
 
-def write_replies(path: pathlib.Path, radius: tuple[float, float], seconds: tuple[float, float]) -> str:
-    """Replies of a model that there is none of, some of them failing; the setting that names their file."""
+def write_replies(path: pathlib.Path, radius: tuple[float, float], seconds: tuple[float, float]) -> None:
+    """Replies of a model that there is none of, some of them failing."""
     rng = np.random.default_rng(5)
     replies = []
     for number in range(40):
@@ -63,20 +62,14 @@ def write_replies(path: pathlib.Path, radius: tuple[float, float], seconds: tupl
         if number % 3 == 0:
             replies.append(FAILING[number // 3 % len(FAILING)])
     path.write_text(json.dumps(replies))
-    return f"policy.options.file={path}"
-
-
-def run_command(folder: pathlib.Path, name: str, replies: str, *more: str) -> list[str]:
-    """The command that makes a run with replies from a list."""
-    ttd = [sys.executable, "-m", "ttd_core.cli", "run", "erdos", "--policy", "scripted", "--set", replies]
-    return [*ttd, "--runs-dir", str(folder), "--name", name, "--quiet", "-o", "timeout_s=20", *more]
 
 
 @contextlib.contextmanager
 def run_under_way(folder: pathlib.Path) -> Iterator[None]:
     """A real run whose third step is about half over."""
-    replies = write_replies(folder.parent / "slow.json", (0.01, 0.3), (0.2, 0.8))
-    size = ["--steps", "12", "--groups", "8", "--group-size", "16"]
+    replies = folder.parent / "slow.json"
+    write_replies(replies, (0.01, 0.3), (0.2, 0.8))
+    size = ["--steps", "12", "--groups", "8", "--group-size", "16", "-o", "timeout_s=20"]
     run = subprocess.Popen(run_command(folder, LIVE, replies, *size))
     try:
         wait_for(folder / LIVE, step=3, judged=60)
@@ -113,11 +106,11 @@ def take(chromium: Any, address: str, folder: pathlib.Path, runs: pathlib.Path) 
 
 def _take_report(chromium: Any, folder: pathlib.Path, runs: pathlib.Path) -> None:
     """Pictures of the report of a real run: its top, its lineage, and its rewards on a phone."""
-    replies = write_replies(runs.parent / "quick.json", (0.003, 0.05), (0.0, 0.01))
-    size = ["--steps", "25", "--groups", "4", "--group-size", "4"]
+    replies = runs.parent / "quick.json"
+    write_replies(replies, (0.003, 0.05), (0.0, 0.01))
+    size = ["--steps", "25", "--groups", "4", "--group-size", "4", "-o", "timeout_s=20"]
     subprocess.run(run_command(runs, "erdos-25-steps", replies, *size), check=True)
-    ttd = [sys.executable, "-m", "ttd_core.cli", "report", "erdos-25-steps", "--runs-dir", str(runs)]
-    subprocess.run(ttd, check=True)
+    subprocess.run([*TTD, "report", "erdos-25-steps", "--runs-dir", str(runs)], check=True)
     address = (runs / "erdos-25-steps" / "report.html").resolve().as_uri()
     for name, window, scheme, place in (
         ("report", (1280, 890), "light", ""),

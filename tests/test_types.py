@@ -55,6 +55,15 @@ def test_a_state_survives_json(state: State) -> None:
     assert set(stored) == {array_digest(array) for array in stored.values()}
 
 
+def test_an_arrays_digest_is_of_type_shape_and_bytes() -> None:
+    array = np.arange(6)
+    others = [array.astype(float), array.reshape(2, 3), array[::-1], array.astype(np.uint64)]
+    digests = {array_digest(each) for each in (array, *others)}
+    assert len(digests) == 5
+    assert array_digest(array.copy()) in digests
+    assert array_digest(np.zeros((0, 3)))
+
+
 @given(arrays)
 def test_frozen_arrays_are_read_only_copies(array: np.ndarray) -> None:
     frozen = freeze(array)

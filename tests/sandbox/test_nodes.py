@@ -6,12 +6,11 @@ import logging
 import threading
 import time
 
-import numpy as np
 import pytest
 
 from ttd_core.sandbox import nodes as nodes_module
 from ttd_core.sandbox.nodes import Node, NodeScheduler
-from ttd_core.sandbox.shared import SharedData, digest_of_array
+from ttd_core.sandbox.shared import SharedData
 
 NEVER = threading.Event()
 
@@ -143,12 +142,3 @@ def test_data_is_put_once_and_the_oldest_is_let_go() -> None:
     shared.reference("huge", 500, "huge")
     shared.reference("huge", 500, "huge")
     assert put == ["a", "b", "c", "b", "huge"], "one alone may be larger than the bound"
-
-
-def test_the_digest_is_of_type_shape_and_bytes() -> None:
-    array = np.arange(6)
-    others = [array.astype(float), array.reshape(2, 3), array[::-1], array.astype(np.uint64)]
-    digests = {digest_of_array(each) for each in (array, *others)}
-    assert len(digests) == 5
-    assert digest_of_array(array.copy()) in digests
-    assert digest_of_array(np.zeros((0, 3)))

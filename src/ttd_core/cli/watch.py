@@ -119,9 +119,9 @@ class RunWatcher:
     def catch_up(self) -> None:
         """Count what was logged before, without showing each step again."""
         with RunReader.open(self._folder) as run:
-            last, committed = run.last_step(), run.events()
-        self._offset = last_step_begins(self._folder / LOG, last)
-        committed = committed if self._offset else []
+            self._offset = last_step_begins(self._folder / LOG, run.last_step())
+            # Else all of it is in what comes next: the log from its beginning, or the database where none is.
+            committed = run.events() if self._offset else []
         under_way = self._new_events()
         for event in [*_before(committed, under_way), *under_way]:
             self._read(event, self.progress.update)
@@ -238,14 +238,10 @@ class RunWatcher:
             events, self._offset = read_log(self._folder / LOG, self._offset)
             return events
         # The log is gone: the database has the events of finished steps.
-        events = self._committed()
+        with RunReader.open(self._folder) as run:
+            events = run.events(self._number)
         self._number = max([self._number, *(event["number"] for event in events)])
         return events
-
-    def _committed(self) -> list[Event]:
-        """The events of the run and its finished steps that are new, from the database: none of a rollout."""
-        with RunReader.open(self._folder) as run:
-            return run.events(self._number)
 
     def _size(self) -> int:
         path = self._folder / LOG

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 
 from ttd_core.problem import Problem
@@ -90,9 +91,7 @@ def drawn_states(
         return states
     parents = {state.id: state.parent for state in states}
     chosen = set(path)
-    for state in sorted(
-        states, key=lambda each: (each.place != "held", -each.reward.value if each.reward else 1e300)
-    ):
+    for state in sorted(states, key=lambda each: (each.place != "held", _best_first(each))):
         if len(chosen) >= most:
             break
         line: list[int] = []
@@ -105,13 +104,16 @@ def drawn_states(
     return [state for state in states if state.id in chosen]
 
 
+def _best_first(state: StateRecord) -> float:
+    """What sorts the best first, and those without a score last."""
+    return math.inf if state.reward is None else -state.reward.value
+
+
 def _with_tip(states: Sequence[StateRecord], path: Collection[int], told: int | None) -> set[int]:
     """The nodes that are elements of their own, with a tip."""
     if told is None or len(states) <= told:
         return {state.id for state in states}
-    best = sorted(
-        states, key=lambda each: (each.id not in path, -each.reward.value if each.reward else 1e300)
-    )
+    best = sorted(states, key=lambda each: (each.id not in path, _best_first(each)))
     return {state.id for state in best[: max(told, len(path))]}
 
 

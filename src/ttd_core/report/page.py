@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import importlib.metadata
-import importlib.resources
 import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from ttd_core import config as configs
 from ttd_core.config.settings import absent_as_word, dump
 from ttd_core.errors import one_line
 from ttd_core.metrics import Metric
+from ttd_core.package_files import package_text
 from ttd_core.problem import Problem
 from ttd_core.report import figures
 from ttd_core.report.code import DiffLine, count_changes, diff, highlight_lines
@@ -34,8 +34,6 @@ from ttd_core.scores import which_is_better
 from ttd_core.text import counted, showable
 from ttd_core.types import State
 
-#: The style of charts, and of all else on a page.
-STYLES = ("charts.css", "style.css")
 #: A larger picture of a problem is left out, saying so, bytes.
 LARGEST_PICTURE = 1_000_000
 #: Lines of changes shown along the path to the best, in all.
@@ -304,10 +302,18 @@ def _score(problem: Problem, score: float | None) -> str:
     return "–" if score is None or score != score else problem.format_score(score)
 
 
+def style() -> str:
+    """The style sheet of every page: that of charts, and that of all else."""
+    return "".join(_template(name) for name in ("charts.css", "style.css"))
+
+
+def _template(name: str) -> str:
+    return package_text("ttd_core.report", "templates", name)
+
+
 def _render(template: str, **values: Any) -> str:
-    folder = importlib.resources.files("ttd_core.report") / "templates"
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: (folder / name).read_text(encoding="utf-8")),
+        loader=jinja2.FunctionLoader(_template),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -320,7 +326,7 @@ def _render(template: str, **values: Any) -> str:
         "which_is_better": which_is_better,
         "Metric": Metric,
         # The project's own files, not a reader's.
-        "style": Markup("".join((folder / name).read_text(encoding="utf-8") for name in STYLES)),
+        "style": Markup(style()),
         "version": importlib.metadata.version("ttd-core"),
         "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
     }

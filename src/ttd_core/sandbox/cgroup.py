@@ -62,13 +62,19 @@ def _own_cgroups() -> dict[str, str]:
     return paths
 
 
-def _candidates(controller: str) -> list[pathlib.Path]:
-    """Where a group might be made: in our own, beside it, at the top."""
+def _own_group(controller: str) -> tuple[pathlib.Path, pathlib.Path] | None:
+    """The top of a controller's tree, and this process's group in it; ``None`` where there is none."""
     mount = _mounts().get(controller)
     own = _own_cgroups().get(controller)
-    if mount is None or own is None:
+    return None if mount is None or own is None else (mount, mount / own.lstrip("/"))
+
+
+def _candidates(controller: str) -> list[pathlib.Path]:
+    """Where a group might be made: in our own, beside it, at the top."""
+    found = _own_group(controller)
+    if found is None:
         return []
-    here = mount / own.lstrip("/")
+    mount, here = found
     return list(dict.fromkeys([here, here.parent if here != mount else mount, mount]))
 
 
@@ -77,12 +83,10 @@ def processor_quota() -> float | None:
     quotas = []
     for controller in ("", "cpu"):
         with contextlib.suppress(OSError, ValueError):  # no such hierarchy, or a file of another form
-            mount, own = _mounts().get(controller), _own_cgroups().get(controller)
-            if mount is None or own is None:
-                continue
-            here = mount / own.lstrip("/")
-            for folder in (here, *(parent for parent in here.parents if parent.is_relative_to(mount))):
-                quotas += _quota_of(folder, controller)
+            if found := _own_group(controller):
+                mount, here = found
+                for folder in (here, *(parent for parent in here.parents if parent.is_relative_to(mount))):
+                    quotas += _quota_of(folder, controller)
     return min(quotas, default=None)
 
 

@@ -66,6 +66,8 @@ def kept_cores(
     """
     kept: list[int] = []
     for core in sorted(cores, reverse=True):
+        if len(kept) >= count:
+            break
         if core not in kept:
             together = _threads_of_core(core, folder) & set(cores)
             kept += sorted(together, reverse=True)

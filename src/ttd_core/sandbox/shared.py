@@ -8,7 +8,6 @@ fetched one holds it for the jobs to come.
 from __future__ import annotations
 
 import collections
-import hashlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ import attrs
 import numpy as np
 
 from ttd_core.sandbox.base import GIB
+from ttd_core.types import array_digest
 
 #: Bytes from which on an array is put instead of sent with the job.
 LARGE_ARRAY = 128 << 10
@@ -29,19 +29,12 @@ class LargeArray:
     """An array that was taken out of a job's fields.
 
     :param place: where it stood.
-    :param digest: SHA-256 of its type, shape and bytes.
+    :param digest: of :func:`~ttd_core.types.array_digest`.
     """
 
     place: Place
     digest: str
     array: np.ndarray[Any, Any]
-
-
-def digest_of_array(array: np.ndarray[Any, Any]) -> str:
-    """SHA-256 of an array's type, shape and bytes."""
-    digest = hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode())
-    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
 
 
 def take_out(value: Any, place: Place, least: int, found: list[LargeArray]) -> Any:
@@ -54,7 +47,7 @@ def take_out(value: Any, place: Place, least: int, found: list[LargeArray]) -> A
     if isinstance(value, np.ndarray):
         if value.nbytes < least:
             return value
-        found.append(LargeArray(place, digest_of_array(value), value))
+        found.append(LargeArray(place, array_digest(value), value))
         return None
     if isinstance(value, Mapping):
         return {key: take_out(item, [*place, key], least, found) for key, item in value.items()}

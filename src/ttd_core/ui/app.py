@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from ttd_core.errors import TtdError, UsageError, one_line
 from ttd_core.package_files import package_text
-from ttd_core.report.page import STYLES
+from ttd_core.report import page
 from ttd_core.ui.doors import Doors
 from ttd_core.ui.folders import NotFoundError, RunFolders
 from ttd_core.ui.following import RunFollower
@@ -64,9 +64,10 @@ def make_app(root: pathlib.Path, streams: Streams) -> Starlette:
             messages = streams.listen(f"run {name}", RunFollower(folders, name).look)
         return StreamingResponse(messages, media_type="text/event-stream")
 
-    styles = [_template("ttd_core.report", name) for name in STYLES] + [_template("ttd_core.ui", "ui.css")]
-    script = _template("ttd_core.ui", "ui.js")
-    files = {"/ui.css": ("".join(styles), "text/css"), "/ui.js": (script, "text/javascript")}
+    files = {
+        "/ui.css": (page.style() + _template("ui.css"), "text/css"),
+        "/ui.js": (_template("ui.js"), "text/javascript"),
+    }
     routes = [Route(path, _answered(view)) for path, view in pages.items()]
     routes += [Route(path, _file(text, kind)) for path, (text, kind) in files.items()]
     routes += [Route("/stream", follow)]
@@ -81,8 +82,8 @@ def make_app(root: pathlib.Path, streams: Streams) -> Starlette:
     return Starlette(routes=routes, exception_handlers=handlers)
 
 
-def _template(package: str, name: str) -> str:
-    return package_text(package, "templates", name)
+def _template(name: str) -> str:
+    return package_text("ttd_core.ui", "templates", name)
 
 
 def _answered(view: Callable[[Request], Response]) -> Callable[[Request], Response]:
