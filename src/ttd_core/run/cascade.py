@@ -3,7 +3,7 @@
 ``cascade = [0.1, 1.0]`` with ``keep = 0.25``: every program runs with a tenth of its budget; when all of its
 group have, the best quarter of the group goes on, and with it all that beat the state they started from. A
 program that fails has no second run. ``docs/cascade.md`` says what each counts for; the rule is
-:func:`ttd_core.stages.values_in_group`.
+:func:`ttd_core.stages.compared`.
 
 No thread waits for a group: a program that is through a stage is put aside, and the last of its group to get
 through has those that go on queued.
