@@ -23,8 +23,8 @@ from ttd_core.errors import PluginError, TtdError, one_line
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.plugin.registry import provenance
 from ttd_core.problem import Execute, Problem
+from ttd_core.run.evaluate import NOT_OF_THE_PROGRAM
 from ttd_core.run.judging import Judging, Reply
-from ttd_core.run.known_verdicts import NOT_OF_THE_PROGRAM
 from ttd_core.search.archive import Node
 from ttd_core.stages import Stage
 from ttd_core.types import Action, Verdict
