@@ -19,7 +19,7 @@ from typing import Literal
 
 import attrs
 
-from ttd_core.errors import PluginError, TtdError, one_line
+from ttd_core.plugin.guard import raise_named
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.plugin.registry import provenance
 from ttd_core.problem import Execute, Problem
@@ -65,10 +65,8 @@ def plan_stages(hooks: Hooks, shares: Sequence[float]) -> list[StagePlan]:
 def _with_budget(problem: Problem, share: float) -> Problem:
     try:
         return problem.with_budget(share)
-    except TtdError:
-        raise
-    except Exception as error:
-        raise PluginError(provenance(problem), "with_budget", one_line(error)) from error
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - raised again, named
+        raise_named(error, provenance(problem), "with_budget")
 
 
 def places(keep: float, entrants: int) -> int:
