@@ -14,12 +14,12 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
+from tests.run.whole_runs import Watch
 
 from ttd_core import Action, Options, Problem, Reward, State, Verdict
 from ttd_core import config as configs
 from ttd_core.errors import ConfigError, PluginError, StorageError
 from ttd_core.plugin.hooks import Hooks
-from ttd_core.plugin.spec import hookimpl
 from ttd_core.policy.base import Sample
 from ttd_core.run.events import read_log
 from ttd_core.run.judging import Judging
@@ -387,17 +387,6 @@ def test_only_deterministic_problems_reuse_verdicts_unless_told_to(setup: Any) -
     assert setup(deterministic=True, same_program="reuse").config.same_program == "reuse"
     with pytest.raises(ConfigError, match=r"^same_program = 'reuse' and cascade exclude each other"):
         setup(deterministic=True, same_program="reuse", cascade=[0.1, 1.0])
-
-
-@attrs.define
-class Watch:
-    """Calls a function with each event."""
-
-    call: Callable[[Any], None]
-
-    @hookimpl
-    def ttd_event(self, event: Any) -> None:
-        self.call(event)
 
 
 def test_a_run_judges_each_program_once_also_after_a_kill(setup: Any, tmp_path: pathlib.Path) -> None:
