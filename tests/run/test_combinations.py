@@ -21,9 +21,9 @@ from tests.run.whole_runs import Counting, Watch, opened, resume, rows, write_cl
 from ttd_core import config as configs
 from ttd_core.errors import PluginError
 from ttd_core.run.deadline import SAMPLED_IN
-from ttd_core.run.late_table import Place
 from ttd_core.run.loop import resume_run, start_run
 from ttd_core.run.reading import RunReader
+from ttd_core.run.records import Place
 from ttd_core.run.requests import ask_to_stop
 from ttd_core.run.setup import RunSetup
 

@@ -28,17 +28,9 @@ from ttd_core.run.loop import resume_run, start_run
 from ttd_core.run.pending import PENDING
 from ttd_core.run.reading import LOG, RunReader
 from ttd_core.run.setup import RunSetup
+from ttd_core.sandbox.base import JobResult, Level
 from ttd_core.search.archive import Node
 from ttd_core.types import Completion, Status
-
-
-@attrs.frozen
-class Result:
-    """Of a job: what the verdict's recorder looks at."""
-
-    wall_s: float = 2.0
-    level: str = "strong"
-    peak_memory: int = 7
 
 
 class Echo(Problem):
@@ -89,7 +81,7 @@ class Runs:
         self.programs.append(program)
         self.begun.release()
         assert self.may_end.wait(10)
-        return Result()
+        return JobResult(Status.OK, wall_s=2.0, peak_memory=7, level=Level.STRONG)
 
 
 def node(state: State) -> Node:

@@ -8,8 +8,8 @@ import attrs
 
 from ttd_core.run.files import storage_errors
 from ttd_core.run.reading import DATABASE, RunReader
-from ttd_core.run.records import GroupRecord, HeldNode, RolloutRecord, StateRecord, decode_row
-from ttd_core.run.rollout_query import Place, RolloutQuery, limited
+from ttd_core.run.records import GroupRecord, HeldNode, Place, RolloutRecord, StateRecord, decode_row
+from ttd_core.run.rollout_query import RolloutQuery, limited
 from ttd_core.run.tables import KNOWN_AT, NODES
 
 
