@@ -32,7 +32,7 @@ from ttd_core import config as configs
 from ttd_core.config import SearchConfig
 from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.registry import resolve
-from ttd_core.run import events
+from ttd_core.run import events, rollout_events
 from ttd_core.run.browsing import RunBrowser
 from ttd_core.run.reading import LOG, RunReader
 from ttd_core.run.rollout_query import RolloutQuery
@@ -205,7 +205,8 @@ def write_step(
     store.record(events.step_started(step=step, starts=[start.id for start in starts]))
     for number, group in enumerate(groups):
         for index, rollout in enumerate(group):
-            record_rollout(store, step, number, index, rollout)
+            store.record(rollout_events.sampled(step, (number, index), rollout.completion))
+            store.record(rollout_events.evaluated(step, (number, index), rollout.verdict))
     logged = time.process_time()
     archive.admit(step, groups)
     admitted, wall = time.process_time(), time.perf_counter()
@@ -216,25 +217,6 @@ def write_step(
     committed, wall = time.process_time(), time.perf_counter() - wall
     record_step(store, step, groups, numbers, 60.0)
     return admitted - logged, wall, committed - admitted, logged - begun
-
-
-def record_rollout(store: RunStore, step: int, group: int, index: int, rollout: Rollout) -> None:
-    """The two events of a rollout."""
-    verdict, tokens = rollout.verdict, len(rollout.completion.tokens)
-    store.record(events.rollout_sampled(step=step, group=group, index=index, tokens=tokens, stop="stop"))
-    reward = verdict.reward
-    store.record(
-        events.rollout_evaluated(
-            step=step,
-            group=group,
-            index=index,
-            status=verdict.status.value,
-            message=verdict.message,
-            value=None if reward is None else reward.value,
-            score=None if reward is None else reward.score,
-            seconds=verdict.seconds,
-        )
-    )
 
 
 def sizes(folder: pathlib.Path) -> None:

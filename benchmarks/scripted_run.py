@@ -20,7 +20,7 @@ from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.registry import resolve
 from ttd_core.policy.models.tags import answer_within
 from ttd_core.problem import Problem
-from ttd_core.run import events
+from ttd_core.run import events, rollout_events
 from ttd_core.run.problem_record import ProblemRecord
 from ttd_core.run.setup import CONFIG_FILE
 from ttd_core.run.store import RunStore
@@ -175,7 +175,8 @@ def _write_step(
         rollouts = [_rollout(problem, node, rng) for _ in range(config.group_size)]
         groups.append(Group(node.id, prompt, np.arange(900), rollouts))
         for place, rollout in enumerate(rollouts):
-            _record(store, step, index, place, rollout)
+            store.record(rollout_events.sampled(step, (index, place), rollout.completion))
+            store.record(rollout_events.evaluated(step, (index, place), rollout.verdict))
     archive.admit(step, groups)
     rewards = [group.rewards for group in groups]
     advantages = [(each - each.mean()) / (each.std() + 1e-9) for each in rewards]
@@ -195,25 +196,6 @@ def _write_step(
     }
     store.commit_step(step, groups, archive, metrics, timings, advantages=advantages)
     record_step(store, step, groups, metrics, 56.0 + time.monotonic() - started)
-
-
-def _record(store: RunStore, step: int, group: int, index: int, rollout: Rollout) -> None:
-    """The two events of a rollout: its reply is whole, it was judged."""
-    completion, verdict = rollout.completion, rollout.verdict
-    tokens, stop = len(completion.tokens), str(completion.stop)
-    store.record(events.rollout_sampled(step=step, group=group, index=index, tokens=tokens, stop=stop))
-    store.record(
-        events.rollout_evaluated(
-            step=step,
-            group=group,
-            index=index,
-            status=str(verdict.status),
-            message=verdict.message,
-            value=verdict.reward.value if verdict.reward is not None else None,
-            score=verdict.reward.score if verdict.reward is not None else None,
-            seconds=verdict.seconds,
-        )
-    )
 
 
 def _rollout(problem: Problem, start: Node, rng: np.random.Generator) -> Rollout:

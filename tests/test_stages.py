@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ttd_core.stages import Stage, values_in_group
+from ttd_core.stages import Counted, Stage, compared
 from ttd_core.types import Completion, Group, Reward, Rollout, State, Status, Verdict
 
 #: Rewards; a failed run has none.
@@ -31,7 +31,7 @@ groups = st.lists(programs(), min_size=1, max_size=12)
 
 def counted(group: list[tuple[Stage, ...]]) -> list[float]:
     best = [max((each.value or 0.0 for each in ran), default=0.0) for ran in group]
-    return values_in_group(best, group)
+    return compared(list(map(Counted.of, best, group)))
 
 
 @settings(deadline=None)
@@ -76,7 +76,7 @@ def test_a_program_counts_for_no_more_than_its_last_run(group: list[tuple[Stage,
 
 @given(st.lists(st.floats(-10, 10), max_size=8))
 def test_without_a_cascade_each_counts_for_its_reward(values: list[float]) -> None:
-    assert values_in_group(values, [()] * len(values)) == values
+    assert compared([Counted.of(value, ()) for value in values]) == values
 
 
 def test_a_group_is_compared_by_what_its_rollouts_count_for() -> None:

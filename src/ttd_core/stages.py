@@ -2,7 +2,7 @@
 
 Where short runs come first (the key ``cascade``, ``docs/cascade.md``), some programs of a group run with all
 of their budget and others with a part of it alone. All of their scores are true, but those of short runs say
-less: :func:`values_in_group` says what each counts for when the group is compared.
+less: :func:`compared` says what each counts for when the group is compared.
 """
 
 from __future__ import annotations
@@ -46,23 +46,31 @@ class Counted:
     runs: int = 0
     valid: bool = False
 
+    @classmethod
+    def of(cls, value: float, ran: Sequence[Stage]) -> Counted:
+        """What a rollout counts for before its group is looked at.
 
-def counted(value: float, ran: Sequence[Stage]) -> Counted:
-    """What a rollout counts for before its group is looked at.
-
-    :param value: its reward, 0 where it failed.
-    :param ran: its runs; empty for one that was judged in one go.
-    """
-    if not ran:
-        return Counted(value)
-    return Counted(ran[-1].value or 0.0, len(ran), ran[-1].value is not None)
+        :param value: its reward, 0 where it failed.
+        :param ran: its runs; empty for one that was judged in one go.
+        """
+        if not ran:
+            return cls(value)
+        return cls(ran[-1].value or 0.0, len(ran), ran[-1].value is not None)
 
 
 def compared(rollouts: Sequence[Counted]) -> list[float]:
-    """What each rollout of a group counts for beside the others: the rule of :func:`values_in_group`.
+    """What each rollout of a group counts for when they are compared.
+
+    A program counts for the reward of its last run, and for 0 where that failed. But one that did not go on
+    counts for no more than the least of those that went further and came to a valid result. So two programs
+    that ran with all of their budget compare as they would without a cascade, the others are never ahead of
+    them, and among those that ended at one stage none overtakes another. One that was judged in one go counts
+    for its reward.
 
     Where some were compared before others of their group were judged, what they counted for then may stand
     for what they count for by themselves: it comes to the same.
+
+    :return: as many values.
     """
     values = [rollout.value for rollout in rollouts]
     ceiling = math.inf
@@ -72,18 +80,3 @@ def compared(rollouts: Sequence[Counted]) -> list[float]:
             values[index] = min(values[index], ceiling)
         ceiling = min([ceiling, *(values[index] for index in valid)])
     return values
-
-
-def values_in_group(values: Sequence[float], stages: Sequence[Sequence[Stage]]) -> list[float]:
-    """What each rollout of a group counts for when they are compared.
-
-    A program counts for the reward of its last run, and for 0 where that failed. But one that did not go on
-    counts for no more than the least of those that went further and came to a valid result. So two programs
-    that ran with all of their budget compare as they would without a cascade, the others are never ahead of
-    them, and among those that ended at one stage none overtakes another.
-
-    :param values: the rollouts' rewards, 0 where one failed.
-    :param stages: of each rollout; empty for one that was judged in one go, which counts for its reward.
-    :return: as many values.
-    """
-    return compared([counted(value, ran) for value, ran in zip(values, stages, strict=True)])

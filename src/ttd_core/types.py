@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from ttd_core.frozen import ALLOWED_DTYPES as ALLOWED_DTYPES
 from ttd_core.frozen import freeze as freeze
-from ttd_core.stages import Counted, Stage, compared, counted
+from ttd_core.stages import Counted, Stage, compared
 from ttd_core.text import showable_line, without_surrogates
 
 
@@ -391,7 +391,7 @@ class Group:
     @property
     def counted(self) -> list[Counted]:
         """What each rollout counts for by itself (:mod:`ttd_core.stages`)."""
-        return [counted(rollout.verdict.value, rollout.verdict.stages) for rollout in self.rollouts]
+        return [Counted.of(rollout.verdict.value, rollout.verdict.stages) for rollout in self.rollouts]
 
     @property
     def rewards(self) -> npt.NDArray[np.float64]:

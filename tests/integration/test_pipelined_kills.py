@@ -30,35 +30,17 @@ LEARNING = [*SMALL[4:], "--groups", str(GROUPS), "--group-size", str(SIZE)]
 COMMITTING = ("learning and committing", "beginning")
 
 #: Programs sleep about as long as sampling takes, some of them longer.
-PROBLEM = """
-    from ttd_core import Action, Problem, Reward, State
+SLEEPERS = """
 
-
-    class Sleepers(Problem):
+    class Sleepers(Letters):
         name = "sleepers"
         title = "Long texts, slowly"
-        metric = "letters"
-        direction = "max"
-        preload = ()
-
-        def task(self):
-            return "Write letters."
 
         def parse_action(self, completion):
             text = completion.text
             seconds = 0.02 + 0.01 * (len(text) % 7)
             code = f"import time\\n\\n\\ndef run(seed, budget_s, **kwargs):\\n    time.sleep({seconds})\\n"
             return Action(f"{code}    return {text!r}\\n")
-
-        def construct(self, value):
-            return {"text": str(value)}
-
-        def check(self, state):
-            return [] if state.data.get("text") else ["the text is empty"]
-
-        def reward(self, state):
-            count = sum(character.isalpha() for character in state.data["text"])
-            return Reward(count, count)
 """
 
 
@@ -102,11 +84,13 @@ def phase(events: list[dict[str, Any]]) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_twenty_kills_lose_nothing_and_count_nothing_twice(ttd: Ttd, tmp_path: pathlib.Path) -> None:
-    problem, replies = tmp_path / "sleepers.py", tmp_path / "replies.json"
-    problem.write_text(textwrap.dedent(PROBLEM))
+def test_twenty_kills_lose_nothing_and_count_nothing_twice(
+    ttd: Ttd, tmp_path: pathlib.Path, problem_file: pathlib.Path
+) -> None:
+    replies = tmp_path / "replies.json"
+    problem_file.write_text(problem_file.read_text() + textwrap.dedent(SLEEPERS))
     replies.write_text(json.dumps([f"{'a' * n} {n}" for n in range(1, 60)]))
-    common = ["run", f"{problem}:Sleepers", "--policy", "scripted", "--steps", str(STEPS)]
+    common = ["run", f"{problem_file}:Sleepers", "--policy", "scripted", "--steps", str(STEPS)]
     common += ["--groups", str(GROUPS), "--group-size", str(SIZE), "--set", "schedule=pipelined"]
     common += ["--set", f"policy.options.file={replies}", "--set", "policy.options.seconds=0.02"]
     common += ["--set", "search.capacity=8", "--set", "sandbox.workers=2"]

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import attrs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -26,6 +25,7 @@ from ttd_core.run.judging import Judging
 from ttd_core.run.pending_lines import parsed, read_verdict, verdict_line
 from ttd_core.run.row_encoding import exact_json, rollout_columns
 from ttd_core.run.step_metrics import cascade_metrics
+from ttd_core.sandbox.base import JobResult, Level
 from ttd_core.search.archive import Fate, Node, Outcome
 from ttd_core.types import Completion, Group, Rollout, Status
 
@@ -73,13 +73,9 @@ class Ladder(Problem):
         return Reward(state.data["number"], state.data["number"])
 
 
-@attrs.frozen
-class Result:
-    """Of a job: what the verdict's recorder looks at."""
-
-    wall_s: float
-    level: str = "strong"
-    peak_memory: int = 0
+def used(seconds: float) -> JobResult:
+    """The sandbox's word on a program that took so long."""
+    return JobResult(Status.OK, wall_s=seconds, level=Level.STRONG)
 
 
 def ladder() -> Hooks:
@@ -101,7 +97,7 @@ def sample(index: int, text: str) -> Sample:
 def cascade(
     shares: Sequence[float], keep: float, execute: Callable[[Any], Any] | None = None
 ) -> CascadeJudging:
-    return CascadeJudging(ladder(), execute or Result, 2, "count", shares, keep)
+    return CascadeJudging(ladder(), execute or used, 2, "count", shares, keep)
 
 
 def judge_all(
@@ -168,7 +164,7 @@ def test_a_group(
     runs = [len(verdict.stages) for verdict in verdicts]
     assert runs == expected_to_go_on(shares, keep, begun, group)
     counted = rewards(verdicts)
-    whole = rewards(judge_all(Judging(ladder(), Result, 2), group, start(begun)))
+    whole = rewards(judge_all(Judging(ladder(), used, 2), group, start(begun)))
     full = [i for i, count in enumerate(runs) if count == len(shares)]
     assert [counted[i] for i in full] == [whole[i] for i in full]
     for i in full:
@@ -247,10 +243,10 @@ def test_the_second_runs_of_a_step_come_before_the_programs_of_the_next() -> Non
     """As where steps overlap: else a step would wait for all first runs of the next one."""
     begin, ran = threading.Event(), list[float]()
 
-    def execute(budget: float) -> Result:
+    def execute(budget: float) -> JobResult:
         assert begin.wait(10)
         ran.append(budget)
-        return Result(budget)
+        return used(budget)
 
     judging = CascadeJudging(ladder(), execute, 1, "count", [0.05, 1.0], 0.5)
     futures = [
@@ -278,11 +274,11 @@ def test_what_is_abandoned_is_neither_kept_nor_goes_on() -> None:
     ran: list[float] = []
     entered, leave = threading.Event(), threading.Event()
 
-    def execute(budget: float) -> Result:
+    def execute(budget: float) -> JobResult:
         ran.append(budget)
         entered.set()
         assert leave.wait(10)
-        return Result(budget)
+        return used(budget)
 
     judging = cascade([0.05, 1.0], 1.0, execute)
     kept: list[Verdict] = []
@@ -304,10 +300,10 @@ def test_nothing_waits_for_a_reply_that_was_cancelled() -> None:
     """Neither the other that is at its stage already, nor the next stage for one that would have gone on."""
     entered, leave = threading.Event(), threading.Event()
 
-    def execute(budget: float) -> Result:
+    def execute(budget: float) -> JobResult:
         entered.set()
         assert leave.wait(10)
-        return Result(budget)
+        return used(budget)
 
     judging = cascade(THREE, 0.5, execute)
     kept: list[Verdict] = []
@@ -324,9 +320,9 @@ def test_nothing_waits_for_a_reply_that_was_cancelled() -> None:
 def test_one_group_is_abandoned_beside_another() -> None:
     leave = threading.Event()
 
-    def execute(budget: float) -> Result:
+    def execute(budget: float) -> JobResult:
         assert leave.wait(10)
-        return Result(budget)
+        return used(budget)
 
     judging = cascade([0.05, 1.0], 1.0, execute)
     kept: list[Verdict] = []
@@ -348,7 +344,7 @@ def test_an_error_of_the_problem_costs_its_rollout_or_is_raised() -> None:
     verdict = judging.submit("g", start(None), broken, 1, lambda verdict: None).result(10)
     assert (verdict.status, len(verdict.stages)) == (Status.PROBLEM_ERROR, 1)
     judging.abandon()
-    strict = CascadeJudging(ladder(), Result, 2, "stop", [0.05, 1.0], 0.25)
+    strict = CascadeJudging(ladder(), used, 2, "stop", [0.05, 1.0], 0.25)
     with pytest.raises(PluginError, match="broken"):
         strict.submit("g", start(None), broken, 1, lambda verdict: None).result(10)
     strict.abandon()
@@ -390,10 +386,10 @@ def test_what_short_runs_reached_is_kept_where_no_more_is_waited_for() -> None:
     leave = {5.0: threading.Event(), BUDGET: threading.Event()}
     entered = threading.Semaphore(0)
 
-    def execute(budget: float) -> Result:
+    def execute(budget: float) -> JobResult:
         entered.release()
         assert leave[budget].wait(10)
-        return Result(budget)
+        return used(budget)
 
     judging = CascadeJudging(ladder(), execute, 4, "count", [0.05, 1.0], 0.5)
     late = Verdict.failed(Status.TIMEOUT, "late")

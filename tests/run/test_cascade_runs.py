@@ -5,62 +5,17 @@ from __future__ import annotations
 import collections
 import pathlib
 import shutil
-import textwrap
 from collections.abc import Callable
 from typing import Any
 
-import attrs
 import pytest
-from tests.run.test_pending import pending_of, rows
+from tests.run.whole_runs import Watch, pending_of, rows, write_climb
 
 from ttd_core import config as configs
-from ttd_core.plugin.spec import hookimpl
 from ttd_core.run.loop import resume_run, start_run
 from ttd_core.run.reading import RunReader
 from ttd_core.run.setup import RunSetup
 
-#: A program says what it comes to with a tenth of the budget and with all of it, and notes that it ran.
-PROBLEM = """
-    from ttd_core import Action, Problem, Reward, State, Verdict
-    from ttd_core.types import Status
-
-
-    class Climb(Problem):
-        name = "climb"
-        title = "A number"
-        metric = "number"
-        direction = "max"
-        preload = ()
-
-        def task(self):
-            return "Say two numbers."
-
-        def tells_budget(self, state):
-            return True
-
-        def parse_action(self, completion):
-            if completion.text == "none":
-                return Verdict.failed(Status.PARSE_ERROR, "no numbers")
-            return Action(completion.text)
-
-        def transition(self, state, action, execute):
-            short = self.options.budget < 100
-            with open("{log}", "a") as file:
-                file.write(f"{{action.code}} {{self.options.budget:g}}\\n")
-            word = action.code.split()[0 if short else 1]
-            if word == "dies":
-                return Verdict.failed(Status.CRASH, "it died", code=action.code)
-            return State(action.code, {{"number": float(word)}})
-
-        def construct(self, value):
-            return {{"number": float(value)}}
-
-        def check(self, state):
-            return []
-
-        def reward(self, state):
-            return Reward(state.data["number"], state.data["number"])
-"""
 REPLIES = [
     "0.1 0.5",
     "none",
@@ -75,21 +30,9 @@ REPLIES = [
 STEPS, GROUPS, SIZE = 3, 2, 6
 
 
-@attrs.define
-class Watch:
-    """Calls a function with each event."""
-
-    call: Callable[[Any], None]
-
-    @hookimpl
-    def ttd_event(self, event: Any) -> None:
-        self.call(event)
-
-
 @pytest.fixture
 def setup(tmp_path: pathlib.Path) -> Callable[..., RunSetup]:
-    path = tmp_path / "climb.py"
-    path.write_text(textwrap.dedent(PROBLEM).format(log=tmp_path / "log"))
+    path = write_climb(tmp_path)
 
     def make(**settings: Any) -> RunSetup:
         overrides = {

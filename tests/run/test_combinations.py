@@ -9,7 +9,6 @@ import os
 import pathlib
 import shutil
 import sqlite3
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,67 +16,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.run.test_pending import Counting, Watch, resume, rows
+from tests.run.whole_runs import Counting, Watch, opened, resume, rows, write_climb
 
 from ttd_core import config as configs
 from ttd_core.errors import PluginError
-from ttd_core.run import loop
 from ttd_core.run.deadline import SAMPLED_IN
-from ttd_core.run.late_table import Place
 from ttd_core.run.loop import resume_run, start_run
 from ttd_core.run.reading import RunReader
+from ttd_core.run.records import Place
 from ttd_core.run.requests import ask_to_stop
 from ttd_core.run.setup import RunSetup
 
-#: A program says what it comes to with a tenth of the budget and with all of it, and how long each run takes.
-PROBLEM = """
-    import threading
-    import time
-
-    from ttd_core import Action, Problem, Reward, State, Verdict
-    from ttd_core.types import Status
-
-    WRITING = threading.Lock()
-
-
-    class Climb(Problem):
-        name = "climb"
-        title = "A number"
-        metric = "number"
-        direction = "max"
-        preload = ()
-        deterministic = True
-
-        def task(self):
-            return "Say two numbers and a time."
-
-        def tells_budget(self, state):
-            return True
-
-        def parse_action(self, completion):
-            if completion.text == "none":
-                return Verdict.failed(Status.PARSE_ERROR, "no numbers")
-            return Action(completion.text)
-
-        def transition(self, state, action, execute):
-            short, whole, seconds = action.code.split()
-            with WRITING, open("{log}", "a") as file:
-                file.write(f"{{state.digest}} {{self.options.budget:g}} {{action.code}}\\n")
-            time.sleep(float(seconds))
-            word = short if self.options.budget < 100 else whole
-            if word == "dies":
-                return Verdict.failed(Status.CRASH, "it died", code=action.code)
-            return State(action.code, {{"number": float(word)}})
-
-        def construct(self, value):
-            return {{"number": float(value)}}
-
-        def check(self, state):
-            return []
-
-        def reward(self, state):
-            return Reward(state.data["number"], state.data["number"])
-"""
 REPLIES = [
     *("0.1 0.5 0.002", "none", "0.2 0.1 0", "0.4 dies 0.03", "dies 0.9 0", "0.3 0.6 0.03", "0.3 0.6 0.03"),
     *("0.15 0.7 0", "0.25 0.2 0.004", "0.12 0.8 0.06", "0.2 0.1 0"),
@@ -103,30 +52,14 @@ SOME = [
 ]
 
 
-class Replies(Counting):
-    """Gives these replies, and learns."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._replies = list(REPLIES)
+@pytest.fixture
+def policies(monkeypatch: pytest.MonkeyPatch) -> list[Counting]:
+    return opened(monkeypatch, lambda: Counting(REPLIES))
 
 
 @pytest.fixture
-def policies(monkeypatch: pytest.MonkeyPatch) -> list[Replies]:
-    made: list[Replies] = []
-
-    def open_one(hooks: Any, config: Any) -> Replies:
-        made.append(Replies())
-        return made[-1]
-
-    monkeypatch.setattr(loop, "open_policy", open_one)
-    return made
-
-
-@pytest.fixture
-def setup(tmp_path: pathlib.Path, policies: list[Replies]) -> Callable[..., RunSetup]:
-    path = tmp_path / "climb.py"
-    path.write_text(textwrap.dedent(PROBLEM).format(log=tmp_path / "log"))
+def setup(tmp_path: pathlib.Path, policies: list[Counting]) -> Callable[..., RunSetup]:
+    path = write_climb(tmp_path)
 
     def make(schedule: str, judge: str, deadline: str, **settings: Any) -> RunSetup:
         overrides = {

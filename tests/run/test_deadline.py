@@ -1,5 +1,4 @@
 """Stragglers: a step that ends without its last verdicts loses none of them and counts none twice."""
-# ruff: noqa: F811 - fixtures of another module are arguments here
 
 from __future__ import annotations
 
@@ -16,15 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.run.test_pending import (
-    GROUPS,
-    SIZE,
-    Counting,
-    Watch,
-    policies,  # noqa: F401 - a fixture
-    resume,
-    setup,  # noqa: F401 - a fixture
-)
+from tests.run.whole_runs import GROUPS, SIZE, Counting, Watch, metric, resume
 
 from ttd_core.config import DeadlineConfig, LearnConfig
 from ttd_core.errors import ConfigError
@@ -53,11 +44,6 @@ def all_rollouts(folder: pathlib.Path) -> dict[int, collections.Counter[str]]:
             origin = record.metrics.get(SAMPLED_IN)
             found[int(origin.split("/")[0]) if origin else record.step][record.text] += 1
     return dict(found)
-
-
-def metric(folder: pathlib.Path, name: str) -> list[float]:
-    with RunReader.open(folder) as run:
-        return [numbers[name] for _, numbers in sorted(run.metrics().items())]
 
 
 @pytest.fixture

@@ -125,6 +125,13 @@ def test_a_torn_line_costs_only_itself(tmp_path):
     assert [event["kind"] for event in found] == ["a", "c0", "c1"]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_event_without_the_fields_of_its_kind_costs_only_itself(kind, tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text(to_line({"kind": kind, "time": 1}) + "\n" + to_line({"kind": "other", "time": 2}) + "\n")
+    assert [event["kind"] for event in read_log(path)[0]] == ["other"]
+
+
 def test_threads_never_interleave_lines(tmp_path):
     log = EventLog(tmp_path / "log.jsonl")
 

@@ -14,12 +14,12 @@ from typing import Any
 import attrs
 import numpy as np
 import pytest
+from tests.run.whole_runs import Watch
 
 from ttd_core import Action, Options, Problem, Reward, State, Verdict
 from ttd_core import config as configs
 from ttd_core.errors import ConfigError, PluginError, StorageError
 from ttd_core.plugin.hooks import Hooks
-from ttd_core.plugin.spec import hookimpl
 from ttd_core.policy.base import Sample
 from ttd_core.run.events import read_log
 from ttd_core.run.judging import Judging
@@ -28,17 +28,9 @@ from ttd_core.run.loop import resume_run, start_run
 from ttd_core.run.pending import PENDING
 from ttd_core.run.reading import LOG, RunReader
 from ttd_core.run.setup import RunSetup
+from ttd_core.sandbox.base import JobResult, Level
 from ttd_core.search.archive import Node
 from ttd_core.types import Completion, Status
-
-
-@attrs.frozen
-class Result:
-    """Of a job: what the verdict's recorder looks at."""
-
-    wall_s: float = 2.0
-    level: str = "strong"
-    peak_memory: int = 7
 
 
 class Echo(Problem):
@@ -89,7 +81,7 @@ class Runs:
         self.programs.append(program)
         self.begun.release()
         assert self.may_end.wait(10)
-        return Result()
+        return JobResult(Status.OK, wall_s=2.0, peak_memory=7, level=Level.STRONG)
 
 
 def node(state: State) -> Node:
@@ -387,17 +379,6 @@ def test_only_deterministic_problems_reuse_verdicts_unless_told_to(setup: Any) -
     assert setup(deterministic=True, same_program="reuse").config.same_program == "reuse"
     with pytest.raises(ConfigError, match=r"^same_program = 'reuse' and cascade exclude each other"):
         setup(deterministic=True, same_program="reuse", cascade=[0.1, 1.0])
-
-
-@attrs.define
-class Watch:
-    """Calls a function with each event."""
-
-    call: Callable[[Any], None]
-
-    @hookimpl
-    def ttd_event(self, event: Any) -> None:
-        self.call(event)
 
 
 def test_a_run_judges_each_program_once_also_after_a_kill(setup: Any, tmp_path: pathlib.Path) -> None:

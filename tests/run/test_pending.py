@@ -3,111 +3,28 @@
 from __future__ import annotations
 
 import collections
-import json
 import pathlib
 import shutil
-import sqlite3
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
 import numpy as np
 import pytest
 from tests.policy.chat_server import completion, serving
+from tests.run.whole_runs import GROUPS, SIZE, STEPS, Counting, Watch, pending_of, resume, rows
 
 from ttd_core import config as configs
-from ttd_core.plugin.spec import hookimpl
 from ttd_core.policy.base import Sample, SamplingParams
-from ttd_core.policy.scripted import ScriptedPolicy
-from ttd_core.run import judging, loop
-from ttd_core.run.loop import RunResult, resume_run, start_run
+from ttd_core.run import loop
+from ttd_core.run.loop import resume_run, start_run
 from ttd_core.run.missing import sample_missing, usable
 from ttd_core.run.pending import PENDING, PendingRollouts, prompt_key
 from ttd_core.run.reading import RunReader
 from ttd_core.run.setup import RunSetup
 from ttd_core.run.store import RunStore
 from ttd_core.search.archive import Archive
-from ttd_core.types import Completion, Message, Reward, State, Status, StopReason, Verdict
-
-#: Judges without running anything: whole runs take milliseconds. The prompt shows where it starts from.
-PROBLEM = """
-    import numpy as np
-
-    from ttd_core import Action, Problem, Reward, State, Verdict
-    from ttd_core.types import Status
-
-
-    class Numbers(Problem):
-        name = "numbers"
-        title = "A number"
-        metric = "number"
-        direction = "max"
-        preload = ()
-
-        def task(self):
-            return "Say a number below 1."
-
-        def render_prompt(self, state, history):
-            best = history[-1].reward.score if history else None
-            failed = [each.message for each in state.failures.values()]
-            return [{"role": "user", "content": f"better than {best}, not {failed}"}]
-
-        def parse_action(self, completion):
-            if completion.text == "none":
-                return Verdict.failed(Status.PARSE_ERROR, "no number")
-            return Action(completion.text)
-
-        def transition(self, state, action, execute):
-            return State(action.code, self.construct(float(action.code)), "said it")
-
-        def construct(self, value):
-            return {"number": np.array([value, 1 / 3]), "list": [value]}
-
-        def check(self, state):
-            return []
-
-        def reward(self, state):
-            number = state.data["list"][0]
-            return Reward(number, number, {"third": number / 3})
-"""
-REPLIES = ["0.1", "none", "0.25", "0.3", "0.25", "0.7", "none", "0.65", "0.5", "0.123456789", "0.9"]
-STEPS, GROUPS, SIZE = 3, 2, 4
-
-
-class Counting(ScriptedPolicy):
-    """Scripted replies that learn: each has tokens, what is learned is how many batches there were."""
-
-    def __init__(self) -> None:
-        super().__init__(REPLIES)
-        self.asked: list[tuple[int, int]] = []
-        self.batches: list[Any] = []
-        self.learned = 0
-
-    def sample_part(self, *arguments: Any) -> Iterator[Sample]:
-        for sample in super().sample_part(*arguments):
-            self.asked.append((sample.prompt, sample.index))
-            tokens = np.arange(2 + sample.index)
-            logprobs = -np.arange(2 + sample.index, dtype=np.float32) / 3
-            completion = Completion(sample.completion.text, tokens, logprobs, tokens > 0, StopReason.LENGTH)
-            yield Sample(sample.prompt, sample.index, completion, np.arange(3))
-
-    def base_logprobs(self, prompt_tokens: Any, completions: Sequence[Completion], temperature: float) -> Any:
-        return [completion.logprobs for completion in completions]
-
-    def train_step(self, batch: Any, temperature: float) -> Any:
-        self.batches.append(batch)
-        self.learned += 1
-        return {}
-
-    def save(self, folder: pathlib.Path) -> None:
-        (folder / "learned").write_text(str(self.learned))
-
-    def load(self, folder: pathlib.Path) -> None:
-        self.learned = int((folder / "learned").read_text())
-
-    def adapter_digest(self) -> str:
-        return str(self.learned)
+from ttd_core.types import Completion, Message, Reward, State, Status, Verdict
 
 
 class WholeGroups:
@@ -118,87 +35,6 @@ class WholeGroups:
     def __init__(self, policy: Any) -> None:
         self._policy = policy
         self.sample, self.close = policy.sample, policy.close
-
-
-@attrs.define
-class Watch:
-    """Calls a function with each event."""
-
-    call: Callable[[Any], None]
-
-    @hookimpl
-    def ttd_event(self, event: Any) -> None:
-        self.call(event)
-
-
-@pytest.fixture
-def setup(tmp_path: pathlib.Path) -> Callable[..., RunSetup]:
-    path = tmp_path / "numbers.py"
-    path.write_text(textwrap.dedent(PROBLEM))
-
-    def make(**settings: Any) -> RunSetup:
-        overrides = {
-            "policy.backend": "scripted",
-            "policy.options": {"replies": REPLIES},
-            **{"steps": STEPS, "groups": GROUPS, "group_size": SIZE, "sandbox.workers": 1},
-            **settings,
-        }
-        return RunSetup.from_config(configs.load(f"{path}:Numbers", overrides=overrides))
-
-    return make
-
-
-@pytest.fixture
-def policies(monkeypatch: pytest.MonkeyPatch) -> list[Counting]:
-    """Every policy that runs of the test open."""
-    made: list[Counting] = []
-
-    def open_one(hooks: Any, config: Any) -> Counting:
-        made.append(Counting())
-        return made[-1]
-
-    monkeypatch.setattr(loop, "open_policy", open_one)
-    return made
-
-
-@pytest.fixture
-def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The replies that are judged."""
-    texts: list[str] = []
-    real = judging.judge_reply
-
-    def judge(hooks: Any, start: Any, completion: Completion, execute: Any) -> Verdict:
-        texts.append(completion.text)
-        return real(hooks, start, completion, execute)
-
-    monkeypatch.setattr(judging, "judge_reply", judge)
-    return texts
-
-
-def rows(folder: pathlib.Path) -> dict[str, list[Any]]:
-    """All that a run's database says of its steps, without times."""
-    queries = {
-        "steps": "SELECT step, rollouts, valid, mean_value, best_value, best_score, expansions, next_node "
-        "FROM steps",
-        "states": "SELECT * FROM states",
-        "node_stats": "SELECT * FROM node_stats",
-        "groups": "SELECT * FROM groups",
-        "rollouts": "SELECT * FROM rollouts",
-        "metrics": "SELECT * FROM metrics WHERE name NOT LIKE 'seconds%' AND name <> 'tokens_per_s'",
-    }
-    database = sqlite3.connect(folder / "run.db")
-    found = {name: database.execute(query).fetchall() for name, query in queries.items()}
-    database.close()
-    return found
-
-
-def resume(folder: pathlib.Path, observers: Sequence[Any] = (), **changes: Any) -> RunResult:
-    return resume_run(RunSetup.from_folder(folder, changes), folder, observers)
-
-
-def pending_of(folder: pathlib.Path) -> list[dict[str, Any]]:
-    path = folder / PENDING
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def test_from_any_moment_a_killed_run_comes_out_the_same_and_does_nothing_twice(

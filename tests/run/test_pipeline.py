@@ -1,9 +1,7 @@
 """Steps that overlap: in which order, what they come to, and that a kill changes nothing of it."""
-# ruff: noqa: F811 - fixtures of another module are arguments here
 
 from __future__ import annotations
 
-import json
 import pathlib
 import shutil
 import threading
@@ -12,20 +10,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.run.test_pending import (  # noqa: F401 - fixtures
+from tests.run.whole_runs import (
     GROUPS,
     REPLIES,
     SIZE,
     Counting,
     Watch,
-    judged,
+    metric,
+    opened,
+    pending_of,
     resume,
     rows,
-    setup,
 )
 
 from ttd_core.policy.base import Sample
-from ttd_core.run import judging, loop
+from ttd_core.run import judging
 from ttd_core.run.loop import resume_run, start_run
 from ttd_core.run.pending import PENDING
 from ttd_core.run.reading import RunReader
@@ -64,24 +63,7 @@ def done() -> list[str]:
 
 @pytest.fixture
 def policies(monkeypatch: pytest.MonkeyPatch, done: list[str]) -> list[Changing]:
-    made: list[Changing] = []
-
-    def open_one(hooks: Any, config: Any) -> Changing:
-        made.append(Changing(done))
-        return made[-1]
-
-    monkeypatch.setattr(loop, "open_policy", open_one)
-    return made
-
-
-def pending_of(folder: pathlib.Path, step: int) -> list[dict[str, Any]]:
-    path = folder / f"pending-{step:06d}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def metric(folder: pathlib.Path, name: str) -> list[float]:
-    with RunReader.open(folder) as run:
-        return [numbers[name] for _, numbers in sorted(run.metrics().items())]
+    return opened(monkeypatch, lambda: Changing(done))
 
 
 def started(seen: list[Any]) -> list[tuple[int, int, int]]:

@@ -244,7 +244,8 @@ def test_metrics_of_a_step(reference: str) -> None:
         ],
     )
     repeats = [Repeats([starting]).among(group, archive[group.start].state.code)]
-    found = StepMetrics(problem).compute([group], repeats, StepTotals.of([group]), archive)
+    metrics = StepMetrics(problem, configs.RunConfig(problem=problem.name))
+    found = metrics.compute([group], repeats, StepTotals.of([group]), archive)
     assert found["valid_share"] == 0.75
     assert found["reward_mean"] == pytest.approx((1.5 + 2 + 0.3) / 4)
     assert found["score_start"] == 1.5

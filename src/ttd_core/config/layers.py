@@ -10,7 +10,7 @@ import hashlib
 import json
 import pathlib
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -164,12 +164,17 @@ def digest(config: RunConfig) -> str:
     return hashlib.sha256(_canonical(shaping).encode()).hexdigest()
 
 
-def diff(first: RunConfig, second: RunConfig) -> list[Difference]:
-    """Keys on which two configs differ, those that may change on resume left out, sorted."""
+def diff(
+    first: RunConfig, second: RunConfig, *, ignore: Collection[str] = RESUMABLE_KEYS
+) -> list[Difference]:
+    """Keys on which two configs differ, sorted.
+
+    :param ignore: keys that are left out; those that may change on resume by default.
+    """
     old, new = flatten(first), flatten(second)
     return [
         Difference(key, old.get(key), new.get(key))
-        for key in sorted((old.keys() | new.keys()) - RESUMABLE_KEYS)
+        for key in sorted((old.keys() | new.keys()) - set(ignore))
         if key not in old or key not in new or _canonical(old[key]) != _canonical(new[key])
     ]
 

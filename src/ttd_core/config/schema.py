@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import attrs
 
-from ttd_core.config.settings import absent_as_word, at_least, between, setting
+from ttd_core.config.settings import absent_as_word, at_least, between, is_share, setting
 
 
 @attrs.frozen
@@ -136,7 +136,9 @@ class DeadlineConfig:
     """When a step ends without its last verdicts; never, unless ``share`` or ``seconds`` is set."""
 
     share: float | None = setting(
-        None, "share of a step's rollouts (above 0, up to 1) after whose verdicts the others are late"
+        None,
+        "share of a step's rollouts (above 0, up to 1) after whose verdicts the others are late",
+        validator=is_share,
     )
     seconds: float | None = setting(
         None,
@@ -147,10 +149,6 @@ class DeadlineConfig:
         "later",
         "what becomes of them: judged on and learned from in a later step, or counted as timeouts at once",
     )
-
-    def __attrs_post_init__(self) -> None:
-        if self.share is not None and not 0 < self.share <= 1:
-            raise ValueError(f"share must be above 0 and at most 1, not {self.share!r}")
 
     @property
     def set(self) -> bool:
@@ -199,7 +197,7 @@ class RunConfig:
     keep: float = setting(
         0.25,
         "share of a group that goes on to the cascade's next stage, beside all that beat their start",
-        validator=attrs.validators.and_(attrs.validators.gt(0), attrs.validators.le(1)),
+        validator=is_share,
     )
     same_program: Literal["judge", "reuse", "reuse-anyway"] = setting(
         "judge",

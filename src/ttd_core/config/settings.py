@@ -42,6 +42,12 @@ def at_least(minimum: float) -> Any:
     return validate
 
 
+def is_share(_instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """Attrs validator: the value is ``None`` or a part of a whole: above 0 and at most 1."""
+    if value is not None and not 0 < value <= 1:
+        raise ValueError(f"{attribute.name} must be above 0 and at most 1, not {value!r}")
+
+
 def between(low: float, high: float) -> Any:
     """Attrs validator: ``low <= value < high``."""
 

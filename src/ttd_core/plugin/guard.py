@@ -70,7 +70,7 @@ def _guard(function: Callable[..., Any], label: str, hook: str, answers: bool) -
         try:
             result = function(*args, **kwargs)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - raised again, named
-            _raise_named(error, label, hook)
+            raise_named(error, label, hook)
         complaint = complaint_about(hook, result, answers)
         if complaint:
             raise PluginError(label, hook, complaint)
@@ -90,7 +90,7 @@ def _guard_wrapper(
         except StopIteration as stop:
             raise PluginError(label, hook, "the wrapper returned before it yielded") from stop
         except (Exception, SystemExit) as error:  # noqa: BLE001 - raised again, named
-            _raise_named(error, label, hook)
+            raise_named(error, label, hook)
         try:
             inner = yield
         except GeneratorExit:
@@ -117,12 +117,12 @@ def _finish(resume: Callable[[Any], Any], value: Any, label: str, hook: str) -> 
     except BaseException as error:
         if error is value or not isinstance(error, Exception | SystemExit):
             raise
-        _raise_named(error, label, hook)
+        raise_named(error, label, hook)
     raise PluginError(label, hook, "the wrapper yielded twice")
 
 
-def _raise_named(error: BaseException, label: str, hook: str) -> NoReturn:
-    """Raise an error of a hook: as it is where it passes untouched, else as one that names the plugin."""
+def raise_named(error: BaseException, label: str, hook: str) -> NoReturn:
+    """Raise an error of a plugin: as it is where it passes untouched, else as one that names the plugin."""
     if isinstance(error, TtdError) or is_hosts_own(error):
         raise error
     raise PluginError(label, hook, one_line(error)) from error

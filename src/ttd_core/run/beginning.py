@@ -14,9 +14,8 @@ from ttd_core.config import RunConfig
 from ttd_core.errors import PromptTooLongError
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Metered, Policy, SamplingParams, Trainer
-from ttd_core.run import events
+from ttd_core.run import events, rollout_events
 from ttd_core.run.judging import Judging
-from ttd_core.run.known_verdicts import is_reused
 from ttd_core.run.missing import usable
 from ttd_core.run.pending import KeptRollout, PendingRollouts, prompt_key
 from ttd_core.run.prompts import PromptMaker
@@ -253,34 +252,12 @@ class StepBeginner:
 
     def _on_sampled(self, step: int) -> OnSampled:
         def sampled(group: int, index: int, completion: Completion) -> None:
-            self._emit(
-                events.rollout_sampled(
-                    step=step,
-                    group=group,
-                    index=index,
-                    tokens=len(completion.tokens),
-                    stop=completion.stop.value,
-                )
-            )
+            self._emit(rollout_events.sampled(step, (group, index), completion))
 
         return sampled
 
     def _on_evaluated(self, step: int) -> OnEvaluated:
         def evaluated(group: int, index: int, verdict: Verdict) -> None:
-            reward = verdict.reward
-            self._emit(
-                events.rollout_evaluated(
-                    step=step,
-                    group=group,
-                    index=index,
-                    status=verdict.status.value,
-                    message=verdict.message,
-                    value=None if reward is None else reward.value,
-                    score=None if reward is None else reward.score,
-                    seconds=verdict.seconds,
-                    stages=len(verdict.stages),
-                    reused=is_reused(verdict),
-                )
-            )
+            self._emit(rollout_events.evaluated(step, (group, index), verdict))
 
         return evaluated

@@ -8,9 +8,9 @@ import attrs
 
 from ttd_core.run.files import storage_errors
 from ttd_core.run.reading import DATABASE, RunReader
-from ttd_core.run.records import GroupRecord, HeldNode, RolloutRecord, StateRecord, decode_row
-from ttd_core.run.rollout_query import Place, RolloutQuery, limited
-from ttd_core.run.tables import NODES
+from ttd_core.run.records import GroupRecord, HeldNode, Place, RolloutRecord, StateRecord, decode_row
+from ttd_core.run.rollout_query import RolloutQuery, limited
+from ttd_core.run.tables import KNOWN_AT, NODES
 
 
 class RunBrowser(RunReader):
@@ -93,10 +93,8 @@ class RunBrowser(RunReader):
     def node_statistics(self, step: int) -> list[HeldNode]:
         """What the archive knew of its held states when a step was committed, oldest first."""
         rows = self._rows(
-            "SELECT states.id, value, seed, visits, best_child FROM states"
-            " CROSS JOIN node_stats AS last ON last.node = states.id AND last.step ="
-            " (SELECT max(step) FROM node_stats WHERE node = states.id AND step <= ?1)"
-            " WHERE states.step <= ?1 AND place = 'held' ORDER BY states.id",
+            f"SELECT states.id, value, seed, visits, best_child {KNOWN_AT}"
+            " AND place = 'held' ORDER BY states.id",
             (step,),
         )
         return [HeldNode(*row) for row in rows]

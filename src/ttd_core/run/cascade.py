@@ -3,7 +3,7 @@
 ``cascade = [0.1, 1.0]`` with ``keep = 0.25``: every program runs with a tenth of its budget; when all of its
 group have, the best quarter of the group goes on, and with it all that beat the state they started from. A
 program that fails has no second run. ``docs/cascade.md`` says what each counts for; the rule is
-:func:`ttd_core.stages.values_in_group`.
+:func:`ttd_core.stages.compared`.
 
 No thread waits for a group: a program that is through a stage is put aside, and the last of its group to get
 through has those that go on queued.
@@ -19,12 +19,12 @@ from typing import Literal
 
 import attrs
 
-from ttd_core.errors import PluginError, TtdError, one_line
+from ttd_core.plugin.guard import raise_named
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.plugin.registry import provenance
 from ttd_core.problem import Execute, Problem
+from ttd_core.run.evaluate import NOT_OF_THE_PROGRAM
 from ttd_core.run.judging import Judging, Reply
-from ttd_core.run.known_verdicts import NOT_OF_THE_PROGRAM
 from ttd_core.search.archive import Node
 from ttd_core.stages import Stage
 from ttd_core.types import Action, Verdict
@@ -65,10 +65,8 @@ def plan_stages(hooks: Hooks, shares: Sequence[float]) -> list[StagePlan]:
 def _with_budget(problem: Problem, share: float) -> Problem:
     try:
         return problem.with_budget(share)
-    except TtdError:
-        raise
-    except Exception as error:
-        raise PluginError(provenance(problem), "with_budget", one_line(error)) from error
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - raised again, named
+        raise_named(error, provenance(problem), "with_budget")
 
 
 def places(keep: float, entrants: int) -> int:

@@ -21,7 +21,8 @@ import attrs
 
 from ttd_core.config import DeadlineConfig
 from ttd_core.run.judging import Judging
-from ttd_core.run.late_table import LateRollout, Place
+from ttd_core.run.late_table import LateRollout
+from ttd_core.run.records import Place
 from ttd_core.run.rollout import StepRollouts
 from ttd_core.search.archive import Archive
 from ttd_core.stages import Counted

@@ -19,6 +19,8 @@ from ttd_core.sandbox.base import Job, JobResult
 from ttd_core.text import showable_line
 from ttd_core.types import Action, Completion, State, Status, Verdict
 
+#: Statuses that say nothing of the program: it had no part in them.
+NOT_OF_THE_PROGRAM = frozenset({Status.INFRASTRUCTURE, Status.PROBLEM_ERROR})
 #: Violations quoted in a verdict's message; the rest are counted.
 _QUOTED = 3
 

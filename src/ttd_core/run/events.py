@@ -363,7 +363,14 @@ _CONSTRUCTORS: Mapping[str, Callable[..., Event]] = {
     constructor.__name__: constructor
     for constructor in (
         *(run_started, step_started, rollout_sampled, rollout_evaluated, step_finished),
-        *(checkpoint_written, run_finished, run_interrupted, rollouts_late, rollouts_joined),
+        *(
+            settings_changed,
+            checkpoint_written,
+            run_finished,
+            run_interrupted,
+            rollouts_late,
+            rollouts_joined,
+        ),
     )
 }
 _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
@@ -374,4 +381,5 @@ _JSON_TYPES: Mapping[Any, tuple[type, ...]] = {
     Sequence[int]: (list,),
     Sequence[str]: (list,),
     Mapping[str, float]: (dict,),
+    Mapping[str, Any]: (dict,),
 }

@@ -7,7 +7,8 @@ import pathlib
 import numpy as np
 
 from ttd_core.config import RunConfig
-from ttd_core.errors import ConfigError, PluginError, TtdError, one_line
+from ttd_core.errors import ConfigError
+from ttd_core.plugin.guard import raise_named
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.plugin.registry import provenance
 from ttd_core.run.cascade import CascadeJudging, plan_stages
@@ -69,7 +70,5 @@ def _tells_budget(hooks: Hooks, config: RunConfig) -> bool:
     start = hooks.seed_states(np.random.default_rng(config.seed), 1)[0]
     try:
         return problem.tells_budget(start)
-    except TtdError:
-        raise
-    except Exception as error:
-        raise PluginError(provenance(problem), "tells_budget", one_line(error)) from error
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - raised again, named
+        raise_named(error, provenance(problem), "tells_budget")

@@ -24,11 +24,12 @@ from typing import Any
 import attrs
 
 from ttd_core.problem import Problem
+from ttd_core.run.evaluate import NOT_OF_THE_PROGRAM
 from ttd_core.run.files import storage_errors
 from ttd_core.run.pending_lines import parsed, read_verdict, verdict_line
 from ttd_core.run.row_encoding import exact_json
 from ttd_core.run.tables import connect_writer
-from ttd_core.types import Action, State, Status, Verdict
+from ttd_core.types import Action, State, Verdict
 
 #: In a run's folder, where equal programs are judged once.
 VERDICTS = "verdicts.db"
@@ -41,8 +42,6 @@ CREATE TABLE IF NOT EXISTS verdicts (
     verdict BLOB NOT NULL
 )
 """
-#: Statuses that say nothing of the program: it is judged again.
-NOT_OF_THE_PROGRAM = frozenset({Status.INFRASTRUCTURE, Status.PROBLEM_ERROR})
 #: Entry of a verdict's metrics: seconds that the program ran when it was judged.
 REUSED_SECONDS = "reused_seconds"
 

@@ -15,13 +15,10 @@ import attrs
 
 from ttd_core.policy.base import Sample
 from ttd_core.run.pending_lines import parsed, prompt_line, read_sample, reply_line
-from ttd_core.run.records import RolloutIndex
+from ttd_core.run.records import Place, RolloutIndex, place_name
 from ttd_core.run.row_encoding import exact_json
 from ttd_core.stages import Counted
 from ttd_core.types import Message
-
-#: Step, index of the group and index in the group where a rollout was sampled.
-Place = tuple[int, int, int]
 
 _WAITING = """
     SELECT late.step, late.group_index, late.rollout_index, start, prompt, policy_step, others, prompt_line,
@@ -63,7 +60,7 @@ class LateRollout:
     @property
     def name(self) -> str:
         """Where it was sampled, as STEP/GROUP/INDEX."""
-        return "/".join(map(str, self.place))
+        return place_name(self.place)
 
 
 def write_late(

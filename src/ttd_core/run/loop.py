@@ -133,8 +133,8 @@ def _change_settings(setup: RunSetup, store: RunStore) -> dict[str, Any]:
     text, stored = configs.to_toml(setup.config), store.config()
     if text == stored:
         return {}
-    old, new = (configs.flatten(each) for each in (configs.from_toml(stored, "run.db"), setup.config))
-    changes = {key: value for key, value in new.items() if key not in old or old[key] != value}
+    differences = configs.diff(configs.from_toml(stored, "run.db"), setup.config, ignore=())
+    changes = {each.key: each.second for each in differences}
     if any(key.startswith("options.") for key in changes):
         # Judged under the former limits; forgotten first, for once the change is stored nothing tells of it.
         forget_pending(store.folder)

@@ -23,6 +23,7 @@ from typing import Any
 import attrs
 
 from ttd_core.policy.base import Sample, SamplingParams
+from ttd_core.run.evaluate import NOT_OF_THE_PROGRAM
 from ttd_core.run.files import LineFile, storage_errors
 from ttd_core.run.pending_lines import (
     parsed,
@@ -35,12 +36,10 @@ from ttd_core.run.pending_lines import (
 from ttd_core.run.records import RolloutIndex
 from ttd_core.run.row_encoding import exact_json
 from ttd_core.search.archive import Node
-from ttd_core.types import Message, Status, Verdict
+from ttd_core.types import Message, Verdict
 
 #: In a run's folder, while a step is under way.
 PENDING = "pending.jsonl"
-#: Verdicts that are not kept, since the reply had no part in them: it is judged again.
-_NOT_KEPT = frozenset({Status.INFRASTRUCTURE, Status.PROBLEM_ERROR})
 
 
 @attrs.frozen(eq=False)
@@ -175,11 +174,11 @@ class PendingRollouts:
         self._append(line if policy_step is None else {**line, "after": policy_step})
 
     def judged(self, rollout: RolloutIndex, verdict: Verdict) -> None:
-        """Keep a verdict, unless the reply had no part in it.
+        """Keep a verdict, unless the reply had no part in it: it is judged again then.
 
         :raises StorageError: when the disk is full or read-only.
         """
-        if self._file is not None and verdict.status not in _NOT_KEPT:
+        if self._file is not None and verdict.status not in NOT_OF_THE_PROGRAM:
             self._append(verdict_line(self._keys[rollout[0]], rollout, verdict))
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ from ttd_core.run.records import (
     decode_reward,
     decode_row,
 )
-from ttd_core.run.tables import NODES, check_version, connect_reader, has_table
+from ttd_core.run.tables import KNOWN_AT, NODES, check_version, connect_reader, has_table
 from ttd_core.run.tokens import TokenRecord, read_tokens
 from ttd_core.search.archive import NOT_FOR_PROMPTS, Archive, Node
 from ttd_core.types import Failure, State, Status
@@ -51,21 +51,15 @@ DATABASE = "run.db"
 ARRAYS = "arrays"
 LOG = "log.jsonl"
 
-# The states that an archive knew after step ?1 with their statistics then; see tables.NODES on CROSS JOIN.
-_KNOWN_AT = """
-    FROM states CROSS JOIN node_stats AS last ON last.node = states.id AND last.step =
-        (SELECT max(step) FROM node_stats WHERE node = states.id AND step <= ?1)
-    WHERE states.step <= ?1 AND place <> 'dropped'
-"""
 _NODES_AT = f"""
     SELECT states.id, parent, states.step, seed, digest, reward, code, output, data,
            visits, best_child, attempts, duplicates, place
-    {_KNOWN_AT}
+    {KNOWN_AT}
 """
 # The last failed rollout of each start and status, in the order in which the archive took them in. Which ones
 # they are is found from narrow columns alone; only then are their outputs read.
 _FAILURES_AT = f"""
-    WITH known AS (SELECT states.id {_KNOWN_AT}), last AS (
+    WITH known AS (SELECT states.id {KNOWN_AT}), last AS (
         SELECT start, status, max((step * 1000000 + group_index) * 1000000 + rollout_index) AS number
         FROM groups CROSS JOIN rollouts USING (step, group_index)
         WHERE step <= ?1 AND start IN known

@@ -18,6 +18,13 @@ def decode_reward(text: str | None) -> Reward | None:
 
 #: Index of a group in its step, and of a rollout in that group.
 RolloutIndex = tuple[int, int]
+#: Step, group in the step, index in the group.
+Place = tuple[int, int, int]
+
+
+def place_name(place: Place) -> str:
+    """A place as people read it: STEP/GROUP/INDEX."""
+    return "/".join(map(str, place))
 
 
 @attrs.frozen

@@ -13,9 +13,6 @@ import attrs
 from ttd_core.errors import UsageError
 from ttd_core.types import Status
 
-#: Step, group in the step, index in the group.
-Place = tuple[int, int, int]
-
 #: What rollouts may be sorted by, with the expression that does; all but the first have the place break ties.
 SORTS = {
     "place": "",

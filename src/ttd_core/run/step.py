@@ -26,10 +26,10 @@ from ttd_core.run import events
 from ttd_core.run.beginning import BegunStep, Emit, StepBeginner
 from ttd_core.run.deadline import JoinedGroup, LateRollouts, timed_out, wait_for
 from ttd_core.run.judging import Judging
-from ttd_core.run.late_table import LateRollout, Place
+from ttd_core.run.late_table import LateRollout
 from ttd_core.run.novelty import Repeats
 from ttd_core.run.pending import PendingRollouts
-from ttd_core.run.records import HintRecord
+from ttd_core.run.records import HintRecord, Place, place_name
 from ttd_core.run.rollout import Unjudged
 from ttd_core.run.step_metrics import StepMetrics, staleness
 from ttd_core.run.totals import StepTotals
@@ -220,7 +220,7 @@ class StepRunner:
         if not indices:
             return []
         deadline = self._config.deadline
-        names = [f"{current.step}/{group}/{index}" for group, index in indices]
+        names = [place_name((current.step, *index)) for index in indices]
         self._emit(events.rollouts_late(step=current.step, places=names, then=deadline.then))
         if deadline.then == "timeout":
             current.rollouts.count_unjudged(timed_out(deadline))

@@ -20,13 +20,13 @@ class StepMetrics:
     """Computes a step's metrics.
 
     :param problem: says which score is better.
-    :param config: says which metrics a run has; ``None`` for those that every run has.
+    :param config: of the run: says which metrics it has.
     """
 
-    def __init__(self, problem: Problem, config: RunConfig | None = None) -> None:
+    def __init__(self, problem: Problem, config: RunConfig) -> None:
         self._problem = problem
-        self._reuses = config is not None and config.same_program != "judge"
-        self._cascades = config is not None and config.cascade is not None
+        self._reuses = config.same_program != "judge"
+        self._cascades = config.cascade is not None
 
     def compute(
         self,

@@ -23,9 +23,9 @@ from ttd_core.metrics import SECONDS
 from ttd_core.run import hint_table, late_table
 from ttd_core.run.events import DURABLE_KINDS, ROLLOUT_KINDS, Event, EventLog, to_line
 from ttd_core.run.files import WriterLock, storage_errors, sync_folder
-from ttd_core.run.late_table import LateRollout, Place
+from ttd_core.run.late_table import LateRollout
 from ttd_core.run.reading import ARRAYS, DATABASE, LOG, RunReader
-from ttd_core.run.records import HintRecord
+from ttd_core.run.records import HintRecord, Place
 from ttd_core.run.requests import Hint, forget_stop
 from ttd_core.run.row_encoding import (
     DROPPED,

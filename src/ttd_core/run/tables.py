@@ -25,6 +25,12 @@ NODES = """
     SELECT states.*, last.visits, last.best_child, last.attempts, last.duplicates, last.place
     FROM states CROSS JOIN node_stats AS last ON last.node = states.id
     WHERE last.step = (SELECT max(step) FROM node_stats WHERE node = states.id)"""
+#: The states that an archive knew after step ?1, held or as lineage, with their statistics then.
+KNOWN_AT = """
+    FROM states CROSS JOIN node_stats AS last ON last.node = states.id AND last.step =
+        (SELECT max(step) FROM node_stats WHERE node = states.id AND step <= ?1)
+    WHERE states.step <= ?1 AND place <> 'dropped'
+"""
 
 # Wide columns come last, so that a scan over the narrow ones does not read them. With a page for each row or
 # two, only an index of the narrow columns makes a scan over all rollouts quick: it takes a hundredth of them.

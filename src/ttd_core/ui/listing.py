@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ttd_core.run.browsing import RunBrowser
-from ttd_core.run.records import RolloutRecord
-from ttd_core.run.rollout_query import FIELDS, SORTS, Place, RolloutQuery
+from ttd_core.run.records import Place, RolloutRecord
+from ttd_core.run.rollout_query import FIELDS, SORTS, RolloutQuery
 from ttd_core.types import Status
 from ttd_core.ui.cached import Newest
 from ttd_core.ui.folders import NotFoundError

@@ -12,8 +12,7 @@ from ttd_core.policy.models.tags import answer_within
 from ttd_core.problem import Problem
 from ttd_core.report.code import DiffLine, count_changes, diff, highlight_lines
 from ttd_core.run.browsing import RunBrowser
-from ttd_core.run.records import GroupRecord, RolloutRecord, StateRecord
-from ttd_core.run.rollout_query import Place
+from ttd_core.run.records import GroupRecord, Place, RolloutRecord, StateRecord
 from ttd_core.text import showable
 from ttd_core.ui.folders import NotFoundError
 from ttd_core.ui.token_view import Token, tokens_shown
