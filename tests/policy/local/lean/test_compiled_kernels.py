@@ -19,8 +19,9 @@ import attrs
 import pytest
 import torch
 
-from ttd_core.policy.local.lean.decode_state import PAGE, DecodeState, StepLayout
+from ttd_core.policy.local.lean.decode_state import DecodeState, StepLayout
 from ttd_core.policy.local.lean.kernels.reference_expert_ops import ExpertWeights
+from ttd_core.policy.local.lean.paging import PAGE
 
 triton = pytest.importorskip("triton", reason="Triton is not installed here")
 if os.environ.get("TRITON_INTERPRET") == "1":

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from ttd_core.policy.local.lean.decode_state import PAGE, DecodeState, StepLayout
+from ttd_core.policy.local.lean.decode_state import DecodeState, StepLayout
+from ttd_core.policy.local.lean.paging import PAGE
 from ttd_core.policy.local.lean.projection import PartialProduct
 
 triton = pytest.importorskip("triton", reason="Triton is not installed here")

@@ -14,9 +14,9 @@ from tests.policy.local.lean.lean_models import FAMILY, VOCABULARY, make_model
 
 from ttd_core.errors import EnvironmentLacksError
 from ttd_core.policy.local.lean.decode import LeanDecoder
-from ttd_core.policy.local.lean.decode_state import MAX_STEPS, PAGE
 from ttd_core.policy.local.lean.kv_pages import PageMemory, PagePool
 from ttd_core.policy.local.lean.model import FUSE_VARIABLE, LeanModel, why_unsupported
+from ttd_core.policy.local.lean.paging import MAX_STEPS, PAGE
 from ttd_core.policy.local.plain.decode import PlainDecoder
 from ttd_core.policy.local.replies import DecodeLimits, DecodingReply, whole_groups
 from ttd_core.policy.local.training import LogprobModel
