@@ -11,7 +11,9 @@ from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.options import Options
 from ttd_core.planning.machines import CARDS, Machine, named_machine
+from ttd_core.planning.memory import kept_bytes
 from ttd_core.planning.plan import Assumptions, Plan, make_plan, notes
+from ttd_core.planning.work import ModelWork
 from ttd_core.policy.models.outline import ModelOutline
 from ttd_core.policy.models.published import published
 
@@ -82,11 +84,18 @@ def test_fewer_rows_than_asked_for_are_no_failure_where_replies_wait() -> None:
     assert plan_of("qwen3-8b", "h200", policy__context=1024).memory.rows == 512
 
 
-def test_windows_hide_a_prompt_from_the_time_and_not_from_memory() -> None:
+def test_windows_hide_a_prompt_from_the_time_and_from_the_lean_engines_pages() -> None:
     plan = plan_of("gpt-oss-20b", "h200", policy__context=8192)
     whole = attrs.evolve(plan.shape, windows=(0,) * plan.shape.layers)
     assert plan.shape.seen(8192) < whole.seen(8192) / 1.9
     assert plan.shape.token_bytes(2) == whole.token_bytes(2)
+    # The page on the learner says what 512 replies of 8,192 tokens take.
+    work = ModelWork(plan_of("gpt-oss-120b", "h200").shape, 2, keep_packed=True)
+    assert 512 * kept_bytes(work, "lean", 8192 + 32, 32) == pytest.approx(160.7e9, rel=1e-3)
+    assert 512 * kept_bytes(work, "plain", 8192 + 32, 32) == pytest.approx(311.7e9, rel=1e-3)
+    # So all of 20b's 512 have room.
+    assert plan.memory.rows == 512
+    assert plan.memory.cache < 512 * whole.token_bytes(2) * 8192 * 0.55
 
 
 def test_several_devices_share_a_step() -> None:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import bisect
+import functools
+from collections.abc import Callable, Sequence
 
 import attrs
 
 from ttd_core.planning.machines import Machine, fitting_card
 from ttd_core.planning.work import ModelWork
 from ttd_core.planning.workload import Workload
+from ttd_core.policy.local.lean.paging import (
+    MAX_STEPS,
+    MEMORY_FRACTION,
+    PAGE,
+    PREFILL_TOKENS,
+    most_held,
+    pages_for,
+)
 
-#: Tokens of one page of keys and values, and most steps that run between two looks by the host.
-_PAGE, _AHEAD = 64, 32
-#: Fraction of the free memory that pages of keys and values may take.
-_PAGES_FRACTION = 0.85
 #: Fraction of the free memory beyond which activations are computed again.
 _CROWDED = 0.25
 #: What the driver, its libraries and torch hold besides.
 _BESIDES = 0.9e9
 #: Tokens that are read at once, and those whose logits are held at once.
-_PREFILL, _LOGITS = {"lean": 16_384, "plain": 1 << 30}, {"lean": 1024, "plain": 512}
+_PREFILL, _LOGITS = {"lean": PREFILL_TOKENS, "plain": 1 << 30}, {"lean": 1024, "plain": 512}
 
 
 @attrs.frozen
@@ -83,14 +89,14 @@ def plan_memory(
     adapter = shape.adapter_weights(rank, adapt) * (16.0 if element == 4 else 24.0)
     fixed = weights + adapter + _BESIDES
     device = machine.device_bytes
-    token = float(shape.token_bytes(element))
+    kept = functools.partial(kept_bytes, work, engine)
     groups_here = min(load.groups, max(1, -(-load.rollouts_here // load.group_size)))
-    prompts = groups_here * _paged(load.prompt) * token
-    own = _paged(load.longest + _AHEAD) * token
+    prompts = groups_here * kept(load.prompt)
+    own = kept(load.longest + MAX_STEPS, MAX_STEPS)
     wanted = min(load.rows, load.rollouts_here)
     sampling = _sampling_bytes(work, load, engine, wanted, groups_here)
     room = max(0.0, device - fixed - sampling)
-    room = room * _PAGES_FRACTION if engine == "lean" and machine.on_gpu else room
+    room = room * MEMORY_FRACTION if engine == "lean" and machine.on_gpu else room
     rows = min(wanted, max(0, int((room - prompts) // own)))
     cache = prompts + (max(rows, 1) if engine == "lean" else wanted) * own
     training, again = _training_bytes(work, load, engine, checkpointing, device - weights - adapter)
@@ -106,12 +112,23 @@ def plan_memory(
         checkpointing=again,
         advice=(),
     )
-    return attrs.evolve(plan, advice=_advice(plan, work, load, machine, engine, token, wanted))
+    return attrs.evolve(plan, advice=_advice(plan, work, load, machine, engine, kept, wanted))
 
 
-def _paged(tokens: int) -> int:
-    """Tokens of whole pages."""
-    return -(-tokens // _PAGE) * _PAGE
+def kept_bytes(work: ModelWork, engine: str, tokens: int, more: int = 0) -> float:
+    """Memory of the keys and values of a sequence, in whole pages.
+
+    The lean engine gives those back that no layer sees any more; the plain one keeps all.
+
+    :param more: of the tokens, those that are stored in one go.
+    """
+    windows = work.shape.windows
+    pages = (
+        sum(most_held(tokens, window, more) for window in windows)
+        if engine == "lean"
+        else len(windows) * pages_for(tokens)
+    )
+    return float(pages * PAGE * work.shape.layer_token_bytes(work.element))
 
 
 def _sampling_bytes(work: ModelWork, load: Workload, engine: str, rows: int, groups: int) -> float:
@@ -150,7 +167,7 @@ def _advice(
     load: Workload,
     machine: Machine,
     engine: str,
-    token: float,
+    kept: Callable[[int], float],
     wanted: int,
 ) -> list[str]:
     """What to change, the first first."""
@@ -165,8 +182,10 @@ def _advice(
     # With the tokens that policy.context is to be, where that is what helps.
     advice: list[tuple[int, str]] = []
     if plan.rows < 1:
-        room = max(0.0, plan.device - fixed - plan.sampling) * _PAGES_FRACTION
-        tokens = max(_PAGE, int(room // token) // 2 // _PAGE * _PAGE)
+        room = max(0.0, plan.device - fixed - plan.sampling) * MEMORY_FRACTION
+        # Of a prompt as long as a reply.
+        lengths = range(PAGE, load.longest + PAGE, PAGE)
+        tokens = PAGE * max(1, bisect.bisect_right(lengths, room / 2, key=kept))
         advice.append(
             (
                 tokens,
@@ -198,7 +217,7 @@ def _about_training(
         low, high = (middle, high) if fits else (low, middle - 1)
     if low >= alone:
         return 0, f"{begin}: set learn.micro_batch_tokens={low}"
-    low = max(_PAGE, low // _PAGE * _PAGE)
+    low = max(PAGE, low // PAGE * PAGE)
     return low, (
         f"{begin}, and one prompt and reply are {alone:,} tokens: set policy.context={low} or less"
         + _or(_other_device(plan.peak, machine))

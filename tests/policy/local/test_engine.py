@@ -12,7 +12,7 @@ import transformers
 from ttd_core.errors import ModelUnavailableError
 from ttd_core.policy.base import TellsEngine
 from ttd_core.policy.local import engine
-from ttd_core.policy.local.lean import model, ops
+from ttd_core.policy.local.lean import model
 from ttd_core.policy.local.plain import attention
 
 SMALL: dict[str, Any] = {
@@ -52,12 +52,6 @@ def test_a_config_tells_what_the_model_would(name: str) -> None:
     with torch.device("meta"):
         whole = model.why_unsupported(model_class(config))
     assert engine.why_config_unsupported(config.to_dict()) == whole
-
-
-def test_the_lists_are_those_of_the_lean_engine() -> None:
-    assert engine.FAMILIES == model._MODEL_TYPES
-    assert engine._ROPE_TYPES == model._ROPE_TYPES
-    assert engine._HEAD_SIZES == ops.HEAD_SIZES
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from ttd_core.text import showable_line
 
 #: Families that the lean engine has written out.
 FAMILIES = frozenset({"gpt_oss", "llama", "qwen2", "qwen3", "qwen3_moe"})
+#: Rotary embeddings whose angles depend on nothing but the position.
 _ROPE_TYPES = frozenset({"default", "linear", "llama3", "yarn"})
+#: Powers of two, as the blocks of its Triton kernels are, that fit in shared memory.
 _HEAD_SIZES = (16, 32, 64, 128)
 _ATTENTION = frozenset({"full_attention", "sliding_attention"})
 
@@ -59,6 +61,15 @@ def chosen(wanted: str, lacks: str, unsupported: str) -> Engine:
 
 def why_config_unsupported(config: Mapping[str, Any]) -> str:
     """Why the model of a config cannot run lean, as far as a config tells; empty if it can."""
+    quantization = config.get("quantization_config")
+    method = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
+    if not (reason := why_layers_unsupported(config)) and method not in (None, "mxfp4"):
+        return "its projections are not plain linear layers"
+    return reason
+
+
+def why_layers_unsupported(config: Mapping[str, Any]) -> str:
+    """The same, whatever numbers the weights are published in: of a loaded model its modules tell that."""
     family = str(config.get("model_type", ""))
     if family not in FAMILIES:
         return f"model type '{showable_line(family)}' is none of {', '.join(sorted(FAMILIES))}"
@@ -73,10 +84,6 @@ def why_config_unsupported(config: Mapping[str, Any]) -> str:
         head_size = hidden // heads
     if head_size not in _HEAD_SIZES:
         return f"its head size is {head_size}, none of {_HEAD_SIZES}"
-    quantization = config.get("quantization_config")
-    method = quantization.get("quant_method") if isinstance(quantization, Mapping) else None
-    if method not in (None, "mxfp4"):
-        return "its projections are not plain linear layers"
     return ""
 
 

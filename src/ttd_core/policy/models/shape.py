@@ -113,7 +113,11 @@ class ModelShape:
 
     def token_bytes(self, element: int) -> int:
         """Memory of the keys and values of one token."""
-        return self.layers * 2 * self.kv_heads * self.head_size * element
+        return self.layers * self.layer_token_bytes(element)
+
+    def layer_token_bytes(self, element: int) -> int:
+        """Memory of the keys and values of one token in one layer."""
+        return 2 * self.kv_heads * self.head_size * element
 
     def adapter_weights(self, rank: int, adapt: str) -> int:
         """Weights of a LoRA adapter.

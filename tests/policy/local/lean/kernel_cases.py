@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 
-from ttd_core.policy.local.lean.decode_state import PAGE, DecodeState, StepLayout
+from ttd_core.policy.local.lean.decode_state import DecodeState, StepLayout
 from ttd_core.policy.local.lean.kernels import reference_ops, reference_training_ops
 from ttd_core.policy.local.lean.pack_attention import (
     CopiedPromptAttention,
     MaskedAttention,
     SeparatePromptAttention,
 )
+from ttd_core.policy.local.lean.paging import PAGE
 from ttd_core.policy.local.lean.projection import PartialProduct
 from ttd_core.policy.local.packing import build_pack
 

@@ -19,8 +19,10 @@ import attrs
 import pytest
 import torch
 
-from ttd_core.policy.local.lean.decode_state import PAGE, DecodeState, StepLayout
+from ttd_core.policy.local.lean.decode_state import DecodeState, StepLayout
 from ttd_core.policy.local.lean.kernels.reference_expert_ops import ExpertWeights
+from ttd_core.policy.local.lean.paging import PAGE
+from ttd_core.policy.local.lean.projection import PartialProduct
 
 triton = pytest.importorskip("triton", reason="Triton is not installed here")
 if os.environ.get("TRITON_INTERPRET") == "1":
@@ -132,6 +134,19 @@ def weights_of(shape: Shape, outputs: int, inputs: int, arranged: bool = True) -
     return ExpertWeights(codes, scales, empty(shape.experts, outputs))
 
 
+def adapted_product(rows: int, outputs: tuple[int, ...]) -> PartialProduct:
+    """What a joined projection with adapters of rank 32 gives before their second product is added."""
+    ranks = (32,) * len(outputs)
+    both = empty(rows, sum(outputs) + sum(ranks))
+    return PartialProduct(both, empty(sum(ranks), sum(outputs)), ranks)
+
+
+def names(kernels: list[Any]) -> set[str]:
+    """Module and name of each kernel."""
+    functions = [kernel.src.fn.fn for kernel in kernels]
+    return {f"{function.__module__.rpartition('.')[2]}.{function.__name__}" for function in functions}
+
+
 def fits(kernels: list[Any], folder: pathlib.Path, spills: bool = False) -> None:
     """Each kernel has the memory it asks for, and keeps its numbers in registers."""
     tool = pathlib.Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
@@ -156,6 +171,13 @@ def test_a_packed_product(arranged: bool, compiled: list[Any], tmp_path: pathlib
     text = compiled[-1].asm["ttgir"]
     factors = re.findall(r"warp_group_dot .* : (tensor|!ttg.memdesc)<128x", text)
     assert not arranged or factors == ["tensor"] * 2
+
+
+def test_the_adapters_kernel_multiplies_on_the_matrix_units(compiled: list[Any]) -> None:
+    triton_ops.adapted_swiglu(adapted_product(64, (256, 256)))
+    ptx = compiled[-1].asm["ptx"]
+    assert "mma.sync" in ptx
+    assert "ld.global.v4" in ptx or ".v4.b32" in ptx
 
 
 @pytest.mark.slow
@@ -264,7 +286,8 @@ def test_experts_in_other_types(dtype: torch.dtype, compiled: list[Any], tmp_pat
 def test_decoding(name: str, compiled: list[Any], tmp_path: pathlib.Path) -> None:
     shape, ops, rows = SHAPES[name], triton_ops, 512
     heads, size = shape.heads, shape.head_size
-    outputs = (heads[0] + 2 * heads[1]) * size
+    widths = heads[0] * size, heads[1] * size, heads[1] * size
+    outputs = sum(widths)
     state = DecodeState.allocate(rows, rows, 64 * heads[1] // heads[0], 256, 2, META)
     # Rows of a joined product: the adapter's columns lie behind them.
     qkv = empty(rows, outputs + 96)[:, :outputs]
@@ -274,9 +297,12 @@ def test_decoding(name: str, compiled: list[Any], tmp_path: pathlib.Path) -> Non
     for update in None, x:
         ops.add_norm(x, update, empty(shape.hidden), 1e-5)
     norms = None if shape.packed else (empty(size), empty(size))
-    ops.rotate_and_store(
-        qkv, angles, angles, norms, 1e-5, keys, values, empty(rows, dtype=torch.int64), heads
-    )
+    place = (norms, 1e-5, keys, values, empty(rows, dtype=torch.int64), heads)
+    ops.rotate_and_store(qkv, angles, angles, *place)
+    for some in 64, rows:
+        # A program has more tokens where there are many.
+        few = empty(some, size)
+        ops.adapted_rotate_and_store(adapted_product(some, widths), few, few, *place)
     sinks = empty(heads[0]) if shape.packed else None
     for window in {0, shape.window}:
         for tile_queries in 16, 64:
@@ -286,7 +312,15 @@ def test_decoding(name: str, compiled: list[Any], tmp_path: pathlib.Path) -> Non
     ops.sample(empty(rows, shape.vocabulary), state)
     if not shape.packed:
         ops.swiglu(empty(rows, 2 * shape.width))
+        for some in 64, rows:
+            ops.adapted_swiglu(adapted_product(some, (shape.width, shape.width)))
     fits(compiled, tmp_path)
+    assert names(compiled) == {
+        *("attention.attend_prompts", "attention.attend_own", "attention.combine_parts"),
+        *("pointwise.add_norm", "pointwise.rotate_and_store", "adapted.rotate_and_store"),
+        *(() if shape.packed else ("pointwise.swiglu", "adapted.swiglu")),
+        *("sampling.block_totals", "sampling.sample"),
+    }
 
 
 @pytest.mark.slow

@@ -13,10 +13,11 @@ import transformers
 from tests.policy.local.lean.lean_models import FAMILY, VOCABULARY, make_model
 
 from ttd_core.errors import EnvironmentLacksError
+from ttd_core.policy.local.lean import switches
 from ttd_core.policy.local.lean.decode import LeanDecoder
-from ttd_core.policy.local.lean.decode_state import MAX_STEPS, PAGE
 from ttd_core.policy.local.lean.kv_pages import PageMemory, PagePool
-from ttd_core.policy.local.lean.model import FUSE_VARIABLE, LeanModel, why_unsupported
+from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
+from ttd_core.policy.local.lean.paging import MAX_STEPS, PAGE
 from ttd_core.policy.local.plain.decode import PlainDecoder
 from ttd_core.policy.local.replies import DecodeLimits, DecodingReply, whole_groups
 from ttd_core.policy.local.training import LogprobModel
@@ -71,7 +72,7 @@ def test_same_replies_as_the_plain_decoder(kind: str, adapted: bool) -> None:
 
 
 def test_adapters_added_where_a_result_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(FUSE_VARIABLE, "1")
+    monkeypatch.setenv(switches.FUSE_ADAPTER, "1")
     model = make_model("qwen2")
     expected = plain(copy.deepcopy(model), limits_of(20))
     lean = LeanModel(model)

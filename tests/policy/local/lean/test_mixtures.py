@@ -14,9 +14,9 @@ from tests.policy.local.lean.lean_models import VOCABULARY, make_mixture, make_m
 
 from ttd_core.policy.local.adapter import adapted_modules
 from ttd_core.policy.local.lean.decode import LeanDecoder
-from ttd_core.policy.local.lean.decode_state import PAGE
 from ttd_core.policy.local.lean.kv_pages import PagePool
 from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
+from ttd_core.policy.local.lean.paging import PAGE
 from ttd_core.policy.local.lean.routes import RouteMemory
 from ttd_core.policy.local.packing import build_pack
 from ttd_core.policy.local.replies import DecodeLimits, whole_groups

@@ -12,8 +12,9 @@ from tests.policy.local.lean.lean_models import VOCABULARY, make_mixture
 from torch.nn import functional
 
 from ttd_core.policy.local.adapter import adapted
+from ttd_core.policy.local.lean import switches
 from ttd_core.policy.local.lean.decode import LeanDecoder
-from ttd_core.policy.local.lean.mlp import ARRANGE_VARIABLE, Experts
+from ttd_core.policy.local.lean.mlp import Experts
 from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
 from ttd_core.policy.local.lean.routes import RouteMemory
 from ttd_core.policy.local.packed import PackedExperts
@@ -119,7 +120,7 @@ def layer_error(mlp: Any, tokens: int) -> float:
 def test_arranged_experts_compute_what_their_module_does(
     tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(ARRANGE_VARIABLE, "1")
+    monkeypatch.setenv(switches.ARRANGE_EXPERTS, "1")
     model = make("packed", "auto").to(torch.bfloat16)
     mixtures = [it for it in model.modules() if isinstance(getattr(it, "experts", None), PackedExperts)]
     assert mixtures

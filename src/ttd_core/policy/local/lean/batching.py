@@ -8,7 +8,8 @@ import attrs
 from torch import Tensor
 
 from ttd_core.policy.local.lean.decode_state import StepLayout
-from ttd_core.policy.local.lean.kv_pages import HeldPages, pages_for
+from ttd_core.policy.local.lean.kv_pages import HeldPages
+from ttd_core.policy.local.lean.paging import pages_for
 from ttd_core.policy.local.lean.routes import Routes
 from ttd_core.policy.local.replies import DecodingReply
 

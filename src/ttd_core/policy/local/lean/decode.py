@@ -1,6 +1,6 @@
 """The lean decoder: many steps from recorded CUDA graphs between two looks by the host, over paged memory.
 
-The host gives out pages, lets up to :data:`~.decode_state.MAX_STEPS` steps run on the device, and only then
+The host gives out pages, lets up to :data:`~.paging.MAX_STEPS` steps run on the device, and only then
 looks at what was sampled. While they run it yields the replies that had finished before. What each reply says
 is what :class:`~ttd_core.policy.local.plain.decode.PlainDecoder` makes it say, to rounding.
 
@@ -27,11 +27,12 @@ from ttd_core.policy.local.lean.batching import (
     tile_prompts,
 )
 from ttd_core.policy.local.lean.cuda_graphs import GraphRecorder
-from ttd_core.policy.local.lean.decode_state import MAX_STEPS, PAGE, DecodeState, StepLayout
+from ttd_core.policy.local.lean.decode_state import DecodeState, StepLayout
 from ttd_core.policy.local.lean.host_state import write_state
-from ttd_core.policy.local.lean.kv_pages import PageMemory, most_held, pages_for
+from ttd_core.policy.local.lean.kv_pages import PageMemory
 from ttd_core.policy.local.lean.model import LeanModel
 from ttd_core.policy.local.lean.ops import on_device
+from ttd_core.policy.local.lean.paging import MAX_STEPS, PAGE, most_held, pages_for
 from ttd_core.policy.local.lean.prefill import prefill
 from ttd_core.policy.local.lean.routes import RouteMemory
 from ttd_core.policy.local.replies import DecodeLimits, DecodingReply, queue_forced

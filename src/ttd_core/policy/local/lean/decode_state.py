@@ -1,9 +1,9 @@
 """The state of a decoding batch, held on the device: a step needs no word from the host.
 
 The host writes a state, lets several steps run on it, and reads back what they sampled. A row is one reply.
-Keys and values are stored in pages of :data:`PAGE` tokens. All tokens of a prompt but its last are stored
-once for the group and read tile by tile; a row's *own* tokens begin with a copy of the prompt's last one, so
-that the first sampled token needs no special case.
+Keys and values are stored in pages (:mod:`.paging`). All tokens of a prompt but its last are stored once for
+the group and read tile by tile; a row's *own* tokens begin with a copy of the prompt's last one, so that the
+first sampled token needs no special case.
 """
 
 from __future__ import annotations
@@ -12,10 +12,7 @@ import attrs
 import torch
 from torch import Tensor
 
-#: Tokens of one page of keys and values.
-PAGE = 64
-#: Most steps that run before the host looks at what was sampled.
-MAX_STEPS = 32
+from ttd_core.policy.local.lean.paging import MAX_STEPS, PAGE
 
 
 @attrs.frozen

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from ttd_core.policy.local.lean.batching import BatchRow, PromptTile
-from ttd_core.policy.local.lean.decode_state import MAX_STEPS, DecodeState
+from ttd_core.policy.local.lean.decode_state import DecodeState
+from ttd_core.policy.local.lean.paging import MAX_STEPS
 from ttd_core.policy.local.replies import DecodeLimits
 
 

@@ -13,26 +13,8 @@ import torch
 from torch import Tensor
 
 from ttd_core.errors import EnvironmentLacksError
-from ttd_core.policy.local.lean.decode_state import PAGE
+from ttd_core.policy.local.lean.paging import MEMORY_FRACTION, PAGE, pages_for
 from ttd_core.policy.local.memory import free_bytes
-
-#: Fraction of the free device memory that the pages may take.
-MEMORY_FRACTION = 0.85
-
-
-def pages_for(tokens: int) -> int:
-    """Pages that hold ``tokens`` tokens."""
-    return -(-tokens // PAGE)
-
-
-def most_held(tokens: int, window: int, more: int = 0) -> int:
-    """Most pages that a sequence of up to ``tokens`` holds at once of layers that see a window.
-
-    :param window: 0 is all.
-    :param more: tokens that are stored in one go.
-    """
-    pages = pages_for(tokens)
-    return min(pages, pages_for(window + more) + 1) if window else pages
 
 
 @attrs.define(eq=False)

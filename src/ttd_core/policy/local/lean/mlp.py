@@ -6,7 +6,6 @@ a tuple of what ``backward`` needs, which ``backward`` uses up: these are the wi
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import attrs
@@ -14,13 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ttd_core.policy.local.lean import ops
+from ttd_core.policy.local.lean import ops, switches
 from ttd_core.policy.local.lean.expert_projection import ExpertProjection
 from ttd_core.policy.local.lean.kernels.reference_expert_ops import ExpertWeights
 from ttd_core.policy.local.lean.projection import Projection
-
-#: Set to 1, packed experts are arranged for the matrix units; off, as that is not measured in the engine yet.
-ARRANGE_VARIABLE = "TTD_LEAN_ARRANGE_EXPERTS"
 
 #: What a backward pass needs.
 Kept = tuple[Any, ...]
@@ -235,11 +231,8 @@ def _of_gpt_oss(experts: Any, name: str) -> ExpertWeights:
     if not hasattr(experts, f"{name}_blocks"):
         # These lie as [experts, inputs, outputs].
         return ExpertWeights(getattr(experts, name).detach().transpose(1, 2), bias=bias)
-    if (
-        os.environ.get(ARRANGE_VARIABLE) == "1"
-        and bias.dtype == torch.bfloat16
-        and ops.has_triton(bias.device)
-    ):
+    can_arrange = bias.dtype == torch.bfloat16 and ops.has_triton(bias.device)
+    if can_arrange and switches.is_on(switches.ARRANGE_EXPERTS):
         # Once for all: what reads them besides asks the module how they lie.
         experts.arrange(name)
     arranged = experts.is_arranged(name)

@@ -10,7 +10,6 @@ products is one kernel each. Other models keep to the plain engine.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +17,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from ttd_core.policy.local.lean import ops
+from ttd_core.policy.local.engine import why_layers_unsupported
+from ttd_core.policy.local.lean import ops, switches
 from ttd_core.policy.local.lean.expert_projection import ExpertProjection
 from ttd_core.policy.local.lean.mlp import DenseMlp, Experts, Mlp, unwrapped
 from ttd_core.policy.local.lean.projection import Projection
@@ -27,26 +27,12 @@ from ttd_core.policy.local.lean.routes import route_dtype
 #: Attention over what ``rotate_and_store`` stored: (layer, qkv [tokens, ...]) -> [tokens, heads * head size].
 Attend = Callable[[int, Tensor], Tensor]
 
-#: Set to 1, the adapters' second products are added by the kernels that read a projection's result.
-FUSE_VARIABLE = "TTD_LEAN_FUSE_ADAPTER"
-_MODEL_TYPES = {"gpt_oss", "llama", "qwen2", "qwen3", "qwen3_moe"}
-#: Rotary embeddings whose angles depend on nothing but the position.
-_ROPE_TYPES = {"default", "linear", "llama3", "yarn"}
-
 
 def why_unsupported(model: Any) -> str:
     """Why ``model`` (transformers', adapters in place or not) cannot run lean; empty if it can."""
-    config = model.config
-    if config.model_type not in _MODEL_TYPES:
-        return f"model type '{config.model_type}' is none of {', '.join(sorted(_MODEL_TYPES))}"
-    rope_type = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    if rope_type not in _ROPE_TYPES:
-        return f"its rotary embedding is of type '{rope_type}'"
-    if config.hidden_act != "silu":
-        return f"its activation is '{config.hidden_act}', not silu"
+    if reason := why_layers_unsupported(model.config.to_dict()):
+        return reason
     attention = model.model.layers[0].self_attn
-    if attention.head_dim not in ops.HEAD_SIZES:
-        return f"its head size is {attention.head_dim}, none of {ops.HEAD_SIZES}"
     if abs(attention.scaling - attention.head_dim**-0.5) > 1e-9:
         return "it scales its attention in a way of its own"
     for layer in model.model.layers:
@@ -155,9 +141,8 @@ class LeanModel:
                 self.windows.append(max(self.layers[index].window for index in members))
         self.dtype: torch.dtype = self.layers[0].qkv.weight.dtype
         self.device: torch.device = causal.device
-        #: Whether decoding adds the adapters' second products where a result is read next; off, as it is not
-        #: measured yet.
-        self.fuses_adapter: bool = os.environ.get(FUSE_VARIABLE) == "1"
+        #: Whether decoding adds the adapters' second products where a result is read next.
+        self.fuses_adapter: bool = switches.is_on(switches.FUSE_ADAPTER)
 
     def load_adapter(self) -> None:
         """Take the adapter's weights as they are now."""

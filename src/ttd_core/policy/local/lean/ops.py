@@ -14,9 +14,6 @@ from ttd_core.policy.local.lean.kernels import (
     reference_training_ops,
 )
 
-#: Head sizes that the Triton kernels take: powers of two, as Triton's blocks are, that fit in shared memory.
-HEAD_SIZES = (16, 32, 64, 128)
-
 
 def has_triton(device: torch.device) -> bool:
     """Whether the Triton kernels can run on ``device``."""

@@ -11,12 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ttd_core.policy.local.lean.batching import SharedPrompt
-from ttd_core.policy.local.lean.decode_state import PAGE
 from ttd_core.policy.local.lean.model import LeanModel
 from ttd_core.policy.local.lean.pack_attention import flash, masked_attention, with_sinks
-
-#: Prompt tokens read at once, padding included.
-BATCH_TOKENS = 16384
+from ttd_core.policy.local.lean.paging import PAGE, PREFILL_TOKENS
 
 
 @torch.inference_mode()
@@ -95,10 +92,10 @@ class _CausalAttention:
 
 
 def _batches(prompts: Sequence[SharedPrompt]) -> Iterator[list[SharedPrompt]]:
-    """Prompts of similar length together, within BATCH_TOKENS padded tokens, or alone."""
+    """Prompts of similar length together, within PREFILL_TOKENS padded tokens, or alone."""
     batch: list[SharedPrompt] = []
     for prompt in sorted(prompts, key=lambda prompt: prompt.stored):
-        if batch and prompt.stored * (len(batch) + 1) > BATCH_TOKENS:
+        if batch and prompt.stored * (len(batch) + 1) > PREFILL_TOKENS:
             yield batch
             batch = []
         batch.append(prompt)

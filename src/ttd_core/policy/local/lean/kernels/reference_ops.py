@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ttd_core.policy.local.lean.decode_state import PAGE, DecodeState, StepLayout
+from ttd_core.policy.local.lean.decode_state import DecodeState, StepLayout
+from ttd_core.policy.local.lean.paging import PAGE
 from ttd_core.policy.local.lean.projection import PartialProduct
 
 

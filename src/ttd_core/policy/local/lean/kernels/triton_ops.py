@@ -14,8 +14,9 @@ import torch
 import triton
 from torch import Tensor
 
-from ttd_core.policy.local.lean.decode_state import MAX_STEPS, PAGE, DecodeState, StepLayout
+from ttd_core.policy.local.lean.decode_state import DecodeState, StepLayout
 from ttd_core.policy.local.lean.kernels import adapted, attention, pointwise, sampling
+from ttd_core.policy.local.lean.paging import MAX_STEPS, PAGE
 from ttd_core.policy.local.lean.projection import PartialProduct
 
 #: Vocabulary entries that one program of the first sampling pass reads.
