@@ -185,3 +185,33 @@ def test_rates_are_measured_on_this_machine(ttd, summing, monkeypatch: pytest.Mo
     facts = planned(ttd, "--preset", "laptop", "--measure")
     assert "measured here" in facts["sources"]["sampling"]
     assert facts["seconds"]["sampling"] > 0
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        (flag, value)
+        for flag in ("--gpu-memory", "--price-per-hour", "--evaluation-seconds")
+        for value in ("nan", "inf", "-inf", "1e308", "-1")
+    ]
+    + [(flag, "1" + 30 * "0") for flag in ("--gpus", "--cores", "--prompt-tokens", "--reply-tokens")],
+)
+def test_a_figure_that_no_machine_has_is_refused_by_name(ttd, summing, flag: str, value: str) -> None:
+    result = ttd("plan", "sum", flag, value)
+    assert result.exit_code == 2
+    (line,) = result.output.splitlines()
+    assert line.startswith(f"error: Invalid value for '{flag}': ")
+
+
+def test_what_cannot_be_planned_says_so_before_the_model_is_looked_for(ttd, summing) -> None:
+    (line,) = ttd("plan", "sum", "--set", "policy.backend=tinker", "--model", "x").output.splitlines()
+    assert line.startswith("error: policy.backend = 'tinker': a plan is of a model on a machine (local)")
+    result = ttd("plan", "sum", "--preset", "laptop", "--set", "policy.context=5")
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert " tokens leaves no room for a reply in policy.context of 5; raise it" in result.output
+    result = ttd("plan", "sum", "--preset", "laptop", "--prompt-tokens", "40000")
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert "leaves no room for a reply in the model's context of 32,768; choose a model" in result.output
+    assert (
+        "--gpu none: --models says what has room on a card" in ttd("plan", "--models", "--gpu", "none").output
+    )

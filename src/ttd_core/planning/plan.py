@@ -118,16 +118,13 @@ def make_plan(
     :param options: of the problem.
     :param outline: of the model.
     :param told: what is known besides.
-    :raises UsageError: for a backend or a number of devices that cannot be planned.
+    :raises UsageError: for a backend or a number of devices that cannot be planned, and for a prompt that
+        leaves no room for a reply.
     :raises ConfigError: for a wrong option of the backend.
     :raises ModelUnavailableError: when the model's config says too little, or the engine that is asked for
         cannot run it.
     """
-    if config.policy.backend != "local":
-        raise UsageError(
-            f"policy.backend = '{config.policy.backend}': a plan is of a model on a machine (local); what a "
-            "server takes is the server's to say"
-        )
+    require_local(config)
     local = LocalOptions.of(config)
     if config.policy.device == "cpu":
         machine = attrs.evolve(machine, card=None, gpus=0, gpu_bytes=0.0)
@@ -157,6 +154,7 @@ def make_plan(
     dtype = _dtype(config, machine, told)
     work = ModelWork(shape, 2 if dtype == "bfloat16" else 4, engine.name == "lean")
     prompt, prompt_source = _prompt_tokens(told)
+    _require_room(config, shape, prompt)
     reply, reply_source = _reply_tokens(told)
     load = workload_of(config, shape, engine.name, prompt, reply, devices)
     if outline.tensors:
@@ -180,6 +178,32 @@ def make_plan(
     if shape.experts and told.former is None:
         sources["sampling"] += "; no mixture of experts is in its table yet: a dense model's factor is taken"
     return Plan(config.policy.model, shape, engine, machine, dtype, load, memory, time, sources)
+
+
+def require_local(config: RunConfig) -> None:
+    """Refuse a backend whose model runs elsewhere.
+
+    :raises UsageError: names it.
+    """
+    if config.policy.backend != "local":
+        raise UsageError(
+            f"policy.backend = '{config.policy.backend}': a plan is of a model on a machine (local); what a "
+            "server takes is the server's to say"
+        )
+
+
+def _require_room(config: RunConfig, shape: ModelShape, prompt: int) -> None:
+    """Refuse a prompt that fills the context; the run would end with its first one."""
+    if prompt < min(config.policy.context, shape.longest_context):
+        return
+    if shape.longest_context <= config.policy.context:
+        which, what_to_do = "the model's context", "choose a model that reads more"
+    else:
+        which, what_to_do = "policy.context", "raise it"
+    raise UsageError(
+        f"a prompt of {prompt:,} tokens leaves no room for a reply in {which} of "
+        f"{min(config.policy.context, shape.longest_context):,}; {what_to_do}, or shorten the prompt"
+    )
 
 
 def _dtype(config: RunConfig, machine: Machine, told: Assumptions) -> str:
