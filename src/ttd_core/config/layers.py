@@ -35,6 +35,7 @@ from ttd_core.config.settings import (
     fill,
     fits,
     parse_assignment,
+    sentence_of,
 )
 from ttd_core.errors import ConfigError, UsageError, did_you_mean
 from ttd_core.input_files import read_text_file
@@ -266,7 +267,9 @@ def _require_plain(value: Any) -> None:
     """Refuse what JSON cannot hold: a TOML date, a number that is not finite."""
     try:
         _canonical(value)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
+        raise ValueError("holds what no option can be: a number that is not finite") from error
+    except TypeError as error:
         raise ValueError(f"holds what no option can be: {error}") from error
 
 
@@ -300,7 +303,7 @@ def _build(layers: Sequence[Mapping[str, Any]]) -> RunConfig:
     try:
         return RunConfig(**top)
     except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(sentence_of(error)) from error
 
 
 def _canonical(value: Any) -> str:

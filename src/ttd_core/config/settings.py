@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import tomllib
 import types
 import typing
@@ -23,6 +24,9 @@ from ttd_core.errors import ConfigError, did_you_mean
 
 #: Written for an absent value, in files and on the command line.
 NONE_WORD = "none"
+#: How attrs' own validators of numbers begin their sentences, and how ours say the same.
+_BOUND = re.compile(r"'(\w+)' must be (>=|<=|>|<) ([^:]+): (.*)", re.DOTALL)
+_BOUND_WORDS = {">": "above", ">=": "at least", "<": "below", "<=": "at most"}
 
 T = TypeVar("T")
 
@@ -113,9 +117,15 @@ def fill(
     try:
         return cls(**filled)
     except (ValueError, TypeError) as error:
-        # attrs' validators may put the field and the value behind their sentence.
-        sentence = error.args[0] if error.args else error
-        raise ConfigError(f"{where}{prefix}{sentence}") from error
+        raise ConfigError(f"{where}{prefix}{sentence_of(error)}") from error
+
+
+def sentence_of(error: Exception) -> str:
+    """What a validator said of a value, in the words of this module's own."""
+    # attrs' validators may put the field and the value behind their sentence.
+    sentence = str(error.args[0] if error.args else error)
+    bound = _BOUND.fullmatch(sentence)
+    return f"{bound[1]} must be {_BOUND_WORDS[bound[2]]} {bound[3]}, not {bound[4]}" if bound else sentence
 
 
 def parse_assignment(text: str, flag: str = "--set") -> tuple[str, Any]:
