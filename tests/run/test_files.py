@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import pathlib
 import sqlite3
 import threading
 
@@ -111,3 +113,20 @@ def test_a_lock_that_is_no_plain_file_keeps_nobody_waiting(tmp_path) -> None:
     looking.start()
     looking.join(5)
     assert found == [None, ""]
+
+
+def test_what_stands_in_the_way_is_said(tmp_path: pathlib.Path) -> None:
+    folder, file = tmp_path / "folder", tmp_path / "file"
+    folder.mkdir()
+    file.touch()
+    for path in (folder, file / "inner"):
+        with pytest.raises(StorageError) as caught, storage_errors(path, "read"):
+            path.read_bytes()
+        assert "in its place. Move that away" in str(caught.value)
+        assert "Errno" not in str(caught.value)
+    with (
+        pytest.raises(StorageError, match=r"folder cannot be written: a folder is in its place\."),
+        storage_errors(folder),
+        contextlib.closing(sqlite3.connect(folder)),
+    ):
+        pass

@@ -18,6 +18,7 @@ from typing import IO
 from ttd_core.errors import ResumeError, StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_IN_THE_WAY = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -48,6 +49,9 @@ def _reason(error: OSError | sqlite3.Error, path: pathlib.Path, action: str) -> 
         return f"the disk is full ({free}). Free some space and resume; every committed step is kept"
     if name.startswith("SQLITE_READONLY") or code in _READ_ONLY:
         return "the folder or the disk is read-only. Make it writable, or choose another folder"
+    if code in _IN_THE_WAY or (name == "SQLITE_CANTOPEN" and path.is_dir()):
+        what = "a folder is" if path.is_dir() else "a file is in the place of a folder, or a folder"
+        return f"{what} in its place. Move that away"
     if code == errno.ENOENT and action == "read":
         return "it is missing. Bring it back from a copy"
     if name == "SQLITE_CANTOPEN" or code == errno.ENOENT:
@@ -56,7 +60,7 @@ def _reason(error: OSError | sqlite3.Error, path: pathlib.Path, action: str) -> 
         return "another process keeps it locked. Try again when that has ended"
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return "it is damaged. Restore the run folder from a copy"
-    return f"{error}"
+    return error.strerror or f"{error}" if isinstance(error, OSError) else f"{error}"
 
 
 def _free(path: pathlib.Path) -> int:
