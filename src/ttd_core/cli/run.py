@@ -26,6 +26,7 @@ from ttd_core.policy.models.catalogue import CATALOGUE
 from ttd_core.problem import Problem
 from ttd_core.report.trackers import open_trackers
 from ttd_core.run.files import resume_command
+from ttd_core.run.judges import budget_warning
 from ttd_core.run.loop import RunResult, resume_run, start_run
 from ttd_core.run.overview import finished_steps
 from ttd_core.run.reading import RunReader
@@ -127,8 +128,9 @@ def run(
     setup = RunSetup.from_config(config)
     require_start(setup.hooks, config.seed)
     folder = new_folder(runs_dir, name, setup.problem.name)
-    if told := estimate.warning(setup.config):
-        complain(told, "warning")
+    for told in (estimate.warning(setup.config), budget_warning(setup.hooks, setup.config)):
+        if told:
+            complain(told, "warning")
     return _follow(setup, folder, quiet, as_json, trackers, start_run)
 
 
@@ -163,8 +165,8 @@ def resume(
     """Continue a run from its last committed step.
 
     RUN is the run's folder, or its name inside --runs-dir. A run goes on under the config it was started
-    with: only steps, checkpoints_kept, on_problem_error, keep_rollouts,
-    sandbox.workers and sandbox.reserve may change.
+    with: only steps, checkpoints_kept, on_problem_error, keep_rollouts, sandbox.workers, sandbox.reserve,
+    and the programs' time, options.budget_s and options.timeout_s, may change.
     Rollouts of a step that was stopped in its middle are used again. A run that has finished all its steps is
     left as it is; --steps gives it more.
 
@@ -178,6 +180,10 @@ def resume(
     setup = RunSetup.from_folder(folder, overrides, accept_problem=accept_problem)
     if back_to is None and (done := finished_steps(folder)) is not None and done >= setup.config.steps:
         return _tell_finished(setup.problem, folder, done, quiet, as_json)
+    if any(key.startswith("options") for key in overrides) and (
+        told := budget_warning(setup.hooks, setup.config)
+    ):
+        complain(told, "warning")
     go = functools.partial(resume_run, back_to=back_to)
     return _follow(setup, folder, quiet, as_json, trackers, go)
 
