@@ -215,3 +215,31 @@ def test_what_cannot_be_planned_says_so_before_the_model_is_looked_for(ttd, summ
     assert (
         "--gpu none: --models says what has room on a card" in ttd("plan", "--models", "--gpu", "none").output
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", ""], "policy.model is empty; name a folder, a hub id such as 'org/model', or one of "),
+        (["--set", "policy.device=meta"], "policy.device = 'meta' is not a device; use auto, cpu, cuda or "),
+        (["--set", "policy.device=cuda:-1"], "policy.device = 'cuda:-1' is not a device; "),
+        (
+            ["--gpu", "t4", "--set", "policy.device=cuda:1"],
+            "policy.device = 'cuda:1': the machine has 1 card, numbered from 0; more with --gpus",
+        ),
+        (
+            ["--evaluation-seconds", "x"],
+            "Invalid value for '--evaluation-seconds': 'x' is not a valid number.",
+        ),
+    ],
+)
+def test_devices_and_models_that_are_none(ttd, summing, arguments: list[str], message: str) -> None:
+    result = ttd("plan", "sum", "--preset", "laptop", *arguments)
+    assert (result.exit_code in (2, 3), result.output.count("\n")) == (True, 1)
+    assert result.output.startswith(f"error: {message}")
+
+
+def test_replies_longer_than_there_is_room_for_are_told(ttd, summing) -> None:
+    facts = planned(ttd, "--preset", "laptop", "--reply-tokens", "1000000")
+    assert facts["sources"]["reply"] == "--reply-tokens; 1,000,000 are more than a reply may have"
+    assert planned(ttd, "--gpu", "t4", "--gpus", "2", "--set", "policy.device=cuda:1")["seconds"]["step"] > 0

@@ -20,6 +20,8 @@ from ttd_core.types import State
 class FiniteNumber(click.FloatRange):
     """A number within bounds; ``nan`` is within none of them, and no infinity is."""
 
+    name = "number"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """The number, or a refusal that names the option."""
         number = float(super().convert(value, param, ctx))

@@ -19,9 +19,10 @@ from ttd_core.planning.workload import Workload, workload_of
 from ttd_core.policy.local import engine as engines
 from ttd_core.policy.local import sizes
 from ttd_core.policy.local.engine import Engine
-from ttd_core.policy.local.options import LocalOptions
+from ttd_core.policy.local.options import LocalOptions, cuda_number
 from ttd_core.policy.models.outline import ModelOutline
 from ttd_core.policy.models.shape import ModelShape, shape_of
+from ttd_core.text import counted
 
 #: Characters of a token, where a prompt is measured without its tokeniser.
 CHARACTERS_PER_TOKEN = 3.2
@@ -126,17 +127,8 @@ def make_plan(
     """
     require_local(config)
     local = LocalOptions.of(config)
-    if config.policy.device == "cpu":
-        machine = attrs.evolve(machine, card=None, gpus=0, gpu_bytes=0.0)
-    elif config.policy.device != "auto" and not machine.on_gpu:
-        raise UsageError(
-            f"policy.device = '{config.policy.device}': {machine.source}; name a card with --gpu"
-        )
     devices = local.devices
-    if machine.on_gpu and devices > machine.gpus:
-        raise UsageError(
-            f"policy.options.devices: {devices} were asked for and the machine has {machine.gpus}"
-        )
+    machine = _with_devices(machine, config.policy.device, devices)
     shape = shape_of(outline.config, f"model '{config.policy.model}'")
     lacks = engines.machine_lacks(machine.on_gpu, machine.has_triton)
     if refused := engines.why_config_refused(outline.config):
@@ -157,6 +149,8 @@ def make_plan(
     _require_room(config, shape, prompt)
     reply, reply_source = _reply_tokens(told)
     load = workload_of(config, shape, engine.name, prompt, reply, devices)
+    if reply is not None and reply > load.longest:
+        reply_source += f"; {reply:,} are more than a reply may have"
     if outline.tensors:
         weights = float(sizes.tensors_bytes(outline.tensors, work.element, work.keep_packed))
     else:
@@ -190,6 +184,31 @@ def require_local(config: RunConfig) -> None:
             f"policy.backend = '{config.policy.backend}': a plan is of a model on a machine (local); what a "
             "server takes is the server's to say"
         )
+
+
+def _with_devices(machine: Machine, wanted: str, devices: int) -> Machine:
+    """The machine as the config uses it; one without its cards where it asks for the CPU.
+
+    :param wanted: ``policy.device``.
+    :param devices: that share the work.
+    :raises UsageError: when it has not so many cards, or none of that number.
+    :raises ConfigError: when ``wanted`` is no device.
+    """
+    number = cuda_number(wanted)
+    if wanted == "cpu":
+        machine = attrs.evolve(machine, card=None, gpus=0, gpu_bytes=0.0)
+    elif number is not None and not machine.on_gpu:
+        raise UsageError(f"policy.device = '{wanted}': {machine.source}; name a card with --gpu")
+    elif number is not None and number >= machine.gpus:
+        raise UsageError(
+            f"policy.device = '{wanted}': the machine has {counted(machine.gpus, 'card')}, numbered from 0; "
+            "more with --gpus"
+        )
+    if machine.on_gpu and devices > machine.gpus:
+        raise UsageError(
+            f"policy.options.devices: {devices} were asked for and the machine has {machine.gpus}"
+        )
+    return machine
 
 
 def _require_room(config: RunConfig, shape: ModelShape, prompt: int) -> None:
