@@ -50,8 +50,8 @@ def _reason(error: OSError | sqlite3.Error, path: pathlib.Path, action: str) -> 
     if name.startswith("SQLITE_READONLY") or code in _READ_ONLY:
         return "the folder or the disk is read-only. Make it writable, or choose another folder"
     if code in _IN_THE_WAY or (name == "SQLITE_CANTOPEN" and path.is_dir()):
-        what = "a folder is" if path.is_dir() else "a file is in the place of a folder, or a folder"
-        return f"{what} in its place. Move that away"
+        what = "a folder is in its place" if path.is_dir() else "a file is in the place of a folder"
+        return f"{what}. Move that away"
     if code == errno.ENOENT and action == "read":
         return "it is missing. Bring it back from a copy"
     if name == "SQLITE_CANTOPEN" or code == errno.ENOENT:
