@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import pathlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -165,8 +166,8 @@ def resume(
     """Continue a run from its last committed step.
 
     RUN is the run's folder, or its name inside --runs-dir. A run goes on under the config it was started
-    with: only steps, checkpoints_kept, on_problem_error, keep_rollouts, sandbox.workers, sandbox.reserve,
-    and the programs' time, options.budget_s and options.timeout_s, may change.
+    with: only steps, checkpoints_kept, on_problem_error, keep_rollouts, keep_tokens, sandbox.workers,
+    sandbox.reserve, and the programs' time, options.budget_s and options.timeout_s, may change.
     Rollouts of a step that was stopped in its middle are used again. A run that has finished all its steps is
     left as it is; --steps gives it more.
 
@@ -176,10 +177,10 @@ def resume(
       ttd resume erdos-20260101-120000 --steps 100
     """
     folder = existing_folder(run_name, runs_dir)
-    overrides = configs.parse_sets(sets) | ({} if steps is None else {"steps": steps})
+    overrides = configs.parse_sets(sets, {} if steps is None else {"steps": steps})
     setup = RunSetup.from_folder(folder, overrides, accept_problem=accept_problem)
     if back_to is None and (done := finished_steps(folder)) is not None and done >= setup.config.steps:
-        return _tell_finished(setup.problem, folder, done, quiet, as_json)
+        return _tell_finished(setup.problem, folder, done, sets, quiet, as_json)
     if any(key.startswith("options") for key in overrides) and (
         told := budget_warning(setup.hooks, setup.config)
     ):
@@ -188,10 +189,16 @@ def resume(
     return _follow(setup, folder, quiet, as_json, trackers, go)
 
 
-def _tell_finished(problem: Problem, folder: pathlib.Path, done: int, quiet: bool, as_json: bool) -> int:
-    """What a finished run came to; nothing in its folder changes and no model is loaded."""
+def _tell_finished(
+    problem: Problem, folder: pathlib.Path, done: int, sets: Sequence[str], quiet: bool, as_json: bool
+) -> int:
+    """What a finished run came to; nothing in its folder changes and no model is loaded.
+
+    :param sets: what was to change, by ``--set``; it does with more steps.
+    """
     if not quiet:
-        go_on = f"go on with: {resume_command(folder)} --steps {done + 1}"
+        changes = [f"--set {shlex.quote(each)}" for each in sets if each.partition("=")[0].strip() != "steps"]
+        go_on = f"go on with: {' '.join([resume_command(folder), *changes])} --steps {done + 1}"
         say(f"{folder}: finished after step {done} already; {go_on}", err=as_json)
     with RunReader.open(folder) as reader:
         summary = summarise(reader, problem)

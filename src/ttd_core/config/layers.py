@@ -87,7 +87,7 @@ def load(
     flags = dict(overrides or {})
     flags |= {"variant": variant} if variant is not None else {}
     flags |= {"problem": problem} if problem else {}
-    config = _build([*layers, _command_line(parse_sets(sets), _entries(flags))])
+    config = _build([*layers, parse_sets(sets, flags)])
     if not config.problem:
         raise ConfigError("no problem named; `ttd list-problems` shows the installed ones")
     return config
@@ -101,10 +101,11 @@ def from_layers(layers: Sequence[Mapping[str, Any]]) -> RunConfig:
     return _build([_entries(layer) for layer in layers])
 
 
-def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
+def parse_sets(sets: Sequence[str], flags: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Dotted keys and checked values of ``--set`` texts, ready for :func:`override`.
 
-    :raises ConfigError: naming the text that is wrong and what fits.
+    :param flags: dotted keys to values that have flags of their own, same rank as ``sets``.
+    :raises ConfigError: naming the text that is wrong and what fits, or the key that a flag sets otherwise.
     """
     values: dict[str, Any] = {}
     for text in sets:
@@ -114,7 +115,7 @@ def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
             value = text.partition("=")[2].strip()
         for leaf, checked in _entries({key: value}, where=f"--set {text}: ").items():
             values[leaf] = _merge(values.get(leaf), checked)
-    return values
+    return values if flags is None else _command_line(values, _entries(flags))
 
 
 def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
