@@ -34,6 +34,8 @@ from ttd_core.run.reading import RunReader
 from ttd_core.run.seeds import require_start
 from ttd_core.run.setup import CONFIG_FILE, RunSetup
 from ttd_core.run.summary import RunSummary, summarise
+from ttd_core.sandbox.cores import usable_cores
+from ttd_core.sandbox.reserve import reserve_warning
 from ttd_core.text import counted
 
 #: Flags that are a config key under a shorter name.
@@ -129,9 +131,8 @@ def run(
     setup = RunSetup.from_config(config)
     require_start(setup.hooks, config.seed)
     folder = new_folder(runs_dir, name, setup.problem.name)
-    for told in (estimate.warning(setup.config), budget_warning(setup.hooks, setup.config)):
-        if told:
-            complain(told, "warning")
+    for told in _warnings(setup):
+        complain(told, "warning")
     return _follow(setup, folder, quiet, as_json, trackers, start_run)
 
 
@@ -181,12 +182,25 @@ def resume(
     setup = RunSetup.from_folder(folder, overrides, accept_problem=accept_problem)
     if back_to is None and (done := finished_steps(folder)) is not None and done >= setup.config.steps:
         return _tell_finished(setup.problem, folder, done, sets, quiet, as_json)
-    if any(key.startswith("options") for key in overrides) and (
-        told := budget_warning(setup.hooks, setup.config)
-    ):
+    told = budget_warning(setup.hooks, setup.config) if "options" in overrides else ""
+    if "sandbox.reserve" in overrides:
+        told = told or reserve_warning(setup.config, usable_cores())
+    if told:
         complain(told, "warning")
     go = functools.partial(resume_run, back_to=back_to)
     return _follow(setup, folder, quiet, as_json, trackers, go)
+
+
+def _warnings(setup: RunSetup) -> Iterator[str]:
+    """What to say before a run begins, a line each."""
+    config = setup.config
+    yield from configs.without_effect(config)
+    said = (
+        estimate.warning(config),
+        budget_warning(setup.hooks, config),
+        reserve_warning(config, usable_cores()),
+    )
+    yield from filter(None, said)
 
 
 def _tell_finished(

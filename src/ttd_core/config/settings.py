@@ -24,6 +24,8 @@ from ttd_core.errors import ConfigError, did_you_mean
 
 #: Written for an absent value, in files and on the command line.
 NONE_WORD = "none"
+#: The longest time that a setting may be, 32 years: no clock of the system takes one like 1e300.
+MOST_SECONDS = 1e9
 #: How attrs' own validators of numbers begin their sentences, and how ours say the same.
 _BOUND = re.compile(r"'(\w+)' must be (>=|<=|>|<) ([^:]+): (.*)", re.DOTALL)
 _BOUND_WORDS = {">": "above", ">=": "at least", "<": "below", "<=": "at most"}
@@ -42,6 +44,16 @@ def at_least(minimum: float) -> Any:
     def validate(_instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is not None and not value >= minimum:
             raise ValueError(f"{attribute.name} must be at least {minimum:g}, not {value!r}")
+
+    return validate
+
+
+def at_most(maximum: float) -> Any:
+    """Attrs validator: the value is ``None`` or not above ``maximum``."""
+
+    def validate(_instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and not value <= maximum:
+            raise ValueError(f"{attribute.name} must be at most {maximum:,.0f}, not {value!r}")
 
     return validate
 
