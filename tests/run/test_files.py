@@ -15,6 +15,7 @@ from ttd_core.errors import ResumeError, StorageError
 from ttd_core.run.files import (
     WriterLock,
     other_machine,
+    require_plain_file,
     storage_errors,
     write_atomically,
     writing_process,
@@ -130,3 +131,15 @@ def test_what_stands_in_the_way_is_said(tmp_path: pathlib.Path) -> None:
         contextlib.closing(sqlite3.connect(folder)),
     ):
         pass
+
+
+def test_a_pipe_or_a_device_is_not_read(tmp_path: pathlib.Path) -> None:
+    pipe, device = tmp_path / "pipe", tmp_path / "device"
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    require_plain_file(tmp_path / "none")
+    for path in (pipe, device):
+        with pytest.raises(StorageError, match=r"a pipe or a device is in its place\. Move that away"):
+            require_plain_file(path)
+    with pytest.raises(StorageError, match=r"a folder is in its place\. Move that away"):
+        require_plain_file(tmp_path)

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import socket
 import sqlite3
+import stat
 import struct
 from collections.abc import Iterator
 from typing import IO
@@ -38,6 +39,22 @@ def storage_errors(path: pathlib.Path, action: str = "written") -> Iterator[None
         yield
     except (OSError, sqlite3.Error) as error:
         raise StorageError(f"{path} cannot be {action}: {_reason(error, path, action)}") from error
+
+
+def require_plain_file(path: pathlib.Path) -> None:
+    """Refuse what is no plain file, for a pipe keeps its reader waiting and a device may never end.
+
+    :raises StorageError: names it; nothing where there is none.
+    """
+    with storage_errors(path, "read"):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise StorageError(f"{path} cannot be read: a pipe or a device is in its place. Move that away")
 
 
 def _reason(error: OSError | sqlite3.Error, path: pathlib.Path, action: str) -> str:

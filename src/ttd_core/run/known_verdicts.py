@@ -25,9 +25,10 @@ from typing import Any
 import attrs
 
 from ttd_core.errors import StorageError
+from ttd_core.input_files import MAX_FILE_BYTES
 from ttd_core.problem import Problem
-from ttd_core.run.files import storage_errors
-from ttd_core.run.pending_lines import parsed, read_verdict, verdict_line
+from ttd_core.run.files import require_plain_file, storage_errors
+from ttd_core.run.pending_lines import UNREADABLE, parsed, read_verdict, verdict_line
 from ttd_core.run.row_encoding import exact_json
 from ttd_core.run.tables import connect_writer
 from ttd_core.types import Action, State, Status, Verdict
@@ -43,6 +44,8 @@ CREATE TABLE IF NOT EXISTS verdicts (
     verdict BLOB NOT NULL
 )
 """
+#: Most bytes of a verdict, unpacked: twice what a file that people hand in may have. One cut here is no JSON.
+_LARGEST = 2 * MAX_FILE_BYTES
 #: How SQLite calls a file that is damaged, is none of its own, or has other tables.
 _NOT_OURS = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR"})
 #: Statuses that say nothing of the program: it is judged again.
@@ -105,8 +108,8 @@ class KnownVerdicts:
         if not found:
             return None
         try:
-            return read_verdict(parsed(zlib.decompress(found[0][0])))
-        except (KeyError, TypeError, ValueError, AttributeError, zlib.error):
+            return read_verdict(parsed(zlib.decompressobj().decompress(found[0][0], _LARGEST)))
+        except (*UNREADABLE, zlib.error):
             return None
 
     def put(self, key: bytes, verdict: Verdict) -> None:
@@ -126,6 +129,7 @@ class KnownVerdicts:
         """
         with self._lock, self._errors("written"):
             if self._connection is None:
+                require_plain_file(self._path)
                 with contextlib.ExitStack() as unless_opened:
                     connection = connect_writer(self._path)
                     unless_opened.callback(connection.close)
