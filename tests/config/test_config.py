@@ -245,6 +245,12 @@ def test_override_with_a_variant_changes_what_it_names() -> None:
 def test_a_stored_file_that_is_torn_is_named() -> None:
     with pytest.raises(ConfigError, match=r"runs/x/config\.toml: not valid TOML"):
         configs.from_toml("steps = ", where="runs/x/config.toml")
+    with pytest.raises(
+        ConfigError, match=r"^runs/x/config\.toml: learn\.micro_batch_tokens must be at least 1, "
+    ):
+        configs.from_toml("learn.micro_batch_tokens = 0", where="runs/x/config.toml")
+    with pytest.raises(ConfigError, match=r"^runs/x/config\.toml: steps must be at least 0, not -1$"):
+        configs.from_toml("steps = -1", where="runs/x/config.toml")
 
 
 def test_every_setting_has_help_and_its_default_fits() -> None:

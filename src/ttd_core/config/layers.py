@@ -141,7 +141,11 @@ def from_toml(text: str, where: str = "config") -> RunConfig:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}: not valid TOML: {error}") from error
-    return _build([_entries(tree, where=f"{where}: ")])
+    entries = _entries(tree, where=f"{where}: ")
+    try:
+        return _build([entries])
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def flatten(config: RunConfig) -> dict[str, Any]:
