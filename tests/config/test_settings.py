@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ttd_core import config as configs
 from ttd_core.config import settings
 from ttd_core.errors import ConfigError
 
@@ -171,3 +172,9 @@ def test_bounds_of_attrs_are_told_as_ours_are(check: Any, value: int, sentence: 
     with pytest.raises(ConfigError) as caught:
         settings.fill(kind, {"size": value}, prefix="x.")
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("key", ["steps", "groups", "sandbox.workers", "deadline.seconds", "policy.context"])
+def test_whole_numbers_have_a_bound(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key} needs a (whole )?number.*, not one of so many digits$"):
+        configs.load("sum", sets=[f"{key}=1{'0' * 400}"])

@@ -34,6 +34,7 @@ from ttd_core.config.settings import (
     field_types,
     fill,
     fits,
+    is_huge,
     parse_assignment,
     sentence_of,
 )
@@ -244,6 +245,8 @@ def _entries(tree: Mapping[str, Any], *, where: str = "", prefix: str = "") -> d
         leaf, nested = _locate(key, value, where)
         try:
             checked = fits(nested, _schema()[leaf])
+            if is_huge(checked):
+                raise ValueError("needs a whole number, not one of so many digits")
             _require_plain(checked)
         except ValueError as error:
             raise ConfigError(f"{where}{key} {error}") from error

@@ -101,9 +101,15 @@ def fits(value: Any, kind: Any) -> Any:
     try:
         return _converter().structure(value, kind)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise ValueError(f"needs {describe(kind)}, not {value!r}") from error
+        shown = "one of so many digits" if is_huge(value) else repr(value)
+        raise ValueError(f"needs {describe(kind)}, not {shown}") from error
     except cattrs.errors.StructureHandlerNotFoundError as error:
         raise ValueError(f"is of a type that no setting can have: {describe(kind)}") from error
+
+
+def is_huge(value: Any) -> bool:
+    """Whether a value is a whole number beyond 64 bits, which no database keeps and few floats hold."""
+    return type(value) is int and abs(value) >= 1 << 63
 
 
 def fill(
