@@ -26,6 +26,8 @@ from ttd_core.text import counted
 
 #: Characters of a token, where a prompt is measured without its tokeniser.
 CHARACTERS_PER_TOKEN = 3.2
+#: Where a prompt's length is from that nobody told.
+_ASSUMED = "assumed"
 
 
 @attrs.frozen
@@ -146,7 +148,8 @@ def make_plan(
     dtype = _dtype(config, machine, told)
     work = ModelWork(shape, 2 if dtype == "bfloat16" else 4, engine.name == "lean")
     prompt, prompt_source = _prompt_tokens(told)
-    _require_room(config, shape, prompt)
+    if prompt_source != _ASSUMED:
+        _require_room(config, shape, prompt)
     reply, reply_source = _reply_tokens(told)
     load = workload_of(config, shape, engine.name, prompt, reply, devices)
     if reply is not None and reply > load.longest:
@@ -242,7 +245,7 @@ def _prompt_tokens(told: Assumptions) -> tuple[int, str]:
     if told.prompt_characters is not None:
         tokens = max(1, round(told.prompt_characters / CHARACTERS_PER_TOKEN))
         return tokens, f"the problem's first prompt, {CHARACTERS_PER_TOKEN} characters a token"
-    return 1500, "assumed"
+    return 1500, _ASSUMED
 
 
 def _reply_tokens(told: Assumptions) -> tuple[int | None, str]:
