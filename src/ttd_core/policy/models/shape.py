@@ -146,7 +146,7 @@ def shape_of(config: Mapping[str, Any], where: str) -> ModelShape:
             value = own.get(name)
             if type(value) is int and 0 < value < _ENDLESS:
                 return value
-            # Not a word of a size is none, and so are no experts.
+            # null leaves a size out, and 0 says that there is none where none is the default.
             if value is not None and not (value == 0 and default == 0):
                 wrong = wrong or (name,)
         if wrong or default is None:
