@@ -31,7 +31,8 @@ import numpy as np
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.config.settings import parse_assignment
-from ttd_core.errors import UsageError
+from ttd_core.errors import TtdError, UnknownProblemError, UsageError
+from ttd_core.input_files import MAX_JSON_BYTES, read_text_file
 from ttd_core.plugin import registry
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Policy, SamplingParams
@@ -49,6 +50,8 @@ PROBLEMS = ("ahc039", "ahc058", "trimul", "cp26")
 FORMS = ("program", "parts", "edits")
 #: What the verdict on a kernel begins with that is right where no time can be taken.
 CHECKED = "correct at "
+#: No model writes a longer reply.
+MOST_TOKENS = 1 << 24
 #: What replies start from, and what it is worth where that could be found out.
 Start = tuple[State, Reward | None]
 
@@ -147,17 +150,47 @@ def keep(path: pathlib.Path, name: str, form: str, policy: str, rollouts: Sequen
 
 
 def read_replies(path: pathlib.Path) -> tuple[str, dict[tuple[str, str], list[Completion]]]:
-    """What ``--keep`` wrote: the policy, and the replies by problem and form."""
+    """What ``--keep`` wrote: the policy, and the replies by problem and form.
+
+    :raises UsageError: when it cannot be read, or a line is not as ``--keep`` writes it; says which.
+    """
     replies: dict[tuple[str, str], list[Completion]] = {}
     policy = ""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        facts = json.loads(line)
-        policy = facts["policy"]
-        # Which tokens they were is not kept, and no judge asks; the table counts them.
-        count = facts["tokens"]
-        arrays = np.zeros(count, np.int64), np.zeros(count, np.float32), np.zeros(count, np.bool_)
-        replies.setdefault((facts["problem"], facts["reply"]), []).append(Completion(facts["text"], *arrays))
+    for number, line in enumerate(read_text_file(path, MAX_JSON_BYTES).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            name, form, policy, reply = read_reply(line)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(
+                f"{path}, line {number}: {error or 'nested too deeply'}; hand in a file that --keep wrote"
+            ) from error
+        replies.setdefault((name, form), []).append(reply)
+    if not replies:
+        raise UsageError(f"{path} holds no reply; hand in a file that --keep wrote")
     return policy, replies
+
+
+def read_reply(line: str) -> tuple[str, str, str, Completion]:
+    """Problem, form, policy and reply of a line that ``--keep`` wrote.
+
+    :raises ValueError: when it is none.
+    """
+    try:
+        facts = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error.msg} at character {error.pos + 1})") from error
+    if not isinstance(facts, dict):
+        raise ValueError("no JSON object")
+    for key in ("problem", "reply", "policy", "text"):
+        if not isinstance(facts.get(key), str):
+            raise ValueError(f"'{key}' must be text")
+    count = facts.get("tokens")
+    if type(count) is not int or not 0 <= count <= MOST_TOKENS:
+        raise ValueError(f"'tokens' must be a whole number from 0 to {MOST_TOKENS:,}")
+    # Which tokens they were is not kept, and no judge asks; the table counts them.
+    arrays = np.zeros(count, np.int64), np.zeros(count, np.float32), np.zeros(count, np.bool_)
+    return facts["problem"], facts["reply"], facts["policy"], Completion(facts["text"], *arrays)
 
 
 def options_of(assignments: Sequence[str], name: str) -> dict[str, Any]:
@@ -167,9 +200,14 @@ def options_of(assignments: Sequence[str], name: str) -> dict[str, Any]:
 
 
 def takes(name: str, form: str) -> bool:
-    """Whether a problem takes replies of this form."""
+    """Whether a problem takes replies of this form.
+
+    :raises UnknownProblemError: when there is no such problem.
+    """
     try:
         registry.load(name, {"start": "program", "reply": form})
+    except UnknownProblemError:
+        raise
     except UsageError:
         return False
     return True
@@ -195,6 +233,16 @@ def arguments() -> argparse.Namespace:
     given = parser.parse_args()
     if given.sample_only and given.keep is None:
         parser.error("--sample-only needs --keep FILE")
+    if given.sample_only and given.judge is not None:
+        parser.error("--sample-only judges nothing, and --judge samples nothing: give one of them")
+    if given.replies < 1:
+        parser.error(f"--replies must be at least 1, not {given.replies}")
+    if given.keep is not None:
+        # Before hours of sampling whose replies could not be kept.
+        try:
+            given.keep.open("ab").close()
+        except OSError as error:
+            parser.error(f"--keep {given.keep}: cannot be written: {error.strerror}")
     return given
 
 
@@ -246,4 +294,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except TtdError as failure:
+        raise SystemExit(f"error: {failure}") from failure

@@ -7,6 +7,7 @@ shapes.
 
 from __future__ import annotations
 
+import json
 import pathlib
 import runpy
 import subprocess
@@ -47,6 +48,90 @@ def test_a_benchmark_says_how_it_is_called(
         runpy.run_path(str(script), run_name="__main__")
     assert not ended.value.code
     assert capsys.readouterr().out.startswith(f"usage: {name}.py")
+
+
+KEPT = {
+    "problem": "cp26",
+    "reply": "program",
+    "policy": "a model",
+    "text": "hello",
+    "tokens": 3,
+    "status": "ok",
+}
+
+
+@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "holds no reply; hand in a file that --keep wrote"),
+        (b"\n\n", "holds no reply; hand in a file that --keep wrote"),
+        (b"\x89PNG\r\n\x1a\n\xff", "not a text file: not UTF-8 text: byte 0 cannot be read"),
+        (json.dumps(KEPT).encode()[:50], "line 1: not JSON (Expecting value at character 51); hand in a "),
+        (json.dumps(KEPT).encode() + b"\n[1]\n", "line 2: no JSON object; hand in a file that --keep wrote"),
+        (b'{"name": "something else"}', "line 1: 'problem' must be text"),
+        (b"[" * 100_000, "line 1: "),
+        *(
+            (json.dumps({**KEPT, key: value}).encode(), f"line 1: '{key}' must be ")
+            for key, value in [
+                ("text", None),
+                ("reply", 5),
+                ("tokens", -1),
+                ("tokens", 10**18),
+                ("tokens", True),
+            ]
+        ),
+    ],
+)
+def test_a_file_of_replies_that_is_none_is_one_line(
+    content: bytes, message: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "replies.jsonl"
+    path.write_bytes(content)
+    script = FOLDER / "replies.py"
+    monkeypatch.setattr(sys, "argv", [str(script), "--judge", str(path)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    said = str(ended.value.code)
+    assert said.startswith(f"error: {path}")
+    assert "\n" not in said
+    assert message in said
+
+
+@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_kept_replies_are_read_in_the_encodings_of_text_files(encoding: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "replies.jsonl"
+    lines = [json.dumps({**KEPT, "text": "a\u2028b"}, ensure_ascii=False), json.dumps(KEPT)]
+    path.write_bytes("\r\n".join(lines).encode(encoding))
+    policy, replies = runpy.run_path(str(FOLDER / "replies.py"))["read_replies"](path)
+    assert policy == "a model"
+    assert [(each.text, len(each.tokens)) for each in replies["cp26", "program"]] == [
+        ("a\u2028b", 3),
+        ("hello", 3),
+    ]
+
+
+@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--replies", "0"], "--replies must be at least 1, not 0"),
+        (
+            ["--keep", "/nowhere/replies.jsonl"],
+            "--keep /nowhere/replies.jsonl: cannot be written: No such file",
+        ),
+        (["--judge", "x", "--sample-only", "--keep", "/dev/null"], "give one of them"),
+    ],
+)
+def test_what_could_not_be_kept_is_said_before_it_is_sampled(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = FOLDER / "replies.py"
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(script), run_name="__main__")
+    assert message in capsys.readouterr().err
 
 
 #: What each says at its end, by its name and its arguments; ``FOLDER`` is one that the test gives.

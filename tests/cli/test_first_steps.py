@@ -96,6 +96,34 @@ def test_a_finished_run_is_left_as_it_is(ttd, summing, scripted) -> None:
     assert "policy.options" in refusal(ttd("resume", "over", "--steps", 3))
 
 
+def test_changes_on_resume_that_cannot_be_are_one_line(ttd, summing, scripted) -> None:
+    assert ttd(*scripted, "--steps", 1, "--name", "over", "--quiet").exit_code == 0
+
+    def refused(*arguments: object) -> str:
+        result = ttd("resume", "over", *arguments)
+        assert (result.exit_code, result.output.count("\n")) == (2, 1)
+        return str(result.output).removeprefix("error: ").removesuffix("\n")
+
+    unknown = "is no option of the run's problem. Did you mean 'options.budget_s'?"
+    for wrong, line in {
+        "options.budget=3": f"runs/over: options.budget {unknown}",
+        "options.budget_s.x=3": f"runs/over: options.budget_s.x {unknown}",
+        "options.budget_s=soon": "problem sum: budget_s needs a number or none, not 'soon'",
+        "options.budget_s=nan": "--set options.budget_s=nan: options.budget_s holds what no option can be: a "
+        "number that is not finite",
+        "options.timeout_s=none": "problem sum: timeout_s needs a number, not 'none'",
+        "options.timeout_s=-1": "problem sum: timeout_s must be above 0, not -1.0",
+        "options.size=4": "runs/over: the options differ from the run's: options.size: 3 -> 4. A run goes on "
+        "under its own config; start a new one with `ttd run`",
+    }.items():
+        assert refused("--set", wrong) == line
+    assert refused("--steps", 3, "--set", "steps=4") == (
+        "steps is given twice: 4 by --set and 3 by its own flag"
+    )
+    (first, *_) = ttd("resume", "over", "--set", "options.budget_s=5").stdout.splitlines()
+    assert first.endswith("go on with: ttd resume runs/over --set options.budget_s=5 --steps 2")
+
+
 def test_a_run_that_was_cut_off_before_it_could_say_so_is_finished(ttd, summing, scripted) -> None:
     assert ttd(*scripted, "--steps", 1, "--name", "cut", "--quiet").exit_code == 0
     with sqlite3.connect("runs/cut/run.db") as database:

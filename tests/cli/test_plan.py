@@ -185,3 +185,61 @@ def test_rates_are_measured_on_this_machine(ttd, summing, monkeypatch: pytest.Mo
     facts = planned(ttd, "--preset", "laptop", "--measure")
     assert "measured here" in facts["sources"]["sampling"]
     assert facts["seconds"]["sampling"] > 0
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        (flag, value)
+        for flag in ("--gpu-memory", "--price-per-hour", "--evaluation-seconds")
+        for value in ("nan", "inf", "-inf", "1e308", "-1")
+    ]
+    + [(flag, "1" + 30 * "0") for flag in ("--gpus", "--cores", "--prompt-tokens", "--reply-tokens")],
+)
+def test_a_figure_that_no_machine_has_is_refused_by_name(ttd, summing, flag: str, value: str) -> None:
+    result = ttd("plan", "sum", flag, value)
+    assert result.exit_code == 2
+    (line,) = result.output.splitlines()
+    assert line.startswith(f"error: Invalid value for '{flag}': ")
+
+
+def test_what_cannot_be_planned_says_so_before_the_model_is_looked_for(ttd, summing) -> None:
+    (line,) = ttd("plan", "sum", "--set", "policy.backend=tinker", "--model", "x").output.splitlines()
+    assert line.startswith("error: policy.backend = 'tinker': a plan is of a model on a machine (local)")
+    result = ttd("plan", "sum", "--preset", "laptop", "--set", "policy.context=5")
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert " tokens leaves no room for a reply in policy.context of 5; raise it" in result.output
+    result = ttd("plan", "sum", "--preset", "laptop", "--prompt-tokens", "40000")
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert "leaves no room for a reply in the model's context of 32,768; choose a model" in result.output
+    assert (
+        "--gpu none: --models says what has room on a card" in ttd("plan", "--models", "--gpu", "none").output
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", ""], "policy.model is empty; name a folder, a hub id such as 'org/model', or one of "),
+        (["--set", "policy.device=meta"], "policy.device = 'meta' is not a device; use auto, cpu, cuda or "),
+        (["--set", "policy.device=cuda:-1"], "policy.device = 'cuda:-1' is not a device; "),
+        (
+            ["--gpu", "t4", "--set", "policy.device=cuda:1"],
+            "policy.device = 'cuda:1': the machine has 1 card, numbered from 0; more with --gpus",
+        ),
+        (
+            ["--evaluation-seconds", "x"],
+            "Invalid value for '--evaluation-seconds': 'x' is not a valid number.",
+        ),
+    ],
+)
+def test_devices_and_models_that_are_none(ttd, summing, arguments: list[str], message: str) -> None:
+    result = ttd("plan", "sum", "--preset", "laptop", *arguments)
+    assert (result.exit_code in (2, 3), result.output.count("\n")) == (True, 1)
+    assert result.output.startswith(f"error: {message}")
+
+
+def test_replies_longer_than_there_is_room_for_are_told(ttd, summing) -> None:
+    facts = planned(ttd, "--preset", "laptop", "--reply-tokens", "1000000")
+    assert facts["sources"]["reply"] == "--reply-tokens; 1,000,000 are more than a reply may have"
+    assert planned(ttd, "--gpu", "t4", "--gpus", "2", "--set", "policy.device=cuda:1")["seconds"]["step"] > 0

@@ -74,6 +74,25 @@ def test_a_seed_that_comes_twice_is_said_and_not_pooled(ttd, two_runs, scripted)
     assert "twice" not in ttd("compare", "a", "b").stdout
 
 
+def test_figures_that_cannot_be_written_are_one_line(ttd, summing, scripted) -> None:
+    assert ttd(*scripted, "--steps", 0, "--name", "none", "--quiet").exit_code == 0
+    assert ttd("compare", "none", "--figures", "p").stdout.splitlines()[-1] == (
+        "no curves to write: no step was finished"
+    )
+    assert ttd(*scripted, "--steps", 1, "--name", "a", "--quiet").exit_code == 0
+    assert ttd("compare", "a", "--figures", "line\nfeed").stdout.splitlines()[-1] == "curves in line feed"
+    pathlib.Path("file").touch()
+    pathlib.Path("full", "best-score-by-step.svg").mkdir(parents=True)
+    for folder, reason in {
+        "file/pictures": "a file is in the place of a folder. Move that away",
+        "full": "a folder is in its place. Move that away",
+        "/proc/pictures": "it is missing, or its folder cannot be written",
+    }.items():
+        result = ttd("compare", "a", "--figures", folder)
+        message = f"error: {folder}/best-score-by-step.svg cannot be written: {reason}\n"
+        assert (result.exit_code, result.stderr) == (3, message)
+
+
 def test_compare_as_json_and_as_a_page(ttd, two_runs) -> None:
     result = ttd("compare", "a", "b", "--json", "-w", "compare.html")
     facts = json.loads(result.stdout)

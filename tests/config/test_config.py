@@ -245,6 +245,12 @@ def test_override_with_a_variant_changes_what_it_names() -> None:
 def test_a_stored_file_that_is_torn_is_named() -> None:
     with pytest.raises(ConfigError, match=r"runs/x/config\.toml: not valid TOML"):
         configs.from_toml("steps = ", where="runs/x/config.toml")
+    with pytest.raises(
+        ConfigError, match=r"^runs/x/config\.toml: learn\.micro_batch_tokens must be at least 1, "
+    ):
+        configs.from_toml("learn.micro_batch_tokens = 0", where="runs/x/config.toml")
+    with pytest.raises(ConfigError, match=r"^runs/x/config\.toml: steps must be at least 0, not -1$"):
+        configs.from_toml("steps = -1", where="runs/x/config.toml")
 
 
 def test_every_setting_has_help_and_its_default_fits() -> None:
@@ -253,3 +259,39 @@ def test_every_setting_has_help_and_its_default_fits() -> None:
     assert all(help.strip() for *_, help in rows)
     for key, _, default, _ in rows:
         configs.override(RunConfig(problem="erdos"), {key: default})
+
+
+@pytest.mark.parametrize(
+    ("sets", "begins"),
+    [
+        ([], None),
+        (["cascade=[0.1, 1.0]", "keep=0.5"], None),
+        (["deadline.share=0.9", "deadline.then=timeout"], None),
+        (["deadline.share=1", "deadline.seconds=5"], None),
+        (["keep=0.5"], "keep = 0.5 changes nothing without cascade; set cascade, "),
+        (
+            ["cascade=[1.0]"],
+            "cascade = [1.0] runs every program once with all of its ",
+        ),
+        (
+            ["deadline.then=timeout"],
+            "deadline.then = 'timeout' changes nothing where there is no ",
+        ),
+        (
+            ["deadline.share=1"],
+            "deadline.share = 1 waits for every verdict, ",
+        ),
+    ],
+)
+def test_settings_that_change_nothing_are_told(sets: list[str], begins: str | None) -> None:
+    told = list(configs.without_effect(configs.load("sum", sets=sets)))
+    assert [each.startswith(begins or "-") for each in told] == ([True] if begins else [])
+
+
+@pytest.mark.parametrize(
+    ("key", "most"),
+    [("deadline.seconds", "1,000,000,000, not 1e+300"), ("sandbox.workers", "100,000, not 1000000")],
+)
+def test_times_and_workers_have_a_bound(key: str, most: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{key} must be at most {most.replace('+', '.')}"):
+        configs.load("sum", sets=[f"{key}={most.split()[-1]}"])

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ttd_core import config as configs
 from ttd_core.config import settings
 from ttd_core.errors import ConfigError
 
@@ -154,3 +155,26 @@ def test_parse_assignment_refuses(text: str) -> None:
 @given(st.text())
 def test_parse_value_takes_any_text(text: str) -> None:
     assert isinstance(settings.parse_value(text), str | bool | int | float | list | dict)
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "sentence"),
+    [
+        (attrs.validators.gt(0), 0, "x.size must be above 0, not 0"),
+        (attrs.validators.ge(1), 0, "x.size must be at least 1, not 0"),
+        (attrs.validators.lt(1), 2, "x.size must be below 1, not 2"),
+        (attrs.validators.le(1), 2, "x.size must be at most 1, not 2"),
+        (attrs.validators.in_((1, 2)), 3, "x.'size' must be in (1, 2) (got 3)"),
+    ],
+)
+def test_bounds_of_attrs_are_told_as_ours_are(check: Any, value: int, sentence: str) -> None:
+    kind = attrs.make_class("Kind", {"size": attrs.field(type=int, default=1, validator=check)})
+    with pytest.raises(ConfigError) as caught:
+        settings.fill(kind, {"size": value}, prefix="x.")
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("key", ["steps", "groups", "sandbox.workers", "deadline.seconds", "policy.context"])
+def test_whole_numbers_have_a_bound(key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key} needs a (whole )?number.*, not one of so many digits$"):
+        configs.load("sum", sets=[f"{key}=1{'0' * 400}"])

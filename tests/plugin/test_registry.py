@@ -56,10 +56,10 @@ def test_load_fills_the_options(summing) -> None:
         ({"size": "four"}, "problem sum: size needs a whole number, not 'four'"),
         ({"label": 3}, "problem sum: label needs text or none, not 3"),
         ({"reply": "bits"}, "problem sum: 'reply' must be in ('program', 'parts', 'edits') (got 'bits')"),
-        ({"cpus": 0}, "problem sum: 'cpus' must be >= 1: 0"),
-        ({"timeout_s": 0}, "problem sum: 'timeout_s' must be > 0: 0.0"),
-        ({"budget_s": -1}, "problem sum: 'budget_s' must be > 0: -1.0"),
-        ({"memory_mb": 0}, "problem sum: 'memory_mb' must be >= 1: 0"),
+        ({"cpus": 0}, "problem sum: cpus must be at least 1, not 0"),
+        ({"timeout_s": 0}, "problem sum: timeout_s must be above 0, not 0.0"),
+        ({"budget_s": -1}, "problem sum: budget_s must be above 0, not -1.0"),
+        ({"memory_mb": 0}, "problem sum: memory_mb must be at least 1, not 0"),
     ],
 )
 def test_a_wrong_option_is_named(summing, options, message) -> None:

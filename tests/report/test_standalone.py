@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import xml.etree.ElementTree as ElementTree
 
+import attrs
 import pytest
 
 from ttd_core.package_files import package_text
@@ -53,3 +55,18 @@ def test_a_long_legend_takes_several_lines() -> None:
     rows = {each.get("y") for each in root.iter(f"{SVG}text") if each.text and "kl" in each.text}
     assert len(rows) == 3
     assert all(float(each.get("x", 0)) < 820 for each in root.iter(f"{SVG}text"))
+
+
+def test_names_of_files_hold_no_part_of_a_path_and_never_meet(three) -> None:
+    def called(run: RunFacts, name: str) -> RunFacts:
+        problem = copy.copy(run.problem)
+        problem.__dict__["name"] = name
+        return attrs.evolve(run, problem=problem, config=attrs.evolve(run.config, problem=name))
+
+    names = ("adopted:../../tasks/A", "adopted: tasks A", "sum_1")
+    files = figure_files([called(run, name) for run, name in zip(three, names, strict=True)])
+    assert all(re.fullmatch(r"[a-z0-9_-]+\.svg", name) for name in files)
+    alone = figure_files(three[:1])
+    assert {f"adopted-tasks-a-{name}" for name in alone} <= set(files)
+    assert {f"adopted-tasks-a-{name[:-4]}-2.svg" for name in figure_files(three[1:2])} <= set(files)
+    assert any(name.startswith("sum_1-") for name in files)

@@ -18,7 +18,7 @@ import pytest
 from tests.run.whole_runs import GROUPS, SIZE, Counting, Watch, metric, resume
 
 from ttd_core.config import DeadlineConfig, LearnConfig
-from ttd_core.errors import ConfigError
+from ttd_core.errors import ConfigError, StorageError
 from ttd_core.learn.objective import group_advantages
 from ttd_core.policy.base import Sample
 from ttd_core.run import judging
@@ -225,3 +225,31 @@ def test_how_far_the_others_went_is_kept_with_a_late_rollout() -> None:
         database.execute("UPDATE late SET others = '[0.25, 0.0]'")
         (late,) = read_waiting(database)
         assert late.others == [Counted(0.25), Counted(0.0)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "others = 'x'",
+        "others = '[[1]]'",
+        "others = '[\"a\"]'",
+        "others = '[[0.5, \"2\", 1]]'",
+        "reply_line = substr(reply_line, 1, 40)",
+        "reply_line = '[1]'",
+        "reply_line = x'00ff'",
+        'reply_line = replace(reply_line, \'"text": "text"\', \'"text": 5\')',
+        "prompt_line = '{}'",
+        "group_index = 1, rollout_index = 7",
+        "policy_step = 'x'",
+    ],
+)
+def test_a_damaged_row_of_a_late_rollout_is_one_line(change: str) -> None:
+    sample = Sample(1, 2, Completion("text"), np.arange(3))
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+        make_tables(database)
+        database.execute("INSERT INTO groups VALUES (1, 1, 0, 3, '[]')")
+        write_late(database, 1, [LateRollout(1, 0, [], sample, 0, [Counted(0.5)])], [])
+        assert len(read_waiting(database)) == 1
+        database.execute(f"UPDATE late SET {change}")
+        with pytest.raises(StorageError, match=r"late rollout 1/1/\d is damaged.* with --back-to 0$"):
+            read_waiting(database)

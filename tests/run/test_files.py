@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import pathlib
 import sqlite3
 import threading
 
@@ -13,6 +15,7 @@ from ttd_core.errors import ResumeError, StorageError
 from ttd_core.run.files import (
     WriterLock,
     other_machine,
+    require_plain_file,
     storage_errors,
     write_atomically,
     writing_process,
@@ -111,3 +114,32 @@ def test_a_lock_that_is_no_plain_file_keeps_nobody_waiting(tmp_path) -> None:
     looking.start()
     looking.join(5)
     assert found == [None, ""]
+
+
+def test_what_stands_in_the_way_is_said(tmp_path: pathlib.Path) -> None:
+    folder, file = tmp_path / "folder", tmp_path / "file"
+    folder.mkdir()
+    file.touch()
+    expected = {folder: "a folder is in its place", file / "inner": "a file is in the place of a folder"}
+    for path, reason in expected.items():
+        with pytest.raises(StorageError) as caught, storage_errors(path, "read"):
+            path.read_bytes()
+        assert str(caught.value) == f"{path} cannot be read: {reason}. Move that away"
+    with (
+        pytest.raises(StorageError, match=r"folder cannot be written: a folder is in its place\."),
+        storage_errors(folder),
+        contextlib.closing(sqlite3.connect(folder)),
+    ):
+        pass
+
+
+def test_a_pipe_or_a_device_is_not_read(tmp_path: pathlib.Path) -> None:
+    pipe, device = tmp_path / "pipe", tmp_path / "device"
+    os.mkfifo(pipe)
+    device.symlink_to("/dev/zero")
+    require_plain_file(tmp_path / "none")
+    for path in (pipe, device):
+        with pytest.raises(StorageError, match=r"a pipe or a device is in its place\. Move that away"):
+            require_plain_file(path)
+    with pytest.raises(StorageError, match=r"a folder is in its place\. Move that away"):
+        require_plain_file(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import sqlite3
@@ -22,6 +23,7 @@ from ttd_core.errors import ConfigError, PluginError, StorageError
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Sample
 from ttd_core.run.events import read_log
+from ttd_core.run.judges import budget_warning
 from ttd_core.run.judging import Judging
 from ttd_core.run.known_verdicts import VERDICTS, KnownVerdicts, is_reused
 from ttd_core.run.loop import resume_run, start_run
@@ -222,7 +224,15 @@ def test_a_damaged_row_is_a_program_that_is_judged_again(make: Any, tmp_path: pa
 def test_a_file_that_is_no_database_is_one_line(make: Any, tmp_path: pathlib.Path) -> None:
     (tmp_path / VERDICTS).write_bytes(b"no database, but long enough to be taken for one " * 40)
     judging, _ = make()
-    with pytest.raises(StorageError, match=r"verdicts\.db cannot be written: it is damaged"):
+    with pytest.raises(StorageError, match=r"verdicts\.db is damaged, or another program's\. Remove it"):
+        submit(judging, ["1"])
+
+
+def test_a_database_of_other_tables_may_be_removed(make: Any, tmp_path: pathlib.Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / VERDICTS)) as database, database:
+        database.execute("CREATE TABLE verdicts (a, b)")
+    judging, _ = make()
+    with pytest.raises(StorageError, match=r"Remove it and go on: what it had is judged again"):
         submit(judging, ["1"])
 
 
@@ -366,8 +376,22 @@ def test_shares_that_do_not_grow_to_all_are_refused(setup: Any, shares: list[flo
 
 @pytest.mark.parametrize("keep", [0.0, -0.5, 1.5])
 def test_a_share_that_is_none_is_refused(setup: Any, keep: float) -> None:
-    with pytest.raises(ConfigError, match=r"^'?keep'? must be"):
+    with pytest.raises(ConfigError, match=r"^keep must be (above 0|at most 1)"):
         setup(keep=keep)
+
+
+def test_a_budget_that_changes_nothing_is_told(setup: Any) -> None:
+    def said(rest: str = "pass", **options: Any) -> str:
+        made = setup(rest, options=options)
+        return budget_warning(made.hooks, made.config)
+
+    assert said() == said(budget_s=5) == said(NOTES, timeout_s=5) == ""
+    assert said(NOTES, budget_s=5) == (
+        "options.budget_s = 5 changes nothing: Number tells its programs no budget"
+    )
+    assert said(budget_s=50, timeout_s=20).startswith(
+        "options.budget_s = 50 is more than options.timeout_s = 20: programs that use all the time "
+    )
 
 
 def test_only_deterministic_problems_reuse_verdicts_unless_told_to(setup: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from tests.policy.chat_server import completion, serving
 from tests.run.whole_runs import GROUPS, SIZE, STEPS, Counting, Watch, pending_of, resume, rows
 
 from ttd_core import config as configs
+from ttd_core.errors import StorageError
 from ttd_core.policy.base import Sample, SamplingParams
 from ttd_core.run import loop
 from ttd_core.run.loop import resume_run, start_run
@@ -257,6 +259,16 @@ def test_lines_of_any_form_end_no_run(stopped, policies) -> None:
     lines.insert(3, b"[" * 100_000)
     (folder / PENDING).write_bytes(b"\n".join(lines) + b"\n")
     assert kept_in_step_2(folder) == GROUPS * SIZE - 1
+
+
+def test_a_pipe_in_the_place_of_the_file_keeps_nobody_waiting(stopped, policies) -> None:
+    folder = stopped()
+    (folder / PENDING).unlink()
+    os.mkfifo(folder / PENDING)
+    with pytest.raises(
+        StorageError, match=r"pending\.jsonl cannot be read: a pipe or a device is in its place"
+    ):
+        resume(folder)
 
 
 def test_where_a_backend_samples_whole_groups_complete_ones_are_kept(

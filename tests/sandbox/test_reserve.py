@@ -9,7 +9,7 @@ import pytest
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.sandbox import local
-from ttd_core.sandbox.reserve import reserved_cores, sampling_devices
+from ttd_core.sandbox.reserve import reserve_warning, reserved_cores, sampling_devices
 
 
 def config(**keys: object) -> RunConfig:
@@ -64,3 +64,11 @@ def test_a_run_has_a_worker_for_each_core_that_is_not_kept(monkeypatch: pytest.M
         assert executor.workers == 5
     with local.open_local(config(policy__device="cpu")) as executor:
         assert executor.workers == 8
+
+
+def test_more_cores_than_there_are_is_told() -> None:
+    assert reserve_warning(config(), 4) == reserve_warning(config(sandbox__reserve=3), 4) == ""
+    assert reserve_warning(config(sandbox__reserve=9, sandbox__executor="ray"), 4) == ""
+    assert reserve_warning(config(sandbox__reserve=4), 4) == (
+        "sandbox.reserve = 4: of the 4 cores that may be used here 3 can be kept, for candidates need one"
+    )

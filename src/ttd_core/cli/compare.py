@@ -15,6 +15,7 @@ from ttd_core.problem import Problem
 from ttd_core.report.facts import RunFacts
 from ttd_core.report.pooling import by_problem, notes_on, pool_seeds
 from ttd_core.scores import which_is_better
+from ttd_core.text import showable_line
 
 
 @click.command("compare")
@@ -49,8 +50,7 @@ def compare(
     arms = by_problem(pool_seeds(runs))
     if pages is not None and output is not None:
         write_page(output, pages.compare_page(runs))
-    if figures is not None:
-        _write_figures(figures, runs)
+    written = 0 if figures is None else _write_figures(figures, runs)
     if as_json:
         rows = [arm.row() for of_problem in arms.values() for arm in of_problem]
         print_json({"page": str(output) if output is not None else None, "arms": rows})
@@ -61,20 +61,25 @@ def compare(
         say(as_text(of_problem[0].runs[0].problem, [arm.row() for arm in of_problem]))
         for note in notes_on(of_problem):
             say(f"\n{note}")
-    for place in (output, figures):
+    if figures is not None and not written:
+        say("\nno curves to write: no step was finished")
+    for place in (output, figures if written else None):
         if place is not None:
-            say(f"\ncurves in {place}")
+            say(f"\ncurves in {showable_line(str(place))}")
 
 
-def _write_figures(folder: pathlib.Path, runs: list[RunFacts]) -> None:
+def _write_figures(folder: pathlib.Path, runs: list[RunFacts]) -> int:
     """Write each figure of a comparison as a file.
 
+    :return: how many there were.
     :raises StorageError: when one cannot be written.
     """
     from ttd_core.report.standalone import figure_files  # noqa: PLC0415 - markupsafe comes with an extra
 
-    for name, text in figure_files(runs).items():
+    files = figure_files(runs)
+    for name, text in files.items():
         write_page(folder / name, text)
+    return len(files)
 
 
 def as_text(problem: Problem, rows: list[dict[str, Any]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pathlib
 import typing
 from collections.abc import Callable, Sequence
@@ -14,6 +15,20 @@ from ttd_core.config.settings import parse_assignment
 from ttd_core.problem import Problem
 from ttd_core.text import showable_line
 from ttd_core.types import State
+
+
+class FiniteNumber(click.FloatRange):
+    """A number within bounds; ``nan`` is within none of them, and no infinity is."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number, or a refusal that names the option."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
 
 #: ``-o KEY=VALUE``: the problem's own options.
 option_option: Callable[[Any], Any] = click.option(

@@ -12,7 +12,7 @@ from ttd_core import config as configs
 from ttd_core.cli.flags import ProblemCommand
 from ttd_core.cli.folders import existing_folder, runs_dir_option
 from ttd_core.cli.output import json_option, print_json, say, table
-from ttd_core.cli.parameters import option_option, problem_options, set_option
+from ttd_core.cli.parameters import FiniteNumber, option_option, problem_options, set_option
 from ttd_core.cli.run import FLAGS
 from ttd_core.cli.show import first_prompt
 from ttd_core.cli.wording import duration
@@ -27,6 +27,10 @@ from ttd_core.plugin.registry import resolve
 from ttd_core.policy.models.outline import outline_of
 from ttd_core.problem import Problem
 from ttd_core.text import counted
+
+#: More than any machine has, or any figure is: GB of a card, cards or processors, tokens, seconds that
+#: a program may be given at most, and money an hour.
+_MOST_GB, _MOST_COUNT, _MOST_TOKENS, _MOST_SECONDS, _MOST_PRICE = 1e6, 1_000_000, 1 << 30, 1e9, 1e9
 
 
 @click.command("plan", cls=ProblemCommand)
@@ -44,18 +48,20 @@ from ttd_core.text import counted
 @click.option("--preset", type=click.Choice(list(configs.PRESETS)), help="A size to begin with.")
 @click.option("--gpu", metavar="NAME", help=f"Plan for a card: {', '.join(CARDS)}; none: for a CPU.")
 @click.option(
-    "--gpu-memory", type=click.FloatRange(0, min_open=True), help="GB of each card, as its name has it."
+    "--gpu-memory", type=FiniteNumber(0, _MOST_GB, min_open=True), help="GB of each card, as its name has it."
 )
-@click.option("--gpus", type=click.IntRange(1), help="Cards in the machine.")
-@click.option("--cores", type=click.IntRange(1), help="Processors in the machine.")
+@click.option("--gpus", type=click.IntRange(1, _MOST_COUNT), help="Cards in the machine.")
+@click.option("--cores", type=click.IntRange(1, _MOST_COUNT), help="Processors in the machine.")
 @click.option("--from", "run_name", metavar="RUN", help="Take the rates that this run measured of itself.")
 @click.option("--measure", is_flag=True, help="Measure this machine's rates first, in a few seconds.")
-@click.option("--prompt-tokens", type=click.IntRange(1), help="Tokens of a prompt.")
-@click.option("--reply-tokens", type=click.IntRange(1), help="Tokens of a reply, on average.")
+@click.option("--prompt-tokens", type=click.IntRange(1, _MOST_TOKENS), help="Tokens of a prompt.")
+@click.option("--reply-tokens", type=click.IntRange(1, _MOST_TOKENS), help="Tokens of a reply, on average.")
 @click.option(
-    "--evaluation-seconds", type=click.FloatRange(0), help="Seconds that judging a program takes, on average."
+    "--evaluation-seconds",
+    type=FiniteNumber(0, _MOST_SECONDS),
+    help="Seconds that judging a program takes, on average.",
 )
-@click.option("--price-per-hour", type=click.FloatRange(0), help="Of the machine, in any currency.")
+@click.option("--price-per-hour", type=FiniteNumber(0, _MOST_PRICE), help="Of the machine, in any currency.")
 @click.option("--models", is_flag=True, help="List the published models with their memory instead.")
 @runs_dir_option
 @json_option
@@ -84,8 +90,11 @@ def plan(
     here = this_machine()
     machine = named_machine(here, given["gpu"], given["gpu_memory"], given["gpus"], given["cores"])
     if models:
+        if given["gpu"] == "none":
+            raise UsageError("--gpu none: --models says what has room on a card; name one")
         return _list_models(machine, as_json)
     problem, config = _resolved(problem_name, given)
+    planning.require_local(config)
     outline = outline_of(config.policy.model)
     told = Assumptions(
         prompt_characters=_prompt_characters(problem) if given["prompt_tokens"] is None else None,

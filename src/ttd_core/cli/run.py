@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import pathlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -26,12 +27,15 @@ from ttd_core.policy.models.catalogue import CATALOGUE
 from ttd_core.problem import Problem
 from ttd_core.report.trackers import open_trackers
 from ttd_core.run.files import resume_command
+from ttd_core.run.judges import budget_warning
 from ttd_core.run.loop import RunResult, resume_run, start_run
 from ttd_core.run.overview import finished_steps
 from ttd_core.run.reading import RunReader
 from ttd_core.run.seeds import require_start
 from ttd_core.run.setup import CONFIG_FILE, RunSetup
 from ttd_core.run.summary import RunSummary, summarise
+from ttd_core.sandbox.cores import usable_cores
+from ttd_core.sandbox.reserve import reserve_warning
 from ttd_core.text import counted
 
 #: Flags that are a config key under a shorter name.
@@ -127,7 +131,7 @@ def run(
     setup = RunSetup.from_config(config)
     require_start(setup.hooks, config.seed)
     folder = new_folder(runs_dir, name, setup.problem.name)
-    if told := estimate.warning(setup.config):
+    for told in _warnings(setup):
         complain(told, "warning")
     return _follow(setup, folder, quiet, as_json, trackers, start_run)
 
@@ -163,8 +167,8 @@ def resume(
     """Continue a run from its last committed step.
 
     RUN is the run's folder, or its name inside --runs-dir. A run goes on under the config it was started
-    with: only steps, checkpoints_kept, on_problem_error, keep_rollouts,
-    sandbox.workers and sandbox.reserve may change.
+    with: only steps, checkpoints_kept, on_problem_error, keep_rollouts, keep_tokens, sandbox.workers,
+    sandbox.reserve, and the programs' time, options.budget_s and options.timeout_s, may change.
     Rollouts of a step that was stopped in its middle are used again. A run that has finished all its steps is
     left as it is; --steps gives it more.
 
@@ -174,18 +178,41 @@ def resume(
       ttd resume erdos-20260101-120000 --steps 100
     """
     folder = existing_folder(run_name, runs_dir)
-    overrides = configs.parse_sets(sets) | ({} if steps is None else {"steps": steps})
+    overrides = configs.parse_sets(sets, {} if steps is None else {"steps": steps})
     setup = RunSetup.from_folder(folder, overrides, accept_problem=accept_problem)
     if back_to is None and (done := finished_steps(folder)) is not None and done >= setup.config.steps:
-        return _tell_finished(setup.problem, folder, done, quiet, as_json)
+        return _tell_finished(setup.problem, folder, done, sets, quiet, as_json)
+    told = budget_warning(setup.hooks, setup.config) if "options" in overrides else ""
+    if "sandbox.reserve" in overrides:
+        told = told or reserve_warning(setup.config, usable_cores())
+    if told:
+        complain(told, "warning")
     go = functools.partial(resume_run, back_to=back_to)
     return _follow(setup, folder, quiet, as_json, trackers, go)
 
 
-def _tell_finished(problem: Problem, folder: pathlib.Path, done: int, quiet: bool, as_json: bool) -> int:
-    """What a finished run came to; nothing in its folder changes and no model is loaded."""
+def _warnings(setup: RunSetup) -> Iterator[str]:
+    """What to say before a run begins, a line each."""
+    config = setup.config
+    yield from configs.without_effect(config)
+    said = (
+        estimate.warning(config),
+        budget_warning(setup.hooks, config),
+        reserve_warning(config, usable_cores()),
+    )
+    yield from filter(None, said)
+
+
+def _tell_finished(
+    problem: Problem, folder: pathlib.Path, done: int, sets: Sequence[str], quiet: bool, as_json: bool
+) -> int:
+    """What a finished run came to; nothing in its folder changes and no model is loaded.
+
+    :param sets: what was to change, by ``--set``; it does with more steps.
+    """
     if not quiet:
-        go_on = f"go on with: {resume_command(folder)} --steps {done + 1}"
+        changes = [f"--set {shlex.quote(each)}" for each in sets if each.partition("=")[0].strip() != "steps"]
+        go_on = f"go on with: {' '.join([resume_command(folder), *changes])} --steps {done + 1}"
         say(f"{folder}: finished after step {done} already; {go_on}", err=as_json)
     with RunReader.open(folder) as reader:
         summary = summarise(reader, problem)

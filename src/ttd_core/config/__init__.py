@@ -32,6 +32,7 @@ from ttd_core.config.schema import (
     SandboxConfig,
     SearchConfig,
 )
+from ttd_core.config.without_effect import without_effect
 
 __all__ = [
     "PRESETS",
@@ -55,4 +56,5 @@ __all__ = [
     "override",
     "parse_sets",
     "to_toml",
+    "without_effect",
 ]

@@ -34,7 +34,9 @@ from ttd_core.config.settings import (
     field_types,
     fill,
     fits,
+    is_huge,
     parse_assignment,
+    sentence_of,
 )
 from ttd_core.errors import ConfigError, UsageError, did_you_mean
 from ttd_core.input_files import read_text_file
@@ -86,7 +88,7 @@ def load(
     flags = dict(overrides or {})
     flags |= {"variant": variant} if variant is not None else {}
     flags |= {"problem": problem} if problem else {}
-    config = _build([*layers, _command_line(parse_sets(sets), _entries(flags))])
+    config = _build([*layers, parse_sets(sets, flags)])
     if not config.problem:
         raise ConfigError("no problem named; `ttd list-problems` shows the installed ones")
     return config
@@ -100,10 +102,11 @@ def from_layers(layers: Sequence[Mapping[str, Any]]) -> RunConfig:
     return _build([_entries(layer) for layer in layers])
 
 
-def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
+def parse_sets(sets: Sequence[str], flags: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Dotted keys and checked values of ``--set`` texts, ready for :func:`override`.
 
-    :raises ConfigError: naming the text that is wrong and what fits.
+    :param flags: dotted keys to values that have flags of their own, same rank as ``sets``.
+    :raises ConfigError: naming the text that is wrong and what fits, or the key that a flag sets otherwise.
     """
     values: dict[str, Any] = {}
     for text in sets:
@@ -113,7 +116,7 @@ def parse_sets(sets: Sequence[str]) -> dict[str, Any]:
             value = text.partition("=")[2].strip()
         for leaf, checked in _entries({key: value}, where=f"--set {text}: ").items():
             values[leaf] = _merge(values.get(leaf), checked)
-    return values
+    return values if flags is None else _command_line(values, _entries(flags))
 
 
 def override(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
@@ -139,7 +142,11 @@ def from_toml(text: str, where: str = "config") -> RunConfig:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where}: not valid TOML: {error}") from error
-    return _build([_entries(tree, where=f"{where}: ")])
+    entries = _entries(tree, where=f"{where}: ")
+    try:
+        return _build([entries])
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def flatten(config: RunConfig) -> dict[str, Any]:
@@ -243,6 +250,8 @@ def _entries(tree: Mapping[str, Any], *, where: str = "", prefix: str = "") -> d
         leaf, nested = _locate(key, value, where)
         try:
             checked = fits(nested, _schema()[leaf])
+            if is_huge(checked) and leaf != "seed":  # of which any size is one
+                raise ValueError("needs a whole number, not one of so many digits")
             _require_plain(checked)
         except ValueError as error:
             raise ConfigError(f"{where}{key} {error}") from error
@@ -271,7 +280,9 @@ def _require_plain(value: Any) -> None:
     """Refuse what JSON cannot hold: a TOML date, a number that is not finite."""
     try:
         _canonical(value)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
+        raise ValueError("holds what no option can be: a number that is not finite") from error
+    except TypeError as error:
         raise ValueError(f"holds what no option can be: {error}") from error
 
 
@@ -305,7 +316,7 @@ def _build(layers: Sequence[Mapping[str, Any]]) -> RunConfig:
     try:
         return RunConfig(**top)
     except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(sentence_of(error)) from error
 
 
 def _canonical(value: Any) -> str:

@@ -11,7 +11,18 @@ from typing import Any, Literal
 
 import attrs
 
-from ttd_core.config.settings import absent_as_word, at_least, between, is_share, setting
+from ttd_core.config.settings import (
+    MOST_SECONDS,
+    absent_as_word,
+    at_least,
+    at_most,
+    between,
+    is_share,
+    setting,
+)
+
+#: More jobs at once than any cluster has processors; each takes a thread of the run's process.
+MOST_WORKERS = 100_000
 
 
 @attrs.frozen
@@ -109,7 +120,9 @@ class SandboxConfig:
         "best", "least isolation to accept; 'unprotected' must be asked for by name"
     )
     workers: int | None = setting(
-        None, "jobs at once; default one per core that is not kept", validator=at_least(1)
+        None,
+        "jobs at once; default one per core that is not kept",
+        validator=[at_least(1), at_most(MOST_WORKERS)],
     )
     reserve: int | None = setting(
         None,
@@ -143,7 +156,7 @@ class DeadlineConfig:
     seconds: float | None = setting(
         None,
         "seconds after a step's last reply at which rollouts that are not judged are late",
-        validator=at_least(0),
+        validator=[at_least(0), at_most(MOST_SECONDS)],
     )
     then: Literal["later", "timeout"] = setting(
         "later",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import tomllib
 import types
 import typing
@@ -23,6 +24,11 @@ from ttd_core.errors import ConfigError, did_you_mean
 
 #: Written for an absent value, in files and on the command line.
 NONE_WORD = "none"
+#: The longest time that a setting may be, 32 years: no clock of the system takes one like 1e300.
+MOST_SECONDS = 1e9
+#: How attrs' own validators of numbers begin their sentences, and how ours say the same.
+_BOUND = re.compile(r"'(\w+)' must be (>=|<=|>|<) ([^:]+): (.*)", re.DOTALL)
+_BOUND_WORDS = {">": "above", ">=": "at least", "<": "below", "<=": "at most"}
 
 T = TypeVar("T")
 
@@ -38,6 +44,16 @@ def at_least(minimum: float) -> Any:
     def validate(_instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is not None and not value >= minimum:
             raise ValueError(f"{attribute.name} must be at least {minimum:g}, not {value!r}")
+
+    return validate
+
+
+def at_most(maximum: float) -> Any:
+    """Attrs validator: the value is ``None`` or not above ``maximum``."""
+
+    def validate(_instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and not value <= maximum:
+            raise ValueError(f"{attribute.name} must be at most {maximum:,.0f}, not {value!r}")
 
     return validate
 
@@ -91,9 +107,15 @@ def fits(value: Any, kind: Any) -> Any:
     try:
         return _converter().structure(value, kind)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        raise ValueError(f"needs {describe(kind)}, not {value!r}") from error
+        shown = "one of so many digits" if is_huge(value) else repr(value)
+        raise ValueError(f"needs {describe(kind)}, not {shown}") from error
     except cattrs.errors.StructureHandlerNotFoundError as error:
         raise ValueError(f"is of a type that no setting can have: {describe(kind)}") from error
+
+
+def is_huge(value: Any) -> bool:
+    """Whether a value is a whole number beyond 64 bits, which no database keeps and few floats hold."""
+    return type(value) is int and abs(value) >= 1 << 63
 
 
 def fill(
@@ -119,9 +141,15 @@ def fill(
     try:
         return cls(**filled)
     except (ValueError, TypeError) as error:
-        # attrs' validators may put the field and the value behind their sentence.
-        sentence = error.args[0] if error.args else error
-        raise ConfigError(f"{where}{prefix}{sentence}") from error
+        raise ConfigError(f"{where}{prefix}{sentence_of(error)}") from error
+
+
+def sentence_of(error: Exception) -> str:
+    """What a validator said of a value, in the words of this module's own."""
+    # attrs' validators may put the field and the value behind their sentence.
+    sentence = str(error.args[0] if error.args else error)
+    bound = _BOUND.fullmatch(sentence)
+    return f"{bound[1]} must be {_BOUND_WORDS[bound[2]]} {bound[3]}, not {bound[4]}" if bound else sentence
 
 
 def parse_assignment(text: str, flag: str = "--set") -> tuple[str, Any]:

@@ -19,12 +19,15 @@ from ttd_core.planning.workload import Workload, workload_of
 from ttd_core.policy.local import engine as engines
 from ttd_core.policy.local import sizes
 from ttd_core.policy.local.engine import Engine
-from ttd_core.policy.local.options import LocalOptions
+from ttd_core.policy.local.options import LocalOptions, cuda_number
 from ttd_core.policy.models.outline import ModelOutline
 from ttd_core.policy.models.shape import ModelShape, shape_of
+from ttd_core.text import counted
 
 #: Characters of a token, where a prompt is measured without its tokeniser.
 CHARACTERS_PER_TOKEN = 3.2
+#: Where a prompt's length is from that nobody told.
+_ASSUMED = "assumed"
 
 
 @attrs.frozen
@@ -118,28 +121,16 @@ def make_plan(
     :param options: of the problem.
     :param outline: of the model.
     :param told: what is known besides.
-    :raises UsageError: for a backend or a number of devices that cannot be planned.
+    :raises UsageError: for a backend or a number of devices that cannot be planned, and for a prompt that
+        leaves no room for a reply.
     :raises ConfigError: for a wrong option of the backend.
     :raises ModelUnavailableError: when the model's config says too little, or the engine that is asked for
         cannot run it.
     """
-    if config.policy.backend != "local":
-        raise UsageError(
-            f"policy.backend = '{config.policy.backend}': a plan is of a model on a machine (local); what a "
-            "server takes is the server's to say"
-        )
+    require_local(config)
     local = LocalOptions.of(config)
-    if config.policy.device == "cpu":
-        machine = attrs.evolve(machine, card=None, gpus=0, gpu_bytes=0.0)
-    elif config.policy.device != "auto" and not machine.on_gpu:
-        raise UsageError(
-            f"policy.device = '{config.policy.device}': {machine.source}; name a card with --gpu"
-        )
     devices = local.devices
-    if machine.on_gpu and devices > machine.gpus:
-        raise UsageError(
-            f"policy.options.devices: {devices} were asked for and the machine has {machine.gpus}"
-        )
+    machine = _with_devices(machine, config.policy.device, devices)
     shape = shape_of(outline.config, f"model '{config.policy.model}'")
     lacks = engines.machine_lacks(machine.on_gpu, machine.has_triton)
     if refused := engines.why_config_refused(outline.config):
@@ -157,8 +148,12 @@ def make_plan(
     dtype = _dtype(config, machine, told)
     work = ModelWork(shape, 2 if dtype == "bfloat16" else 4, engine.name == "lean")
     prompt, prompt_source = _prompt_tokens(told)
+    if prompt_source != _ASSUMED:
+        _require_room(config, shape, prompt)
     reply, reply_source = _reply_tokens(told)
     load = workload_of(config, shape, engine.name, prompt, reply, devices)
+    if reply is not None and reply > load.longest:
+        reply_source += f"; {reply:,} are more than a reply may have"
     if outline.tensors:
         weights = float(sizes.tensors_bytes(outline.tensors, work.element, work.keep_packed))
     else:
@@ -182,6 +177,57 @@ def make_plan(
     return Plan(config.policy.model, shape, engine, machine, dtype, load, memory, time, sources)
 
 
+def require_local(config: RunConfig) -> None:
+    """Refuse a backend whose model runs elsewhere.
+
+    :raises UsageError: names it.
+    """
+    if config.policy.backend != "local":
+        raise UsageError(
+            f"policy.backend = '{config.policy.backend}': a plan is of a model on a machine (local); what a "
+            "server takes is the server's to say"
+        )
+
+
+def _with_devices(machine: Machine, wanted: str, devices: int) -> Machine:
+    """The machine as the config uses it; one without its cards where it asks for the CPU.
+
+    :param wanted: ``policy.device``.
+    :param devices: that share the work.
+    :raises UsageError: when it has not so many cards, or none of that number.
+    :raises ConfigError: when ``wanted`` is no device.
+    """
+    number = cuda_number(wanted)
+    if wanted == "cpu":
+        machine = attrs.evolve(machine, card=None, gpus=0, gpu_bytes=0.0)
+    elif number is not None and not machine.on_gpu:
+        raise UsageError(f"policy.device = '{wanted}': {machine.source}; name a card with --gpu")
+    elif number is not None and number >= machine.gpus:
+        raise UsageError(
+            f"policy.device = '{wanted}': the machine has {counted(machine.gpus, 'card')}, numbered from 0; "
+            "more with --gpus"
+        )
+    if machine.on_gpu and devices > machine.gpus:
+        raise UsageError(
+            f"policy.options.devices: {devices} were asked for and the machine has {machine.gpus}"
+        )
+    return machine
+
+
+def _require_room(config: RunConfig, shape: ModelShape, prompt: int) -> None:
+    """Refuse a prompt that fills the context; the run would end with its first one."""
+    if prompt < min(config.policy.context, shape.longest_context):
+        return
+    if shape.longest_context <= config.policy.context:
+        which, what_to_do = "the model's context", "choose a model that reads more"
+    else:
+        which, what_to_do = "policy.context", "raise it"
+    raise UsageError(
+        f"a prompt of {prompt:,} tokens leaves no room for a reply in {which} of "
+        f"{min(config.policy.context, shape.longest_context):,}; {what_to_do}, or shorten the prompt"
+    )
+
+
 def _dtype(config: RunConfig, machine: Machine, told: Assumptions) -> str:
     """The weights' numbers, as :func:`ttd_core.policy.local.devices.choose_dtype` has it."""
     if config.policy.dtype != "auto":
@@ -199,7 +245,7 @@ def _prompt_tokens(told: Assumptions) -> tuple[int, str]:
     if told.prompt_characters is not None:
         tokens = max(1, round(told.prompt_characters / CHARACTERS_PER_TOKEN))
         return tokens, f"the problem's first prompt, {CHARACTERS_PER_TOKEN} characters a token"
-    return 1500, "assumed"
+    return 1500, _ASSUMED
 
 
 def _reply_tokens(told: Assumptions) -> tuple[int | None, str]:

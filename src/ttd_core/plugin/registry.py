@@ -104,13 +104,14 @@ def resolve(config: RunConfig) -> tuple[Problem, RunConfig]:
 
 def _with_absolute_paths(policy: PolicyConfig) -> PolicyConfig:
     """The model's folder and the file of replies, wherever the run is resumed from."""
-    model = pathlib.Path(policy.model).expanduser()
+    folder, model = pathlib.Path(policy.model).expanduser(), policy.model
+    # An empty name is refused by whoever opens the model: it does not mean the folder one is in.
+    if model.strip() and folder.exists():
+        model = str(folder.absolute())
     options = dict(policy.options)
     if isinstance(options.get("file"), str):
         options["file"] = str(pathlib.Path(options["file"]).expanduser().absolute())
-    return attrs.evolve(
-        policy, model=str(model.absolute()) if model.exists() else policy.model, options=options
-    )
+    return attrs.evolve(policy, model=model, options=options)
 
 
 def load_all(group: str = PROBLEMS) -> list[Loaded]:

@@ -13,7 +13,7 @@ import attrs
 import numpy as np
 
 from ttd_core.config import RunConfig
-from ttd_core.config.settings import at_least, fill, setting
+from ttd_core.config.settings import MOST_SECONDS, at_least, at_most, fill, setting
 from ttd_core.errors import ConfigError, UsageError
 from ttd_core.input_files import read_data_file
 from ttd_core.policy.base import Sample, SamplingParams
@@ -27,7 +27,9 @@ class ScriptedOptions:
 
     replies: tuple[str, ...] | None = setting(None, "the replies, a list of texts")
     file: str | None = setting(None, "a JSON file that holds such a list")
-    seconds: float = setting(0.0, "seconds that each reply takes", validator=at_least(0))
+    seconds: float = setting(
+        0.0, "seconds that each reply takes", validator=[at_least(0), at_most(MOST_SECONDS)]
+    )
 
 
 def open_scripted(config: RunConfig) -> ScriptedPolicy:

@@ -30,14 +30,20 @@ def figure_files(runs: Sequence[RunFacts], names: Mapping[str, str] | None = Non
     """The figures of a comparison as SVG files.
 
     :param names: what an arm is called, by the name of a run in it.
-    :return: by file name the text; where there are several problems, the names begin with theirs.
+    :return: by file name the text; where there are several problems, the names begin with theirs, in the
+        letters that every file system takes.
     """
     arms = by_problem(pool_seeds(runs, names))
     files = {}
     for problem, of_problem in arms.items():
         for figure in comparison_figures(of_problem):
-            name = re.sub("[^a-z0-9]+", "-", figure.title.lower()).strip("-")
-            files[f"{problem}-{name}.svg" if len(arms) > 1 else f"{name}.svg"] = as_file(figure)
+            title = f"{problem}-{figure.title}" if len(arms) > 1 else figure.title
+            name = slug = re.sub("[^a-z0-9_]+", "-", title.lower()).strip("-")
+            number = 1
+            while f"{name}.svg" in files:
+                number += 1
+                name = f"{slug}-{number}"
+            files[f"{name}.svg"] = as_file(figure)
     return files
 
 

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import socket
 import sqlite3
+import stat
 import struct
 from collections.abc import Iterator
 from typing import IO
@@ -18,6 +19,7 @@ from typing import IO
 from ttd_core.errors import ResumeError, StorageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_IN_THE_WAY = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -39,6 +41,22 @@ def storage_errors(path: pathlib.Path, action: str = "written") -> Iterator[None
         raise StorageError(f"{path} cannot be {action}: {_reason(error, path, action)}") from error
 
 
+def require_plain_file(path: pathlib.Path) -> None:
+    """Refuse what is no plain file, for a pipe keeps its reader waiting and a device may never end.
+
+    :raises StorageError: names it; nothing where there is none.
+    """
+    with storage_errors(path, "read"):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            return
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not stat.S_ISREG(mode):
+        raise StorageError(f"{path} cannot be read: a pipe or a device is in its place. Move that away")
+
+
 def _reason(error: OSError | sqlite3.Error, path: pathlib.Path, action: str) -> str:
     """What was wrong and what to do."""
     name = getattr(error, "sqlite_errorname", "") or ""
@@ -48,6 +66,9 @@ def _reason(error: OSError | sqlite3.Error, path: pathlib.Path, action: str) -> 
         return f"the disk is full ({free}). Free some space and resume; every committed step is kept"
     if name.startswith("SQLITE_READONLY") or code in _READ_ONLY:
         return "the folder or the disk is read-only. Make it writable, or choose another folder"
+    if code in _IN_THE_WAY or (name == "SQLITE_CANTOPEN" and path.is_dir()):
+        what = "a folder is in its place" if path.is_dir() else "a file is in the place of a folder"
+        return f"{what}. Move that away"
     if code == errno.ENOENT and action == "read":
         return "it is missing. Bring it back from a copy"
     if name == "SQLITE_CANTOPEN" or code == errno.ENOENT:
@@ -56,7 +77,7 @@ def _reason(error: OSError | sqlite3.Error, path: pathlib.Path, action: str) -> 
         return "another process keeps it locked. Try again when that has ended"
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return "it is damaged. Restore the run folder from a copy"
-    return f"{error}"
+    return error.strerror or f"{error}" if isinstance(error, OSError) else f"{error}"
 
 
 def _free(path: pathlib.Path) -> int:

@@ -64,6 +64,27 @@ def require_choices(hooks: Hooks, config: RunConfig) -> None:
         )
 
 
+def budget_warning(hooks: Hooks, config: RunConfig) -> str:
+    """What to say of a budget that does nothing, or less than was meant; empty where there is nothing.
+
+    :param config: with the problem's options as resolved.
+    :raises PluginError: when the problem fails to say whether it tells its programs.
+    """
+    problem = hooks.problem
+    assert problem is not None
+    budget, timeout = problem.options.budget_s, problem.options.timeout_s
+    if budget is None:
+        return ""
+    if not _tells_budget(hooks, config):
+        return f"options.budget_s = {budget:g} changes nothing: {problem.name} tells its programs no budget"
+    if budget > timeout:
+        return (
+            f"options.budget_s = {budget:g} is more than options.timeout_s = {timeout:g}: programs that use "
+            "all the time they are told are stopped before; raise timeout_s"
+        )
+    return ""
+
+
 def _tells_budget(hooks: Hooks, config: RunConfig) -> bool:
     problem = hooks.problem
     assert problem is not None

@@ -12,21 +12,24 @@ messages name lines, programs may read their own text, and a problem may count i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import pathlib
 import sqlite3
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
 
+from ttd_core.errors import StorageError
+from ttd_core.input_files import MAX_FILE_BYTES
 from ttd_core.problem import Problem
 from ttd_core.run.evaluate import NOT_OF_THE_PROGRAM
-from ttd_core.run.files import storage_errors
-from ttd_core.run.pending_lines import parsed, read_verdict, verdict_line
+from ttd_core.run.files import require_plain_file, storage_errors
+from ttd_core.run.pending_lines import UNREADABLE, parsed, read_verdict, verdict_line
 from ttd_core.run.row_encoding import exact_json
 from ttd_core.run.tables import connect_writer
 from ttd_core.types import Action, State, Verdict
@@ -42,6 +45,10 @@ CREATE TABLE IF NOT EXISTS verdicts (
     verdict BLOB NOT NULL
 )
 """
+#: Most bytes of a verdict, unpacked: twice what a file that people hand in may have. One cut here is no JSON.
+_LARGEST = 2 * MAX_FILE_BYTES
+#: How SQLite calls a file that is damaged, is none of its own, or has other tables.
+_NOT_OURS = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR"})
 #: Entry of a verdict's metrics: seconds that the program ran when it was judged.
 REUSED_SECONDS = "reused_seconds"
 
@@ -100,8 +107,8 @@ class KnownVerdicts:
         if not found:
             return None
         try:
-            return read_verdict(parsed(zlib.decompress(found[0][0])))
-        except (KeyError, TypeError, ValueError, AttributeError, zlib.error):
+            return read_verdict(parsed(zlib.decompressobj().decompress(found[0][0], _LARGEST)))
+        except (*UNREADABLE, zlib.error):
             return None
 
     def put(self, key: bytes, verdict: Verdict) -> None:
@@ -117,14 +124,20 @@ class KnownVerdicts:
     def open(self) -> None:
         """Open the file; made when missing.
 
-        :raises StorageError: when it cannot be written.
+        :raises StorageError: when it cannot be written, or is no file of verdicts.
         """
-        with self._lock, storage_errors(self._path):
+        with self._lock, self._errors("written"):
             if self._connection is None:
-                connection = connect_writer(self._path)
-                # What a power cut takes is judged again.
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.execute(_TABLE)
+                require_plain_file(self._path)
+                with contextlib.ExitStack() as unless_opened:
+                    connection = connect_writer(self._path)
+                    unless_opened.callback(connection.close)
+                    # What a power cut takes is judged again.
+                    connection.execute("PRAGMA synchronous = NORMAL")
+                    connection.execute(_TABLE)
+                    # A table of this name that another program made is found here, not by the first program.
+                    connection.execute("SELECT key, verdict FROM verdicts LIMIT 0")
+                    unless_opened.pop_all()
                 self._connection = connection
 
     def close(self) -> None:
@@ -134,7 +147,21 @@ class KnownVerdicts:
             if connection is not None:
                 connection.close()
 
+    @contextlib.contextmanager
+    def _errors(self, action: str) -> Iterator[None]:
+        """As :func:`storage_errors`; a file that is damaged, or another's, holds nothing that is missed."""
+        try:
+            with storage_errors(self._path, action):
+                yield
+        except StorageError as error:
+            if getattr(error.__cause__, "sqlite_errorname", "") in _NOT_OURS:
+                raise StorageError(
+                    f"{self._path} is damaged, or another program's. Remove it and go on: what it had is "
+                    "judged again"
+                ) from error
+            raise
+
     def _execute(self, action: str, statement: str, values: Sequence[Any]) -> list[Any]:
         """Rows of a statement; none while the file is closed."""
-        with self._lock, storage_errors(self._path, action):
+        with self._lock, self._errors(action):
             return [] if self._connection is None else self._connection.execute(statement, values).fetchall()

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 import attrs
 
+from ttd_core.errors import StorageError
 from ttd_core.policy.base import Sample
-from ttd_core.run.pending_lines import parsed, prompt_line, read_sample, reply_line
+from ttd_core.run.pending_lines import UNREADABLE, finite_number, parsed, prompt_line, read_sample, reply_line
 from ttd_core.run.records import Place, RolloutIndex, place_name
 from ttd_core.run.row_encoding import exact_json
 from ttd_core.stages import Counted
@@ -90,19 +92,28 @@ def write_late(
     )
 
 
-def read_waiting(connection: sqlite3.Connection) -> list[LateRollout]:
-    """The late rollouts that no step had yet."""
-    return [
-        LateRollout(
-            step,
-            start,
-            json.loads(prompt),
-            read_sample(parsed(reply.encode()), parsed(of_prompt.encode())),
-            policy_step,
-            [_read_other(other) for other in json.loads(others)],
-        )
-        for step, _, _, start, prompt, policy_step, others, of_prompt, reply in connection.execute(_WAITING)
-    ]
+def read_waiting(connection: sqlite3.Connection, where: str = "run.db") -> list[LateRollout]:
+    """The late rollouts that no step had yet.
+
+    :param where: the database's path, for messages.
+    :raises StorageError: when a row holds what no run writes.
+    """
+    return [_read_row(row, where) for row in connection.execute(_WAITING)]
+
+
+def _read_row(row: Sequence[Any], where: str) -> LateRollout:
+    step, group, index, start, prompt, policy_step, others, of_prompt, reply = row
+    try:
+        sample = read_sample(parsed(reply.encode()), parsed(of_prompt.encode()))
+        read = [_read_other(other) for other in json.loads(others)]
+        if (sample.prompt, sample.index) != (group, index) or type(policy_step) is not int:
+            raise ValueError("it is another rollout's")
+        return LateRollout(step, start, json.loads(prompt), sample, policy_step, read)
+    except UNREADABLE as error:
+        raise StorageError(
+            f"{where} cannot be read: the late rollout {step}/{group}/{index} is damaged. Restore the run "
+            f"folder from a copy, or go back before it with --back-to {step - 1}"
+        ) from error
 
 
 def _other_line(other: Counted) -> float | list[float]:
@@ -112,7 +123,10 @@ def _other_line(other: Counted) -> float | list[float]:
 
 def _read_other(line: float | list[float]) -> Counted:
     """Inverse of :func:`_other_line`."""
-    return Counted(line[0], int(line[1]), bool(line[2])) if isinstance(line, list) else Counted(line)
+    value, runs, valid = line if isinstance(line, list) else (line, 0, 0)
+    if type(runs) is not int:
+        raise TypeError("runs are counted in whole numbers")
+    return Counted(finite_number(value), runs, bool(valid))
 
 
 def rewind_late(connection: sqlite3.Connection, step: int) -> None:

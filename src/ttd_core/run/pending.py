@@ -24,8 +24,9 @@ import attrs
 
 from ttd_core.policy.base import Sample, SamplingParams
 from ttd_core.run.evaluate import NOT_OF_THE_PROGRAM
-from ttd_core.run.files import LineFile, storage_errors
+from ttd_core.run.files import LineFile, require_plain_file, storage_errors
 from ttd_core.run.pending_lines import (
+    UNREADABLE,
     parsed,
     prompt_line,
     read_sample,
@@ -110,6 +111,7 @@ class PendingRollouts:
         """
         if not (self._enabled and self._path.exists()):
             return None
+        require_plain_file(self._path)
         with storage_errors(self._path, "read"), open(self._path, "rb") as file:
             header = parsed(file.readline())
         after, policy = header.get("after"), header.get("policy")
@@ -153,7 +155,7 @@ class PendingRollouts:
                     sample = read_sample(reply, self._prompts[keys[group]])
                     judged = None if verdict is None else read_verdict(verdict)
                     found[group, index] = KeptRollout(sample, judged, _step_of(reply))
-                except (KeyError, TypeError, ValueError, AttributeError):
+                except UNREADABLE:
                     continue  # damaged: owed again
         return found
 
@@ -208,6 +210,7 @@ class PendingRollouts:
         """Read the replies of a step, each with its verdict; none where the file is of another step."""
         if not self._path.exists():
             return
+        require_plain_file(self._path)
         with storage_errors(self._path, "read"), open(self._path, "rb") as file:
             if parsed(file.readline()) != header:
                 return

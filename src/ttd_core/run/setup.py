@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
-from ttd_core.errors import ConfigError, ResumeError
+from ttd_core.errors import ConfigError, ResumeError, did_you_mean
 from ttd_core.input_files import read_text_file
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.plugin.registry import resolve
@@ -111,15 +111,21 @@ def _resumable(folder: pathlib.Path, stored: RunConfig, overrides: Mapping[str, 
     path = folder / CONFIG_FILE
     if path.is_file():
         edited = configs.from_toml(read_text_file(path), where=str(path))
-        _refuse(folder, configs.diff(stored, edited), f"{path} was changed")
+        _refuse(folder, stored, edited, f"{path} was changed")
         stored = edited
     config = configs.override(stored, overrides)
-    _refuse(folder, configs.diff(stored, config), "the options differ from the run's")
+    _refuse(folder, stored, config, "the options differ from the run's")
     return config
 
 
-def _refuse(folder: pathlib.Path, differences: Sequence[configs.Difference], why: str) -> None:
+def _refuse(folder: pathlib.Path, stored: RunConfig, changed: RunConfig, why: str) -> None:
+    differences = configs.diff(stored, changed)
     refused = [each for each in differences if each.key not in configs.RESUMABLE_OPTIONS]
+    options = [f"options.{name}" for name in stored.options]
+    for each in refused:
+        if each.key.startswith("options.") and each.key not in options:
+            hint = did_you_mean(each.key, options) or f" Known: {', '.join(sorted(options))}."
+            raise ConfigError(f"{folder}: {each.key} is no option of the run's problem.{hint}")
     if refused:
         keys = "; ".join(str(difference) for difference in refused)
         raise ResumeError(

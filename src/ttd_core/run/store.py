@@ -262,7 +262,7 @@ class RunStore(RunReader):
         :raises StorageError: when they cannot be read.
         """
         with self._snapshot():
-            return late_table.read_waiting(self._connection)
+            return late_table.read_waiting(self._connection, str(self.folder / DATABASE))
 
     def rewind(self, step: int) -> None:
         """Forget every step after ``step``: to continue from a checkpoint older than the last step.

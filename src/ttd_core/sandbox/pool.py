@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable
 
+from ttd_core.errors import EnvironmentLacksError
 from ttd_core.sandbox.base import Job, JobResult
 from ttd_core.sandbox.exchange import OutputListener
 from ttd_core.sandbox.futures import JobFuture
@@ -33,8 +34,17 @@ class JobPool:
     def _start(self, count: int) -> None:
         for _ in range(count):
             name = f"sandbox-{len(self._threads)}"
-            self._threads.append(threading.Thread(target=self._work, name=name, daemon=True))
-            self._threads[-1].start()
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                for _ in self._threads:
+                    self._queue.put(None)
+                raise EnvironmentLacksError(
+                    f"sandbox.workers: this process can start {len(self._threads)} threads for them and no "
+                    "more; set fewer workers"
+                ) from error
+            self._threads.append(thread)
 
     def grow(self, workers: int) -> None:
         """Run up to ``workers`` jobs at once from now on; never fewer than before."""

@@ -6,6 +6,7 @@ import os
 import pathlib
 
 from ttd_core.config import RunConfig
+from ttd_core.text import counted
 
 #: Of the cores, what is kept for the run's own process by default at most.
 _LARGEST_SHARE = 4
@@ -29,6 +30,21 @@ def sampling_devices(config: RunConfig) -> int:
         return 0
     devices = policy.options.get("devices", 1)
     return max(1, devices) if type(devices) is int else 1
+
+
+def reserve_warning(config: RunConfig, cores: int) -> str:
+    """What to say of more cores kept than there are; empty where there is nothing.
+
+    :param cores: that this process may use; those of a cluster are not known before it is reached.
+    """
+    wanted = config.sandbox.reserve
+    if config.sandbox.executor != "local" or wanted is None or wanted < cores:
+        return ""
+    kept = reserved_cores(config, cores)
+    return (
+        f"sandbox.reserve = {wanted}: of the {counted(cores, 'core')} that may be used here {kept} can be "
+        "kept, for candidates need one"
+    )
 
 
 def reserved_cores(config: RunConfig, cores: int) -> int:

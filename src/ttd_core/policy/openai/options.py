@@ -10,7 +10,7 @@ from typing import Any, Literal
 import attrs
 
 from ttd_core.config import RunConfig
-from ttd_core.config.settings import at_least, fill, setting
+from ttd_core.config.settings import MOST_SECONDS, at_least, at_most, fill, setting
 from ttd_core.errors import ConfigError, did_you_mean
 from ttd_core.policy.remote import checked_address
 
@@ -39,9 +39,13 @@ class OpenAIOptions:
     in_flight: int = setting(16, "most requests at once", validator=at_least(1))
     requests_per_minute: float | None = setting(None, "most requests begun a minute", validator=at_least(0.1))
     retries: int = setting(6, "tries after the first one of a request", validator=at_least(0))
-    timeout_s: float = setting(600.0, "wall seconds of one try", validator=at_least(1))
+    timeout_s: float = setting(
+        600.0, "wall seconds of one try", validator=[at_least(1), at_most(MOST_SECONDS)]
+    )
     longest_wait_s: float = setting(
-        120.0, "longest pause before another try that a server may ask for", validator=at_least(0)
+        120.0,
+        "longest pause before another try that a server may ask for",
+        validator=[at_least(0), at_most(MOST_SECONDS)],
     )
     limit_field: Literal["max_tokens", "max_completion_tokens"] | None = setting(
         None, "how the server calls policy.max_new_tokens; default max_tokens, OpenAI's own the other"
