@@ -20,6 +20,7 @@ from ttd_math.erdos import overlap_bound, random_start
 
 torch = pytest.importorskip("torch")
 from ttd_math.polishing import ascent, changes, checkpoint, objectives, running  # noqa: E402
+from ttd_math.polishing.population import Plan, Search  # noqa: E402
 
 BOUNDS = {"ac1": first_bound, "ac2": second_bound, "erdos": overlap_bound}
 FEW = ("--iterations", "3", "--batch", "3", "--keep", "3", "--rounds", "2", "--explore", "5")
@@ -227,9 +228,9 @@ def test_a_damaged_checkpoint_is_refused(polish, tmp_path, damage) -> None:
     if damage == "text":
         np.savez(path, **parts | {"said": np.frombuffer(b"[]", np.uint8)})
     elif damage == "array":
-        np.savez(path, f0=np.ones(3))
+        np.savez(path, functions=np.ones(3))
     elif damage == "heights":
-        np.savez(path, **parts | {"f0": -parts["f0"]})
+        np.savez(path, **parts | {"functions": -parts["functions"]})
     else:
         said = json.loads(bytes(parts["said"]).decode()) | {"random": {"bit_generator": "dice"}}
         np.savez(path, **parts | {"said": np.frombuffer(json.dumps(said).encode(), np.uint8)})
@@ -240,9 +241,27 @@ def test_a_damaged_checkpoint_is_refused(polish, tmp_path, damage) -> None:
 
 
 def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path) -> None:
-    standing = checkpoint.Standing([(0.0, np.ones(2))], 0, 0, 0.0, {}, [])
+    standing = checkpoint.Standing([[(0.0, np.ones(2))]], 0, 0, 0.0, {}, [])
     with pytest.raises(StorageError, match="cannot be written"):
         checkpoint.save(tmp_path / "no" / "file.npz", standing, {})
+
+
+def test_ever_fewer_lineages_go_on_each_with_its_own_pool() -> None:
+    few = {"batch": 8, "cells": 1 << 20, "keep": 2, "lineages": 8, "iterations": 2, "explore": 4}
+    place = {"device": torch.device("cpu"), "precision": torch.float64}
+    plan = Plan(problem="ac2", lengths=(30, 60), seconds=1e9, rounds=4, **few, **place)
+    rng = np.random.default_rng(0)
+    standing = checkpoint.Standing([[(9.0, rng.random(30))]], 0, 0, 0.0, dict(rng.bit_generator.state), [])
+    counts = []
+    for _ in Search(plan, standing).run():
+        counts.append(len(standing.lineages))
+        heads = [pool[0][0] for pool in standing.lineages]
+        assert heads == sorted(heads)
+        assert all(len(pool) <= 2 for pool in standing.lineages)
+        for loss, f in standing.lineages[0]:
+            assert math.exp(-loss) == pytest.approx(second_bound(f), rel=1e-10)
+    assert counts == [8, 5, 3, 2, 1, 1, 1, 1]
+    assert [plan.deadline(stage) for stage in range(2)] == [5e8, 1e9]
 
 
 def test_lengths_double_as_often_as_fits() -> None:

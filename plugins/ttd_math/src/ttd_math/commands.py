@@ -65,7 +65,14 @@ def math() -> None:
     type=click.IntRange(1, 1000),
     default=8,
     show_default=True,
-    help="Functions that are gone on with.",
+    help="Functions of a lineage that are gone on with.",
+)
+@click.option(
+    "--lineages",
+    type=click.IntRange(1, 1000),
+    default=16,
+    show_default=True,
+    help="Random starts that are gone on with apart; ever fewer, one when the first length is done.",
 )
 @click.option(
     "--iterations",
@@ -86,7 +93,7 @@ def math() -> None:
     type=click.FloatRange(0, min_open=True),
     default=600.0,
     show_default=True,
-    help="Time, shared evenly by the lengths.",
+    help="Time, shared evenly by the lengths; from random starts the first has half.",
 )
 @click.option(
     "--rounds",

@@ -22,7 +22,7 @@ FORMAT = "ttd polish 1"
 class Standing:
     """Where a search stands between two rounds.
 
-    :param pool: losses and functions, the best first; all functions have as many heights.
+    :param lineages: losses and functions of each, the best first; all functions have as many heights.
     :param stage: which length it works at, from 0.
     :param rounds: made at this length.
     :param seconds: spent in all.
@@ -30,7 +30,7 @@ class Standing:
     :param curve: seconds, heights and score of the best after each round that found a better one.
     """
 
-    pool: list[tuple[float, Floats]]
+    lineages: list[list[tuple[float, Floats]]]
     stage: int
     rounds: int
     seconds: float
@@ -45,20 +45,24 @@ def save(path: pathlib.Path, standing: Standing, settings: dict[str, Any]) -> No
     :raises StorageError: when it cannot be written.
     """
     said = {"format": FORMAT, "settings": settings, **attrs.asdict(standing, filter=_is_small)}
-    arrays = {f"f{index}": f for index, (_, f) in enumerate(standing.pool)}
-    losses = np.array([loss for loss, _ in standing.pool])
+    functions = [(owner, *held) for owner, pool in enumerate(standing.lineages) for held in pool]
+    arrays = {
+        "owners": np.array([owner for owner, _, _ in functions]),
+        "losses": np.array([loss for _, loss, _ in functions]),
+        "functions": np.stack([f for _, _, f in functions]),
+    }
     text = np.frombuffer(json.dumps(said).encode(), dtype=np.uint8)
     beside = path.with_name(f"{path.name}.new")
     try:
         with beside.open("wb") as file:
-            np.savez_compressed(file, said=text, losses=losses, **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(file, said=text, **arrays)  # type: ignore[arg-type]
         os.replace(beside, path)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _is_small(field: attrs.Attribute[Any], _: Any) -> bool:
-    return field.name != "pool"
+    return field.name != "lineages"
 
 
 def load(path: pathlib.Path, settings: dict[str, Any]) -> Standing:
@@ -74,15 +78,21 @@ def load(path: pathlib.Path, settings: dict[str, Any]) -> Standing:
             raise ValueError(f"its format is {str(said['format'])[:40]!r}")
         kept = said["settings"]
         other = [name for name in settings if kept[name] != settings[name]]
-        losses = held["losses"].tolist()
-        pool = [(loss, np.asarray(held[f"f{index}"], np.float64)) for index, loss in enumerate(losses)]
+        losses, owners = held["losses"].tolist(), held["owners"].tolist()
+        functions = np.asarray(held["functions"], np.float64)
+        lineages: list[list[tuple[float, Floats]]] = [[] for _ in range(max(owners) + 1)]
+        for owner, loss, f in zip(owners, losses, functions, strict=True):
+            lineages[owner].append((loss, f))
         curve = [(float(s), int(n), float(score)) for s, n, score in said["curve"]]
-        standing = Standing(
-            pool, int(said["stage"]), int(said["rounds"]), float(said["seconds"]), said["random"], curve
-        )
+        place = (int(said["stage"]), int(said["rounds"]), float(said["seconds"]))
+        standing = Standing(lineages, *place, said["random"], curve)
         np.random.default_rng().bit_generator.state = standing.random
-        sound = pool and all(f.ndim == 1 and f.size == pool[0][1].size and f.min() >= 0 for _, f in pool)
-        if not sound or not np.isfinite(losses).all():
+        if (
+            functions.ndim != 2
+            or not all(lineages)
+            or not functions.min() >= 0
+            or not np.isfinite(losses).all()
+        ):
             raise ValueError("its functions are damaged")
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise UsageError(f"{path}: not what a search left: {str(error)[:200]}") from error

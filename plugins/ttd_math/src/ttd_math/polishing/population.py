@@ -2,7 +2,11 @@
 
 A round changes functions of the pool in as many ways as the device takes at a time, optimises all, and keeps
 the best of old and new. At the end of a stage every height is repeated, which changes no bound, and the next
-stage goes on with twice as many. From random functions the first round is one long exploration with noise.
+stage goes on with twice as many.
+
+From random functions the first round is one long exploration with noise. How far a function gets by changes
+depends on where it began more than on the changes, so the best of what was explored become lineages, each
+with a pool of its own. They share the batch, and ever fewer of them go on: at the end of the first stage one.
 """
 
 from __future__ import annotations
@@ -36,10 +40,11 @@ class Plan:
     :param lengths: numbers of heights, one a stage, each a multiple of the one before.
     :param batch: most functions at a time.
     :param cells: most heights at a time: long functions come in smaller batches.
-    :param keep: functions that the pool holds.
+    :param keep: functions that a lineage holds.
+    :param lineages: how many there are at first.
     :param iterations: of the optimiser, for each power of smoothing.
     :param explore: iterations of the exploration of random functions.
-    :param seconds: for all stages together, each has the same share.
+    :param seconds: for all stages together; the first has half after an exploration, else all the same.
     :param rounds: of each stage, at most; ``None`` for as many as there is time for.
     :param device: where torch computes.
     :param precision: of its floats; scores are in float64 always.
@@ -50,6 +55,7 @@ class Plan:
     batch: int
     cells: int
     keep: int
+    lineages: int
     iterations: int
     explore: int
     seconds: float
@@ -60,6 +66,13 @@ class Plan:
     def batch_at(self, length: int) -> int:
         """Functions at a time for a number of heights."""
         return max(1, min(self.batch, self.cells // length))
+
+    def deadline(self, stage: int) -> float:
+        """Seconds after which a stage ends."""
+        last = len(self.lengths) - 1
+        if not self.explore or not last:
+            return self.seconds * (stage + 1) / (last + 1)
+        return self.seconds * (0.5 + 0.5 * stage / last)
 
 
 class Search:
@@ -79,17 +92,17 @@ class Search:
 
     def best(self) -> tuple[float, Floats]:
         """Score and heights of the best function."""
-        loss, f = self.standing.pool[0]
+        loss, f = self.standing.lineages[0][0]
         return math.exp(self.objective.sign * loss), f
 
     def run(self) -> Iterator[bool]:
         """Make rounds until time or their number is used up; tells of each whether it found a better one."""
         while self.standing.stage < len(self.plan.lengths):
             while not self._stage_is_over():
-                before = self.standing.pool[0][0]
+                before = self.standing.lineages[0][0][0]
                 self._round()
                 self._settle()
-                better = self.standing.pool[0][0] < before
+                better = self.standing.lineages[0][0][0] < before
                 if better or not self.standing.curve:
                     place = (round(self.standing.seconds, 1), self.plan.lengths[self.standing.stage])
                     self.standing.curve.append((*place, self.best()[0]))
@@ -107,7 +120,17 @@ class Search:
         return self._before + time.monotonic() - self._began
 
     def _deadline(self) -> float:
-        return self.plan.seconds * (self.standing.stage + 1) / len(self.plan.lengths)
+        return self.plan.deadline(self.standing.stage)
+
+    def _alive(self) -> int:
+        """How many lineages go on: ever fewer in the first stage, then one."""
+        if self.standing.stage:
+            return 1
+        done = self._now() / self._deadline()
+        if self.plan.rounds is not None:
+            done = max(done, self.standing.rounds / self.plan.rounds)
+        left: float = self.plan.lineages ** (1 - min(done, 1.0))
+        return max(1, round(left))
 
     def _settle(self) -> None:
         self.standing.rounds += 1
@@ -116,8 +139,10 @@ class Search:
 
     def _refine(self) -> None:
         self.standing.stage, self.standing.rounds = self.standing.stage + 1, 0
-        length = self.plan.lengths[self.standing.stage]
-        self.standing.pool = [(loss, np.repeat(f, length // f.size)) for loss, f in self.standing.pool]
+        times = self.plan.lengths[self.standing.stage] // self.best()[1].size
+        self.standing.lineages = [
+            [(loss, np.repeat(f, times)) for loss, f in pool] for pool in self.standing.lineages
+        ]
 
     def _tensor(self, rows: list[Floats]) -> torch.Tensor:
         return torch.from_numpy(np.stack(rows)).to(self.plan.device, self.plan.precision)
@@ -127,38 +152,53 @@ class Search:
         length = self.plan.lengths[self.standing.stage]
         batch = self.plan.batch_at(length)
         if self.standing.rounds:
-            names, rows = self._changed(batch)
-            first = self.rng.choice(_FIRST_POWERS, len(rows))
-        else:
-            if self.standing.stage == 0 and self.plan.explore:
-                fresh = [self.rng.random(length) + 0.1 for _ in range(batch)]
-                noise = torch.Generator(self.plan.device).manual_seed(int(self.rng.integers(1 << 62)))
-                self._keep(["explore"] * batch, self._optimised(fresh, lambda x: self._explored(x, noise)))
-            rows = [f for _, f in self.standing.pool][:batch]
-            names, first = ["settle"] * len(rows), np.full(len(rows), _FIRST_POWERS[-1])
+            self._change(batch)
+            return
+        if self.standing.stage == 0 and self.plan.explore:
+            self._explore(length, batch)
+        heads = [pool[0][1] for pool in self.standing.lineages][:batch]
         # What is settled was not changed: it is worth more steps than each of many changes.
-        iterations = self.plan.iterations * (1 if self.standing.rounds else 4)
-        self._keep(names, self._optimised(rows, lambda x: self._converged(x, first, iterations)))
+        first = np.full(len(heads), _FIRST_POWERS[-1])
+        found = self._optimised(heads, lambda x: self._converged(x, first, 4 * self.plan.iterations))
+        self._keep(list(range(len(heads))), ["settle"] * len(heads), found)
 
-    def _changed(self, batch: int) -> tuple[list[str], list[Floats]]:
-        pool = [f for _, f in self.standing.pool]
-        names, rows = [], []
-        for _ in range(batch):
+    def _explore(self, length: int, batch: int) -> None:
+        """Make lineages of the best that an exploration of random functions finds."""
+        fresh = [self.rng.random(length) + 0.1 for _ in range(batch)]
+        noise = torch.Generator(self.plan.device).manual_seed(int(self.rng.integers(1 << 62)))
+        found = self._optimised(
+            fresh, lambda x: ascent.explore(self.objective, x, self.plan.explore, noise, self._stop)
+        )
+        self.standing.lineages += [[] for _ in found]
+        self._keep([1 + row for row in range(len(found))], ["explore"] * len(found), found)
+
+    def _change(self, batch: int) -> None:
+        """Change functions of every lineage, optimise all, and keep the best of each."""
+        owners, names, rows = [], [], []
+        for row in range(max(batch, len(self.standing.lineages))):
+            owner = row % len(self.standing.lineages)
+            pool = [f for _, f in self.standing.lineages[owner]]
             f = pool[min(int(self.rng.exponential(2.0)), len(pool) - 1)]
-            name, row = changes.changed(f, self.objective.changes, self.rng, pool)
+            name, new = changes.changed(f, self.objective.changes, self.rng, pool)
+            owners.append(owner)
             names.append(name)
-            rows.append(row)
-        return names, rows
+            rows.append(new)
+        first = self.rng.choice(_FIRST_POWERS, len(rows))
+        found = self._optimised(rows, lambda x: self._converged(x, first, self.plan.iterations))
+        self._keep(owners, names, found)
 
-    def _optimised(self, rows: list[Floats], optimise: Callable[[torch.Tensor], ascent.Best]) -> list[Floats]:
-        """The rows optimised, as heights."""
+    def _optimised(
+        self, rows: list[Floats], optimise: Callable[[torch.Tensor], ascent.Best]
+    ) -> list[tuple[float, Floats]]:
+        """The rows optimised, as heights with their losses in float64; infinite where they are no numbers."""
+        plan = self.plan
         floor = torch.from_numpy(10 ** self.rng.uniform(-7, -4, len(rows)))
-        x = self.objective.parameters(self._tensor(rows), floor.to(self.plan.device, self.plan.precision))
-        heights = self.objective.heights(optimise(x).parameters)
-        return list(heights.to("cpu", torch.float64).numpy())
-
-    def _explored(self, x: torch.Tensor, noise: torch.Generator) -> ascent.Best:
-        return ascent.explore(self.objective, x, self.plan.explore, noise, self._stop)
+        x = torch.from_numpy(np.stack(rows)).to(plan.device, plan.precision)
+        x = self.objective.parameters(x, floor.to(plan.device, plan.precision))
+        heights = self.objective.heights(optimise(x).parameters).double()
+        heights = torch.where(heights < 1e-9 * heights.amax(-1, keepdim=True), 0.0, heights)
+        losses = self.objective.exact(heights).nan_to_num(nan=math.inf)
+        return list(zip(losses.tolist(), heights.cpu().numpy(), strict=True))
 
     def _converged(self, x: torch.Tensor, first: Floats, iterations: int) -> ascent.Best:
         rising = [first * (_LAST_POWER / first) ** (rung / (_RUNGS - 1)) for rung in range(_RUNGS)]
@@ -168,20 +208,20 @@ class Search:
     def _stop(self) -> bool:
         return self._now() >= self._deadline()
 
-    def _keep(self, names: list[str], rows: list[Floats]) -> None:
-        """The best of the pool and of new functions, each with another loss, in float64."""
-        pool = [(loss, "", f) for loss, f in self.standing.pool]
-        for name, f in zip(names, rows, strict=True):
-            if not np.isfinite(f).all() or f.max() <= 0:
-                continue
-            f = np.where(f < 1e-9 * f.max(), 0.0, f)
-            heights = torch.from_numpy(f).to(self.plan.device)[None]
-            loss = float(self.objective.exact(heights)[0])
+    def _keep(self, owners: list[int], names: list[str], found: list[tuple[float, Floats]]) -> None:
+        """The best of every lineage and of what came of it; then the lineages that go on, best first."""
+        pools = [[(loss, "", f) for loss, f in pool] for pool in self.standing.lineages]
+        for owner, name, (loss, f) in zip(owners, names, found, strict=True):
             if math.isfinite(loss):
-                pool.append((loss, name, f))
+                pools[owner].append((loss, name, f))
+        ranked = sorted((self._distinct(pool) for pool in pools if pool), key=lambda pool: pool[0][0])
+        self.kind = ranked[0][0][1] or self.kind
+        self.standing.lineages = [[(loss, f) for loss, _, f in pool] for pool in ranked[: self._alive()]]
+
+    def _distinct(self, pool: list[tuple[float, str, Floats]]) -> list[tuple[float, str, Floats]]:
+        """The best functions of a pool, each with another loss."""
         kept: list[tuple[float, str, Floats]] = []
         for entry in sorted(pool, key=lambda entry: entry[0]):
             if not kept or entry[0] - kept[-1][0] > _APART:
                 kept.append(entry)
-        self.kind = kept[0][1] or self.kind
-        self.standing.pool = [(loss, f) for loss, _, f in kept[: self.plan.keep]]
+        return kept[: self.plan.keep]

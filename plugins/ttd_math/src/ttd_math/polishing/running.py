@@ -41,6 +41,7 @@ class Settings:
     batch: int = 64
     cells: int = 1 << 22
     keep: int = 8
+    lineages: int = 16
     iterations: int = 100
     explore: int = 20_000
     seconds: float = 600.0
@@ -57,7 +58,7 @@ class Settings:
 
     def shared(self, start: Floats) -> dict[str, Any]:
         """What a search must share to go on from where another stood."""
-        names = ("problem", "start", "length", "coarse", "keep", "seed")
+        names = ("problem", "start", "length", "coarse", "keep", "lineages", "seed")
         return {name: getattr(self, name) for name in names} | {"heights": int(start.size)}
 
 
@@ -82,7 +83,7 @@ def polish(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate
         explore=settings.explore if settings.start == FROM_RANDOM else 0,
         **{
             name: getattr(settings, name)
-            for name in ("problem", "batch", "cells", "keep", "iterations", "seconds", "rounds")
+            for name in ("problem", "batch", "cells", "keep", "lineages", "iterations", "seconds", "rounds")
         },
     )
     search = Search(plan, _standing(settings, start, rng))
@@ -132,7 +133,7 @@ def _standing(settings: Settings, start: Floats, rng: np.random.Generator) -> St
         raise UsageError(f"{path}: left by a search; add --resume to go on with it, or remove it")
     objective = OBJECTIVES[settings.problem]()
     loss = float(objective.exact(torch.from_numpy(start.copy())[None])[0])
-    return Standing([(loss, start)], 0, 0, 0.0, dict(rng.bit_generator.state), [])
+    return Standing([[(loss, start)]], 0, 0, 0.0, dict(rng.bit_generator.state), [])
 
 
 def _device(text: str) -> torch.device:
