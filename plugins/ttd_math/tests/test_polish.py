@@ -160,6 +160,16 @@ def test_a_search_ends_in_a_certificate_that_holds_and_is_no_worse_than_its_star
     assert sum(" heights  round " in line for line in made.output.splitlines()) == 4
 
 
+def test_what_is_said_of_the_start_is_carried_on(polish, tmp_path) -> None:
+    assert polish("ac2", "--from", "f.json", *FEW, "--out", "one.json").exception is None
+    assert polish("ac2", "--from", "one.json", *FEW, "--out", "two.json").exception is None
+    assert polish("ac2", "--from", "two.json", *FEW, "--out", "three.json").exception is None
+    origin = json.loads((tmp_path / "three.json").read_text())["origin"]
+    assert origin["command"].startswith("ttd math polish ac2 --from f.json ")
+    starts = [made["command"].split()[5] for made in origin["polished"]]
+    assert starts == ["one.json", "two.json"]
+
+
 @pytest.mark.parametrize("precision", ["float64", "float32"])
 def test_a_stopped_search_goes_on_as_if_it_had_not_been(polish, tmp_path, monkeypatch, precision) -> None:
     words = ("ac2", "--from", "random", "--coarse", "500", "--length", "1000", "--precision", precision, *FEW)

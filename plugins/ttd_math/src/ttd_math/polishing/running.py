@@ -14,6 +14,7 @@ import torch
 from ttd_core import certificate, certifying
 from ttd_core.certificate import Certificate
 from ttd_core.errors import UsageError
+from ttd_core.input_files import read_data_file
 from ttd_core.plugin import registry
 from ttd_core.types import State, array_digest
 from ttd_math.base import StepProblem
@@ -96,14 +97,14 @@ def polish(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate
             f"heights do not fit on {device}: give a smaller --batch or --cells, and --resume"
         ) from error
     proof = certifying.certify(problem, _state(problem, search.best()[1]))
-    origin = {
+    made = {
         "command": _command(settings),
         "start": _origin_of_start(settings, start),
         "seconds": round(search.standing.seconds, 1),
         "device": _device_name(device),
         "curve": [list(point) for point in search.standing.curve],
     }
-    return proof, certificate.write(proof, settings.out, origin=origin)
+    return proof, certificate.write(proof, settings.out, origin=_whole_origin(settings, made))
 
 
 def _rounds(search: Search, settings: Settings, start: Floats) -> Iterator[str]:
@@ -173,12 +174,19 @@ def _require_length(problem: StepProblem, length: int) -> None:
         )
 
 
+def _start_file(settings: Settings) -> pathlib.Path | None:
+    """The file that a search starts from; of random heights there is none."""
+    if settings.start == FROM_BEST:
+        return BEST / f"{settings.problem}.json"
+    return None if settings.start == FROM_RANDOM else pathlib.Path(settings.start)
+
+
 def _start(problem: StepProblem, settings: Settings, rng: np.random.Generator) -> Floats:
     """The heights to begin with."""
-    if settings.start == FROM_RANDOM:
+    path = _start_file(settings)
+    if path is None:
         f = rng.random(settings.coarse) + 0.1
         return np.asarray(f / (2 * f.mean()))
-    path = BEST / f"{problem.name}.json" if settings.start == FROM_BEST else pathlib.Path(settings.start)
     state = problem.read_construction(path)
     f = next(iter(state.data.values()))
     broken = [sentence for sentence in problem.check(state) if "are allowed" not in sentence]
@@ -216,6 +224,20 @@ def _command(settings: Settings) -> str:
     start = pathlib.Path(settings.start).name  # of best and random: themselves
     words = ["ttd math polish", settings.problem, "--from", start, *changed, "--out", settings.out.name]
     return " ".join(words)
+
+
+def _whole_origin(settings: Settings, made: dict[str, Any]) -> dict[str, Any]:
+    """Where the start came from, if a certificate says so, and what was made of it since; else the latter."""
+    path = _start_file(settings)
+    stated = certificate.read(path)[0].get("origin") if path and _is_certificate(path) else None
+    if not isinstance(stated, dict):
+        return made
+    before = stated.get("polished", [])
+    return stated | {"polished": [*(before if isinstance(before, list) else []), made]}
+
+
+def _is_certificate(path: pathlib.Path) -> bool:
+    return certificate.is_certificate(read_data_file(path))
 
 
 def _origin_of_start(settings: Settings, start: Floats) -> str:
