@@ -140,7 +140,7 @@ def _standing(settings: Settings, start: Floats, rng: np.random.Generator) -> St
 def _device(text: str) -> torch.device:
     try:
         device = torch.device(text)
-        torch.zeros(1, device=device, dtype=torch.float64)
+        torch.zeros(1, device=device, dtype=torch.float64).item()
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         first = str(error).partition("\n")[0]
         raise UsageError(f"--device {text}: torch cannot compute there: {first[:200]}") from error
