@@ -1,8 +1,10 @@
 """Keep the best construction of a run: its exact certificate, with where it came from.
 
     python -m ttd_math.keep RUN [--folder best]
+    python -m ttd_math.keep POLISHED.json
 
-``best/`` of this package holds what our own programs found, one certificate a problem. Each says with which
+``best/`` of this package holds what our own programs found, one certificate a problem, some polished since by
+``ttd math polish``, whose certificate says what it began with. Each says with which
 command, seed and start the run was made, and what score the first hops of its program reach, which anyone
 can repeat (``plugins/ttd_math/tests/test_best.py``). A hop changes a construction that a program has found,
 and optimises it again.
@@ -23,11 +25,12 @@ from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.errors import TtdError, UsageError
 from ttd_core.input_files import read_text_file
-from ttd_core.plugin.registry import resolve
+from ttd_core.plugin.registry import load, resolve
 from ttd_core.problem import Problem
 from ttd_core.sandbox.base import Executor
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.types import Action, State
+from ttd_math.commands import STEP_FUNCTIONS
 
 #: Where this package keeps its best constructions.
 BEST = pathlib.Path(__file__).parent / "best"
@@ -95,23 +98,50 @@ def is_better(problem: Problem, fresh: certificate.Certificate, path: pathlib.Pa
     return not path.exists() or problem.better(fresh.bound, certifying.check(problem, path).bound)
 
 
+def of_run(run: pathlib.Path) -> tuple[Problem, certificate.Certificate, RunConfig]:
+    """The certificate of a run's best construction, and the config that it was made with.
+
+    :raises UsageError: when the folder is no run's.
+    """
+    if not (run / "config.toml").is_file():
+        raise UsageError(f"{run}: not a run folder: it has no config.toml")
+    config = configs.from_toml(read_text_file(run / "config.toml"), where=str(run))
+    problem, config = resolve(config)
+    state = problem.read_construction(run / "best" / "construction.json")
+    return problem, certifying.certify(problem, state), config
+
+
+def of_polish(path: pathlib.Path) -> tuple[Problem, certificate.Certificate, dict[str, Any]]:
+    """The certificate that ``ttd math polish`` wrote, checked, and its origin.
+
+    :raises UsageError: when it does not say where it came from.
+    :raises CertificateError: when it does not hold.
+    """
+    stated, _ = certificate.read(path)
+    name, origin = stated.get("problem"), stated.get("origin")
+    if not isinstance(origin, dict) or name not in STEP_FUNCTIONS:
+        raise UsageError(f"{path}: not written by ttd math polish")
+    problem = load(name, certificate.stated_options(stated, path))
+    return problem, certifying.check(problem, path), origin
+
+
 @click.command()
 @click.argument("run", type=click.Path(path_type=pathlib.Path))
 @click.option("--folder", type=click.Path(path_type=pathlib.Path), default=BEST, help="Where to keep it.")
 def main(run: pathlib.Path, folder: pathlib.Path) -> None:
-    """Certify the best construction of RUN and keep it when it beats the one kept so far."""
+    """Certify the best construction of RUN, or check a polished certificate; keep it when it is the best."""
     try:
-        if not (run / "config.toml").is_file():
-            raise UsageError(f"{run}: not a run folder: it has no config.toml")
-        config = configs.from_toml(read_text_file(run / "config.toml"), where=str(run))
-        problem, config = resolve(config)
-        state = problem.read_construction(run / "best" / "construction.json")
-        proof = certifying.certify(problem, state)
+        if run.is_file():
+            problem, proof, origin = of_polish(run)
+        else:
+            problem, proof, config = of_run(run)
         path = folder / f"{problem.name}.json"
         if not is_better(problem, proof, path):
             raise UsageError(f"{run}: {proof.decimal} does not beat what {path} keeps")
-        with LocalExecutor(workers=1) as executor:
-            certificate.write(proof, path, origin=origin_of(config, problem, executor))
+        if not run.is_file():
+            with LocalExecutor(workers=1) as executor:
+                origin = origin_of(config, problem, executor)
+        certificate.write(proof, path, origin=origin)
     except OSError as error:
         raise click.ClickException(f"{run}: not a run folder: {error}") from error
     except TtdError as error:

@@ -1,0 +1,130 @@
+"""``ttd math``: constructions improved on a device."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import click
+
+from ttd_core.cli.output import say
+from ttd_core.errors import UsageError
+from ttd_core.plugin.spec import hookimpl
+
+#: Problems whose constructions are step functions.
+STEP_FUNCTIONS = ("ac1", "ac2", "erdos")
+
+
+@hookimpl
+def ttd_commands(cli: click.Group) -> None:
+    """Add ``ttd math``."""
+    cli.add_command(math)
+
+
+@click.group()
+def math() -> None:
+    """Open problems in mathematics: their constructions improved on a device."""
+
+
+@math.command()
+@click.argument("problem", type=click.Choice(STEP_FUNCTIONS))
+@click.option(
+    "--from",
+    "start",
+    default="best",
+    show_default=True,
+    metavar="best|random|FILE",
+    help="What to begin with: the one this package keeps, random heights, or a file as for `ttd eval`.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=pathlib.Path, dir_okay=False),
+    required=True,
+    help="Where the certificate is written, its arrays beside it.",
+)
+@click.option(
+    "--length",
+    type=click.IntRange(1),
+    help="Most heights: the start is doubled as often as fits. Default: as many as the start.",
+)
+@click.option(
+    "--coarse", type=click.IntRange(2), default=1000, show_default=True, help="Heights of random starts."
+)
+@click.option(
+    "--batch", type=click.IntRange(1), default=64, show_default=True, help="Most functions at a time."
+)
+@click.option(
+    "--cells",
+    type=click.IntRange(1),
+    default=1 << 22,
+    show_default=True,
+    help="Most heights at a time, of all functions together.",
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(1, 1000),
+    default=8,
+    show_default=True,
+    help="Functions of a lineage that are gone on with.",
+)
+@click.option(
+    "--lineages",
+    type=click.IntRange(1, 1000),
+    default=16,
+    show_default=True,
+    help="Random starts that are gone on with apart; ever fewer, one when the first length is done.",
+)
+@click.option(
+    "--iterations",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Of the optimiser, for each of five powers of smoothing.",
+)
+@click.option(
+    "--explore",
+    type=click.IntRange(0),
+    default=20_000,
+    show_default=True,
+    help="Iterations with noise from random starts.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="Time, shared evenly by the lengths; from random starts the first has half.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    help="Most rounds at each length; with it a search can be repeated exactly.",
+)
+@click.option("--device", default="cpu", show_default=True, help="Where torch computes, such as cpu or cuda.")
+@click.option(
+    "--precision",
+    type=click.Choice(["float64", "float32"]),
+    default="float64",
+    show_default=True,
+    help="Of the optimiser; scores are exact in any case.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all random numbers.")
+@click.option("--resume", is_flag=True, help="Go on with the search that was left beside --out.")
+def polish(**given: Any) -> None:
+    """Improve a step function by gradients, many variants at a time, at growing lengths.
+
+    Each round changes the best functions so far, optimises all of them under a smoothed maximum,
+    and keeps the best. What is found goes through the verifier and is written as an exact
+    certificate. A search that was stopped leaves OUT.polish.npz and goes on with --resume.
+
+    \b
+    Example:
+      ttd math polish ac2 --length 20000 --seconds 600 --out ac2.json
+    """
+    try:
+        from ttd_math.polishing import running  # noqa: PLC0415 - loads torch
+    except ImportError as error:
+        raise UsageError(f"ttd math polish needs torch: {error}") from error
+    proof, written = running.polish(running.Settings(**given), say)
+    say(proof.statement()["claim"])
+    say(f"written: {', '.join(str(path) for path in written)}")
