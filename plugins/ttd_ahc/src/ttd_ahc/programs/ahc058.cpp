@@ -1,14 +1,16 @@
 // A plan is a list of machines, each bought as soon as it can be paid.
 //
 // Good plans look alike. For some 30 to 190 turns they buy machines of level 0 of several kinds and a short
-// chain of one helper kind; from then on only the chain of one main kind: levels 0 and 1 in turn, then 1 and 2,
-// then 2 and 3, the dearer one whenever it can be paid, and in the end a block of each level from 3 down to 0.
-// The choice of main kind and helper decides most of the score, so it is searched first:
+// chain of one helper kind; from then on only the chain of one main kind: levels 0 and 1 in turn, then 1
+// and 2, then 2 and 3, the dearer one whenever it can be paid, and in the end a block of each level from 3
+// down to 0. The choice of main kind and helper decides most of the score, so it is searched first:
 //
 // 1. Starts. For a main kind, a helper and a turn, a small beam grows as many apples as possible until that
 //    turn; then six turns, at which the main chain passes from one pair of levels to the next, are tuned by
-//    local search. All pairs of kinds are tried narrowly, then those of the best main kinds more widely.
-// 2. The best starts are annealed for a moment each, in rounds; those far behind fall out.
+//    local search. All pairs of kinds are tried narrowly, then those of the best main kinds more widely, then
+//    second helpers beside the best pairs.
+// 2. The eight best starts are annealed for a moment each, in rounds; half of them, and those far behind,
+//    fall out after each.
 // 3. The last one is annealed until the time is up.
 #pragma GCC optimize("O3")
 #pragma GCC target("avx2,fma")
@@ -23,7 +25,8 @@
 using namespace std;
 
 static const int KINDS = 10, LEVELS = 4, TURNS = 500, ALL = KINDS * LEVELS;
-static const double LIMIT = 1.87;  // seconds of processor time
+static const double LIMIT = 1.87;                      // seconds of processor time
+static const double HOT = 0.0045, COLD = 0.0001;  // temperatures, in log2 of the apples in the end
 static long long capacity[KINDS], cost[ALL];  // the statement's A and C; machine (i, j) is i * KINDS + j
 
 static double seconds() {
@@ -44,8 +47,9 @@ static inline double unit() { return (random_bits() + 0.5) * (1.0 / 4294967296.0
 
 // ---- the machines that a search looks at -----------------------------------------------------------
 //
-// Four kinds, the lanes, may have chains; the other six have level 0 only, where each purchase adds a constant
-// income. Machine 4 * level + lane is that of a lane, machines from FLAT on are level 0 of the other kinds.
+// Four kinds, the lanes, may have chains; the other six have level 0 only, where each purchase adds a
+// constant income. Machine 4 * level + lane is that of a lane, machines from FLAT on are level 0 of the
+// other kinds.
 
 typedef double Four __attribute__((vector_size(32)));
 static const int LANES = 4, FLAT = LANES * LEVELS, MACHINES = FLAT + KINDS - LANES, INCOME = LEVELS;
@@ -58,7 +62,8 @@ static int named[MACHINES];    // the machine as the statement numbers it
 static void choose_lanes(const vector<int>& kinds) {
     for (int m = 0; m < MACHINES; m++) {
         bool flat = m >= FLAT;
-        int level = flat ? 0 : m / LANES, lane = flat ? 0 : m % LANES, kind = flat ? kinds[m - FLAT + LANES] : kinds[lane];
+        int level = flat ? 0 : m / LANES, lane = flat ? 0 : m % LANES;
+        int kind = kinds[flat ? m - FLAT + LANES : lane];
         added[m] = Four{0, 0, 0, 0};
         added[m][lane] = level == 0 ? double(capacity[kind]) : 1.0;
         row_of[m] = flat ? INCOME : level;
@@ -69,8 +74,8 @@ static void choose_lanes(const vector<int>& kinds) {
 
 static inline double sum(Four v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
-// The state before a turn. Powers of level 0 are times the capacity; machines of level 3 stay one of each kind.
-// Doubles are exact up to 2^53, and above that no purchase of a sensible plan is in doubt.
+// The state before a turn. Powers of level 0 are times the capacity; machines of level 3 stay one of each
+// kind. Doubles are exact up to 2^53, and above that no purchase of a sensible plan is in doubt.
 struct alignas(32) Farm {
     Four count[LEVELS - 1];
     Four power[LEVELS + 1];  // the last row, INCOME, holds the constant income in its first lane
@@ -98,7 +103,7 @@ struct alignas(32) Farm {
     }
 };
 
-// Binomial coefficients: machines `i` levels up reach the apples of `left` turns in so many ways.
+// Binomial coefficients: in how many ways production passes down one to four levels within `left` turns.
 struct Ways {
     double one, two, three, four;
     explicit Ways(double left)
@@ -132,7 +137,8 @@ static uint64_t hash_of[MACHINES];
 static vector<Node> nodes;
 static vector<Child> children[TURNS + 1];  // by the turn at which they are free to act again
 
-// Lists what can be bought from a node, now or as soon as it can be paid, valued by the apples at `horizon`.
+// Lists what can be bought from a node, now or as soon as it can be paid. The value is the apples at turn
+// `horizon` without buying more.
 static void expand(int index, uint32_t allowed, int until, int horizon) {
     Farm f = nodes[index].farm;
     uint64_t hash = nodes[index].hash;
@@ -160,7 +166,8 @@ static void expand(int index, uint32_t allowed, int until, int horizon) {
         for (uint32_t left = paid; left; left &= left - 1) {
             int m = __builtin_ctz(left);
             double gain = sum(added[m] * slope[row_of[m]]) - f.price[m];
-            children[f.turn + 1].push_back({value + gain, hash + hash_of[m], index, short(m), short(f.turn - first)});
+            children[f.turn + 1].push_back(
+                {value + gain, hash + hash_of[m], index, short(m), short(f.turn - first)});
         }
     }
 }
@@ -248,9 +255,11 @@ struct Start {
 static vector<Start> starts;
 static vector<int> easiest;  // kinds, those with cheap levels 0 and 1 first
 
-// Adds the start of a main kind and a helper (the same: none) that turns to the main chain at turn `until`,
-// or takes it in place of a worse one of the same two.
+// Adds the start of a main kind and up to two helpers (the main kind itself: none) that turns to the main
+// chain at turn `until`, or takes it in place of a worse one of the same kinds. Until then the beam wants the
+// most apples `beyond` turns later. Late on a slow machine it does nothing.
 static void attempt(int main, int helper, int second, int until, int beyond, int width) {
+    if (seconds() > LIMIT / 2) return;
     bool helped = helper != main, twice = second != main;
     vector<int> kinds{main};
     if (helped) kinds.push_back(helper);
@@ -260,7 +269,8 @@ static void attempt(int main, int helper, int second, int until, int beyond, int
     choose_lanes(kinds);
     uint32_t allowed = 0;
     for (int m = 0; m < MACHINES; m++)
-        if (m < LANES || m >= FLAT || (helped && m % LANES == 1) || (twice && m % LANES == 2)) allowed |= 1u << m;
+        if (m < LANES || m >= FLAT || (helped && m % LANES == 1) || (twice && m % LANES == 2))
+            allowed |= 1u << m;
     vector<int> ends = grow(width, allowed, until, until + beyond);
     if (ends.empty()) return;
     const Farm& f = nodes[ends[0]].farm;
@@ -269,10 +279,12 @@ static void attempt(int main, int helper, int second, int until, int beyond, int
     Rule rule{{f.turn, f.turn + left * 15 / 100, f.turn + left * 30 / 100, f.turn + left * 56 / 100,
                f.turn + left * 64 / 100, f.turn + left * 72 / 100}};
     Start start{log2(tune(f, rule)), {}, main, helper, second};
-    auto same = find_if(starts.begin(), starts.end(),
-                        [&](const Start& s) { return s.main == main && minmax(s.helper, s.second) == minmax(helper, second); });
+    auto same = find_if(starts.begin(), starts.end(), [&](const Start& s) {
+        return s.main == main && minmax(s.helper, s.second) == minmax(helper, second);
+    });
     if (same != starts.end() && same->value >= start.value) return;
-    for (int k = ends[0]; nodes[k].before >= 0; k = nodes[k].before) start.plan.push_back(named[nodes[k].machine]);
+    for (int k = ends[0]; nodes[k].before >= 0; k = nodes[k].before)
+        start.plan.push_back(named[nodes[k].machine]);
     reverse(start.plan.begin(), start.plan.end());
     vector<uint8_t> rest;
     follow(f, rule, &rest);
@@ -288,10 +300,12 @@ static void sort_starts() {
 }
 
 static void find_starts() {
+    // all pairs, narrowly
     for (int main = 0; main < KINDS; main++)
         for (int helper = 0; helper < KINDS; helper++)
             for (int until = 30; until <= 190; until += 20) attempt(main, helper, main, until, 30, 3);
     sort_starts();
+    // the three best main kinds with every helper, more widely
     vector<int> mains;
     for (auto& each : starts)
         if (find(mains.begin(), mains.end(), each.main) == mains.end()) mains.push_back(each.main);
@@ -301,12 +315,14 @@ static void find_starts() {
             for (int until = 30; until <= 190; until += 20)
                 for (int beyond : {20, 60}) attempt(main, helper, main, until, beyond, 10);
     sort_starts();
+    // second helpers beside the four best pairs
     int pairs = 0;
     for (auto each : vector<Start>(starts)) {
         if (each.helper == each.main || pairs++ >= 4) continue;
         for (int second = 0; second < KINDS; second++)
             if (second != each.main && second != each.helper)
-                for (int until = 50; until <= 190; until += 20) attempt(each.main, each.helper, second, until, 40, 6);
+                for (int until = 50; until <= 190; until += 20)
+                    attempt(each.main, each.helper, second, until, 40, 6);
     }
     sort_starts();
 }
@@ -317,8 +333,8 @@ static const int EVERY = 8, LONGEST = 528;
 static Farm kept[LONGEST / EVERY + 2], fresh[LONGEST / EVERY + 2];  // before every EVERY-th entry of a plan
 static uint8_t current[LONGEST], trial[LONGEST], top_plan[LONGEST];
 
-// Runs the trial plan from entry `from` on, which must not lie behind the current plan; snapshots go to `fresh`.
-// Returns the apples in the end; `used` is the number of entries bought.
+// Runs the trial plan from entry `from` on, which must not lie behind the current plan; snapshots go to
+// `fresh`. Returns the apples in the end; `used` is the number of entries bought.
 static double carry_out(const uint8_t* plan, int length, int from, int& used) {
     int k = from / EVERY * EVERY;
     Farm f = kept[from / EVERY];
@@ -343,7 +359,8 @@ static void fill_hops() {
         hops[q] = (q & 1 ? 1 : -1) * max(1, int(d));
     }
 }
-static inline int near_to(int i, int length) { return min(length - 1, max(0, i + hops[random_bits() & 1023])); }
+static inline int hop() { return hops[random_bits() & 1023]; }
+static inline int near_to(int i, int length) { return min(length - 1, max(0, i + hop())); }
 static inline int some_machine(int i, int length) {
     return random_bits() & 3 ? current[near_to(i, length)] : below(MACHINES);
 }
@@ -352,6 +369,7 @@ static inline int some_machine(int i, int length) {
 // Returns its length, or 0 when the move is not possible.
 static int propose(int length, int& from) {
     int i = below(length), kind = below(100);
+    if (coin()) i = below(i + 1);  // early purchases decide more, and their order is harder to find
     from = i;
     if (kind < 18) {
         // one of two neighbouring runs takes from the other
@@ -372,7 +390,7 @@ static int propose(int length, int& from) {
         // some equal entries move elsewhere
         int size = 1;
         while (i + size < length && current[i + size] == current[i] && size < 6 && coin()) size++;
-        int to = i + hops[random_bits() & 1023];
+        int to = i + hop();
         if (to < 0 || to + size > length) return 0;
         memcpy(trial, current, length);
         if (to < i)
@@ -413,9 +431,9 @@ static int propose(int length, int& from) {
     return length;
 }
 
-// Anneals `current` of that length until a time, from one temperature (in log2 of the apples) to another.
+// Anneals `current` of that length until a time, from the temperature HOT to `cold`.
 // Leaves the best plan in `top_plan` and returns its length.
-static int anneal(int length, double until, double hot, double cold) {
+static int anneal(int length, double until, double cold) {
     int used;
     kept[0].begin();
     double score = log2(carry_out(current, length, 0, used)), best = score;
@@ -423,12 +441,12 @@ static int anneal(int length, double until, double hot, double cold) {
     length = used;
     int best_length = length;
     memcpy(top_plan, current, length);
-    double start = seconds(), temperature = hot;
+    double start = seconds(), temperature = HOT;
     for (int step = 0; length > 1; step++) {
         if (step % 64 == 0) {
             double now = seconds();
             if (now >= until) break;
-            temperature = hot * pow(cold / hot, (now - start) / (until - start));
+            temperature = HOT * pow(cold / HOT, (now - start) / (until - start));
         }
         int from, size = propose(length, from);
         if (!size) continue;
@@ -466,7 +484,7 @@ static long long replay(const vector<int>& plan, vector<int>* actions) {
 }
 
 // Anneals a start; its lanes are the kinds of which it buys most above level 0, then the easiest.
-static void improve(Start& start, double until, double hot, double cold) {
+static void improve(Start& start, double until, double cold) {
     int uses[KINDS] = {}, code[ALL];
     for (int m : start.plan) uses[m % KINDS] += m >= KINDS;
     vector<int> kinds = easiest;
@@ -477,7 +495,7 @@ static void improve(Start& start, double until, double hot, double cold) {
     int length = 0;
     for (int m : start.plan)
         if (code[m] >= 0) current[length++] = uint8_t(code[m]);
-    length = anneal(length, until, hot, cold);
+    length = anneal(length, until, cold);
     vector<int> plan;
     for (int k = 0; k < length; k++) plan.push_back(named[top_plan[k]]);
     double value = log2(double(replay(plan, nullptr)));
@@ -494,24 +512,25 @@ int main() {
     for (auto& each : hash_of) each = (uint64_t(random_bits()) << 32) | random_bits();
     fill_hops();
     for (int j = 0; j < KINDS; j++) easiest.push_back(j);
-    auto hardness = [](int j) { return double(cost[j]) * double(cost[KINDS + j]) / double(capacity[j]) / double(capacity[j]); };
+    auto hardness = [](int j) {
+        return double(cost[j]) * double(cost[KINDS + j]) / double(capacity[j]) / double(capacity[j]);
+    };
     sort(easiest.begin(), easiest.end(), [&](int a, int b) { return hardness(a) < hardness(b); });
 
     find_starts();
     if (starts.empty()) starts.push_back({0, {}, 0, 0, 0});
     if (starts.size() > 8) starts.resize(8);
-    const double hot = 0.003, cold = 0.0001;
-    int round = 0;
-    double slice = 0.02, behind = 5;
-    while (true) {
+    double slice = 0.03, behind = 5;  // seconds, and log2 of the apples
+    for (int round = 0;; round++) {
         while (starts.back().value < starts[0].value - behind) starts.pop_back();
         if (starts.size() == 1) break;
-        for (auto& each : starts) improve(each, seconds() + slice, hot, 4 * cold);
+        for (auto& each : starts) improve(each, min(seconds() + slice, LIMIT), 4 * COLD);
         sort_starts();
         starts.resize((starts.size() + 1) / 2);
-        slice *= 2, behind = round++ ? behind * 0.4 : 0.8;
+        slice *= 2;
+        behind = round ? behind * 0.4 : 0.8;
     }
-    improve(starts[0], LIMIT, hot, cold);
+    improve(starts[0], LIMIT, COLD);
 
     vector<int> actions;
     long long final_apples = replay(starts[0].plan, &actions);
