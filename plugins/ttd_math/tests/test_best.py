@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from ttd_core import certificate, certifying
+from ttd_core.errors import UsageError
 from ttd_core.plugin.registry import load
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.types import State
@@ -89,3 +90,13 @@ def test_keeping_from_a_folder_without_a_run_is_one_line(tmp_path) -> None:
     assert result.output.startswith("Error: ")
     assert "not a run folder" in result.output
     assert len(result.output.splitlines()) == 1
+
+
+def test_a_run_from_the_best_must_have_begun_with_what_is_kept(tmp_path) -> None:
+    path = keep.BEST / "erdos.json"
+    kept = json.loads(path.read_text())
+    (tmp_path / "arrays").mkdir()
+    with pytest.raises(UsageError, match="began with another construction"):
+        keep.began_with(tmp_path, path)
+    (tmp_path / "arrays" / f"{kept['data']['h']['$array']}.npy").touch()
+    assert keep.began_with(tmp_path, path) == {name: kept[name] for name in ("claim", "data", "origin")}

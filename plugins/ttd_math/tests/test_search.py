@@ -64,6 +64,15 @@ def test_hops_give_heights_and_keep_within_the_length(module) -> None:
     assert program.resampled(f, 35) == pytest.approx(f.reshape(35, 2).mean(1))
 
 
+def test_a_function_found_before_begins_with_fewer_heights_and_ends_with_no_fewer(module) -> None:
+    _, program = module
+    for n in (60, 450, 720, 1000):
+        shares, lengths = zip(*program.again(n), strict=True)
+        assert shares[-1] == 1
+        assert lengths[0] <= 290
+        assert 0.7 * n < lengths[-1] <= program.MOST
+
+
 def test_calls_go_on_from_the_best_and_the_certificate_says_how_it_was_made(tmp_path, monkeypatch) -> None:
     # Repeating a prefix in the sandbox is tested with what `best/` keeps.
     monkeypatch.setattr(search, "prefix_score", lambda *_: 0.5)

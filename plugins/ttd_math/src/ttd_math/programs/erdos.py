@@ -236,6 +236,12 @@ def kept(pool, h, score):
     return sorted(pool, key=lambda entry: entry[0])[:POOL]
 
 
+def again(n):
+    """Stages for a function of n heights that hops have made: a quarter or so of them, and more again."""
+    few = round(n / 2 ** max(0, round(np.log2(n / 200))))
+    return (0.3, few), (0.6, 2 * few), (1.0, 6 * few if 6 * few <= MOST else 4 * few)
+
+
 def attempt(number, pool, most, queue, rng):
     """A new function and its score: a random start, one of the queue, or a hop from the pool."""
     if queue:
@@ -260,8 +266,11 @@ def run(seed, budget_s, **kwargs):
     rng = np.random.default_rng([SEED, seed, zlib.crc32(h.tobytes())])
     best = overlaps(h).max(), h
     fresh = best[0] > 0.3815
-    stages = STAGES if fresh else ((0.25, max(320, len(h))), (1.0, int(np.clip(1.5 * len(h), 640, MOST))))
-    pool, lineages, queue = [] if fresh else [best], [], []
+    stages = STAGES if fresh else again(len(h))
+    pool, lineages, queue = [], [], []
+    if not fresh:
+        # Fewer heights again: what they miss comes back later, and a better shape is found sooner.
+        queue = [resampled(h, stages[0][1] - 2 * number) for number in range(RAISED)]
     longest, most, age, idle = 0.0, stages[0][1], 0 if fresh else STARTS, 0
     for number in range(HOPS):
         before = time.time()
@@ -273,7 +282,9 @@ def run(seed, budget_s, **kwargs):
         if now > most:
             # More heights: the best of the fewer go on, and are no longer compared with what they become.
             chosen = sorted([*lineages, *pool[:RAISED]], key=lambda entry: entry[0])[:RAISED]
-            most, queue, pool, lineages = now, [resampled(entry[1], now) for entry in chosen], [], []
+            chosen += [] if fresh else [best]
+            most, queue = now, [resampled(entry[1], now) for entry in chosen]
+            pool, lineages = [], []
         elif fresh and most == stages[0][1] and idle > PATIENCE:
             # A lineage that no longer gets better makes room for another, from random starts of its own.
             lineages, pool, age, idle = lineages + pool[:3], [], 0, 0
