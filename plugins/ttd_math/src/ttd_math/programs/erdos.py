@@ -282,7 +282,7 @@ def run(seed, budget_s, **kwargs):
         if now > most:
             # More heights: the best of the fewer go on, and are no longer compared with what they become.
             chosen = sorted([*lineages, *pool[:RAISED]], key=lambda entry: entry[0])[:RAISED]
-            chosen += [] if fresh else [best]
+            chosen = chosen if fresh else [best, *chosen]
             most, queue = now, [resampled(entry[1], now) for entry in chosen]
             pool, lineages = [], []
         elif fresh and most == stages[0][1] and idle > PATIENCE:
