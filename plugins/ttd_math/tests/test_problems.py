@@ -171,7 +171,12 @@ def test_starting_states(kind) -> None:
         assert all(not state.data for state in empty)
     else:
         assert all(list(kind().check(state)) == [] for state in empty)
-    with pytest.raises(UsageError, match="start must be 'empty' or 'program', not 'nowhere'"):
+    best = kind(kind.options_type(start="best", program="strong")).seed_states(rng, 2)
+    assert best[0] == best[1]
+    assert best[0].code == problem.starting_program()
+    assert list(problem.check(best[0])) == []
+    assert problem.better(problem.reward(best[0]).score, REACHED[kind.name])
+    with pytest.raises(UsageError, match="start must be 'empty', 'program' or 'best', not 'nowhere'"):
         kind(kind.options_type(start="nowhere")).seed_states(rng, 1)
 
 

@@ -21,6 +21,8 @@ from ttd_core.types import State
 from ttd_math import files
 from ttd_math.plain import Floats, plain_vector
 
+#: Where this package keeps its best constructions.
+BEST = pathlib.Path(__file__).parent / "best"
 #: Heights looked at before a list is refused by its length alone, unless the options allow more.
 READ_AT_MOST = 1_000_000
 
@@ -29,6 +31,11 @@ READ_AT_MOST = 1_000_000
 class MathOptions(Options):
     """Options of every problem of this plugin; some add their own in a subclass."""
 
+    start: str = option(
+        "empty",
+        "where the first prompts start: 'empty', 'program' (the starting program) or 'best' (that program, "
+        "with the best construction that this package keeps)",
+    )
     program: str = option(
         "short",
         "the starting program: 'short' (a small model can retype it) or 'strong' (our best method)",
@@ -105,12 +112,18 @@ class MathProblem(Problem):
     def seed_states(self, rng: np.random.Generator, count: int) -> Sequence[State]:
         """The starting program with ``start = "program"``, else the paper's start constructions.
 
-        :raises UsageError: for any other ``start`` than ``empty``.
+        With ``start = "best"`` it is the starting program and the construction in ``best/``.
+
+        :raises UsageError: for any other ``start`` than these and ``empty``.
         """
         if self.options.start == "program":
             return [State(code=self.starting_program()) for _ in range(count)]
+        if self.options.start == "best":
+            kept = self.read_construction(BEST / f"{self.name}.json")
+            return [attrs.evolve(kept, code=self.starting_program()) for _ in range(count)]
         if self.options.start != "empty":
-            raise UsageError(f"start must be 'empty' or 'program', not {self.options.start!r}")
+            known = "'empty', 'program' or 'best'"
+            raise UsageError(f"{self.name}: start must be {known}, not {self.options.start!r}")
         return [State(data=self.start_data(rng)) for _ in range(count)]
 
     def start_data(self, rng: np.random.Generator) -> Mapping[str, Any]:

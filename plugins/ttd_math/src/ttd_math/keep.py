@@ -7,12 +7,14 @@
 ``ttd math polish``, whose certificate says what it began with. Each says with which
 command, seed and start the run was made, and what score the first hops of its program reach, which anyone
 can repeat (``plugins/ttd_math/tests/test_best.py``). A hop changes a construction that a program has found,
-and optimises it again.
+and optimises it again. A run with ``start = "best"`` began with the construction that was kept before, and
+where that one came from is kept as well, as ``earlier``.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import pathlib
 import shlex
 from typing import Any
@@ -30,10 +32,12 @@ from ttd_core.problem import Problem
 from ttd_core.sandbox.base import Executor
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.types import Action, State
+from ttd_math.base import BEST
 from ttd_math.commands import STEP_FUNCTIONS
 
-#: Where this package keeps its best constructions.
-BEST = pathlib.Path(__file__).parent / "best"
+#: Said of a construction that a program found by itself, and of one that it made from the one kept before.
+FROM_NOTHING = "the program alone, on the start of {name}: no construction was given to it"
+FROM_BEST = "the program, and the construction kept until then"
 #: How many of a program's first hops are repeated.
 PREFIX_HOPS = 4
 
@@ -47,6 +51,8 @@ def run_command(config: RunConfig, problem: Problem) -> str:
     defaults = attrs.asdict(type(problem.options)())
     words = ["ttd", "run", config.problem, "--config", "plugins/ttd_math/chain.toml"]
     words += ["--seed", str(config.seed), "--steps", str(config.steps)]
+    if config.options["start"] != "program":
+        words += ["-o", f"start={config.options['start']}"]
     for name in ("timeout_s", "program_seed", "cpus"):
         if name in defaults and config.options[name] != defaults[name]:
             words += ["-o", f"{name}={config.options[name]:g}"]
@@ -71,17 +77,45 @@ def prefix_score(problem: Problem, hops: int, executor: Executor) -> float:
     return problem.reward(state).score
 
 
-def origin_of(config: RunConfig, problem: Problem, executor: Executor) -> dict[str, Any]:
+def earlier_of(path: pathlib.Path) -> dict[str, Any]:
+    """What is said of a kept construction in the origin of one that was made from it: claim, arrays, origin.
+
+    :param path: of its certificate.
+    """
+    kept = json.loads(read_text_file(path))
+    return {name: kept[name] for name in ("claim", "data", "origin")}
+
+
+def began_with(run: pathlib.Path, path: pathlib.Path) -> dict[str, Any]:
+    """:func:`earlier_of` of the construction that a run with ``start = "best"`` began with.
+
+    :param path: of its certificate.
+    :raises UsageError: when the run began with another one.
+    """
+    earlier = earlier_of(path)
+    digests = [value["$array"] for value in earlier["data"].values()]
+    if not all((run / "arrays" / f"{digest}.npy").exists() for digest in digests):
+        raise UsageError(f"{run}: began with another construction than {path} keeps")
+    return earlier
+
+
+def origin_of(
+    config: RunConfig, problem: Problem, executor: Executor, before: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Where a run's construction came from, as JSON: how to repeat the run, and what its first hops reach.
 
     :param config: of the run.
     :param problem: with the run's options.
-    :param executor: runs the first hops.
+    :param executor: runs the first hops from the problem's own start.
+    :param before: of a run with ``start = "best"``: what it began with (:func:`began_with`).
     """
     program = problem.starting_program() or ""
+    start: dict[str, Any] = {"start": FROM_NOTHING.format(name=config.problem)}
+    if before is not None:
+        start = {"start": FROM_BEST, "earlier": before}
     return {
         "command": run_command(config, problem),
-        "start": f"the program alone, on the start of {config.problem}: no construction was given to it",
+        **start,
         "seed": config.seed,
         "steps": config.steps,
         "options": dict(config.options),
@@ -139,8 +173,10 @@ def main(run: pathlib.Path, folder: pathlib.Path) -> None:
         if not is_better(problem, proof, path):
             raise UsageError(f"{run}: {proof.decimal} does not beat what {path} keeps")
         if not run.is_file():
+            from_best = config.options["start"] == "best"
+            before = began_with(run, BEST / f"{problem.name}.json") if from_best else None
             with LocalExecutor(workers=1) as executor:
-                origin = origin_of(config, problem, executor)
+                origin = origin_of(config, problem, executor, before)
         certificate.write(proof, path, origin=origin)
     except OSError as error:
         raise click.ClickException(f"{run}: not a run folder: {error}") from error

@@ -17,15 +17,13 @@ from ttd_core.errors import UsageError
 from ttd_core.input_files import read_data_file
 from ttd_core.plugin import registry
 from ttd_core.types import State, array_digest
-from ttd_math.base import StepProblem
+from ttd_math.base import BEST, StepProblem
 from ttd_math.plain import Floats
 from ttd_math.polishing import checkpoint
 from ttd_math.polishing.checkpoint import Standing
 from ttd_math.polishing.objectives import OBJECTIVES
 from ttd_math.polishing.population import Plan, Search
 
-#: Where this package keeps its best constructions.
-BEST = pathlib.Path(__file__).parent.parent / "best"
 #: What `--from` takes besides a file.
 FROM_BEST, FROM_RANDOM = "best", "random"
 

@@ -1,0 +1,138 @@
+"""Run a strong program longer than a run's clock allows, by processor time, and certify what it finds.
+
+    python -m ttd_math.search ac1 --seed 2 --seconds 60 --seconds 90 --out found/ac1.json
+
+Each ``--seconds`` is one call of the program, as a step of a chain is (``plugins/ttd_math/chain.toml``): the
+first begins with the problem's own start, or with ``--begin best`` with what this package keeps, and every
+other with the best so far. The budget is processor time, so that a busy machine changes nothing but the wait.
+The program is this package's own, so it runs in this process, without the sandbox; what it returns is judged
+as that of any candidate is. ``--keep`` puts the certificate into ``best/`` when it beats what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import shlex
+import time
+import types
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from ttd_core import certificate, certifying
+from ttd_core.errors import TtdError, UsageError
+from ttd_core.plugin.registry import load
+from ttd_core.sandbox.local import LocalExecutor
+from ttd_core.types import State
+from ttd_math.base import BEST, MathProblem
+from ttd_math.keep import FROM_BEST, FROM_NOTHING, PREFIX_HOPS, earlier_of, is_better, prefix_score
+
+#: Problems whose strong program reads one clock.
+PROBLEMS = ("ac1", "erdos")
+
+
+class ProcessorClock:
+    """What a program sees as the module ``time``: seconds of processor time."""
+
+    time = staticmethod(time.process_time)
+
+
+def as_module(problem: MathProblem, state: State) -> types.ModuleType:
+    """The strong program, with the construction of a state and the clock of this process."""
+    program = types.ModuleType(f"{problem.name}_program")
+    program.__dict__.update(problem.inject(state))
+    for source in (problem.helpers(), problem.starting_program()):
+        exec(compile(source, program.__name__, "exec"), program.__dict__)
+    program.__dict__["time"] = ProcessorClock
+    return program
+
+
+def call(problem: MathProblem, state: State, seed: int, seconds: float) -> State:
+    """What one call of the strong program makes of a state.
+
+    :param seconds: of processor time.
+    :raises UsageError: when what it returns breaks a rule.
+    """
+    result = getattr(as_module(problem, state), problem.entry)(seed=seed, budget_s=seconds)
+    found = State(data=problem.construct(result))
+    broken = problem.check(found)
+    if broken:
+        raise UsageError(f"{problem.name}: the program's result is not valid: {broken[0]}")
+    return found
+
+
+def search(problem: MathProblem, start: State, seed: int, budgets: Sequence[float]) -> State:
+    """The best of calls one after another, each from the best so far.
+
+    :param budgets: seconds of processor time, one of each call.
+    """
+    best = start
+    for number, seconds in enumerate(budgets):
+        found = call(problem, best, seed + number, seconds)
+        score = problem.reward(found).score
+        click.echo(f"call {number + 1}, {time.process_time():.0f} s in all: {problem.format_score(score)}")
+        if not best.data or problem.better(score, problem.reward(best).score):
+            best = found
+    return best
+
+
+def command(name: str) -> str:
+    """How this module is called for a problem, without its options."""
+    return f"python -m ttd_math.search {name}"
+
+
+def origin_of(problem: MathProblem, begin: str, seed: int, budgets: Sequence[float]) -> dict[str, Any]:
+    """Where a construction of :func:`search` came from, as JSON."""
+    words = ["--begin", begin, "--seed", str(seed)]
+    words += [word for seconds in budgets for word in ("--seconds", f"{seconds:g}")]
+    program = problem.starting_program()
+    origin: dict[str, Any] = {
+        "command": f"{command(problem.name)} {shlex.join(words)}",
+        "start": FROM_NOTHING.format(name=problem.name),
+        "seed": seed,
+        "options": {"start": begin, "processor_seconds": list(budgets)},
+        "program": hashlib.sha256(program.encode()).hexdigest(),
+    }
+    with LocalExecutor(workers=1) as executor:
+        origin["prefix"] = {"hops": PREFIX_HOPS, "score": prefix_score(problem, PREFIX_HOPS, executor)}
+    if begin == "best":
+        origin |= {"start": FROM_BEST, "earlier": earlier_of(BEST / f"{problem.name}.json")}
+    return origin
+
+
+@click.command()
+@click.argument("name", metavar="PROBLEM", type=click.Choice(PROBLEMS))
+@click.option("--begin", type=click.Choice(["program", "best"]), default="program", show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first call.")
+@click.option(
+    "--seconds",
+    "budgets",
+    type=click.FloatRange(0, min_open=True),
+    multiple=True,
+    required=True,
+    help="Processor time of one call; repeat it for more calls.",
+)
+@click.option("--out", type=click.Path(path_type=pathlib.Path, dir_okay=False), required=True)
+@click.option("--keep", is_flag=True, help="Put it into best/ too, when it is better than what is there.")
+def main(name: str, begin: str, seed: int, budgets: tuple[float, ...], out: pathlib.Path, keep: bool) -> None:
+    """Run the strong program of PROBLEM by processor time, and certify what it finds."""
+    try:
+        problem = load(name, {"program": "strong", "start": "program"})
+        assert isinstance(problem, MathProblem)
+        start = problem.read_construction(BEST / f"{name}.json") if begin == "best" else State()
+        best = search(problem, start, seed, budgets)
+        proof = certifying.certify(problem, best)
+        origin = origin_of(problem, begin, seed, budgets)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        certificate.write(proof, out, origin=origin)
+        if keep and is_better(problem, proof, BEST / f"{name}.json"):
+            certificate.write(proof, BEST / f"{name}.json", origin=origin)
+    except TtdError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{out}: {proof.statement()['claim']}")
+
+
+if __name__ == "__main__":
+    main()
