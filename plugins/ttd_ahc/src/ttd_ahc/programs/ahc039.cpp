@@ -24,9 +24,9 @@ using namespace std;
 
 static const int COARSE = 48, MIDDLE = 4 * COARSE, FINE = 2 * MIDDLE;  // cells a side; each divides the next
 static const int SEA = 100000, MAXLEN = 400000, MOST = 490;
-static const double LIMIT = 1.91;                        // seconds of processor time
+static const double LIMIT = 1.92;                        // seconds of processor time
 static const double COARSE_END = 0.35, MIDDLE_END = 0.7;  // shares of it
-static const int STARTS = 6;                             // anneals on the coarse grid
+static const int STARTS = 12;                            // anneals on the coarse grid
 
 // An anneal: temperature (geometric), price of a unit of length (linear), reach of moves in cells (geometric),
 // each at its beginning and its end.
@@ -34,9 +34,9 @@ struct Schedule {
     double hot, cold, price, last_price, reach, last_reach;
 };
 static const Schedule SCHEDULES[3] = {
-    {10, 1, 0.003, 0.001, 24, 6},
-    {3, 0.5, 0.001, 0, 16, 8},
-    {1, 0.3, 0, 0, 16, 8},
+    {10, 1, 0.003, 0.0005, 24, 6},
+    {2, 0.3, 0, 0, 16, 8},
+    {0.4, 0.1, 0, 0, 16, 8},
 };
 
 static double seconds() {
@@ -219,7 +219,7 @@ static bool shift_part(int e, int q, int s, int t) {
     bool first = s == a, last = t == b;
     if (first && last) return shift_edge(e, q);
     if (cur.n + 2 >= MOST) return false;
-    int longer, skip[3], skipped = 0;
+    int longer, skip[3] = {}, skipped = 0;
     if (first || last) {
         int next = first ? at(cur, e - 2) : at(cur, e + 2);
         // strictly before the neighbour's other end
@@ -249,28 +249,29 @@ static bool shift_part(int e, int q, int s, int t) {
     return true;
 }
 
-static int random_step(double reach) {
-    int size = 1 + int(pow(reach, unit()) - 0.5);
-    return (rnd() & 1) ? size : -size;
-}
+static float logs[4096];           // of (k + 0.5) / 4096
+static float log_sizes[FINE + 1];  // of k
+
+// 1 to most, smaller ones more often: the logarithm is uniform.
+static inline int random_size(float log_most) { return 1 + int(expf(log_most * float(unit())) - 0.5f); }
 
 static void anneal(double end, const Schedule& plan) {
-    static float logs[4096];
-    if (logs[0] == 0)
-        for (int k = 0; k < 4096; k++) logs[k] = log((k + 0.5) / 4096);
+    const float log_two = log(2.0);
+    float log_reach = 0;
     double reach = 1, temperature = 1, start = seconds();
     for (uint32_t turn = 0;; turn++) {
-        if ((turn & 255) == 0) {
+        if ((turn & 511) == 0) {
             double now = seconds();
             if (now >= end) break;
             double part = (now - start) / (end - start);
             temperature = plan.hot * pow(plan.cold / plan.hot, part);
             price = plan.price + (plan.last_price - plan.price) * part;
             reach = plan.reach * pow(plan.last_reach / plan.reach, part);
+            log_reach = log(reach);
         }
         threshold = temperature * logs[rnd() & 4095];
         int e = below(2 * cur.n), p = at(cur, e);
-        int q = p + random_step(reach);
+        int step = random_size(log_reach), q = rnd() & 1 ? p + step : p - step;
         if (q < 0 || q > G) continue;
         int a = at(cur, e - 1), b = at(cur, e + 1), dir = b > a ? 1 : -1, span = abs(b - a);
         uint32_t kind = rnd() & 15;
@@ -278,8 +279,7 @@ static void anneal(double end, const Schedule& plan) {
             shift_edge(e, q);
         } else {
             if (span < 2) continue;
-            int size = 1 + int(pow(double(min<double>(span, 2 * reach)), unit()) - 0.5);
-            if (size > span) size = span;
+            int size = min(random_size(min(log_sizes[span], log_reach + log_two)), span);
             int offset;
             if (kind < 10)
                 offset = 0;
@@ -341,7 +341,8 @@ static void choose_lines() {
         int room = (high - low) / FINE / 2;
         for (int k = 0; k <= FINE; k++) {
             int even = low + int(int64_t(high - low) * k / FINE), found = even;
-            for (int off = 0; off < room; off++) {
+            // the sea's border stays: fish on it are inside a polygon that reaches it
+            for (int off = 0; off < room && even > 0 && even < SEA; off++) {
                 if (even + off <= SEA && !used[even + off]) { found = even + off; break; }
                 if (even - off >= 0 && !used[even - off]) { found = even - off; break; }
             }
@@ -357,8 +358,8 @@ static void use_grid(int cells) {
         for (int k = 0; k <= G; k++) line[d][k] = finest[d][k * (FINE / G)];
     memset(sums, 0, sizeof sums);
     for (int k = 0; k < 2 * fish; k++) {
-        int x = int(upper_bound(line[1], line[1] + G + 1, place[1][k]) - line[1]);
-        int y = int(upper_bound(line[0], line[0] + G + 1, place[0][k]) - line[0]);
+        int x = int(upper_bound(line[1], line[1] + G + 1, min(place[1][k], SEA - 1)) - line[1]);
+        int y = int(upper_bound(line[0], line[0] + G + 1, min(place[0][k], SEA - 1)) - line[0]);
         if (x < 1 || y < 1 || x > G || y > G) continue;
         sums[x][y] += k < fish ? 1 : -1;
     }
@@ -380,6 +381,8 @@ int main() {
     place[0].resize(2 * fish), place[1].resize(2 * fish);
     for (int k = 0; k < 2 * fish; k++)
         if (scanf("%d %d", &place[1][k], &place[0][k]) != 2) return 1;
+    for (int k = 0; k < 4096; k++) logs[k] = log((k + 0.5) / 4096);
+    for (int k = 1; k <= FINE; k++) log_sizes[k] = log(k);
     choose_lines();
     use_grid(COARSE);
     const Ring first = best_rectangle();
