@@ -22,11 +22,11 @@
 #include <vector>
 using namespace std;
 
-static const int COARSE = 48, MIDDLE = 4 * COARSE, FINE = 2 * MIDDLE;  // cells a side; each divides the next
+static const int COARSE = 48, MIDDLE = 4 * COARSE, FINE = 4 * MIDDLE;  // cells a side; each divides the next
 static const int SEA = 100000, MAXLEN = 400000, MOST = 490;
 static const double LIMIT = 1.92;                        // seconds of processor time
-static const double COARSE_END = 0.35, MIDDLE_END = 0.7;  // shares of it
-static const int STARTS = 12;                            // anneals on the coarse grid
+static const double COARSE_END = 0.4, MIDDLE_END = 0.65;  // shares of it
+static const int STARTS = 24;                            // anneals on the coarse grid
 
 // An anneal: temperature (geometric), price of a unit of length (linear), reach of moves in cells (geometric),
 // each at its beginning and its end.
@@ -36,7 +36,7 @@ struct Schedule {
 static const Schedule SCHEDULES[3] = {
     {10, 1, 0.003, 0.0005, 24, 6},
     {2, 0.3, 0, 0, 16, 8},
-    {0.4, 0.1, 0, 0, 16, 8},
+    {0.3, 0.1, 0, 0, 16, 8},
 };
 
 static double seconds() {
