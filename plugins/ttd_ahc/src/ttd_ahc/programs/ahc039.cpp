@@ -1,9 +1,15 @@
-// Simulated annealing over simple rectilinear polygons on a grid, with prefix sums over its cells.
+// Simulated annealing over simple rectilinear polygons on grids, from coarse to fine.
 //
 // A polygon is a ring of edges h[0], v[0], h[1], v[1], ...: h[k] is the y of a horizontal edge that runs from
 // x = v[k-1] to v[k], v[k] the x of an upright one from y = h[k] to h[k+1]. A move shifts a whole edge, or a
 // part of one, which adds or takes away one rectangle. Its catch is four look-ups in the prefix sums; whether
 // the new edges would touch others is one vectorised pass over both arrays.
+//
+// What is annealed is the catch less a price on length. Without it the walls' many small bends use up the
+// length that is allowed while it is still warm, and none is left for nets to reach a second shoal. The price
+// falls with time to almost nothing, so that the limit on length binds in the end, whatever a length is worth
+// in this sea. Several anneals on a coarse grid start from the whole sea and carve (from a small net, far
+// shoals would have to be found by long arms that pay only at their end); the best goes on on finer grids.
 #pragma GCC optimize("O3")
 #pragma GCC target("avx2")
 #include <algorithm>
@@ -16,8 +22,22 @@
 #include <vector>
 using namespace std;
 
-static const int G = 140, SEA = 100000, MAXLEN = 400000, MOST = 490;
-static double LIMIT = 1.87;
+static const int COARSE = 48, MIDDLE = 4 * COARSE, FINE = 4 * MIDDLE;  // cells a side; each divides the next
+static const int SEA = 100000, MAXLEN = 400000, MOST = 490;
+static const double LIMIT = 1.92;                        // seconds of processor time
+static const double COARSE_END = 0.4, MIDDLE_END = 0.65;  // shares of it
+static const int STARTS = 24;                            // anneals on the coarse grid
+
+// An anneal: temperature (geometric), price of a unit of length (linear), reach of moves in cells (geometric),
+// each at its beginning and its end.
+struct Schedule {
+    double hot, cold, price, last_price, reach, last_reach;
+};
+static const Schedule SCHEDULES[3] = {
+    {10, 1, 0.003, 0.0005, 24, 6},
+    {2, 0.3, 0, 0, 16, 8},
+    {0.3, 0.1, 0, 0, 16, 8},
+};
 
 static double seconds() {
     timespec t;
@@ -34,8 +54,9 @@ static inline uint32_t rnd() {
 static inline int below(int n) { return int((uint64_t(rnd()) * uint64_t(n)) >> 32); }
 static inline double unit() { return (rnd() + 0.5) * (1.0 / 4294967296.0); }
 
-static int line[2][G + 1];            // coordinates of the grid's lines; no fish lies on one
-static int16_t sums[G + 1][G + 1];    // mackerels minus sardines in cells [0, x) x [0, y)
+static int G;                          // cells a side of the grid in use
+static int line[2][FINE + 1];          // coordinates of its lines (0: y, 1: x); no fish lies on one
+static int16_t sums[FINE + 1][FINE + 1];  // mackerels minus sardines in cells [0, x) x [0, y)
 
 struct Ring {
     int n;  // edges of each direction
@@ -130,7 +151,8 @@ static void insert_after(Ring& r, int e, const int* values, int count) {
     pad(r);
 }
 
-static double threshold;  // least change of score that is accepted
+static double threshold;  // least change of catch less price that is accepted
+static double price;      // of a unit of length, in fish
 
 static inline int signed_gain(int d, int dir, int p, int q, int a, int b) {
     // moving an edge of kind d from p to q between a and b (unordered); counter-clockwise ring
@@ -170,7 +192,7 @@ static bool shift_edge(int e, int q) {
     int longer = real(d, before, q) + real(d, after, q) - real(d, before, p) - real(d, after, p);
     if (cur.length + longer > MAXLEN) return false;
     int change = signed_gain(d, dir, p, q, a, b);
-    if (change < threshold) return false;
+    if (change - price * longer < threshold) return false;
     int skip[5] = {e - 1, e + 1}, skipped = 2;
     if (merge1) skip[skipped++] = e - 2;
     if (merge2) skip[skipped++] = e + 2;
@@ -197,7 +219,7 @@ static bool shift_part(int e, int q, int s, int t) {
     bool first = s == a, last = t == b;
     if (first && last) return shift_edge(e, q);
     if (cur.n + 2 >= MOST) return false;
-    int longer, skip[3], skipped = 0;
+    int longer, skip[3] = {}, skipped = 0;
     if (first || last) {
         int next = first ? at(cur, e - 2) : at(cur, e + 2);
         // strictly before the neighbour's other end
@@ -209,7 +231,7 @@ static bool shift_part(int e, int q, int s, int t) {
     }
     if (cur.length + longer > MAXLEN) return false;
     int change = signed_gain(d, dir, p, q, s, t);
-    if (change < threshold) return false;
+    if (change - price * longer < threshold) return false;
     int p1 = q > p ? p + 1 : q, p2 = q > p ? q : p - 1;
     if (blocked(cur, d, p1, p2, min(s, t), max(s, t), skip, skipped)) return false;
     if (first) {
@@ -227,25 +249,29 @@ static bool shift_part(int e, int q, int s, int t) {
     return true;
 }
 
-static int random_step(double reach) {
-    int size = 1 + int(pow(reach, unit()) - 0.5);
-    return (rnd() & 1) ? size : -size;
-}
+static float logs[4096];           // of (k + 0.5) / 4096
+static float log_sizes[FINE + 1];  // of k
 
-static void anneal(double start, double end, double hot, double cold) {
-    double reach = 60;
+// 1 to most, smaller ones more often: the logarithm is uniform.
+static inline int random_size(float log_most) { return 1 + int(expf(log_most * float(unit())) - 0.5f); }
+
+static void anneal(double end, const Schedule& plan) {
+    const float log_two = log(2.0);
+    float log_reach = 0;
+    double reach = 1, temperature = 1, start = seconds();
     for (uint32_t turn = 0;; turn++) {
-        static double temperature;
-        if ((turn & 127) == 0) {
+        if ((turn & 511) == 0) {
             double now = seconds();
-            if (now > end) break;
+            if (now >= end) break;
             double part = (now - start) / (end - start);
-            temperature = hot * pow(cold / hot, part);
-            reach = 60 * pow(8.0 / 60, part);
+            temperature = plan.hot * pow(plan.cold / plan.hot, part);
+            price = plan.price + (plan.last_price - plan.price) * part;
+            reach = plan.reach * pow(plan.last_reach / plan.reach, part);
+            log_reach = log(reach);
         }
-        threshold = temperature * log(unit());
+        threshold = temperature * logs[rnd() & 4095];
         int e = below(2 * cur.n), p = at(cur, e);
-        int q = p + random_step(reach);
+        int step = random_size(log_reach), q = rnd() & 1 ? p + step : p - step;
         if (q < 0 || q > G) continue;
         int a = at(cur, e - 1), b = at(cur, e + 1), dir = b > a ? 1 : -1, span = abs(b - a);
         uint32_t kind = rnd() & 15;
@@ -253,8 +279,7 @@ static void anneal(double start, double end, double hot, double cold) {
             shift_edge(e, q);
         } else {
             if (span < 2) continue;
-            int size = 1 + int(pow(double(min<double>(span, 2 * reach)), unit()) - 0.5);
-            if (size > span) size = span;
+            int size = min(random_size(min(log_sizes[span], log_reach + log_two)), span);
             int offset;
             if (kind < 10)
                 offset = 0;
@@ -269,60 +294,110 @@ static void anneal(double start, double end, double hot, double cold) {
     }
 }
 
-static void first_rectangle() {
-    const int step = 5;
-    int top = -1;
-    int box[4] = {0, 1, 0, 1};
+// A rectangle of cells x1..x2, y1..y2.
+static Ring rectangle(int x1, int x2, int y1, int y2) {
+    Ring r;
+    r.n = 2;
+    r.c[0][0] = y1, r.c[1][0] = x2, r.c[0][1] = y2, r.c[1][1] = x1;
+    pad(r);
+    r.score = gain(x1, x2, y1, y2);
+    r.length = 2 * (real(1, x1, x2) + real(0, y1, y2));
+    return r;
+}
+
+// The rectangle of the greatest catch on every second line.
+static Ring best_rectangle() {
+    const int step = 2;
+    Ring top = rectangle(0, 1, 0, 1);
     for (int x1 = 0; x1 < G; x1 += step)
         for (int x2 = x1 + step; x2 <= G; x2 += step) {
             int least = 0, low = 0;
             for (int y = step; y <= G; y += step) {
                 int value = sums[x2][y] - sums[x1][y];
-                if (value - least > top) {
-                    top = value - least;
-                    box[0] = x1, box[1] = x2, box[2] = low, box[3] = y;
-                }
+                if (value - least > top.score) top = rectangle(x1, x2, low, y);
                 if (value < least) least = value, low = y;
             }
         }
-    cur.n = 2;
-    cur.c[0][0] = box[2], cur.c[1][0] = box[1], cur.c[0][1] = box[3], cur.c[1][1] = box[0];
-    pad(cur);
-    cur.score = gain(box[0], box[1], box[2], box[3]);
-    cur.length = 2 * (real(1, box[0], box[1]) + real(0, box[2], box[3]));
+    return top;
 }
 
-int main(int argc, char** argv) {
-    int n;
-    if (scanf("%d", &n) != 1) return 1;
-    vector<int> px(2 * n), py(2 * n);
-    vector<char> used[2] = {vector<char>(SEA + 1, 0), vector<char>(SEA + 1, 0)};
-    for (int k = 0; k < 2 * n; k++) {
-        if (scanf("%d %d", &px[k], &py[k]) != 2) return 1;
-        used[1][px[k]] = 1;
-        used[0][py[k]] = 1;
-    }
-    for (int d = 0; d < 2; d++)
-        for (int k = 0; k <= G; k++) {
-            int place = int(int64_t(SEA) * k / G), found = place;
-            for (int off = 0; off < SEA / G / 2 - 1; off++) {
-                if (place + off <= SEA && !used[d][place + off]) { found = place + off; break; }
-                if (place - off >= 0 && !used[d][place - off]) { found = place - off; break; }
+static int fish;                   // of each kind
+static vector<int> place[2];       // y and x of every fish, mackerels first
+static int finest[2][FINE + 1];    // lines of the finest grid; those of the others are some of them
+
+// Lines evenly spaced over the mackerels, each moved to a near coordinate that no fish has.
+static void choose_lines() {
+    for (int d = 0; d < 2; d++) {
+        vector<char> used(SEA + 1, 0);
+        for (int at : place[d]) used[at] = 1;
+        int low = SEA, high = 0;
+        for (int k = 0; k < fish; k++) low = min(low, place[d][k]), high = max(high, place[d][k]);
+        low -= 100, high += 100;
+        // wide enough for distinct lines, and inside the sea
+        int missing = 8 * FINE - (high - low);
+        if (missing > 0) low -= missing / 2, high = low + 8 * FINE;
+        if (low < 0) high = min(SEA, high - low), low = 0;
+        if (high > SEA) low = max(0, low - (high - SEA)), high = SEA;
+        int room = (high - low) / FINE / 2;
+        for (int k = 0; k <= FINE; k++) {
+            int even = low + int(int64_t(high - low) * k / FINE), found = even;
+            // the sea's border stays: fish on it are inside a polygon that reaches it
+            for (int off = 0; off < room && even > 0 && even < SEA; off++) {
+                if (even + off <= SEA && !used[even + off]) { found = even + off; break; }
+                if (even - off >= 0 && !used[even - off]) { found = even - off; break; }
             }
-            line[d][k] = found;
+            finest[d][k] = found;
         }
-    for (int k = 0; k < 2 * n; k++) {
-        int x = int(upper_bound(line[1], line[1] + G + 1, px[k]) - line[1]);
-        int y = int(upper_bound(line[0], line[0] + G + 1, py[k]) - line[0]);
+    }
+}
+
+// Change to a grid of `cells` a side, for what is scaled to it.
+static void use_grid(int cells) {
+    G = cells;
+    for (int d = 0; d < 2; d++)
+        for (int k = 0; k <= G; k++) line[d][k] = finest[d][k * (FINE / G)];
+    memset(sums, 0, sizeof sums);
+    for (int k = 0; k < 2 * fish; k++) {
+        int x = int(upper_bound(line[1], line[1] + G + 1, min(place[1][k], SEA - 1)) - line[1]);
+        int y = int(upper_bound(line[0], line[0] + G + 1, min(place[0][k], SEA - 1)) - line[0]);
         if (x < 1 || y < 1 || x > G || y > G) continue;
-        sums[x][y] += k < n ? 1 : -1;
+        sums[x][y] += k < fish ? 1 : -1;
     }
     for (int x = 1; x <= G; x++)
         for (int y = 1; y <= G; y++) sums[x][y] += sums[x - 1][y] + sums[x][y - 1] - sums[x - 1][y - 1];
-    double hot = argc > 1 ? atof(argv[1]) : 20, cold = argc > 2 ? atof(argv[2]) : 0.3;
-    first_rectangle();
-    best = cur;
-    anneal(seconds(), LIMIT, hot, cold);
+}
+
+static void refine(int cells) {
+    int times = cells / G;
+    for (int d = 0; d < 2; d++)
+        for (int k = 0; k < best.n; k++) best.c[d][k] *= times;
+    pad(best);
+    use_grid(cells);
+    cur = best;
+}
+
+int main() {
+    if (scanf("%d", &fish) != 1) return 1;
+    place[0].resize(2 * fish), place[1].resize(2 * fish);
+    for (int k = 0; k < 2 * fish; k++)
+        if (scanf("%d %d", &place[1][k], &place[0][k]) != 2) return 1;
+    for (int k = 0; k < 4096; k++) logs[k] = log((k + 0.5) / 4096);
+    for (int k = 1; k <= FINE; k++) log_sizes[k] = log(k);
+    choose_lines();
+    use_grid(COARSE);
+    const Ring first = best_rectangle();
+    Ring top = first;
+    double begin = seconds();
+    for (int k = 1; k <= STARTS; k++) {
+        cur = rectangle(2, G - 2, 2, G - 2), best = first;
+        anneal(begin + (LIMIT * COARSE_END - begin) * k / STARTS, SCHEDULES[0]);
+        if (best.score > top.score) top = best;
+    }
+    best = top;
+    refine(MIDDLE);
+    anneal(LIMIT * MIDDLE_END, SCHEDULES[1]);
+    refine(FINE);
+    anneal(LIMIT, SCHEDULES[2]);
     printf("%d\n", 2 * best.n);
     for (int k = 0; k < best.n; k++) {
         int before = best.c[1][k ? k - 1 : best.n - 1];
