@@ -176,7 +176,7 @@ def test_a_depth_that_keeps_the_rule_is_taken_where_there_is_one(cells) -> None:
     """By the estimate itself, and with its margin where any depth has it."""
     space = EXACT
     losses_of_cells = np.array(cells)
-    depth = space["depth_within_rule"]([losses_of_cells], len(cells))
+    depth = space["depth_within_rule"](losses_of_cells[None], len(cells))
     predicted, perfect, none = losses_of_cells.sum(axis=0)
     poisson = 1 - (space["DEPTHS"] * predicted + perfect) / (none + perfect)
     margin = space["MARGIN"]

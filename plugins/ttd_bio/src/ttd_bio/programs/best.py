@@ -26,8 +26,8 @@ PARTS = round(1 / TEST_FRACTION) - 1
 # Parts held out in turn: two at least, more where the cells are few, as long as all parts have so many cells.
 LEAST_PARTS = 2
 FITTED = 5000
-# Cells predicted in each part; and cells that choose OWN, of all parts together.
-CHECKED = 500
+# Cells predicted in each part, the same in all; and cells that choose OWN, of all parts together.
+CHECKED = 2000
 CHOOSING = 300
 # The rule: normalised Poisson in this range, kept with a tenth of its width and three standard errors.
 LOW, HIGH = 0.97, 1.0
@@ -153,9 +153,8 @@ def with_data(counts, data):
 class Part:
     """What one held-out part says of predictions from the rest."""
 
-    def __init__(self, rest, part, rng):
-        cells = rest.shape[0]
-        self.cells = rng.permutation(cells)[:CHECKED]
+    def __init__(self, rest, part, cells):
+        self.cells = cells
         rates = Rates(rest)
         self.mixed = rates.of(self.cells)
         # The part is as deep as the test counts.
@@ -204,39 +203,44 @@ def entries(matrix, row):
     return matrix.indices[here], matrix.data[here]
 
 
-def depth_within_rule(parts, cells):
+def depth_within_rule(losses, cells):
     """The depth of the result whose Poisson loss is best within the rule's range, less the margin.
 
     The loss is linear in the depth. Where no depth keeps the margin, it is the one that comes nearest to it.
 
-    :param parts: losses of the cells of each held-out part, [cells, 3] each.
+    :param losses: of each held-out part and cell, [parts, cells, 3].
     :param cells: number of all cells.
     """
-    poisson, errors = [], []
-    for losses in (np.concatenate(parts), *parts):
-        predicted, perfect, none = losses.T
-        gap = none.sum() + perfect.sum()
-        above = DEPTHS[:, None] * predicted + perfect
-        poisson.append(1 - above.sum(axis=1) / gap)
-        differing = above - (1 - poisson[-1])[:, None] * (none + perfect)
-        spread = (differing**2).mean(axis=1) * (1 / len(losses) + 1 / cells)
-        errors.append(np.sqrt(spread) * len(losses) / abs(gap))
-    between = np.std(poisson[1:], axis=0, ddof=1) if len(parts) > 1 else np.zeros(len(DEPTHS))
-    error = np.maximum(errors[0], between * np.sqrt(1 + 1 / len(parts)))
-    inside = np.minimum(poisson[0] - LOW, HIGH - poisson[0]) - MARGIN - ERRORS * error
-    return DEPTHS[np.argmax(np.where(inside >= 0, poisson[0], inside))]
+    parts, checked, _ = losses.shape
+    predicted, perfect, none = np.moveaxis(losses, 2, 0)
+    gap = none + perfect
+    above = DEPTHS[:, None, None] * predicted + perfect
+    poisson = 1 - above.sum(axis=(1, 2)) / gap.sum()
+    # What the parts say apart: their test molecules differ, and what is predicted from the rest.
+    apart = np.std(above.sum(axis=2) / gap.sum(axis=1), axis=1) * np.sqrt((parts + 1) / max(parts - 1, 1))
+    # What the cells say apart: the same cell in other parts, and other cells where not all were checked.
+    above -= (1 - poisson)[:, None, None] * gap
+    between = above.mean(axis=1)
+    within = ((above - between[:, None]) ** 2).sum(axis=(1, 2)) / (max(parts - 1, 1) * checked)
+    if parts == 1:
+        within = (above**2).mean(axis=(1, 2))
+    spread = within * (1 / (parts * checked) + 1 / cells) + (between**2).mean(axis=1) * (1 / checked - 1 / cells)
+    error = np.maximum(apart, np.sqrt(spread) / abs(gap.mean()))
+    inside = np.minimum(poisson - LOW, HIGH - poisson) - MARGIN - ERRORS * error
+    return DEPTHS[np.argmax(np.where(inside >= 0, poisson, inside))]
 
 
 def chosen(counts):
     """The share of a cell's own counts, and the depth of the result in units of the held-out counts'."""
     rng = np.random.default_rng(1)
-    parts = [Part(*pair, rng) for pair in held_out(counts)]
+    cells = rng.permutation(counts.shape[0])[:CHECKED]
+    parts = [Part(*pair, cells) for pair in held_out(counts)]
     if not parts:
         # So few molecules that a part holds none: of a result of nearly nothing the loss is perfect denoising's.
         return OWN[len(OWN) // 2], DEPTHS[0]
     some = -(-CHOOSING // len(parts))
     own = min(OWN, key=lambda share: sum(part.squared_errors(share, some) for part in parts))
-    return own, depth_within_rule([part.losses(own) for part in parts], counts.shape[0])
+    return own, depth_within_rule(np.array([part.losses(own) for part in parts]), counts.shape[0])
 
 
 def magic_denoise(X, **kwargs):
@@ -251,4 +255,4 @@ def magic_denoise(X, **kwargs):
         for cell, share, held, table in zip(cells, rates.of(cells)(own), depths, tables(depths)):
             result[cell] = expected(share, held, table)[0] * (depth * held / TARGET_SUM)
     # No entry may exceed the sum of all train counts.
-    return np.minimum(result, 0.999 * counts.sum())
+    return np.minimum(result, np.float32(0.999 * counts.sum()), out=result)
