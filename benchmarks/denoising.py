@@ -160,7 +160,7 @@ def measure(name: str, sources: dict[str, str], given: argparse.Namespace) -> di
 
     :raises EnvironmentLacksError: when the data cannot be had.
     """
-    problem = Denoising(DenoisingOptions(dataset=name))
+    problem = Denoising(DenoisingOptions(dataset=name, timeout_s=given.timeout))
     perfect = problem.controls.perfect_denoising
     cells, genes = problem.split.shape
     columns = (
@@ -228,6 +228,9 @@ def main() -> int:
     parser.add_argument("--programs", default="no_denoising,knn,alra,magic,best")
     parser.add_argument("--published", type=pathlib.Path, help="a copy of the published program")
     parser.add_argument("--pictures", type=pathlib.Path)
+    parser.add_argument(
+        "--timeout", type=float, default=400.0, help="wall seconds of each, on a busy machine"
+    )
     parser.add_argument("--sandbox", default="best")
     given = parser.parse_args()
     names = [name for part in given.dataset.split(",") for name in (CATALOGUE if part == "all" else [part])]

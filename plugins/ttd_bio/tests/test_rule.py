@@ -188,6 +188,16 @@ def test_a_depth_that_keeps_the_rule_is_taken_where_there_is_one(cells) -> None:
         assert 0.97 <= taken <= 1
 
 
+def test_there_are_counts_on_which_even_the_true_rates_break_the_rule() -> None:
+    """Two test molecules of every gene in every cell: each denoised count makes the loss larger."""
+    split = split_molecules(make_counts(np.random.default_rng(0).poisson(20.0, (200, 50))))
+    controls = control_losses(split.train, split.test)
+    for depth in (1e-6, 0.5, 2.0, 20.0):
+        result = np.full(split.shape, depth)
+        assert controls.normalised("poisson", losses(result, split.train, split.test).poisson) < 0.93
+    assert not kept(normalised(split, FITTED=0, CHOOSING=5)["poisson"])
+
+
 def test_the_share_of_own_counts_follows_the_data() -> None:
     """Cells of one kind share all they have; deep cells that differ keep their own."""
     alike = simulated(60, 200, 1, 500, 0).train
