@@ -6,6 +6,8 @@ split as the problem splits them.
 
 from __future__ import annotations
 
+import contextlib
+import io
 from typing import Any
 
 import numpy as np
@@ -133,9 +135,13 @@ def test_the_rule_is_kept_on_counts_of_many_kinds(kind: str, seed: int) -> None:
     st.sampled_from([{}, {"batches": 2}, {"dispersion": 0.3}, {"dominant": 0.3}]),
     st.integers(0, 1000),
 )
-def test_the_rule_is_kept_on_any_counts(cells, genes, types, magnitude, spread, odd, seed) -> None:
+def test_the_rule_is_kept_or_doubted_on_any_counts(cells, genes, types, magnitude, spread, odd, seed) -> None:
+    """Where chance moves the loss of so few molecules by more than the range is wide, the program says so."""
     split = simulated(cells, genes, types, 10**magnitude, seed, spread=spread, **odd)
-    assert kept(normalised(split)["poisson"])
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
+        poisson = normalised(split)["poisson"]
+    assert kept(poisson) or "may leave its range" in output.getvalue()
 
 
 @pytest.mark.slow
@@ -176,12 +182,13 @@ def test_a_depth_that_keeps_the_rule_is_taken_where_there_is_one(cells) -> None:
     """By the estimate itself, and with its margin where any depth has it."""
     space = EXACT
     losses_of_cells = np.array(cells)
-    depth = space["depth_within_rule"](losses_of_cells[None], len(cells))
+    depth, room = space["depth_within_rule"](losses_of_cells[None], len(cells))
     predicted, perfect, none = losses_of_cells.sum(axis=0)
     poisson = 1 - (space["DEPTHS"] * predicted + perfect) / (none + perfect)
     margin = space["MARGIN"]
     allowed = (poisson >= 0.97 + margin) & (poisson <= 1 - margin)
     taken = poisson[space["DEPTHS"] == depth]
+    assert (room >= -1e-12) == allowed.any()
     if allowed.any():
         assert taken == pytest.approx(poisson[allowed].max())
     elif ((poisson >= 0.97) & (poisson <= 1)).any():

@@ -206,10 +206,12 @@ def entries(matrix, row):
 def depth_within_rule(losses, cells):
     """The depth of the result whose Poisson loss is best within the rule's range, less the margin.
 
-    The loss is linear in the depth. Where no depth keeps the margin, it is the one that comes nearest to it.
+    The loss is linear in the depth. Where no depth keeps the margin, it is the one that comes nearest to it: so
+    few molecules may be held out that chance moves the loss by more than the range is wide.
 
     :param losses: of each held-out part and cell, [parts, cells, 3].
     :param cells: number of all cells.
+    :return: the depth, and what is left of the range beyond the margin, negative where it is not kept.
     """
     parts, checked, _ = losses.shape
     predicted, perfect, none = np.moveaxis(losses, 2, 0)
@@ -227,26 +229,29 @@ def depth_within_rule(losses, cells):
     spread = within * (1 / (parts * checked) + 1 / cells) + (between**2).mean(axis=1) * (1 / checked - 1 / cells)
     error = np.maximum(apart, np.sqrt(spread) / abs(gap.mean()))
     inside = np.minimum(poisson - LOW, HIGH - poisson) - MARGIN - ERRORS * error
-    return DEPTHS[np.argmax(np.where(inside >= 0, poisson, inside))]
+    taken = np.argmax(np.where(inside >= 0, poisson, inside))
+    return DEPTHS[taken], inside[taken]
 
 
 def chosen(counts):
-    """The share of a cell's own counts, and the depth of the result in units of the held-out counts'."""
+    """The share of a cell's own counts, and what :func:`depth_within_rule` returns."""
     rng = np.random.default_rng(1)
     cells = rng.permutation(counts.shape[0])[:CHECKED]
     parts = [Part(*pair, cells) for pair in held_out(counts)]
     if not parts:
         # So few molecules that a part holds none: of a result of nearly nothing the loss is perfect denoising's.
-        return OWN[len(OWN) // 2], DEPTHS[0]
+        return OWN[len(OWN) // 2], DEPTHS[0], -1.0
     some = -(-CHOOSING // len(parts))
     own = min(OWN, key=lambda share: sum(part.squared_errors(share, some) for part in parts))
-    return own, depth_within_rule(np.array([part.losses(own) for part in parts]), counts.shape[0])
+    return own, *depth_within_rule(np.array([part.losses(own) for part in parts]), counts.shape[0])
 
 
 def magic_denoise(X, **kwargs):
     """Denoised counts, float32 [cells, genes]."""
     counts = sparse.csr_matrix(X, dtype=np.float64)
-    own, depth = chosen(counts)
+    own, depth, room = chosen(counts)
+    if room < 0:
+        print(f"the Poisson loss may leave its range: held-out molecules ask for {-room:.4f} more room than it has")
     rates = Rates(counts)
     result = np.empty(counts.shape, np.float32)
     for start in range(0, len(result), BLOCK):
