@@ -84,14 +84,16 @@ CATALOGUE: dict[str, Dataset] = {
                 shape=shape,
                 megabytes=27,
                 sha256=sha256,
+                target=target,
             )
-            for condition, words, member, shape, sha256 in (
+            for condition, words, member, shape, sha256, target in (
                 (
                     "control",
                     "control",
                     "datasets/PBMC_control.h5ad",
                     (3000, 14879),
                     "db4e222824bc2d100d288c9a85bf921f47addab7715fad06f9ee0ca615738a58",
+                    0.7816,
                 ),
                 (
                     "stimulated",
@@ -99,6 +101,7 @@ CATALOGUE: dict[str, Dataset] = {
                     "datasets/PBMC_interferon-stimulated.h5ad",
                     (3000, 14578),
                     "d666deb74038c35df41dced8b4f5b8c2be11f117ad017c465b17577445a9f597",
+                    0.7788,
                 ),
             )
         ),
