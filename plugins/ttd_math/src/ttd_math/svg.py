@@ -71,6 +71,8 @@ def circles(centers: Floats, radii: Floats, title: str) -> str:
 def _panel(panel: Panel, top: float) -> str:
     values = panel.values
     low, high = min(0.0, float(values.min())), float(values.max())
+    if -low < 1e-9 * high:  # rounding of a curve that is nowhere below 0
+        low = 0.0
     span = high - low or 1.0
     inner_width, inner_height = WIDTH - 2 * MARGIN, HEIGHT - 2 * MARGIN + 20
     base = top + MARGIN - 10 + inner_height
