@@ -233,6 +233,8 @@ def package(tmp_path: pathlib.Path) -> pathlib.Path:
     ignore = shutil.ignore_patterns("__pycache__", "best")
     shutil.copytree(pathlib.Path(ttd_math.__file__).parent, tmp_path / "ttd_math", ignore=ignore)
     shutil.copytree(HERE, tmp_path / "tests", ignore=ignore)
+    # Fixtures and time limits that all packages share.
+    shutil.copy(HERE.parents[2] / "conftest.py", tmp_path)
     return tmp_path
 
 
