@@ -73,6 +73,7 @@ def test_a_function_found_before_begins_with_fewer_heights_and_ends_with_no_fewe
         assert 0.7 * n < lengths[-1] <= program.MOST
 
 
+@pytest.mark.slow
 def test_calls_go_on_from_the_best_and_the_certificate_says_how_it_was_made(tmp_path, monkeypatch) -> None:
     # Repeating a prefix in the sandbox is tested with what `best/` keeps.
     monkeypatch.setattr(search, "prefix_score", lambda *_: 0.5)

@@ -22,6 +22,7 @@ from ttd_core.policy.local.lean.kernels import (
 CASES = [pathlib.Path(__file__).parent / name for name in ("kernel_cases.py", "expert_kernel_cases.py")]
 
 
+@pytest.mark.slow
 def test_kernels_match_the_reference() -> None:
     if importlib.util.find_spec("triton") is None:
         pytest.skip("Triton is not installed here; it comes with torch for CUDA, and with the dev extra")
