@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ttd_bio.catalogue import CATALOGUE
-from ttd_bio.denoising import Denoising, DenoisingOptions
+from ttd_bio.denoising import Denoising, DenoisingOptions, keeps_rule
 from ttd_bio.metrics import Losses, losses
 from ttd_bio.pictures import umaps
 from ttd_core.errors import EnvironmentLacksError, UsageError
@@ -67,7 +67,7 @@ class Measured:
     @property
     def valid(self) -> bool:
         """Whether there is a result and it keeps the rule of the Poisson loss."""
-        return self.losses is not None and 0.97 <= self.poisson <= 1 + 1e-12
+        return self.losses is not None and keeps_rule(self.poisson)
 
 
 def published(given: pathlib.Path | None) -> str:

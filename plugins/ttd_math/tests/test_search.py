@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from ttd_core import certifying
 from ttd_core.plugin.registry import load
 from ttd_core.types import State
-from ttd_math import search
+from ttd_math import keep, search
 from ttd_math.base import BEST, MathProblem
 
 
@@ -76,7 +76,7 @@ def test_a_function_found_before_begins_with_fewer_heights_and_ends_with_no_fewe
 @pytest.mark.slow
 def test_calls_go_on_from_the_best_and_the_certificate_says_how_it_was_made(tmp_path, monkeypatch) -> None:
     # Repeating a prefix in the sandbox is tested with what `best/` keeps.
-    monkeypatch.setattr(search, "prefix_score", lambda *_: 0.5)
+    monkeypatch.setattr(keep, "prefix_score", lambda *_: 0.5)
     out = tmp_path / "erdos.json"
     words = ["erdos", "--seed", "1", "--seconds", "0.6", "--seconds", "0.3", "--out", str(out), "--keep"]
     result = CliRunner().invoke(search.main, words)

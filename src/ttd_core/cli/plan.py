@@ -17,6 +17,7 @@ from ttd_core.cli.run import FLAGS
 from ttd_core.cli.show import first_prompt
 from ttd_core.cli.wording import duration
 from ttd_core.config import RunConfig
+from ttd_core.config.settings import MOST_SECONDS
 from ttd_core.errors import TtdError, UsageError
 from ttd_core.planning import plan as planning
 from ttd_core.planning.former import FormerRun
@@ -28,9 +29,8 @@ from ttd_core.policy.models.outline import outline_of
 from ttd_core.problem import Problem
 from ttd_core.text import counted
 
-#: More than any machine has, or any figure is: GB of a card, cards or processors, tokens, seconds that
-#: a program may be given at most, and money an hour.
-_MOST_GB, _MOST_COUNT, _MOST_TOKENS, _MOST_SECONDS, _MOST_PRICE = 1e6, 1_000_000, 1 << 30, 1e9, 1e9
+#: More than any machine has, or any figure is: GB of a card, cards or processors, tokens, and money an hour.
+_MOST_GB, _MOST_COUNT, _MOST_TOKENS, _MOST_PRICE = 1e6, 1_000_000, 1 << 30, 1e9
 
 
 @click.command("plan", cls=ProblemCommand)
@@ -58,7 +58,7 @@ _MOST_GB, _MOST_COUNT, _MOST_TOKENS, _MOST_SECONDS, _MOST_PRICE = 1e6, 1_000_000
 @click.option("--reply-tokens", type=click.IntRange(1, _MOST_TOKENS), help="Tokens of a reply, on average.")
 @click.option(
     "--evaluation-seconds",
-    type=FiniteNumber(0, _MOST_SECONDS),
+    type=FiniteNumber(0, MOST_SECONDS),
     help="Seconds that judging a program takes, on average.",
 )
 @click.option("--price-per-hour", type=FiniteNumber(0, _MOST_PRICE), help="Of the machine, in any currency.")

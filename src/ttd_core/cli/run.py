@@ -182,10 +182,9 @@ def resume(
     setup = RunSetup.from_folder(folder, overrides, accept_problem=accept_problem)
     if back_to is None and (done := finished_steps(folder)) is not None and done >= setup.config.steps:
         return _tell_finished(setup.problem, folder, done, sets, quiet, as_json)
-    told = budget_warning(setup.hooks, setup.config) if "options" in overrides else ""
-    if "sandbox.reserve" in overrides:
-        told = told or reserve_warning(setup.config, usable_cores())
-    if told:
+    if "options" in overrides and (told := budget_warning(setup.hooks, setup.config)):
+        complain(told, "warning")
+    if "sandbox.reserve" in overrides and (told := reserve_warning(setup.config, usable_cores())):
         complain(told, "warning")
     go = functools.partial(resume_run, back_to=back_to)
     return _follow(setup, folder, quiet, as_json, trackers, go)

@@ -47,6 +47,12 @@ _PBMC, _LUNG = "OpenProblems' PBMC", "OpenProblems' Tabula Muris Senis Lung"
 _SCRATCH = 256 * MIB
 
 
+def keeps_rule(poisson: float) -> bool:
+    """Whether a normalised Poisson loss is in range, to within the last bits of a division."""
+    low, high = POISSON_RANGE
+    return low - 1e-12 <= poisson <= high + 1e-12
+
+
 @attrs.frozen
 class DenoisingOptions(Options):
     """Options of ``denoising``."""
@@ -306,9 +312,8 @@ class Denoising(Problem):
         if isinstance(measured, str):
             return [measured]
         poisson = self.controls.normalised("poisson", measured.poisson)
-        low, high = POISSON_RANGE
-        # Perfect denoising must not fail for the last bit of a division
-        if not low - 1e-12 <= poisson <= high + 1e-12:
+        if not keeps_rule(poisson):
+            low, high = POISSON_RANGE
             shown = f"{poisson:.4f}" if abs(poisson) < 1e6 else f"{poisson:.4g}"
             return [f"normalised Poisson {shown} is outside [{low:g}, {high:g}]"]
         return []

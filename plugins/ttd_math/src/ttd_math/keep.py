@@ -109,16 +109,24 @@ def origin_of(
     :param executor: runs the first hops from the problem's own start.
     :param before: of a run with ``start = "best"``: what it began with (:func:`began_with`).
     """
-    program = problem.starting_program() or ""
-    start: dict[str, Any] = {"start": FROM_NOTHING.format(name=config.problem)}
-    if before is not None:
-        start = {"start": FROM_BEST, "earlier": before}
     return {
         "command": run_command(config, problem),
-        **start,
         "seed": config.seed,
         "steps": config.steps,
         "options": dict(config.options),
+        **made_by(problem, executor, before),
+    }
+
+
+def made_by(problem: Problem, executor: Executor, before: dict[str, Any] | None) -> dict[str, Any]:
+    """What every origin says of the strong program: what it began with, its hash, what its first hops reach.
+
+    :param executor: runs the first hops from the problem's own start.
+    :param before: :func:`earlier_of` what it began with; ``None`` when that was the problem's own start.
+    """
+    program = problem.starting_program() or ""
+    nothing: dict[str, Any] = {"start": FROM_NOTHING.format(name=problem.name)}
+    return (nothing if before is None else {"start": FROM_BEST, "earlier": before}) | {
         "program": hashlib.sha256(program.encode()).hexdigest(),
         "prefix": {"hops": PREFIX_HOPS, "score": prefix_score(problem, PREFIX_HOPS, executor)},
     }

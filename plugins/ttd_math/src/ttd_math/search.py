@@ -11,7 +11,6 @@ as that of any candidate is. ``--keep`` puts the certificate into ``best/`` when
 
 from __future__ import annotations
 
-import hashlib
 import pathlib
 import shlex
 import time
@@ -27,7 +26,7 @@ from ttd_core.plugin.registry import load
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.types import State
 from ttd_math.base import BEST, MathProblem
-from ttd_math.keep import FROM_BEST, FROM_NOTHING, PREFIX_HOPS, earlier_of, is_better, prefix_score
+from ttd_math.keep import earlier_of, is_better, made_by
 
 #: Problems whose strong program reads one clock.
 PROBLEMS = ("ac1", "erdos")
@@ -87,19 +86,14 @@ def origin_of(problem: MathProblem, begin: str, seed: int, budgets: Sequence[flo
     """Where a construction of :func:`search` came from, as JSON."""
     words = ["--begin", begin, "--seed", str(seed)]
     words += [word for seconds in budgets for word in ("--seconds", f"{seconds:g}")]
-    program = problem.starting_program()
-    origin: dict[str, Any] = {
-        "command": f"{command(problem.name)} {shlex.join(words)}",
-        "start": FROM_NOTHING.format(name=problem.name),
-        "seed": seed,
-        "options": {"start": begin, "processor_seconds": list(budgets)},
-        "program": hashlib.sha256(program.encode()).hexdigest(),
-    }
+    before = earlier_of(BEST / f"{problem.name}.json") if begin == "best" else None
     with LocalExecutor(workers=1) as executor:
-        origin["prefix"] = {"hops": PREFIX_HOPS, "score": prefix_score(problem, PREFIX_HOPS, executor)}
-    if begin == "best":
-        origin |= {"start": FROM_BEST, "earlier": earlier_of(BEST / f"{problem.name}.json")}
-    return origin
+        return {
+            "command": f"{command(problem.name)} {shlex.join(words)}",
+            "seed": seed,
+            "options": {"start": begin, "processor_seconds": list(budgets)},
+            **made_by(problem, executor, before),
+        }
 
 
 @click.command()

@@ -144,8 +144,9 @@ class Search:
             [(loss, np.repeat(f, times)) for loss, f in pool] for pool in self.standing.lineages
         ]
 
-    def _tensor(self, rows: list[Floats]) -> torch.Tensor:
-        return torch.from_numpy(np.stack(rows)).to(self.plan.device, self.plan.precision)
+    def _tensor(self, values: Floats) -> torch.Tensor:
+        """On the plan's device, in its precision."""
+        return torch.from_numpy(values).to(self.plan.device, self.plan.precision)
 
     def _round(self) -> None:
         """Explore random functions, settle what was refined, or change and optimise; then keep the best."""
@@ -191,10 +192,8 @@ class Search:
         self, rows: list[Floats], optimise: Callable[[torch.Tensor], ascent.Best]
     ) -> list[tuple[float, Floats]]:
         """The rows optimised, as heights with their losses in float64; infinite where they are no numbers."""
-        plan = self.plan
-        floor = torch.from_numpy(10 ** self.rng.uniform(-7, -4, len(rows)))
-        x = torch.from_numpy(np.stack(rows)).to(plan.device, plan.precision)
-        x = self.objective.parameters(x, floor.to(plan.device, plan.precision))
+        floor = 10 ** self.rng.uniform(-7, -4, len(rows))
+        x = self.objective.parameters(self._tensor(np.stack(rows)), self._tensor(floor))
         heights = self.objective.heights(optimise(x).parameters).double()
         heights = torch.where(heights < 1e-9 * heights.amax(-1, keepdim=True), 0.0, heights)
         losses = self.objective.exact(heights).nan_to_num(nan=math.inf)
@@ -202,7 +201,7 @@ class Search:
 
     def _converged(self, x: torch.Tensor, first: Floats, iterations: int) -> ascent.Best:
         rising = [first * (_LAST_POWER / first) ** (rung / (_RUNGS - 1)) for rung in range(_RUNGS)]
-        powers = [torch.from_numpy(power).to(self.plan.device, self.plan.precision) for power in rising]
+        powers = [self._tensor(power) for power in rising]
         return ascent.converge(self.objective, x, powers, iterations, self._stop)
 
     def _stop(self) -> bool:
