@@ -104,7 +104,10 @@ def variants(names: list[str], copy: pathlib.Path | None) -> dict[str, str]:
             sources[name] = published(copy)
             continue
         if name != "magic":
-            sources[name] = package_text("ttd_bio", "programs", f"{name}.py")
+            try:
+                sources[name] = package_text("ttd_bio", "programs", f"{name}.py")
+            except FileNotFoundError as error:
+                raise UsageError(f"--programs: there is no program '{name}' in ttd_bio/programs") from error
             continue
         for first in (True, False):
             for approximate in (True, False):

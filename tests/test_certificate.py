@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from fractions import Fraction
 from typing import Any
 
@@ -73,6 +74,15 @@ def test_a_problem_without_exact_scores_says_so() -> None:
 def test_an_invalid_state_is_refused_before_it_is_scored() -> None:
     with pytest.raises(CertificateError, match="not a valid construction of total: x is missing"):
         certifying.certify(ExactTotal(), State())
+
+
+def test_where_a_certificate_cannot_be_written_is_said_before_the_work(tmp_path) -> None:
+    certificate.make_folder(tmp_path / "new" / "folder" / "a.json")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "new", tmp_path / "file" / "a.json", pathlib.Path("/proc/nowhere/a.json")):
+        with pytest.raises(StorageError, match=r"cannot be written: .*[a-z]$"):
+            certificate.make_folder(path)
 
 
 def test_round_trip_and_refusals(tmp_path) -> None:

@@ -6,11 +6,14 @@ one recomputes everything from the arrays in exact arithmetic and compares; noth
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import pathlib
 import re
 import shlex
+import tempfile
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -120,6 +123,22 @@ def write(
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
     return [path, *(path.with_name(name) for name in names.values())]
+
+
+def make_folder(path: pathlib.Path) -> None:
+    """Make the folder of a certificate that is to be written after long work, which must not be lost.
+
+    :param path: of the certificate.
+    :raises StorageError: when its folder cannot be made or written to, or a folder is in its place.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def check_command(path: pathlib.Path) -> str:

@@ -208,6 +208,7 @@ def saving_at_most(count: int) -> Callable[..., None]:
         (("ac2", "--device", "meta"), "--device meta: torch cannot compute there"),
         (("ac2", "--resume"), "nothing to go on with"),
         (("ac2", "--seconds", "0"), "0"),
+        (("ac2", "--seconds", "nan"), "nan is no finite number"),
         (("cp26",), "cp26"),
     ],
 )

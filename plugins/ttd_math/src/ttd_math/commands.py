@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from ttd_core.cli.output import say
+from ttd_core.cli.parameters import FiniteNumber
+from ttd_core.config.settings import MOST_SECONDS
 from ttd_core.errors import UsageError
 from ttd_core.plugin.spec import hookimpl
 
@@ -90,7 +92,7 @@ def math() -> None:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteNumber(0, MOST_SECONDS, min_open=True),
     default=600.0,
     show_default=True,
     help="Time, shared evenly by the lengths; from random starts the first has half.",

@@ -21,6 +21,8 @@ from typing import Any
 import click
 
 from ttd_core import certificate, certifying
+from ttd_core.cli.parameters import FiniteNumber
+from ttd_core.config.settings import MOST_SECONDS
 from ttd_core.errors import TtdError, UsageError
 from ttd_core.plugin.registry import load
 from ttd_core.sandbox.local import LocalExecutor
@@ -103,7 +105,7 @@ def origin_of(problem: MathProblem, begin: str, seed: int, budgets: Sequence[flo
 @click.option(
     "--seconds",
     "budgets",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteNumber(0, MOST_SECONDS, min_open=True),
     multiple=True,
     required=True,
     help="Processor time of one call; repeat it for more calls.",
@@ -116,10 +118,10 @@ def main(name: str, begin: str, seed: int, budgets: tuple[float, ...], out: path
         problem = load(name, {"program": "strong", "start": "program"})
         assert isinstance(problem, MathProblem)
         start = problem.read_construction(BEST / f"{name}.json") if begin == "best" else State()
+        certificate.make_folder(out)
         best = search(problem, start, seed, budgets)
         proof = certifying.certify(problem, best)
         origin = origin_of(problem, begin, seed, budgets)
-        out.parent.mkdir(parents=True, exist_ok=True)
         certificate.write(proof, out, origin=origin)
         if keep and is_better(problem, proof, BEST / f"{name}.json"):
             certificate.write(proof, BEST / f"{name}.json", origin=origin)

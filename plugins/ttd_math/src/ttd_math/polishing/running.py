@@ -85,6 +85,7 @@ def polish(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate
             for name in ("problem", "batch", "cells", "keep", "lineages", "iterations", "seconds", "rounds")
         },
     )
+    certificate.make_folder(settings.out)
     search = Search(plan, _standing(settings, start, rng))
     try:
         for line in _rounds(search, settings, start):
