@@ -1,11 +1,15 @@
-"""The records page states what the certificates and programs of this repository state."""
+"""The pages of records and results state what the certificates and programs of this repository state."""
 
 from __future__ import annotations
 
+import fractions
 import json
 import pathlib
 
 import pytest
+
+from ttd_core import certifying
+from ttd_core.plugin.registry import load
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGE = (ROOT / "docs/records.md").read_text()
@@ -34,3 +38,17 @@ def test_a_contest_s_sum_is_the_same_in_both_places(name: str) -> None:
 def test_every_picture_is_shown() -> None:
     for picture in (ROOT / "docs/images/records").iterdir():
         assert f"images/records/{picture.name}" in PAGE
+
+
+def test_the_discovery_of_the_results_page_is_certified() -> None:
+    path = ROOT / "experiments/found/erdos-one-gpu.json"
+    proof = certifying.check(load("erdos", {}), path)
+    assert proof.bound < fractions.Fraction("0.380876")
+    assert proof.statement()["claim"] in (ROOT / "docs/results.md").read_text()
+    assert "docs/examples/erdos-one-gpu.toml" in (ROOT / "docs/results.md").read_text()
+
+
+def test_every_figure_of_the_results_page_is_shown() -> None:
+    page = (ROOT / "docs/results.md").read_text()
+    for picture in (ROOT / "docs/images/results").iterdir():
+        assert f"images/results/{picture.name}" in page

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from ttd_core import certifying
 from ttd_core.plugin.registry import load
-from ttd_core.types import State
+from ttd_core.types import State, array_digest
 from ttd_math import keep, search
 from ttd_math.base import BEST, MathProblem
 
@@ -91,3 +91,30 @@ def test_calls_go_on_from_the_best_and_the_certificate_says_how_it_was_made(tmp_
     assert "earlier" not in origin
     assert certifying.check(strong("erdos"), BEST / "erdos.json").bound < proof.bound
     assert "call 2, " in result.output
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_from_a_file_and_says_of_it_what_is_known(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(keep, "prefix_score", lambda *_: 0.5)
+    heights, out = tmp_path / "mine.npy", tmp_path / "again.json"
+    np.save(heights, np.array([0.0, 0.3, 1.0, 1.0, 0.6, 0.1] * 10))
+    between = tmp_path / "a.json"
+    for begin, end in ((heights, between), (between, out)):
+        words = ["erdos", "--seed", "1", "--seconds", "0.3", "--begin", str(begin), "--out", str(end)]
+        assert CliRunner().invoke(search.main, words).exit_code == 0
+    origin = json.loads(out.read_text())["origin"]
+    assert origin["start"] == search.FROM_FILE
+    assert origin["command"].startswith("python -m ttd_math.search erdos --begin a.json --seed 1 ")
+    made = origin["earlier"]["origin"]
+    assert made["command"].startswith("python -m ttd_math.search erdos --begin mine.npy --seed 1 ")
+    assert made["earlier"] == {"data": {"h": {"$array": array_digest(np.load(heights))}}}
+
+
+def test_a_start_that_breaks_a_rule_is_refused(tmp_path) -> None:
+    bad = tmp_path / "bad.npy"
+    np.save(bad, np.array([0.0, 2.0, 0.0, 0.0]))
+    words = ["erdos", "--seconds", "1", "--begin", str(bad), "--out", str(tmp_path / "o.json")]
+    result = CliRunner().invoke(search.main, words)
+    assert result.exit_code == 1
+    assert "bad.npy: " in result.output
+    assert len(result.output.strip().splitlines()) == 1

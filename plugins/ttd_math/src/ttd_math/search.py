@@ -3,8 +3,9 @@
     python -m ttd_math.search ac1 --seed 2 --seconds 60 --seconds 90 --out found/ac1.json
 
 Each ``--seconds`` is one call of the program, as a step of a chain is (``plugins/ttd_math/chain.toml``): the
-first begins with the problem's own start, or with ``--begin best`` with what this package keeps, and every
-other with the best so far. The budget is processor time, so that a busy machine changes nothing but the wait.
+first begins with the problem's own start, with what this package keeps (``--begin best``), or with the
+construction in a file, and every other with the best so far. The budget is processor time, so that a busy
+machine changes nothing but the wait.
 The program is this package's own, so it runs in this process, without the sandbox; what it returns is judged
 as that of any candidate is. ``--keep`` puts the certificate into ``best/`` when it beats what is there.
 """
@@ -24,12 +25,15 @@ from ttd_core import certificate, certifying
 from ttd_core.cli.parameters import FiniteNumber
 from ttd_core.config.settings import MOST_SECONDS
 from ttd_core.errors import TtdError, UsageError
+from ttd_core.input_files import read_data_file
 from ttd_core.plugin.registry import load
 from ttd_core.sandbox.local import LocalExecutor
-from ttd_core.types import State
+from ttd_core.types import State, array_digest
 from ttd_math.base import BEST, MathProblem
 from ttd_math.keep import earlier_of, is_better, made_by
 
+#: Said of a construction that was made from one in a file.
+FROM_FILE = "the program, and the construction of a file"
 #: Problems whose strong program reads one clock.
 PROBLEMS = ("ac1", "erdos")
 
@@ -84,23 +88,65 @@ def command(name: str) -> str:
     return f"python -m ttd_math.search {name}"
 
 
+def file_of(name: str, begin: str) -> pathlib.Path | None:
+    """The file that a search begins with; ``None`` when it is the problem's own start.
+
+    :param begin: ``program``, ``best``, or a file.
+    """
+    if begin == "program":
+        return None
+    return BEST / f"{name}.json" if begin == "best" else pathlib.Path(begin)
+
+
+def said_of(problem: MathProblem, path: pathlib.Path) -> dict[str, Any]:
+    """What the origin of a construction says of the one that it was made from.
+
+    :param path: of its certificate, or of any other file with it, which has no origin.
+    """
+    stated = read_data_file(path)
+    if certificate.is_certificate(stated) and isinstance(stated.get("origin"), dict):
+        return earlier_of(path)
+    arrays = problem.read_construction(path).data
+    return {"data": {name: {"$array": array_digest(array)} for name, array in arrays.items()}}
+
+
 def origin_of(problem: MathProblem, begin: str, seed: int, budgets: Sequence[float]) -> dict[str, Any]:
     """Where a construction of :func:`search` came from, as JSON."""
-    words = ["--begin", begin, "--seed", str(seed)]
+    words = ["--begin", pathlib.Path(begin).name, "--seed", str(seed)]
     words += [word for seconds in budgets for word in ("--seconds", f"{seconds:g}")]
-    before = earlier_of(BEST / f"{problem.name}.json") if begin == "best" else None
+    path = file_of(problem.name, begin)
+    before = said_of(problem, path) if path else None
     with LocalExecutor(workers=1) as executor:
         return {
             "command": f"{command(problem.name)} {shlex.join(words)}",
             "seed": seed,
-            "options": {"start": begin, "processor_seconds": list(budgets)},
+            "options": {"start": pathlib.Path(begin).name, "processor_seconds": list(budgets)},
             **made_by(problem, executor, before),
+            **({"start": FROM_FILE} if before and begin != "best" else {}),
         }
+
+
+def valid_start(problem: MathProblem, path: pathlib.Path) -> State:
+    """The construction in a file.
+
+    :raises UsageError: when there is none, or it breaks a rule.
+    """
+    state = problem.read_construction(path)
+    broken = problem.check(state)
+    if broken:
+        raise UsageError(f"{path}: {broken[0]}")
+    return state
 
 
 @click.command()
 @click.argument("name", metavar="PROBLEM", type=click.Choice(PROBLEMS))
-@click.option("--begin", type=click.Choice(["program", "best"]), default="program", show_default=True)
+@click.option(
+    "--begin",
+    metavar="program|best|FILE",
+    default="program",
+    show_default=True,
+    help="The problem's own start, what this package keeps, or a construction as for `ttd eval`.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the first call.")
 @click.option(
     "--seconds",
@@ -117,7 +163,8 @@ def main(name: str, begin: str, seed: int, budgets: tuple[float, ...], out: path
     try:
         problem = load(name, {"program": "strong", "start": "program"})
         assert isinstance(problem, MathProblem)
-        start = problem.read_construction(BEST / f"{name}.json") if begin == "best" else State()
+        path = file_of(name, begin)
+        start = valid_start(problem, path) if path else State()
         certificate.make_folder(out)
         best = search(problem, start, seed, budgets)
         proof = certifying.certify(problem, best)
