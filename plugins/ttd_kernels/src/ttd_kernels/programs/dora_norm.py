@@ -19,13 +19,14 @@ from triton.runtime.interpreter import InterpretedFunction
 
 @triton.jit
 def row_norms(
-    w_ptr, a_ptr, b_ptr, scale_ptr, out_ptr, part_ptr, count_ptr, M, N, r, each,
-    BM: tl.constexpr, BN: tl.constexpr, R: tl.constexpr, SPLIT: tl.constexpr, STAGES: tl.constexpr,
+    w_ptr, a_ptr, b_ptr, scale_ptr, out_ptr, part_ptr, count_ptr, M, N, r, each, splits,
+    BM: tl.constexpr, BN: tl.constexpr, R: tl.constexpr, SPLITS: tl.constexpr, STAGES: tl.constexpr,
     EVEN: tl.constexpr,
 ):  # fmt: skip
-    """BM rows by `each` columns, BN at a time. EVEN: no tile reaches beyond W, and R is the rank."""
-    split = tl.program_id(0) % SPLIT
-    block = tl.program_id(0) // SPLIT
+    """BM rows by `each` columns, BN at a time. EVEN: no tile reaches beyond W, and R is the rank. SPLITS is a power
+    of two that is not below `splits`."""
+    split = tl.program_id(0) % splits
+    block = tl.program_id(0) // splits
     i = block * BM + tl.arange(0, BM)
     k = tl.arange(0, R)
     j = tl.arange(0, BN)
@@ -51,20 +52,20 @@ def row_norms(
             w = tl.load(w_at, mask=(i < M)[:, None] & inside, other=0.0)
         value = tl.dot(b, a) * scale + w.to(tl.float32)
         total += tl.sum(value * value, 1)
-    if SPLIT == 1:
+    if SPLITS == 1:
         tl.store(out_ptr + i, tl.sqrt(total), mask=i < M)
     else:
-        at = part_ptr + (block * SPLIT) * BM + tl.arange(0, BM)
+        at = part_ptr + block * splits * BM + tl.arange(0, BM)
         tl.store(at + split * BM, total)
         # What all threads have stored is there for whoever sees the counter.
         tl.debug_barrier()
         before = tl.atomic_add(count_ptr + block, 1, sem="acq_rel", scope="gpu")
         tl.debug_barrier()
-        if before == SPLIT - 1:
-            whole = tl.zeros([BM], tl.float32)
-            for s in tl.static_range(SPLIT):
-                whole += tl.load(at + s * BM, cache_modifier=".cg")
-            tl.store(out_ptr + i, tl.sqrt(whole), mask=i < M)
+        if before == splits - 1:
+            s = tl.arange(0, SPLITS)
+            places = part_ptr + block * splits * BM + s[:, None] * BM + tl.arange(0, BM)[None, :]
+            parts = tl.load(places, mask=(s < splits)[:, None], other=0.0, cache_modifier=".cg")
+            tl.store(out_ptr + i, tl.sqrt(tl.sum(parts, 0)), mask=i < M)
             tl.atomic_xchg(count_ptr + block, 0, sem="relaxed", scope="gpu")
 
 
@@ -124,6 +125,6 @@ def custom_kernel(data):
     parts, counts = scratch(blocks, splits, BM, w.device)
     out = torch.empty(M, dtype=torch.float32, device=w.device)
     row_norms[(blocks * splits,)](
-        w, a, b, scale, out, parts, counts, M, N, r, each,
-        BM, BN, rank, splits, stages, M % BM == 0 and N % BN == 0 and r == rank, num_warps=warps)  # fmt: skip
+        w, a, b, scale, out, parts, counts, M, N, r, each, splits,
+        BM, BN, rank, triton.next_power_of_2(splits), stages, M % BM == 0 and N % BN == 0 and r == rank, num_warps=warps)  # fmt: skip
     return out

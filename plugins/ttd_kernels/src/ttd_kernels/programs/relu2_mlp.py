@@ -37,12 +37,12 @@ def place(tile, down, across, GROUP: tl.constexpr):
 def up_and_square(
     x_desc, up_desc, out_desc, T, F, D,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr, PIECES: tl.constexpr,
-    STAGES: tl.constexpr, FLATTEN: tl.constexpr, PROGRAMS: tl.constexpr,
+    STAGES: tl.constexpr, FLATTEN: tl.constexpr,
 ):  # fmt: skip
     """relu(x @ up.T) ** 2, bfloat16 [T, F]: tiles of BM by BN, stored in PIECES, each BN / PIECES columns wide."""
     down = tl.cdiv(T, BM)
     across = tl.cdiv(F, BN)
-    for tile in tl.range(tl.program_id(0), down * across, PROGRAMS, num_stages=STAGES, flatten=FLATTEN):
+    for tile in tl.range(tl.program_id(0), down * across, tl.num_programs(0), num_stages=STAGES, flatten=FLATTEN):
         m, n = place(tile, down, across, GROUP)
         total = tl.zeros([BM, BN], tl.float32)
         for k in tl.range(0, tl.cdiv(D, BK), num_stages=STAGES):
@@ -97,11 +97,10 @@ def hidden_values(x, up):
     tiles = triton.cdiv(T, PLAN[0]) * triton.cdiv(F, PLAN[1])
     BM, BN, BK, group, pieces, stages, warps, flatten = PLAN if tiles >= programs else SMALL
     tiles = triton.cdiv(T, BM) * triton.cdiv(F, BN)
-    programs = min(programs, tiles)
-    up_and_square[(programs,)](
+    up_and_square[(min(programs, tiles),)](
         TensorDescriptor.from_tensor(x, [BM, BK]), TensorDescriptor.from_tensor(up, [BN, BK]),
         TensorDescriptor.from_tensor(hidden, [BM, BN // pieces]), T, F, D,
-        BM, BN, BK, group, pieces, stages, flatten, programs, num_warps=warps)  # fmt: skip
+        BM, BN, BK, group, pieces, stages, flatten, num_warps=warps)  # fmt: skip
     return hidden
 
 

@@ -37,14 +37,17 @@ def meet(gate_ptr):
 
 
 @triton.jit
-def add_parts(part_ptr, dweight_ptr, D, first, last, step, PARTS: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """Sum the PARTS rows of [PARTS, D] for every `step`-th block of COLS columns from `first` on."""
+def add_parts(
+    part_ptr, dweight_ptr, D, parts, first, last, step,
+    ROWS: tl.constexpr, COLS: tl.constexpr, TURNS: tl.constexpr,
+):  # fmt: skip
+    """Sum `parts` rows of D for every `step`-th block of COLS columns from `first` on, ROWS a turn."""
     for block in tl.range(first, last, step):
         c = block * COLS + tl.arange(0, COLS)
         total = tl.zeros([ROWS, COLS], tl.float32)
-        for start in tl.static_range(0, PARTS, ROWS):
-            r = start + tl.arange(0, ROWS)
-            inside = (r < PARTS)[:, None] & (c < D)[None, :]
+        for turn in tl.static_range(TURNS):
+            r = turn * ROWS + tl.arange(0, ROWS)
+            inside = (r < parts)[:, None] & (c < D)[None, :]
             total += tl.load(part_ptr + r[:, None] * D + c[None, :], mask=inside, other=0.0, cache_modifier=".cg")
         tl.store(dweight_ptr + c, tl.sum(total, 0), mask=c < D)
 
@@ -52,8 +55,8 @@ def add_parts(part_ptr, dweight_ptr, D, first, last, step, PARTS: tl.constexpr, 
 @triton.jit
 def norm_rows(
     x_ptr, weight_ptr, gradient_ptr, y_ptr, dx_ptr, dweight_ptr, part_ptr, gate_ptr, T, D, inverse, eps,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr, WHOLE: tl.constexpr, PARTS: tl.constexpr,
-    MEET: tl.constexpr, SUM_ROWS: tl.constexpr, SUM_COLS: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr, STAGES: tl.constexpr, WHOLE: tl.constexpr, MEET: tl.constexpr,
+    SUM_ROWS: tl.constexpr, SUM_COLS: tl.constexpr, TURNS: tl.constexpr,
 ):  # fmt: skip
     """All rows, ROWS at a time, BLOCK >= D columns; `inverse` is 1 / D. WHOLE: BLOCK is D and 16 divides it."""
     pid = tl.program_id(0)
@@ -62,7 +65,7 @@ def norm_rows(
     width = c < D
     weight = tl.load(weight_ptr + c, mask=width, other=0.0)
     dweight = tl.zeros([BLOCK], tl.float32)
-    for tile in tl.range(pid, tl.cdiv(T, ROWS), PARTS, num_stages=STAGES):
+    for tile in tl.range(pid, tl.cdiv(T, ROWS), tl.num_programs(0), num_stages=STAGES):
         r = tile * ROWS + some
         at = r.to(tl.int64)[:, None] * D + c[None, :]
         inside = (r < T)[:, None]
@@ -81,14 +84,16 @@ def norm_rows(
     tl.store(part_ptr + pid.to(tl.int64) * D + c, dweight, mask=width)
     if MEET:
         meet(gate_ptr)
-        add_parts(part_ptr, dweight_ptr, D, pid, tl.cdiv(D, SUM_COLS), PARTS, PARTS, SUM_ROWS, SUM_COLS)
+        programs = tl.num_programs(0)
+        add_parts(
+            part_ptr, dweight_ptr, D, programs, pid, tl.cdiv(D, SUM_COLS), programs, SUM_ROWS, SUM_COLS, TURNS)  # fmt: skip
 
 
 @triton.jit
-def sum_parts(part_ptr, dweight_ptr, D, PARTS: tl.constexpr, ROWS: tl.constexpr, COLS: tl.constexpr):
-    """[PARTS, D] to [D], COLS columns a program."""
+def sum_parts(part_ptr, dweight_ptr, D, parts, ROWS: tl.constexpr, COLS: tl.constexpr, TURNS: tl.constexpr):
+    """[parts, D] to [D], COLS columns a program."""
     first = tl.program_id(0)
-    add_parts(part_ptr, dweight_ptr, D, first, first + 1, 1, PARTS, ROWS, COLS)
+    add_parts(part_ptr, dweight_ptr, D, parts, first, first + 1, 1, ROWS, COLS, TURNS)
 
 
 INTERPRETED = isinstance(norm_rows, InterpretedFunction)
@@ -98,7 +103,7 @@ PLANS = ((8193, 1, 1, 16, 1), (4097, 1, 4, 16, 1), (2049, 1, 4, 8, 2), (1025, 2,
 #: Registers of a multiprocessor, which its programs share, so that all of them are resident.
 REGISTERS = 65536
 #: Elements of the parts that a program adds up at once, and columns at least and at most.
-SUM_TILE, LEAST_COLUMNS, MOST_COLUMNS = 2048, 16, 64
+SUM_TILE, LEAST_COLUMNS, MOST_COLUMNS = 4096, 16, 64
 
 
 def plan_for(width):
@@ -139,12 +144,13 @@ def custom_kernel(data):
     count, together = multiprocessors(x.device)
     programs = min(count * resident, triton.cdiv(T, rows))
     columns = min(max(LEAST_COLUMNS, block // 128), MOST_COLUMNS)
+    sums = SUM_TILE // columns, columns, triton.cdiv(programs, SUM_TILE // columns)
     parts, gate = scratch(programs, D, x.device)
     y, dx, dweight = torch.empty_like(x), torch.empty_like(x), torch.empty_like(weight)
     norm_rows[(programs,)](
         x, weight, gradient, y, dx, dweight, parts, gate, T, D, 1.0 / D, EPS,
-        rows, block, stages, block == D and D % 16 == 0, programs, together, SUM_TILE // columns, columns, num_warps=warps,
+        rows, block, stages, block == D and D % 16 == 0, together, *sums, num_warps=warps,
         maxnreg=REGISTERS // (32 * warps * resident), **({"launch_cooperative_grid": True} if together else {}))  # fmt: skip
     if not together:
-        sum_parts[(triton.cdiv(D, columns),)](parts, dweight, D, programs, SUM_TILE // columns, columns)
+        sum_parts[(triton.cdiv(D, columns),)](parts, dweight, D, programs, *sums)
     return y, dx, dweight
