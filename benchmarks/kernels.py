@@ -16,6 +16,7 @@ Needs an NVIDIA GPU; exits with 3 where there is none, with 1 when a cheat score
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import pathlib
 import statistics
@@ -84,7 +85,7 @@ def run_problem(
     for _ in range(arguments.times):
         measured["ours"].append(numbers(judged(problem, ours(name), executor.run)))
         print(json.dumps({name: measured["ours"][-1]}), flush=True)
-    for label, sources in (("eager", EAGER), ("torch.compile", COMPILED)):
+    for label, sources in () if arguments.alone else (("eager", EAGER), ("torch.compile", COMPILED)):
         measured[label] = numbers(judged(quick, sources[name], executor.run))
         print(json.dumps({name: {label: measured[label]}}), flush=True)
     means = [each["us"] for each in measured["ours"] if each["status"] == "ok"]
@@ -97,7 +98,7 @@ def table_of(name: str, measured: dict[str, Any], arguments: argparse.Namespace)
     """Shape by shape, ours beside its peers; our median run."""
     good = sorted((each for each in measured["ours"] if each["status"] == "ok"), key=lambda each: each["us"])
     columns = {"ours": good[len(good) // 2] if good else measured["ours"][0]}
-    columns |= {label: measured[label] for label in ("eager", "torch.compile")}
+    columns |= {label: measured[label] for label in ("eager", "torch.compile") if label in measured}
     cache = "cache warm" if arguments.warm else "cache emptied before each call"
     table = Table(title=f"{name}, microseconds, {cache}", title_justify="left")
     table.add_column("shape")
@@ -155,6 +156,7 @@ def main() -> int:
         "--peer", action="append", choices=[*PEERS, ALL], default=[], help="a library to time beside ours"
     )
     parser.add_argument("--times", type=int, default=5, help="how often ours is judged; 0 for peers alone")
+    parser.add_argument("--alone", action="store_true", help="judge ours without PyTorch's beside it")
     parser.add_argument("--repeats", type=int, default=100, help="most timed calls of a shape")
     parser.add_argument("--tests", type=int, default=18, help="shapes ours is tested on")
     parser.add_argument("--warm", action="store_true", help="leave the GPU's cache as it is between calls")
@@ -169,7 +171,9 @@ def main() -> int:
     tables: list[Table] = []
     started = time.monotonic()
     names, peers = chosen(arguments.problem or [ALL], PROBLEMS), chosen(arguments.peer, PEERS)
-    with LocalExecutor(1) as executor:
+    with contextlib.ExitStack() as stack:
+        if arguments.times or arguments.cheats:
+            executor = stack.enter_context(LocalExecutor(1))
         for name in names:
             whole[name] = {"ours": []}
             if arguments.times:
