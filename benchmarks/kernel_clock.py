@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import attrs
 import torch
@@ -34,11 +35,24 @@ class GpuTime:
     queued_ahead: bool
 
 
+class Clock(Protocol):
+    """What times calls on inputs that lie on its device."""
+
+    #: Where inputs are to be, as torch names it.
+    device: str
+
+    def time(self, calls: Sequence[Call]) -> GpuTime:
+        """The time of calls that do the same on different inputs, taken in turn."""
+        ...
+
+
 class GpuClock:
     """Times calls on the current GPU.
 
     :param repeats: timed calls, at least one.
     """
+
+    device = "cuda"
 
     def __init__(self, repeats: int) -> None:
         self._repeats = repeats
@@ -46,7 +60,7 @@ class GpuClock:
         self._wait_cycles = FIRST_WAIT
 
     def time(self, calls: Sequence[Call]) -> GpuTime:
-        """The time of calls that do the same on different inputs, taken in turn."""
+        """See :class:`Clock`."""
         for number in range(max(WARMUPS, len(calls))):
             calls[number % len(calls)]()
         times_us, ahead = [], True

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kernel_clock import Call, GpuClock
+from kernel_clock import Call, Clock
 from kernel_peers import PEERS, Form
 from rich.table import Table
 
@@ -95,14 +95,14 @@ def forms_of(problem: str, names: Sequence[str]) -> tuple[list[Form], list[str]]
     return forms, missing
 
 
-def compare(problem: KernelProblem, names: Sequence[str], repeats: int) -> tuple[Table, dict[str, Any]]:
+def compare(problem: KernelProblem, names: Sequence[str], clock: Clock) -> tuple[Table, dict[str, Any]]:
     """Time ours and the named peers at every timed shape of a problem.
 
     :param names: of peers; those without a kernel for this problem are left out.
-    :param repeats: timed calls of each at a shape.
+    :param clock: by which each is timed, on fresh inputs on its device.
     """
     found, missing = forms_of(problem.name, names)
-    forms, clock = [our_form(problem), *found], GpuClock(repeats)
+    forms = [our_form(problem), *found]
     measured: dict[str, Any] = {"missing": missing, "forms": {form.label: {} for form in forms}}
     for shape in problem.timed_shapes:
         for form in forms:
@@ -112,11 +112,11 @@ def compare(problem: KernelProblem, names: Sequence[str], repeats: int) -> tuple
     return table_of(problem, forms, measured), measured
 
 
-def _measured(problem: KernelProblem, form: Form, shape: Shape, clock: GpuClock) -> dict[str, Any]:
+def _measured(problem: KernelProblem, form: Form, shape: Shape, clock: Clock) -> dict[str, Any]:
     """One form at one shape, JSON: ``us``, ``error`` and ``queued_ahead``, or ``failed``."""
 
     def draw() -> KernelInputs:
-        return problem.draw_inputs(shape, seeded_generator(fresh_seed(), "cuda"))
+        return problem.draw_inputs(shape, seeded_generator(fresh_seed(), clock.device))
 
     try:
         inputs = draw()

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import kernel_comparison
+from kernel_clock import GpuClock
 from kernel_peers import PEERS
 from kernel_programs import CHEATS, COMPILED, EAGER
 from rich.console import Console
@@ -181,7 +182,9 @@ def main() -> int:
                 tables.append(table)
             if any(peer.problem == name for each in peers for peer in PEERS[each]):
                 problem = PROBLEMS[name]()
-                table, whole[name]["peers"] = kernel_comparison.compare(problem, peers, PEER_REPEATS)
+                table, whole[name]["peers"] = kernel_comparison.compare(
+                    problem, peers, GpuClock(PEER_REPEATS)
+                )
                 tables.append(table)
         if arguments.cheats:
             table, whole["cheats"] = run_cheats(executor)

@@ -7,10 +7,12 @@ states it; the clock needs a GPU.
 from __future__ import annotations
 
 import io
+import json
 import pathlib
 import random
 import re
 import sys
+import time
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +21,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from ttd_kernels.harness.kernel_io import OutputSpec, shape_label
+from ttd_kernels.harness.kernel_io import KernelInputs, OutputSpec, shape_label
 from ttd_kernels.harness.random_tensors import seeded_generator
 from ttd_kernels.mla_decode import MlaDecode
 from ttd_kernels.problem import KernelProblem
@@ -203,6 +205,59 @@ def test_the_table_says_what_differs_what_failed_and_what_is_not_here() -> None:
         assert line in text
     mean = next(line for line in text.splitlines() if "geometric mean" in line)
     assert [cell.strip() for cell in re.split("[│┃]", mean)][3:-1] == ["100.0", "50.0", "-"]
+
+
+class _HostClock:
+    """Seconds of the host, for what runs on it."""
+
+    device = "cpu"
+
+    def time(self, calls):
+        """The time of one call of each, in turn."""
+        from kernel_clock import GpuTime
+
+        began = time.perf_counter()
+        for call in calls:
+            call()
+        return GpuTime(1e6 * (time.perf_counter() - began) / len(calls), queued_ahead=True)
+
+
+class _SmallRmsNorm(RmsNorm):
+    """Two small shapes."""
+
+    timed_shapes = ({"T": 24, "D": 64}, {"T": 8, "D": 96})
+
+
+def test_each_form_is_drawn_for_checked_and_timed_at_every_shape(monkeypatch, capsys) -> None:
+    import kernel_comparison
+    from kernel_peers import PEERS, Form, Peer
+
+    def torch_as_ours(problem: KernelProblem) -> Form:
+        return Form("ours", lambda inputs: lambda: problem.expected_outputs(inputs))
+
+    def careless(inputs: KernelInputs):
+        x, weight, gradient = (inputs.tensors[name] for name in ("x", "weight", "gradient"))
+        if x.shape[1] == 96:
+            raise RuntimeError("widths of\nmany kinds")
+        return lambda: [x, gradient, weight]
+
+    monkeypatch.setattr(kernel_comparison, "our_form", torch_as_ours)
+    monkeypatch.setitem(
+        PEERS, "careless", [Peer("rmsnorm", ("torch",), "", lambda: [Form("careless", careless)])]
+    )
+    table, measured = kernel_comparison.compare(_SmallRmsNorm(), ["torch", "careless"], _HostClock())
+    forms = measured["forms"]
+    assert list(forms) == ["ours", "torch rms_norm", "careless"]
+    labels = [shape_label(each) for each in _SmallRmsNorm.timed_shapes]
+    assert all(list(each) == labels for each in forms.values())
+    assert all(forms["ours"][label]["error"] == 0.0 for label in labels)
+    assert all(0.0 < forms["torch rms_norm"][label]["error"] < 1.0 for label in labels)
+    assert all(forms["torch rms_norm"][label]["us"] > 0.0 for label in labels)
+    assert forms["careless"][labels[0]]["error"] > 1.0
+    assert forms["careless"][labels[1]] == {"failed": "RuntimeError: widths of many kinds"}
+    lines = capsys.readouterr().out.splitlines()
+    assert len([json.loads(line) for line in lines]) == 6, "each as soon as it is measured"
+    assert len(table.rows) == 4
 
 
 @pytest.mark.gpu
