@@ -3,23 +3,32 @@
 For each problem: the mean time at every timed shape, their geometric mean, and the share of the speed of
 light (the floor that memory and matrix units of an H200 allow, over the time). Ours is judged several times,
 each in a fresh process on fresh inputs: the spread of its geometric mean is what a difference must exceed.
-With ``--cheats``, every cheat of the plugin's tests is judged as well, and must score 0.
+With ``--cheats``, every cheat of the plugin's tests is judged as well, and must score 0. With ``--peer NAME``
+libraries that do the same work are timed too, and ours beside them by the same clock, in this process.
 
 Needs an NVIDIA GPU; exits with 3 where there is none, with 1 when a cheat scores or our kernel is refused.
 
     python benchmarks/kernels.py [--problem trimul] [--times 5] [--repeats 100] [--warm] [--cheats]
+    python benchmarks/kernels.py --problem all --peer all
+    python benchmarks/kernels.py --problem trimul --peer cuequivariance --times 0
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import pathlib
 import statistics
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import kernel_comparison
+from kernel_clock import GpuClock
+from kernel_peers import PEERS
+from kernel_programs import CHEATS, COMPILED, EAGER
 from rich.console import Console
 from rich.table import Table
 
@@ -27,61 +36,29 @@ from ttd_core.config.settings import fill
 from ttd_core.package_files import package_text
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.types import Verdict
+from ttd_kernels.dora_norm import DoraNorm
 from ttd_kernels.harness import gpus
 from ttd_kernels.mla_decode import MlaDecode
 from ttd_kernels.problem import KernelProblem
+from ttd_kernels.relu2_mlp import Relu2Mlp
+from ttd_kernels.rmsnorm import RmsNorm
 from ttd_kernels.testing import LargeTriMul, all_cheats, judged
 from ttd_kernels.trimul import TriMul
 
-CHEATS = pathlib.Path(__file__).parent.parent / "plugins" / "ttd_kernels" / "tests" / "cheats"
-
-TRIMUL = (CHEATS / "right.py").read_text() + "\n\ncustom_kernel = right\n"
-
-#: MLA decode by PyTorch, in the absorbed form: the plain one would take 50 GB of keys and values.
-MLA = """
-import math
-import torch
-from torch.nn.functional import linear
-
-
-def rotate(value, positions):
-    half = torch.arange(32, device=value.device, dtype=torch.float32) / 32
-    angle = positions.to(torch.bfloat16)[:, None] * (10000.0 ** -half).to(torch.bfloat16)[None, :]
-    angle = torch.cat([angle, angle], dim=-1)
-    low, high = value.chunk(2, dim=-1)
-    return value * angle.cos() + torch.cat([-high, low], dim=-1) * angle.sin()
-
-
-def attend(x, filled, q_down, q_up, kv_up, wo):
-    batch, length = filled.shape[0], filled.shape[1]
-    positions = torch.arange(length, device=x.device)
-    q = linear(linear(x, q_down), q_up).view(batch, 128, 192)
-    up = kv_up.view(128, 256, 512)
-    q_latent = torch.einsum("bhd,hdr->bhr", q[..., :128], up[:, :128])
-    q_rope = rotate(q[..., None, 128:], positions[-1:])[..., 0, :]
-    latent, keys = filled[..., :512], rotate(filled[..., 512:], positions)
-    scores = q_latent @ latent.transpose(1, 2) + q_rope @ keys.transpose(1, 2)
-    shares = torch.softmax(scores / math.sqrt(192), dim=-1).to(torch.bfloat16)
-    value = torch.einsum("bhr,hvr->bhv", shares @ latent, up[:, 128:])
-    return linear(value.reshape(batch, 1, -1), wo)
-
-
-def custom_kernel(data):
-    config, x, cache = data
-    filled, _ = cache(linear(x, config.KV_proj_down_weight))
-    weights = config.Q_proj_down_weight, config.Q_proj_up_weight, config.KV_proj_up_weight, config.wo_weight
-    return attend(x, filled, *weights), cache.get_data()
-"""
-
-COMPILED = {
-    "trimul": TRIMUL
-    + "\ntorch.set_float32_matmul_precision('high')\ncustom_kernel = torch.compile(right, dynamic=False)\n",
-    # fused operations skip roundings to bfloat16 that the reference makes between them: 0.02 % of the
-    # elements are then off by more than the tolerance; inductor's emulate_precision_casts makes it 13 %
-    "mla_decode": MLA + "\nattend = torch.compile(attend, dynamic=False)\n",
+PROBLEMS: dict[str, type[KernelProblem]] = {
+    kind.name: kind for kind in (TriMul, MlaDecode, RmsNorm, Relu2Mlp, DoraNorm)
 }
-EAGER = {"trimul": TRIMUL, "mla_decode": MLA}
-PROBLEMS: dict[str, type[KernelProblem]] = {"trimul": TriMul, "mla_decode": MlaDecode}
+
+
+#: Timed calls of a peer at a shape.
+PEER_REPEATS = 20
+#: Names every problem, or every peer.
+ALL = "all"
+
+
+def chosen(named: Sequence[str], every: Iterable[str]) -> list[str]:
+    """Those named, each once, in the order of all there are; every one for ``all``."""
+    return [name for name in every if name in named or ALL in named]
 
 
 def ours(name: str) -> str:
@@ -103,14 +80,13 @@ def run_problem(
     kind = PROBLEMS[name]
     options = {"repeats": arguments.repeats, "flush_l2": not arguments.warm, "tests": arguments.tests}
     problem = kind(fill(kind.options_type, options))
-    quick = kind(
-        fill(kind.options_type, options | {"repeats": min(10, arguments.repeats), "tests": 1, "hidden": 0})
-    )
+    few = {"repeats": min(10, arguments.repeats), "tests": 1, "hidden": 0}
+    quick = kind(fill(kind.options_type, options | few))
     measured: dict[str, Any] = {"ours": []}
     for _ in range(arguments.times):
         measured["ours"].append(numbers(judged(problem, ours(name), executor.run)))
         print(json.dumps({name: measured["ours"][-1]}), flush=True)
-    for label, sources in (("eager", EAGER), ("torch.compile", COMPILED)):
+    for label, sources in () if arguments.alone else (("eager", EAGER), ("torch.compile", COMPILED)):
         measured[label] = numbers(judged(quick, sources[name], executor.run))
         print(json.dumps({name: {label: measured[label]}}), flush=True)
     means = [each["us"] for each in measured["ours"] if each["status"] == "ok"]
@@ -123,7 +99,7 @@ def table_of(name: str, measured: dict[str, Any], arguments: argparse.Namespace)
     """Shape by shape, ours beside its peers; our median run."""
     good = sorted((each for each in measured["ours"] if each["status"] == "ok"), key=lambda each: each["us"])
     columns = {"ours": good[len(good) // 2] if good else measured["ours"][0]}
-    columns |= {label: measured[label] for label in ("eager", "torch.compile")}
+    columns |= {label: measured[label] for label in ("eager", "torch.compile") if label in measured}
     cache = "cache warm" if arguments.warm else "cache emptied before each call"
     table = Table(title=f"{name}, microseconds, {cache}", title_justify="left")
     table.add_column("shape")
@@ -174,8 +150,14 @@ def run_cheats(executor: LocalExecutor) -> tuple[Table, dict[str, Any]]:
 def main() -> int:
     """Judge, and print the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--problem", action="append", choices=list(PROBLEMS))
-    parser.add_argument("--times", type=int, default=5, help="how often ours is judged")
+    parser.add_argument(
+        "--problem", action="append", choices=[*PROBLEMS, ALL], help="may be repeated; all is the default"
+    )
+    parser.add_argument(
+        "--peer", action="append", choices=[*PEERS, ALL], default=[], help="a library to time beside ours"
+    )
+    parser.add_argument("--times", type=int, default=5, help="how often ours is judged; 0 for peers alone")
+    parser.add_argument("--alone", action="store_true", help="judge ours without PyTorch's beside it")
     parser.add_argument("--repeats", type=int, default=100, help="most timed calls of a shape")
     parser.add_argument("--tests", type=int, default=18, help="shapes ours is tested on")
     parser.add_argument("--warm", action="store_true", help="leave the GPU's cache as it is between calls")
@@ -185,12 +167,25 @@ def main() -> int:
     if not gpus.count():
         print("no GPU was found: kernels are timed on one", file=sys.stderr)
         return 3
-    console, whole, tables = Console(width=160), {}, []
+    console = Console(width=160)
+    whole: dict[str, Any] = {}
+    tables: list[Table] = []
     started = time.monotonic()
-    with LocalExecutor(1) as executor:
-        for name in arguments.problem or PROBLEMS:
-            table, whole[name] = run_problem(name, executor, arguments)
-            tables.append(table)
+    names, peers = chosen(arguments.problem or [ALL], PROBLEMS), chosen(arguments.peer, PEERS)
+    with contextlib.ExitStack() as stack:
+        if arguments.times or arguments.cheats:
+            executor = stack.enter_context(LocalExecutor(1))
+        for name in names:
+            whole[name] = {"ours": []}
+            if arguments.times:
+                table, whole[name] = run_problem(name, executor, arguments)
+                tables.append(table)
+            if any(peer.problem == name for each in peers for peer in PEERS[each]):
+                problem = PROBLEMS[name]()
+                table, whole[name]["peers"] = kernel_comparison.compare(
+                    problem, peers, GpuClock(PEER_REPEATS)
+                )
+                tables.append(table)
         if arguments.cheats:
             table, whole["cheats"] = run_cheats(executor)
             tables.append(table)

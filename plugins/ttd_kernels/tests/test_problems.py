@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import random
+from collections.abc import Sequence
 
 import attrs
 import numpy as np
@@ -19,7 +20,7 @@ from ttd_core.types import Action, Completion, ScoredState, State, Status
 from ttd_kernels import measurements
 from ttd_kernels.dora_norm import DoraNorm
 from ttd_kernels.harness import gpus
-from ttd_kernels.harness.kernel_io import shape_label
+from ttd_kernels.harness.kernel_io import Shape, shape_label
 from ttd_kernels.harness.random_tensors import seeded_generator
 from ttd_kernels.mla_decode import MlaDecode
 from ttd_kernels.problem import KernelProblem
@@ -106,11 +107,44 @@ def test_the_primer_s_kernel_is_right(executor) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [TriMul, MlaDecode], ids=lambda each: each.name)
 def test_our_kernels_are_right_on_the_interpreter(kind, executor) -> None:
     problem = kind(fill(kind.options_type, {"devices": "cpu"}))
     verdict = judged(problem, package_text("ttd_kernels", "programs", f"{kind.name}.py"), executor.run)
     assert verdict.message.startswith("correct at 2 of 2"), verdict.message
+
+
+class _OddRmsNorm(RmsNorm):
+    """One row, more rows than programs, and widths with and without a remainder."""
+
+    def small_shapes(self, rng: random.Random) -> Sequence[Shape]:
+        """See the class."""
+        return [{"T": 1, "D": 33}, {"T": 37, "D": 100}, {"T": 19, "D": 2304}]
+
+
+class _OddRelu2Mlp(Relu2Mlp):
+    """Several tiles with a remainder, more than programs, and widths that bulk copies do not take."""
+
+    def small_shapes(self, rng: random.Random) -> Sequence[Shape]:
+        """See the class."""
+        return [{"T": 130, "D": 72, "F": 264}, {"T": 5, "D": 30, "F": 64}, {"T": 9, "D": 32, "F": 50}]
+
+
+class _OddDoraNorm(DoraNorm):
+    """Rank 1, a rank above the highest, columns that are split with a remainder, and without one."""
+
+    def small_shapes(self, rng: random.Random) -> Sequence[Shape]:
+        """See the class."""
+        sizes = (130, 131, 1), (33, 700, 65), (64, 1024, 16), (20, 70, 300)
+        return [dict(zip("MNr", each, strict=True)) for each in sizes]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("odd", [_OddRmsNorm, _OddRelu2Mlp, _OddDoraNorm])
+def test_our_kernels_take_sizes_that_no_block_divides(odd, executor) -> None:
+    problem = odd(fill(odd.options_type, {"devices": "cpu", "triton": "refuse"}))
+    verdict = judged(problem, package_text("ttd_kernels", "programs", f"{odd.name}.py"), executor.run)
+    count = len(problem.small_shapes(random.Random(0)))
+    assert verdict.message.startswith(f"correct at {count} of {count}"), verdict.message
 
 
 def test_options_reach_the_prompt() -> None:

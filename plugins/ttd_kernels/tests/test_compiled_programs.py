@@ -1,0 +1,150 @@
+"""Our programs for the start problems, compiled for an H100 or H200 with no GPU here: they fit, none spills.
+
+Called with tensors without memory, so that Triton specialises each kernel as it would at a launch and
+translates it to machine code; nothing is launched.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import importlib.util
+import os
+import pathlib
+import re
+import subprocess
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+triton = pytest.importorskip("triton", reason="Triton is not installed here")
+if os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("Triton compiles nothing while it interprets", allow_module_level=True)
+if torch.cuda.is_available():
+    pytest.skip(
+        "a CUDA device is here, and compiles the kernels when they are launched", allow_module_level=True
+    )
+
+from triton.backends.compiler import GPUTarget  # noqa: E402 - after the skip
+from triton.runtime import driver, jit  # noqa: E402 - after the skip
+from triton.tools import tensor_descriptor  # noqa: E402 - after the skip
+
+# What a release says of its next one's defaults.
+pytestmark = pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+
+#: Of one multiprocessor: shared memory in bytes, less what each program takes for itself; registers.
+SHARED_MEMORY, RESERVED, REGISTERS = 228 * 1024, 1024, 65536
+MULTIPROCESSORS = 132
+F32, BF16 = torch.float32, torch.bfloat16
+
+
+class NoDevice:
+    """A driver of Triton's that knows what to compile for and has no device."""
+
+    def get_current_device(self) -> int:
+        """The number that compiled kernels are filed under."""
+        return 0
+
+    def get_current_stream(self, _device: int = 0) -> int:
+        """Never used."""
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        """Hopper."""
+        return GPUTarget("cuda", 90, 32)
+
+
+class Placeless(tensor_descriptor.TensorDescriptor):
+    """A descriptor of a tensor that has no address."""
+
+    def __post_init__(self) -> None:
+        """Its address would be checked here."""
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterator[list[Any]]:
+    """The kernels that are launched in a test, each with its grid: they are compiled instead."""
+    kernels: list[Any] = []
+    run = jit.JITFunction.run
+
+    def compile_only(self: Any, *args: Any, grid: tuple[int, ...], warmup: bool, **options: Any) -> None:
+        kernels.append((run(self, *args, grid=grid, warmup=True, **options), grid[0]))
+
+    monkeypatch.setattr(jit.JITFunction, "run", compile_only)
+    monkeypatch.setattr(driver, "_active", NoDevice())
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    yield kernels
+    assert kernels
+
+
+def program(name: str) -> Any:
+    """One of our programs as a module, for a GPU with as many multiprocessors as an H200."""
+    path = pathlib.Path(str(importlib.resources.files("ttd_kernels"))) / "programs" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"compiled_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    assert isinstance(module, types.ModuleType)
+    spec.loader.exec_module(module)
+    return module
+
+
+def empty(*sizes: int, dtype: torch.dtype = BF16) -> torch.Tensor:
+    return torch.empty(sizes, dtype=dtype, device="meta")
+
+
+def residents(kernel: Any, folder: pathlib.Path) -> int:
+    """How many programs a multiprocessor holds at once, by registers and shared memory; none may spill."""
+    binary = folder / "kernel.cubin"
+    binary.write_bytes(kernel.asm["cubin"])
+    tool = pathlib.Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    usage = subprocess.run([tool, "-res-usage", binary], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
+    assert found, usage
+    assert found[2] == "0", f"{kernel.metadata.name} spills: {usage}"
+    # registers are given out to a warp in units of 256
+    of_warp = -(-int(found[1]) * 32 // 256) * 256
+    by_registers = REGISTERS // (of_warp * kernel.metadata.num_warps)
+    return min(by_registers, SHARED_MEMORY // (kernel.metadata.shared + RESERVED))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "width"), [(4096, 4096), (8192, 8192), (32768, 2048), (7, 40)])
+def test_all_of_rmsnorm_s_programs_are_resident(rows, width, compiled, tmp_path) -> None:
+    module = program("rmsnorm")
+    module.multiprocessors = lambda _: (MULTIPROCESSORS, True)
+    module.custom_kernel((empty(rows, width), empty(width, dtype=F32), empty(rows, width)))
+    ((kernel, grid),) = compiled
+    # they wait for each other: one that has no place would be waited for without end
+    assert grid <= MULTIPROCESSORS * residents(kernel, tmp_path)
+    assert kernel.metadata.launch_cooperative_grid
+    # rows to come are on their way to shared memory
+    assert width == 40 or "cp.async" in kernel.asm["ptx"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rows", "columns", "rank"), [(8192, 8192, 16), (16384, 4096, 64), (4096, 14336, 128), (640, 384, 256)]
+)
+def test_dora_norm_s_programs_run_in_one_round(rows, columns, rank, compiled, tmp_path) -> None:
+    module = program("dora_norm")
+    module.multiprocessors = lambda _: MULTIPROCESSORS
+    module.custom_kernel((empty(rows, columns), empty(rank, columns), empty(rows, rank), empty(1, dtype=F32)))
+    ((kernel, grid),) = compiled
+    assert grid <= MULTIPROCESSORS * residents(kernel, tmp_path)
+    assert "wgmma" in kernel.asm["ptx"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tokens", [4096, 33])
+def test_relu2_mlp_multiplies_on_the_matrix_units_with_bulk_copies(tokens, compiled, tmp_path) -> None:
+    module = program("relu2_mlp")
+    module.multiprocessors = lambda _: MULTIPROCESSORS
+    module.TensorDescriptor = Placeless
+    module.custom_kernel((empty(tokens, 2048), empty(8192, 2048), empty(2048, 8192)))
+    ((kernel, grid),) = compiled
+    assert grid <= MULTIPROCESSORS * residents(kernel, tmp_path)
+    assert "wgmma" in kernel.asm["ptx"]
+    assert "cp.async.bulk.tensor" in kernel.asm["ptx"]
