@@ -19,7 +19,7 @@
 
     [machine]                       # how the runs share this machine
     parallel = 2                    # default: one for each GPU, one on a machine without
-    price_per_hour = 3.5            # of one GPU (of the machine, without one), for the summary
+    price_per_hour = 3.5            # of what one run has: a GPU, or half of one where two runs share it
     currency = "USD"
 """
 
@@ -74,7 +74,7 @@ class MachineShare:
         None, "runs at a time; default one for each GPU, one on a machine without", validator=at_least(1)
     )
     price_per_hour: float = setting(
-        0.0, "price of one GPU's hour, or of the machine's where there is none", validator=at_least(0)
+        0.0, "price of an hour of what one run has: a GPU, or its part of one", validator=at_least(0)
     )
     currency: str = setting("USD", "of the price")
 

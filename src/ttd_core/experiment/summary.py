@@ -20,6 +20,7 @@ class Paired:
     :param second: the other one.
     :param seeds: seeds for which both have a best score.
     :param ahead: on how many of them the first one's best score is the better.
+    :param level: on how many of them both are equal as scores are shown: less is rounding, or one optimum.
     :param gains: for each seed, how much better the first one's best score is; negative when it is worse.
     """
 
@@ -27,15 +28,20 @@ class Paired:
     second: str
     seeds: Sequence[int]
     ahead: int
+    level: int
     gains: Sequence[float]
 
     def sentence(self) -> str:
         """For people."""
         if not self.seeds:
             return f"{self.first} and {self.second} have no seed in common"
+        all_seeds = counted(len(self.seeds), "seed")
+        if self.level == len(self.seeds):
+            return f"{self.first} and {self.second} are level in {self.level} of {all_seeds}"
         mean = sum(self.gains) / len(self.gains)
+        level = f" and level in {self.level}" if self.level else ""
         return (
-            f"{self.first} is ahead of {self.second} in {self.ahead} of {counted(len(self.seeds), 'seed')}, "
+            f"{self.first} is ahead of {self.second} in {self.ahead} of {all_seeds}{level}, "
             f"by {mean:.3g} on average ({min(self.gains):.3g} to {max(self.gains):.3g})"
         )
 
@@ -49,7 +55,9 @@ def pair(first: Arm, second: Arm) -> Paired:
     ]
     seeds = sorted(scores[0].keys() & scores[1].keys())
     gains = [problem.gain(scores[1][seed], scores[0][seed]) for seed in seeds]
-    return Paired(first.label, second.label, seeds, sum(gain > 0 for gain in gains), gains)
+    apart = [problem.format_score(scores[0][seed]) != problem.format_score(scores[1][seed]) for seed in seeds]
+    ahead = sum(gain > 0 and differs for gain, differs in zip(gains, apart, strict=True))
+    return Paired(first.label, second.label, seeds, ahead, len(seeds) - sum(apart), gains)
 
 
 def pairs(arms: Sequence[Arm]) -> list[Paired]:
@@ -58,7 +66,7 @@ def pairs(arms: Sequence[Arm]) -> list[Paired]:
 
 
 def cost_row(arm: Arm, machine: MachineShare) -> dict[str, Any]:
-    """What an arm cost, JSON: hours of its runs (each has one GPU, or the machine), tokens, evaluations."""
+    """What an arm cost, JSON: minutes of its runs, tokens, evaluations, money by the hour of a run."""
     seconds = sum(run.seconds for run in arm.runs)
     return {
         "arm": arm.label,
