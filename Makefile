@@ -11,6 +11,8 @@ RUN ?= erdos-$(shell date +%Y%m%d-%H%M%S)
 # Which tests belong to which half: those of `make test`, and those of `make test-all`.
 FAST := not slow and not peer and not ray
 REST := slow or peer or ray
+# Processes that tests run in, a file of tests in one of them; most tests wait, or use one core.
+PROCESSES ?= 2
 # What `make coverage` runs: folders or files (all, when empty) and a choice of markers.
 TESTS ?=
 MARKERS ?= $(FAST)
@@ -58,7 +60,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 test: system $(VENV)/.dev check  ## the tests that take seconds, after ruff and mypy
-	$(BIN)/pytest -m "$(FAST)"
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile -m "$(FAST)"
 
 # The report is opened in a real browser; its tests skip, saying so, where there is none.
 browser:
@@ -68,7 +70,7 @@ browser:
 	  || echo "note: chromium is not installed; the browser tests will skip"
 
 test-all: system browser $(VENV)/.dev  ## the rest: slow tests, Ray, and comparisons with other packages
-	$(BIN)/pytest -m "$(REST)"
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile -m "$(REST)"
 
 # Measured code is slower, so a test may take three times as long.
 coverage: system $(VENV)/.dev  ## measure what the tests cover: all fast ones, or TESTS=tests/search MARKERS=slow
