@@ -75,7 +75,7 @@ def test_a_grid_is_made_once_and_summed_up(tmp_path: pathlib.Path) -> None:
     made = ttd(tmp_path, "experiment", "grid.toml")
     assert made.returncode == 0, made.stderr
     assert made.stderr.count("finished after 2 steps, best 0.40625") == 4
-    assert "search.reuse = puct is ahead of search.reuse = none in 0 of 2 seeds" in made.stdout
+    assert "search.reuse = puct and search.reuse = none are level in 2 of 2 seeds" in made.stdout
     assert "16 evaluations" in made.stdout
     assert (tmp_path / "experiments/grid/compare.html").stat().st_size > 10_000
     before = rollouts(tmp_path)

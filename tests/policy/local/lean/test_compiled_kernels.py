@@ -99,6 +99,11 @@ class NoDevice:
         return GPUTarget("cuda", 90, 32)
 
 
+#: Bytes of a thread's stack. Triton 3.7, which comes with torch 2.13 for GPUs, takes 8 for the rotation;
+#: 3.6 and 3.9 take none.
+STACK = 8 if triton.__version__.startswith("3.7.") else 0
+
+
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterator[list[Any]]:
     """The kernels that are launched in a test: they are compiled instead."""
@@ -157,7 +162,7 @@ def fits(kernels: list[Any], folder: pathlib.Path, spills: bool = False) -> None
         usage = subprocess.run([tool, "-res-usage", binary], capture_output=True, text=True, check=True)
         stack = re.search(r"STACK:(\d+)", usage.stdout)
         assert stack, usage.stdout
-        assert spills or stack[1] == "0", f"{kernel.metadata.name}: {usage.stdout}"
+        assert spills or int(stack[1]) <= STACK, f"{kernel.metadata.name}: {usage.stdout}"
 
 
 @pytest.mark.parametrize("arranged", [True, False])
