@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib.resources
-import importlib.util
 import math
 import pathlib
 import statistics
@@ -31,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ttd_kernels.roofline import floor_us
+from ttd_kernels.testing import our_program
 
 SOURCE = pathlib.Path(__file__).parent / "attention" / "two_groups.cu"
 THREADS, SHARED = 384, 28 * 8192 + 2048
@@ -177,14 +177,7 @@ def program_in_use() -> Any:
     files = importlib.resources.files("ttd_kernels")
     reference = sys.modules["reference"] = types.ModuleType("reference")
     exec(files.joinpath("helpers", "mla_reference.py").read_text(), reference.__dict__)
-    path = str(files.joinpath("programs", "mla_decode.py"))
-    spec = importlib.util.spec_from_file_location("mla_decode_program", path)
-    assert spec is not None
-    assert spec.loader is not None
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-
-    return program
+    return our_program("mla_decode")
 
 
 def in_use(program: Any, inputs: Inputs, n: int) -> None:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import importlib.resources
-import importlib.util
 import json
 import statistics
 import sys
-import types
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +18,7 @@ from ttd_kernels.harness.kernel_io import KernelInputs, OutputSpec, Shape, shape
 from ttd_kernels.harness.random_tensors import fresh_seed, seeded_generator
 from ttd_kernels.helpers import shared_memory
 from ttd_kernels.problem import KernelProblem
+from ttd_kernels.testing import our_program
 
 #: What stands under each table.
 CLOCK = (
@@ -40,7 +37,7 @@ def our_form(problem: KernelProblem) -> Form:
     service = importlib.import_module("ttd_kernels.helpers.service")
     if problem.reference_source:
         service.install_reference(problem.reference_source)
-    kernel = _program(problem.name).custom_kernel
+    kernel = our_program(problem.name).custom_kernel
 
     def prepare(inputs: KernelInputs) -> Call:
         def call() -> list[torch.Tensor]:
@@ -51,16 +48,6 @@ def our_form(problem: KernelProblem) -> Form:
         return call
 
     return Form("ours", prepare)
-
-
-def _program(name: str) -> types.ModuleType:
-    path = Path(str(importlib.resources.files("ttd_kernels"))) / "programs" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"ours_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def largest_error(

@@ -6,13 +6,10 @@ translates it to machine code; nothing is launched.
 
 from __future__ import annotations
 
-import importlib.resources
-import importlib.util
 import os
 import pathlib
 import re
 import subprocess
-import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +27,8 @@ if torch.cuda.is_available():
 from triton.backends.compiler import GPUTarget  # noqa: E402 - after the skip
 from triton.runtime import driver, jit  # noqa: E402 - after the skip
 from triton.tools import tensor_descriptor  # noqa: E402 - after the skip
+
+from ttd_kernels.testing import our_program  # noqa: E402 - after the skip
 
 # What a release says of its next one's defaults.
 pytestmark = pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
@@ -79,18 +78,6 @@ def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterato
     assert kernels
 
 
-def program(name: str) -> Any:
-    """One of our programs as a module, for a GPU with as many multiprocessors as an H200."""
-    path = pathlib.Path(str(importlib.resources.files("ttd_kernels"))) / "programs" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"compiled_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    assert isinstance(module, types.ModuleType)
-    spec.loader.exec_module(module)
-    return module
-
-
 def empty(*sizes: int, dtype: torch.dtype = BF16) -> torch.Tensor:
     return torch.empty(sizes, dtype=dtype, device="meta")
 
@@ -113,7 +100,7 @@ def residents(kernel: Any, folder: pathlib.Path) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize(("rows", "width"), [(4096, 4096), (8192, 8192), (32768, 2048), (7, 40)])
 def test_all_of_rmsnorm_s_programs_are_resident(rows, width, compiled, tmp_path) -> None:
-    module = program("rmsnorm")
+    module = our_program("rmsnorm")
     module.multiprocessors = lambda _: (MULTIPROCESSORS, True)
     module.custom_kernel((empty(rows, width), empty(width, dtype=F32), empty(rows, width)))
     ((kernel, grid),) = compiled
@@ -129,7 +116,7 @@ def test_all_of_rmsnorm_s_programs_are_resident(rows, width, compiled, tmp_path)
     ("rows", "columns", "rank"), [(8192, 8192, 16), (16384, 4096, 64), (4096, 14336, 128), (640, 384, 256)]
 )
 def test_dora_norm_s_programs_run_in_one_round(rows, columns, rank, compiled, tmp_path) -> None:
-    module = program("dora_norm")
+    module = our_program("dora_norm")
     module.multiprocessors = lambda _: MULTIPROCESSORS
     module.custom_kernel((empty(rows, columns), empty(rank, columns), empty(rows, rank), empty(1, dtype=F32)))
     ((kernel, grid),) = compiled
@@ -140,7 +127,7 @@ def test_dora_norm_s_programs_run_in_one_round(rows, columns, rank, compiled, tm
 @pytest.mark.slow
 @pytest.mark.parametrize("tokens", [4096, 33])
 def test_relu2_mlp_multiplies_on_the_matrix_units_with_bulk_copies(tokens, compiled, tmp_path) -> None:
-    module = program("relu2_mlp")
+    module = our_program("relu2_mlp")
     module.multiprocessors = lambda _: MULTIPROCESSORS
     module.TensorDescriptor = Placeless
     module.custom_kernel((empty(tokens, 2048), empty(8192, 2048), empty(2048, 8192)))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import importlib.util
 import pathlib
 import subprocess
 import sys
@@ -11,25 +9,18 @@ import types
 
 import pytest
 
+from ttd_kernels.testing import module_at, our_program
+
 nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
 triton = pytest.importorskip("triton")
 CUOBJDUMP = pathlib.Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 BENCHMARK = pathlib.Path(__file__).parents[3] / "benchmarks" / "attention.py"
 
 
-def _loaded(path: pathlib.Path) -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location(f"cuda_of_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def program() -> types.ModuleType:
     """Our TriMul program, a module of the test's own."""
-    return _loaded(pathlib.Path(str(importlib.resources.files("ttd_kernels"))) / "programs" / "trimul.py")
+    return our_program("trimul")
 
 
 def _usage(binary: bytes, folder: pathlib.Path) -> str:
@@ -71,4 +62,4 @@ def test_without_the_compiler_trimul_falls_back(how: str, program, monkeypatch) 
 def test_the_attention_kept_in_benchmarks_compiles(defines: list[str], tmp_path) -> None:
     if not BENCHMARK.is_file():
         pytest.skip("benchmarks are in the repository only")
-    assert "Function attend" in _usage(_loaded(BENCHMARK).compiled(defines), tmp_path)
+    assert "Function attend" in _usage(module_at(BENCHMARK).compiled(defines), tmp_path)

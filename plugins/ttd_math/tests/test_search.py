@@ -118,3 +118,15 @@ def test_a_start_that_breaks_a_rule_is_refused(tmp_path) -> None:
     assert result.exit_code == 1
     assert "bad.npy: " in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+def test_a_certificate_that_leaves_its_claim_out_is_begun_with_and_quoted_as_far_as_it_goes(tmp_path) -> None:
+    stated = json.loads((BEST / "erdos.json").read_text())
+    del stated["claim"], stated["origin"]
+    (name,) = stated["arrays"].values()
+    (tmp_path / name).write_bytes((BEST / name).read_bytes())
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(stated))
+    state, before = search.start_of(strong("erdos"), str(path))
+    assert set(state.data) == {"h"}
+    assert before == {"data": stated["data"]}

@@ -14,7 +14,6 @@ where that one came from is kept as well, as ``earlier``.
 from __future__ import annotations
 
 import hashlib
-import json
 import pathlib
 import shlex
 from typing import Any
@@ -78,12 +77,12 @@ def prefix_score(problem: Problem, hops: int, executor: Executor) -> float:
 
 
 def earlier_of(path: pathlib.Path) -> dict[str, Any]:
-    """What is said of a kept construction in the origin of one that was made from it: claim, arrays, origin.
+    """What the origin of a construction says of the one that it was made from: claim, arrays, origin.
 
-    :param path: of its certificate.
+    :param path: of that one's certificate; what it leaves out is left out here.
     """
-    kept = json.loads(read_text_file(path))
-    return {name: kept[name] for name in ("claim", "data", "origin")}
+    stated, _ = certificate.read(path)
+    return {name: stated[name] for name in ("claim", "data", "origin") if name in stated}
 
 
 def began_with(run: pathlib.Path, path: pathlib.Path) -> dict[str, Any]:

@@ -88,34 +88,33 @@ def command(name: str) -> str:
     return f"python -m ttd_math.search {name}"
 
 
-def file_of(name: str, begin: str) -> pathlib.Path | None:
-    """The file that a search begins with; ``None`` when it is the problem's own start.
+def start_of(problem: MathProblem, begin: str) -> tuple[State, dict[str, Any] | None]:
+    """What a search begins with, and what the origin of what it finds says of that (``earlier``).
 
-    :param begin: ``program``, ``best``, or a file.
+    :param begin: ``program`` (the problem's own start, of which nothing is said), ``best``, or a file.
+    :raises UsageError: when the file holds no construction, or one that breaks a rule.
     """
     if begin == "program":
-        return None
-    return BEST / f"{name}.json" if begin == "best" else pathlib.Path(begin)
+        return State(), None
+    path = BEST / f"{problem.name}.json" if begin == "best" else pathlib.Path(begin)
+    state = problem.read_construction(path)
+    broken = problem.check(state)
+    if broken:
+        raise UsageError(f"{path}: {broken[0]}")
+    if certificate.is_certificate(read_data_file(path)):
+        return state, earlier_of(path)
+    return state, {"data": {name: {"$array": array_digest(array)} for name, array in state.data.items()}}
 
 
-def said_of(problem: MathProblem, path: pathlib.Path) -> dict[str, Any]:
-    """What the origin of a construction says of the one that it was made from.
+def origin_of(
+    problem: MathProblem, begin: str, seed: int, budgets: Sequence[float], before: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Where a construction of :func:`search` came from, as JSON.
 
-    :param path: of its certificate, or of any other file with it, which has no origin.
+    :param before: see :func:`start_of`.
     """
-    stated = read_data_file(path)
-    if certificate.is_certificate(stated) and isinstance(stated.get("origin"), dict):
-        return earlier_of(path)
-    arrays = problem.read_construction(path).data
-    return {"data": {name: {"$array": array_digest(array)} for name, array in arrays.items()}}
-
-
-def origin_of(problem: MathProblem, begin: str, seed: int, budgets: Sequence[float]) -> dict[str, Any]:
-    """Where a construction of :func:`search` came from, as JSON."""
     words = ["--begin", pathlib.Path(begin).name, "--seed", str(seed)]
     words += [word for seconds in budgets for word in ("--seconds", f"{seconds:g}")]
-    path = file_of(problem.name, begin)
-    before = said_of(problem, path) if path else None
     with LocalExecutor(workers=1) as executor:
         return {
             "command": f"{command(problem.name)} {shlex.join(words)}",
@@ -124,18 +123,6 @@ def origin_of(problem: MathProblem, begin: str, seed: int, budgets: Sequence[flo
             **made_by(problem, executor, before),
             **({"start": FROM_FILE} if before and begin != "best" else {}),
         }
-
-
-def valid_start(problem: MathProblem, path: pathlib.Path) -> State:
-    """The construction in a file.
-
-    :raises UsageError: when there is none, or it breaks a rule.
-    """
-    state = problem.read_construction(path)
-    broken = problem.check(state)
-    if broken:
-        raise UsageError(f"{path}: {broken[0]}")
-    return state
 
 
 @click.command()
@@ -163,12 +150,11 @@ def main(name: str, begin: str, seed: int, budgets: tuple[float, ...], out: path
     try:
         problem = load(name, {"program": "strong", "start": "program"})
         assert isinstance(problem, MathProblem)
-        path = file_of(name, begin)
-        start = valid_start(problem, path) if path else State()
+        start, before = start_of(problem, begin)
         certificate.make_folder(out)
-        best = search(problem, start, seed, budgets)
-        proof = certifying.certify(problem, best)
-        origin = origin_of(problem, begin, seed, budgets)
+        # Before the search: what fails here must not cost its result.
+        origin = origin_of(problem, begin, seed, budgets, before)
+        proof = certifying.certify(problem, search(problem, start, seed, budgets))
         certificate.write(proof, out, origin=origin)
         if keep and is_better(problem, proof, BEST / f"{name}.json"):
             certificate.write(proof, BEST / f"{name}.json", origin=origin)
