@@ -1,10 +1,12 @@
-"""How long a test may take, for the core and the plugins alike; other fixtures stand beside their tests."""
+"""What the tests of the core and of the plugins share; other fixtures stand beside their tests."""
 
 from __future__ import annotations
 
 import gc
+import pathlib
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -30,3 +32,45 @@ def cpu_clock() -> Iterator[Callable[[], float]]:
     gc.disable()
     yield time.thread_time
     gc.enable()
+
+
+#: Notes a compiled kernel and the grid that it was to be launched with.
+NoteKernel = Callable[[Any, tuple[int, ...]], None]
+
+
+@pytest.fixture
+def compile_for_hopper(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> Callable[[NoteKernel], None]:
+    """Have Triton compile kernels for an H100 or H200, with no GPU here, instead of launching them."""
+    from triton.backends.compiler import GPUTarget  # noqa: PLC0415 - not every machine has Triton
+    from triton.runtime import driver, jit  # noqa: PLC0415
+
+    class NoDevice:
+        """A driver of Triton's that knows what to compile for and has no device."""
+
+        def get_current_device(self) -> int:
+            """The number that compiled kernels are filed under."""
+            return 0
+
+        def get_current_stream(self, _device: int = 0) -> int:
+            """Never used."""
+            return 0
+
+        def get_current_target(self) -> GPUTarget:
+            """Hopper."""
+            return GPUTarget("cuda", 90, 32)
+
+    run = jit.JITFunction.run
+
+    def begin(note: NoteKernel) -> None:
+        def compile_only(self: Any, *args: Any, grid: tuple[int, ...], warmup: bool, **options: Any) -> None:
+            assert len(grid) <= 3
+            assert max(grid[1:], default=0) < 1 << 16
+            note(run(self, *args, grid=grid, warmup=True, **options), grid)
+
+        monkeypatch.setattr(jit.JITFunction, "run", compile_only)
+        monkeypatch.setattr(driver, "_active", NoDevice())
+        monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+
+    return begin

@@ -10,7 +10,7 @@ import os
 import pathlib
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -24,8 +24,6 @@ if torch.cuda.is_available():
         "a CUDA device is here, and compiles the kernels when they are launched", allow_module_level=True
     )
 
-from triton.backends.compiler import GPUTarget  # noqa: E402 - after the skip
-from triton.runtime import driver, jit  # noqa: E402 - after the skip
 from triton.tools import tensor_descriptor  # noqa: E402 - after the skip
 
 from ttd_kernels.testing import our_program  # noqa: E402 - after the skip
@@ -39,22 +37,6 @@ MULTIPROCESSORS = 132
 F32, BF16 = torch.float32, torch.bfloat16
 
 
-class NoDevice:
-    """A driver of Triton's that knows what to compile for and has no device."""
-
-    def get_current_device(self) -> int:
-        """The number that compiled kernels are filed under."""
-        return 0
-
-    def get_current_stream(self, _device: int = 0) -> int:
-        """Never used."""
-        return 0
-
-    def get_current_target(self) -> GPUTarget:
-        """Hopper."""
-        return GPUTarget("cuda", 90, 32)
-
-
 class Placeless(tensor_descriptor.TensorDescriptor):
     """A descriptor of a tensor that has no address."""
 
@@ -63,17 +45,12 @@ class Placeless(tensor_descriptor.TensorDescriptor):
 
 
 @pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterator[list[Any]]:
+def compiled(
+    compile_for_hopper: Callable[[Callable[[Any, tuple[int, ...]], None]], None],
+) -> Iterator[list[Any]]:
     """The kernels that are launched in a test, each with its grid: they are compiled instead."""
     kernels: list[Any] = []
-    run = jit.JITFunction.run
-
-    def compile_only(self: Any, *args: Any, grid: tuple[int, ...], warmup: bool, **options: Any) -> None:
-        kernels.append((run(self, *args, grid=grid, warmup=True, **options), grid[0]))
-
-    monkeypatch.setattr(jit.JITFunction, "run", compile_only)
-    monkeypatch.setattr(driver, "_active", NoDevice())
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    compile_for_hopper(lambda kernel, grid: kernels.append((kernel, grid[0])))
     yield kernels
     assert kernels
 

@@ -12,7 +12,7 @@ import os
 import pathlib
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import attrs
@@ -33,8 +33,6 @@ if torch.cuda.is_available():
         "a CUDA device is here, and compiles the kernels when they are launched", allow_module_level=True
     )
 
-from triton.backends.compiler import GPUTarget  # noqa: E402 - after the skip
-from triton.runtime import driver, jit  # noqa: E402 - after the skip
 
 from ttd_core.policy.local.lean.kernels import (  # noqa: E402 - after the skip
     tiles,
@@ -83,41 +81,18 @@ SHAPES = {
 MIXTURES = [name for name, shape in SHAPES.items() if shape.experts]
 
 
-class NoDevice:
-    """A driver of Triton's that knows what to compile for and has no device."""
-
-    def get_current_device(self) -> int:
-        """The number that compiled kernels are filed under."""
-        return 0
-
-    def get_current_stream(self, _device: int = 0) -> int:
-        """Never used."""
-        return 0
-
-    def get_current_target(self) -> GPUTarget:
-        """Hopper."""
-        return GPUTarget("cuda", 90, 32)
-
-
 #: Bytes of a thread's stack. Triton 3.7, which comes with torch 2.13 for GPUs, takes 8 for the rotation;
 #: 3.6 and 3.9 take none.
 STACK = 8 if triton.__version__.startswith("3.7.") else 0
 
 
 @pytest.fixture
-def compiled(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> Iterator[list[Any]]:
+def compiled(
+    compile_for_hopper: Callable[[Callable[[Any, tuple[int, ...]], None]], None],
+) -> Iterator[list[Any]]:
     """The kernels that are launched in a test: they are compiled instead."""
     kernels: list[Any] = []
-    run = jit.JITFunction.run
-
-    def compile_only(self: Any, *args: Any, grid: tuple[int, ...], warmup: bool, **options: Any) -> None:
-        assert len(grid) <= 3
-        assert max(grid[1:], default=0) < 1 << 16
-        kernels.append(run(self, *args, grid=grid, warmup=True, **options))
-
-    monkeypatch.setattr(jit.JITFunction, "run", compile_only)
-    monkeypatch.setattr(driver, "_active", NoDevice())
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+    compile_for_hopper(lambda kernel, _: kernels.append(kernel))
     yield kernels
     assert kernels
 
