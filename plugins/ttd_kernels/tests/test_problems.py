@@ -186,6 +186,16 @@ def test_the_metrics_tell_the_share_of_the_floor() -> None:
     assert reward.value == pytest.approx(1000 / reward.score)
 
 
+def test_states_of_before_seconds_were_counted_stay_valid() -> None:
+    state = TriMul().examples().good[0]
+    assert "seconds" not in TriMul().reward(state).metrics
+    counted = State(code="x", data={**state.data, "seconds": {"tests": {"calls": 1.5}}})
+    assert TriMul().check(counted) == []
+    assert TriMul().reward(counted).metrics["seconds"] == {"tests": {"calls": 1.5}}
+    wrong = State(code="x", data={**state.data, "seconds": "long"})
+    assert TriMul().check(wrong) == ["seconds is no table of stages and parts"]
+
+
 def test_kernel_s_times_are_never_read_from_a_file(tmp_path) -> None:
     path = tmp_path / "times.json"
     path.write_text("[1, 2, 3]")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ttd_kernels.harness.evaluation_result import EvaluationResult
+from ttd_kernels.harness.stopwatch import Seconds
 from ttd_kernels.harness.timing import TimingRules
 from ttd_kernels.kernel_source import launched_triton_kernels
 
@@ -21,13 +22,15 @@ _LEAST_US, _MOST_US = 0.1, 1e11
 _ARRAYS = {"times_us": "float64", "errors_us": "float64", "host_us": "float64", "repeats": "int64"}
 
 
-def from_result(result: EvaluationResult, flushed: bool) -> dict[str, Any]:
+def from_result(result: EvaluationResult, flushed: bool, seconds: Seconds) -> dict[str, Any]:
     """What a state keeps of an evaluation.
 
     ``times_us`` are the times that count, ``errors_us`` their standard errors, ``host_us`` what the host took
-    to queue a call (float64 [timed shapes]), ``repeats`` how many calls were timed (int64 [timed shapes]).
+    to queue a call (float64 [timed shapes]), ``repeats`` how many calls were timed (int64 [timed shapes]),
+    ``seconds`` where the time of the evaluation went.
 
     :param flushed: whether the GPU's cache was emptied before each call.
+    :param seconds: where the time of the evaluation went.
     """
     return {
         "device": result.device,
@@ -39,6 +42,7 @@ def from_result(result: EvaluationResult, flushed: bool) -> dict[str, Any]:
         "errors_us": np.array([timing.error_us for timing in result.timings], np.float64),
         "host_us": np.array([timing.host_us for timing in result.timings], np.float64),
         "repeats": np.array([timing.repeats for timing in result.timings], np.int64),
+        "seconds": seconds,
     }
 
 
@@ -62,6 +66,8 @@ def violations(data: Mapping[str, Any], shapes: int, must_generalise: bool) -> l
         wrong.append("failed is no list of texts")
     if type(data.get("device")) is not str or type(data.get("flushed")) is not bool:
         wrong.append("the device, or whether its cache was emptied, is missing")
+    if not isinstance(data.get("seconds", {}), dict):
+        wrong.append("seconds is no table of stages and parts")
     return wrong or list(_broken_rules(data, must_generalise))
 
 
@@ -107,6 +113,8 @@ def metrics(data: Mapping[str, Any], floors_us: Mapping[str, float], code: str) 
         "triton_kernels": launched_triton_kernels(code),
         "device": data["device"],
         "flushed": data["flushed"],
+        # states of before they were counted have none
+        **({"seconds": data["seconds"]} if "seconds" in data else {}),
     }
 
 

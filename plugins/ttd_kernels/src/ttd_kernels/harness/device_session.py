@@ -87,6 +87,11 @@ class DeviceSession:
         )
         self._calls = 0
 
+    def synchronize(self) -> None:
+        """Wait until the device has done what this process gave it."""
+        if self.device != CPU:
+            torch.cuda.synchronize(self.device)
+
     def close(self) -> None:
         """Give the memory back."""
         self._inputs.close()

@@ -16,6 +16,7 @@ from ttd_kernels.harness.evaluation_result import EvaluationResult
 from ttd_kernels.harness.kernel_io import shape_label
 from ttd_kernels.harness.replies import EvaluationError, reply_value
 from ttd_kernels.harness.shape_timer import ShapeTimer
+from ttd_kernels.harness.stopwatch import Stopwatch
 
 #: Longest device name taken from a candidate, characters.
 _LONGEST_NAME = 80
@@ -29,6 +30,7 @@ class Evaluation:
     :param session: the device, and the memory shared with the candidate's process.
     :param channel: to that process.
     :param deadline: on the monotonic clock, seconds, when the sandbox ends the candidate.
+    :param watch: counts where the time goes.
     """
 
     def __init__(
@@ -38,11 +40,14 @@ class Evaluation:
         session: DeviceSession,
         channel: Channel,
         deadline: float,
+        watch: Stopwatch,
     ) -> None:
         self._plan = plan
         self._session = session
         self._channel = channel
-        self._calls = CheckedCalls(kernel, session, channel, deadline)
+        self._watch = watch
+        watch.settle = session.synchronize
+        self._calls = CheckedCalls(kernel, session, channel, deadline, watch)
         self._timer = ShapeTimer(self._calls, plan.timing_rules, plan.warmups)
 
     def run(self) -> EvaluationResult:
@@ -52,18 +57,23 @@ class Evaluation:
         :raises CandidateEndedError: when its process ends early.
         """
         plan, timings = self._plan, []
-        hello = self._request("hello")
-        empty = [self._timer.time_empty_call(shape) for shape in plan.timed_shapes if plan.measure]
+        with self._watch.part("candidate"):
+            hello = self._request("hello")
+        with self._watch.stage("empty calls"):
+            empty = [self._timer.time_empty_call(shape) for shape in plan.timed_shapes if plan.measure]
         # until here no byte of the candidate's source has run
-        reply_value(self._request("load"), "loaded")
-        for shape in plan.test_shapes:
-            self._calls.call(shape)
+        with self._watch.part("load"):
+            reply_value(self._request("load"), "loaded")
+        with self._watch.stage("tests"):
+            for shape in plan.test_shapes:
+                self._calls.call(shape)
         for number, shape in enumerate(plan.timed_shapes):
             if plan.measure:
                 timings.append(self._timer.time_kernel(shape, empty[number]))
             else:
                 self._calls.call(shape)
-        failed = self._try_hidden_shapes()
+        with self._watch.stage("hidden"):
+            failed = self._try_hidden_shapes()
         with contextlib.suppress(CandidateEndedError):  # everything is judged; how it leaves does not matter
             self._channel.send({"do": "end"})
         device = str(hello.get("device", self._session.device))[:_LONGEST_NAME]

@@ -8,6 +8,7 @@ from typing import Any, Self
 import attrs
 
 from ttd_core.sandbox.base import JobResult
+from ttd_kernels.harness.stopwatch import rounded
 
 
 @attrs.frozen
@@ -56,7 +57,8 @@ class EvaluationOutcome:
     """How an evaluation ended, by both processes.
 
     :param judgement: what the judge says, JSON: ``result``, an :class:`EvaluationResult`; or ``status`` and
-        ``message`` of a failure; or ``ended``, why the candidate's process could not be judged to the end.
+        ``message`` of a failure; or ``ended``, why the candidate's process could not be judged to the end;
+        and ``seconds``.
     :param job: how the candidate's process ended.
     """
 
@@ -68,3 +70,8 @@ class EvaluationOutcome:
         """The result of a candidate that was right."""
         data = self.judgement.get("result")
         return None if data is None else EvaluationResult.from_json(data)
+
+    @property
+    def seconds(self) -> dict[str, dict[str, float]]:
+        """Where the time went, by stage and part (:mod:`ttd_kernels.harness.stopwatch`), to milliseconds."""
+        return rounded(self.judgement.get("seconds", {}))

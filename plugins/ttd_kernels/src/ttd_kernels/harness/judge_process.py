@@ -22,6 +22,7 @@ from ttd_kernels.harness.channel import Channel
 from ttd_kernels.harness.evaluation_plan import EvaluationPlan, KernelDefinition
 from ttd_kernels.harness.gpus import CPU
 from ttd_kernels.harness.launch import evaluate_over, open_session
+from ttd_kernels.harness.stopwatch import Stopwatch
 
 
 def serve(connection: socket.socket) -> None:
@@ -41,14 +42,16 @@ def _evaluate(connection: socket.socket, request: dict[str, Any]) -> dict[str, A
     """
     kernel = _kernel(request["problem"], request["options"])
     plan = EvaluationPlan.from_json(request["plan"])
-    session = open_session(kernel, plan, request["device"])
+    watch = Stopwatch()
+    with watch.part("memory"):
+        session = open_session(kernel, plan, request["device"])
     try:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                sizes = json.dumps({"sizes": session.sizes}).encode()
+                sizes = json.dumps({"sizes": session.sizes, "seconds": watch.seconds}).encode()
                 socket.send_fds(connection, [sizes], [theirs.fileno(), *session.descriptors])
-            return evaluate_over(Channel(ours), kernel, plan, session, request["timeout_s"])
+            return evaluate_over(Channel(ours), kernel, plan, session, request["timeout_s"], watch)
     finally:
         session.close()
         del session

@@ -27,6 +27,7 @@ from ttd_kernels.harness.memory_layout import ALIGNMENT
 from ttd_kernels.harness.no_gpu import cannot_be_checked
 from ttd_kernels.harness.random_tensors import fresh_seed, seeded_generator
 from ttd_kernels.harness.replies import EvaluationError
+from ttd_kernels.harness.stopwatch import Stopwatch, completed
 
 #: Seconds a sandbox may take to be ready, beyond a candidate's own time.
 _START_S = 180.0
@@ -44,16 +45,34 @@ def open_session(kernel: KernelDefinition, plan: EvaluationPlan, device: str) ->
 
 
 def evaluate_over(
-    channel: Channel, kernel: KernelDefinition, plan: EvaluationPlan, session: DeviceSession, timeout_s: float
+    channel: Channel,
+    kernel: KernelDefinition,
+    plan: EvaluationPlan,
+    session: DeviceSession,
+    timeout_s: float,
+    watch: Stopwatch,
 ) -> dict[str, Any]:
     """Evaluate the candidate at the other end of a channel, and hang up.
 
     :param timeout_s: seconds that the candidate may take in all, beyond the start of its sandbox.
+    :param watch: counts where the time goes.
     :return: see :attr:`~ttd_kernels.harness.evaluation_result.EvaluationOutcome.judgement`.
     """
+    judgement = _judgement(channel, kernel, plan, session, timeout_s, watch)
+    return {**judgement, "seconds": watch.seconds}
+
+
+def _judgement(
+    channel: Channel,
+    kernel: KernelDefinition,
+    plan: EvaluationPlan,
+    session: DeviceSession,
+    timeout_s: float,
+    watch: Stopwatch,
+) -> dict[str, Any]:
     deadline = time.monotonic() + timeout_s + _START_S
     try:
-        return {"result": attrs.asdict(Evaluation(kernel, plan, session, channel, deadline).run())}
+        return {"result": attrs.asdict(Evaluation(kernel, plan, session, channel, deadline, watch).run())}
     except EvaluationError as error:
         if error.uninterpretable and not plan.measure:
             return {"status": Status.INFRASTRUCTURE.value, "message": cannot_be_checked(error.message)}
@@ -74,14 +93,18 @@ def evaluate_here(
 
     :param execute: runs the candidate's job in the sandbox.
     """
-    session = open_session(kernel, plan, candidate.device)
+    began, watch = time.monotonic(), Stopwatch()
+    with watch.part("memory"):
+        session = open_session(kernel, plan, candidate.device)
     ours, theirs = socket.socketpair()
     try:
         job = candidate.job((theirs.fileno(), *session.descriptors), session.sizes)
         with ours, theirs, concurrent.futures.ThreadPoolExecutor(1, "candidate") as runner:
             running = runner.submit(_run_and_close, execute, job, theirs)
-            judgement = evaluate_over(Channel(ours), kernel, plan, session, job.limits.wall_s)
-            return EvaluationOutcome(judgement, running.result())
+            judgement = evaluate_over(Channel(ours), kernel, plan, session, job.limits.wall_s, watch)
+            result = running.result()
+            seconds = completed(watch.seconds, time.monotonic() - began)
+            return EvaluationOutcome({**judgement, "seconds": seconds}, result)
     finally:
         session.close()
 

@@ -57,11 +57,13 @@ class ShapeTimer:
         :raises EvaluationError: when an output is wrong; as rejected, when the judge's clock contradicts
             every claim; as infrastructure, when it contradicts some, time and again: the GPU is too busy.
         """
-        for _ in range(self._warmups):
-            self._calls.call(shape)
+        with self._calls.watch.stage("warm-ups"):
+            for _ in range(self._warmups):
+                self._calls.call(shape)
         contradiction = ""
         for _ in range(self._rules.max_series):
-            repeats = self._repeats(shape, empty)
+            with self._calls.watch.stage("repeats"):
+                repeats = self._repeats(shape, empty)
             contradiction = timing.contradiction(repeats, self._rules)
             if not contradiction:
                 return _summary(shape, timing.undisturbed(repeats, self._rules))
