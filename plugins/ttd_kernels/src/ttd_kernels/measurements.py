@@ -27,6 +27,7 @@ def from_result(result: EvaluationResult, flushed: bool, seconds: Seconds) -> di
 
     ``times_us`` are the times that count, ``errors_us`` their standard errors, ``host_us`` what the host took
     to queue a call (float64 [timed shapes]), ``repeats`` how many calls were timed (int64 [timed shapes]),
+    ``unseen_us`` the most that it can have done unseen after it said *done* (float64 [timed shapes]),
     ``seconds`` where the time of the evaluation went.
 
     :param flushed: whether the GPU's cache was emptied before each call.
@@ -42,6 +43,7 @@ def from_result(result: EvaluationResult, flushed: bool, seconds: Seconds) -> di
         "errors_us": np.array([timing.error_us for timing in result.timings], np.float64),
         "host_us": np.array([timing.host_us for timing in result.timings], np.float64),
         "repeats": np.array([timing.repeats for timing in result.timings], np.int64),
+        "unseen_us": np.array([timing.unseen_us for timing in result.timings], np.float64),
         "seconds": seconds,
     }
 
@@ -60,6 +62,8 @@ def violations(data: Mapping[str, Any], shapes: int, must_generalise: bool) -> l
         for name, dtype in _ARRAYS.items()
         if not _is_array(data.get(name), dtype, shapes)
     ]
+    if "unseen_us" in data and not _is_array(data["unseen_us"], "float64", shapes):
+        wrong.append(f"unseen_us is not float64[{shapes}]")
     wrong += [f"{name} is no count" for name in ("tests", "hidden") if not _is_count(data.get(name))]
     failed = data.get("failed")
     if not isinstance(failed, list) or not all(type(each) is str for each in failed):
@@ -115,6 +119,7 @@ def metrics(data: Mapping[str, Any], floors_us: Mapping[str, float], code: str) 
         "flushed": data["flushed"],
         # states of before they were counted have none
         **({"seconds": data["seconds"]} if "seconds" in data else {}),
+        **({"unseen_us": [float(time) for time in data["unseen_us"]]} if "unseen_us" in data else {}),
     }
 
 

@@ -50,17 +50,19 @@ class CheckedCalls:
         """Seconds until the deadline, at least one."""
         return max(1.0, self._deadline - time.monotonic())
 
-    def call(self, shape: Shape) -> CallResult:
+    def call(self, shape: Shape, look: bool = False) -> CallResult:
         """A call on fresh inputs whose outputs are right.
 
-        :raises EvaluationError: when they are wrong, naming the shape and what the output looks like.
+        :param look: look whether they are complete when the program says so; its times then say nothing.
+        :raises EvaluationError: when they are wrong, naming the shape and what the output looks like; as
+            rejected, when a look found them incomplete.
         :raises CandidateEndedError: when the candidate's process is gone.
         """
         label, inputs = shape_label(shape), self._draw(shape)
         specs = self._kernel.output_specs(shape)
         try:
             with self.watch.part("calls" if label in self._called else "first calls"):
-                result = self._session.call_kernel(self._channel, inputs, specs, self.seconds_left)
+                result = self._session.call_kernel(self._channel, inputs, specs, self.seconds_left, look=look)
         except EvaluationError as error:
             raise EvaluationError(error.status, f"{label}: {error.message}", error.uninterpretable) from error
         self._called.add(label)
@@ -71,18 +73,27 @@ class CheckedCalls:
             if mismatch:
                 likeness = self._likeness(inputs, result.outputs, specs)
                 raise EvaluationError(Status.INVALID, f"{label}: {mismatch}{likeness}")
+        if result.look is not None and result.look.changed:
+            found = f"{result.look.changed} of {result.look.samples} samples changed afterwards"
+            message = f"{label}: it says that it is done before its outputs are complete: {found}"
+            raise EvaluationError(Status.REJECTED, message)
         self._earlier[_sizes(specs)] = expected
         return result
 
-    def empty_calls(self, shape: Shape, count: int) -> list[CallResult]:
-        """``count`` calls that run no kernel, to learn what everything else takes."""
+    def empty_calls(self, shape: Shape, count: int, looks: int = 0) -> list[CallResult]:
+        """``count`` calls that run no kernel, to learn what everything else takes.
+
+        :param looks: how many of them, the first, are looked at, to learn how soon that can be.
+        """
         inputs = self._draw(shape)
         specs = self._kernel.output_specs(shape)
         results = []
-        for _ in range(count):
+        for number in range(count):
             with self.watch.part("calls"):
                 results.append(
-                    self._session.call_kernel(self._channel, inputs, specs, self.seconds_left, empty=True)
+                    self._session.call_kernel(
+                        self._channel, inputs, specs, self.seconds_left, True, number < looks
+                    )
                 )
             # as between real calls: what the GPU and the processes did before matters
             with self.watch.part("reference"):

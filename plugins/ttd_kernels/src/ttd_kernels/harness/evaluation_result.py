@@ -20,6 +20,7 @@ class ShapeTiming:
     :param error_us: standard error of the mean of the claims.
     :param repeats: how many timed calls count.
     :param host_us: what the host took to queue a call, beyond an empty one.
+    :param unseen_us: the most that it can have done after it said *done* without being seen.
     """
 
     shape: str
@@ -27,6 +28,7 @@ class ShapeTiming:
     error_us: float
     repeats: int
     host_us: float
+    unseen_us: float
 
 
 @attrs.frozen

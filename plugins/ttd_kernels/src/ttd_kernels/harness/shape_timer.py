@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
 
@@ -26,10 +28,12 @@ class EmptyCallTime:
 
     :param wall_us: by the judge's clock, in the mean.
     :param queued_us: to queue it, by the host's clock; the median.
+    :param unseen_us: how soon after *done* a look at its outputs can be, see :func:`timing.unseen_us`.
     """
 
     wall_us: float
     queued_us: float
+    unseen_us: float
 
 
 class ShapeTimer:
@@ -47,9 +51,13 @@ class ShapeTimer:
 
     def time_empty_call(self, shape: Shape) -> EmptyCallTime:
         """What everything but the kernel takes at a shape, by calls that run none."""
-        results = self._calls.empty_calls(shape, _EMPTY_CALLS)[_NOT_COUNTED:]
+        looks = min(self._rules.looks, 2)
+        results = self._calls.empty_calls(shape, looks + _EMPTY_CALLS, looks)
+        ages = [result.look.age_us for result in results[:looks] if result.look is not None]
+        results = results[looks + _NOT_COUNTED :]
         wall_us = timing.empty_call_us([result.wall_us for result in results], self._rules)
-        return EmptyCallTime(wall_us, statistics.median(result.queued_us for result in results))
+        queued_us = statistics.median(result.queued_us for result in results)
+        return EmptyCallTime(wall_us, queued_us, timing.unseen_us(ages, wall_us))
 
     def time_kernel(self, shape: Shape, empty: EmptyCallTime) -> ShapeTiming:
         """The kernel's time at a shape, borne out by the judge's clock.
@@ -63,25 +71,36 @@ class ShapeTimer:
         contradiction = ""
         for _ in range(self._rules.max_series):
             with self._calls.watch.stage("repeats"):
-                repeats = self._repeats(shape, empty)
+                repeats, ages = self._repeats(shape, empty)
             contradiction = timing.contradiction(repeats, self._rules)
             if not contradiction:
-                return _summary(shape, timing.undisturbed(repeats, self._rules))
+                unseen = timing.unseen_us(ages, empty.wall_us)
+                charged = timing.charged_us(unseen, empty.unseen_us, self._rules)
+                return _summary(shape, timing.undisturbed(repeats, self._rules), unseen, charged)
             if timing.all_contradicted(repeats, self._rules):
                 raise EvaluationError(Status.REJECTED, f"{shape_label(shape)}: {contradiction}")
         message = "this GPU was too busy to take times; judge again when it is quiet"
         raise EvaluationError(Status.INFRASTRUCTURE, f"{message}: {shape_label(shape)}: {contradiction}")
 
-    def _repeats(self, shape: Shape, empty: EmptyCallTime) -> list[Repeat]:
-        """Repeats until they are enough; as many disturbed ones as kept ones end them too."""
+    def _repeats(self, shape: Shape, empty: EmptyCallTime) -> tuple[list[Repeat], list[float]]:
+        """Repeats until they are enough; as many disturbed ones as kept ones end them too. With them the ages
+        of the looks that were made between them."""
         rules, started = self._rules, time.monotonic()
         repeats: list[Repeat] = []
         claims: list[float] = []
-        while len(repeats) < 2 * rules.max_repeats and not (
-            timing.enough_repeats(claims, time.monotonic() - started, rules)
-            or len(repeats) - len(claims) > rules.min_repeats + len(claims)
-        ):
-            result = self._calls.call(shape)
+        ages: list[float] = []
+        for number, looked_at in enumerate(calls_to_look_at(rules)):
+            enough = (
+                len(repeats) >= 2 * rules.max_repeats
+                or timing.enough_repeats(claims, time.monotonic() - started, rules)
+                or len(repeats) - len(claims) >= rules.least_disturbed + len(claims)
+            )
+            if enough and number >= rules.looks + rules.min_repeats:
+                break
+            result = self._calls.call(shape, looked_at)
+            if result.look is not None:
+                ages.append(result.look.age_us)
+                continue
             repeat = Repeat(
                 claimed_us=result.claimed_us,
                 judge_us=result.wall_us - empty.wall_us,
@@ -91,15 +110,26 @@ class ShapeTimer:
             repeats.append(repeat)
             if not repeat.is_disturbed(rules):
                 claims.append(repeat.claimed_us)
-        return repeats
+        return repeats, ages
 
 
-def _summary(shape: Shape, repeats: Sequence[Repeat]) -> ShapeTiming:
+def calls_to_look_at(rules: TimingRules) -> Iterator[bool]:
+    """Which calls of a shape are looked at, without end: among the first, as many as the rules ask for, at
+    places drawn anew, so that nobody can tell one from a timed call; later a share of them."""
+    chance = random.SystemRandom()
+    first = [True] * rules.looks + [False] * rules.min_repeats
+    chance.shuffle(first)
+    later = (chance.random() < rules.look_share for _ in itertools.count())
+    return itertools.chain(first, later)
+
+
+def _summary(shape: Shape, repeats: Sequence[Repeat], unseen: float, charged: float) -> ShapeTiming:
     claims = [repeat.claimed_us for repeat in repeats]
     return ShapeTiming(
         shape=shape_label(shape),
-        mean_us=timing.believed_us(repeats),
+        mean_us=timing.believed_us(repeats, charged),
         error_us=statistics.stdev(claims) / len(claims) ** 0.5,
         repeats=len(claims),
         host_us=max(0.0, statistics.median(repeat.host_us for repeat in repeats)),
+        unseen_us=unseen,
     )

@@ -28,8 +28,14 @@ class TimingRules:
     :param relative_slack: a share of the claim that is allowed on top.
     :param disturbed_factor: how many times the slack one repeat may be off before it counts as disturbed.
     :param max_disturbed_share: share of the repeats that may be disturbed; those are made again.
+    :param least_disturbed: repeats that end a series where they are disturbed and none counts; after fewer, a
+        program that lies now and then might seem to lie always.
     :param max_series: how often all repeats are taken at most, where the judge's clock bears out some claims
         and contradicts them in the mean.
+    :param looks: calls of a shape at least in which it is looked at whether the outputs are complete at
+        *done*; they count for no time.
+    :param look_share: share of the later calls that are looked at as well.
+    :param unseen_factor: how many times older than at empty calls the best look may be before that counts.
     """
 
     min_repeats: int = 3
@@ -42,7 +48,11 @@ class TimingRules:
     relative_slack: float = 0.05
     disturbed_factor: float = 5.0
     max_disturbed_share: float = 0.25
+    least_disturbed: int = 8
     max_series: int = 3
+    looks: int = 4
+    look_share: float = 0.1
+    unseen_factor: float = 2.0
 
 
 @attrs.frozen
@@ -128,14 +138,40 @@ def all_contradicted(repeats: Sequence[Repeat], rules: TimingRules) -> bool:
     return all(repeat.excess_us > repeat.allowed_us(rules) for repeat in repeats)
 
 
-def believed_us(repeats: Sequence[Repeat]) -> float:
+def unseen_us(ages_us: Sequence[float], empty_us: float) -> float:
+    """The most that a program can do after *done* without being seen by its looks, microseconds.
+
+    A look that is no older than this after *done* found the outputs complete. What an empty call takes is a
+    bound as well, since no more is taken off the judge's clock.
+
+    :param ages_us: of the looks at one shape.
+    :param empty_us: what an empty call takes.
+    """
+    return min([*ages_us, empty_us])
+
+
+def charged_us(unseen: float, usual: float, rules: TimingRules) -> float:
+    """What is put on the judge's clock for looks that came late, microseconds.
+
+    Nothing where they come about as soon as at empty calls. A program that keeps the copy engines busy, so
+    that they come late, is charged for what it may have done meanwhile.
+
+    :param unseen: see :func:`unseen_us`.
+    :param usual: the same at empty calls, made before a byte of the candidate's source has run.
+    """
+    return max(0.0, unseen - rules.unseen_factor * usual - rules.slack_us)
+
+
+def believed_us(repeats: Sequence[Repeat], charged: float = 0.0) -> float:
     """The time that counts, microseconds: the mean claim, or the judge's mean if that is more.
 
     So a claim that is too low gains nothing, whether it is within the slack or not.
+
+    :param charged: see :func:`charged_us`.
     """
     return max(
         statistics.fmean(repeat.claimed_us for repeat in repeats),
-        statistics.fmean(repeat.judge_us for repeat in repeats),
+        statistics.fmean(repeat.judge_us for repeat in repeats) + charged,
     )
 
 

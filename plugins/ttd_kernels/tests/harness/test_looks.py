@@ -1,0 +1,229 @@
+"""Looks at outputs that are said to be there: where, what they find, how late they may be."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import socket
+import types
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ttd_kernels.harness import looks
+from ttd_kernels.harness.channel import Channel
+from ttd_kernels.harness.looks import CpuLooks, GpuLooks, SampleGrid, changed
+from ttd_kernels.harness.timing_protocol import CpuTimingProtocol, PreparedCall, look_until_done
+from ttd_kernels.helpers.shared_memory import _Copy2D
+
+QUEUED, REPLY = {"queued": True}, {"event_us": 3.0}
+
+
+@given(st.integers(1, 10**10), st.integers(1, 64))
+def test_samples_lie_within_their_output_all_over_it(nbytes: int, outputs: int) -> None:
+    grid = SampleGrid.random(nbytes, outputs)
+    assert grid.start >= 0
+    assert grid.start + (grid.count - 1) * grid.pitch + grid.width <= nbytes
+    assert grid.width <= grid.pitch or grid.count == 1
+    assert grid.nbytes * outputs <= looks._ROOM
+    assert nbytes - grid.pitch * grid.count < grid.count, "no long part of it is left out"
+
+
+def test_every_byte_may_be_a_sample() -> None:
+    seen = torch.zeros(3000, dtype=torch.uint8)
+    for _ in range(400):
+        SampleGrid.random(3000, 8).of(seen).fill_(1)
+    assert bool(seen.all())
+
+
+def test_samples_of_the_judge_s_copy_are_those_of_the_shared_one() -> None:
+    shared = torch.arange(24_000, dtype=torch.float32).view(20, 30, 40)
+    own = (
+        torch.zeros(200_000, dtype=torch.uint8)[512 : 512 + shared.nbytes]
+        .view(torch.float32)
+        .view(20, 30, 40)
+    )
+    own.copy_(shared)
+    grid = SampleGrid.random(shared.nbytes)
+    assert torch.equal(grid.of(shared), grid.of(own))
+    early = [grid.of(own).clone()]
+    assert changed(early, [grid], [own]) == 0
+    own[10:].neg_()
+    assert changed(early, [grid], [own]) == pytest.approx(grid.count / 2, abs=2)
+
+
+def test_on_the_cpu_samples_are_read_between_the_reply_and_the_judge_s_copy() -> None:
+    output = torch.zeros(5000)
+    own = torch.empty_like(output)
+    seen = CpuLooks([output])
+
+    def read() -> None:
+        output[4000:] = 1.0  # the program goes on
+        own.copy_(output)
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(json.dumps(QUEUED).encode() + b"\n" + json.dumps(REPLY).encode() + b"\n")
+        channel = _both_there(Channel(ours))
+        CpuTimingProtocol().make_call(channel, PreparedCall(1, 2, 10.0, lambda: None, read, seen))
+    found = seen.result([own])
+    assert found.changed == pytest.approx(found.samples / 5, abs=2)
+    assert 0 < found.age_us < 1e6
+
+
+def _both_there(channel: Channel) -> Channel:
+    """A channel to a program that answers before it is asked, which is refused elsewhere."""
+    channel.send = lambda _message: None
+    return channel
+
+
+def test_calls_that_nothing_looked_at_say_nothing() -> None:
+    assert CpuLooks([torch.zeros(10)]).result([torch.ones(10)]) == looks.LookResult(0, 0, math.inf)
+
+
+# -- looks by a copy engine, with the host in its place: what is queued when, and which look counts
+
+
+class Event:
+    """An event of a copy engine that has come so far."""
+
+    def __init__(self, engine: types.SimpleNamespace) -> None:
+        self.engine, self.at = engine, math.inf
+
+    def record(self, _stream: object) -> None:
+        self.at = self.engine.now
+
+    def query(self) -> bool:
+        return self.at <= self.engine.now - self.engine.behind
+
+    def elapsed_time(self, later: Event) -> float:
+        return (later.at - self.at) / 1000
+
+
+@pytest.fixture
+def engine() -> types.SimpleNamespace:
+    """A copy engine: 2 us a copy, its events seen ``behind`` us later; ``then`` runs what comes at a time."""
+    state = types.SimpleNamespace(now=0.0, behind=0.0, then=[])
+
+    def rows(target: int, source: int, width: int, pitch: int, count: int, _stream: int) -> None:
+        state.now += 2.0
+        for at, action in list(state.then):
+            if at <= state.now:
+                action()
+                state.then.remove((at, action))
+        for row in range(count):
+            ctypes.memmove(target + row * width, source + row * pitch, width)
+
+    done = torch.zeros(1, dtype=torch.int32)
+    state.done = done
+    state.looker = types.SimpleNamespace(
+        done=done,
+        stream=types.SimpleNamespace(cuda_stream=0, synchronize=lambda: None),
+        copy=types.SimpleNamespace(rows=rows),
+        words=torch.zeros(looks._SLOTS, dtype=torch.int32),
+        samples=torch.zeros((looks._SLOTS, looks._ROOM), dtype=torch.uint8),
+        ends=[Event(state) for _ in range(looks._SLOTS)],
+    )
+    return state
+
+
+def _until_seen(seen: GpuLooks, engine: types.SimpleNamespace, most: int = 1000) -> int:
+    for number in range(most):
+        if seen.look(7):
+            return number
+        engine.now += 1.0
+    return most
+
+
+@pytest.mark.parametrize("behind", [0.0, 40.0])
+@pytest.mark.parametrize("at", [101.0, 500.0, 503.0])
+def test_the_first_look_that_saw_done_counts_and_its_age_covers_when_it_was_said(engine, at, behind) -> None:
+    outputs = [torch.zeros(9000), torch.zeros(500, dtype=torch.bfloat16)]
+    seen = GpuLooks(engine.looker, outputs)
+    engine.behind = behind
+    engine.then.append((at, lambda: engine.done.fill_(7)))
+    engine.then.append((at + 60.0, lambda: outputs[0].fill_(1.0)))
+    assert _until_seen(seen, engine) < 1000
+    found = seen.result(outputs)
+    assert found.samples == sum(grid.count for grid in seen._grids)
+    assert found.age_us <= 2 * 7.0 + 1e-6, "two looks of three copies and the host's microsecond"
+    ended = engine.looker.ends[seen._landed % looks._SLOTS].at
+    assert ended - found.age_us <= at <= ended, "done was said within its age"
+    late = [torch.ones(9000), outputs[1]]
+    assert seen.result(late).changed == seen._grids[0].count
+
+
+def test_outputs_that_are_complete_at_done_have_not_changed(engine) -> None:
+    output = torch.zeros(9000)
+
+    def complete() -> None:
+        output.uniform_()
+        engine.done.fill_(7)
+
+    engine.then.append((300.0, complete))
+    seen = GpuLooks(engine.looker, [output])
+    _until_seen(seen, engine)
+    assert seen.result([output.clone()]).changed == 0
+
+
+def test_looks_wait_for_those_before_and_a_missing_done_is_no_look(engine) -> None:
+    engine.behind = math.inf
+    seen = GpuLooks(engine.looker, [torch.zeros(100)])
+    assert _until_seen(seen, engine, 200) == 200
+    assert seen._queued == looks._SLOTS - looks._KEPT
+    assert seen.result([torch.zeros(100)]).age_us == math.inf
+    engine.done.fill_(7)
+    engine.behind = 0.0
+    early = GpuLooks(engine.looker, [torch.zeros(100)])
+    assert early.look(7)
+    found = early.result([torch.ones(100)])
+    assert (found.age_us, found.changed) == (math.inf, found.samples), "said before the first look"
+
+
+def test_the_driver_s_record_of_a_copy_has_its_size() -> None:
+    assert ctypes.sizeof(_Copy2D) == 128
+    assert _Copy2D.target_x.offset == 56
+    assert _Copy2D.width.offset == 112
+
+
+class Scripted:
+    """Looks that see *done* after so many."""
+
+    def __init__(self, sees_after: int, then=lambda: None) -> None:
+        self.left, self.then = sees_after, then
+
+    def look(self, _number: int) -> bool:
+        self.left -= 1
+        self.then()
+        return self.left <= 0
+
+
+@pytest.mark.parametrize(
+    ("first", "said", "found"),
+    [
+        (QUEUED, [], (QUEUED, None)),
+        (QUEUED, [REPLY], (QUEUED, REPLY)),
+        (None, [QUEUED], (QUEUED, None)),
+        (None, [QUEUED, REPLY], (QUEUED, REPLY)),
+        (None, [REPLY], (None, REPLY)),
+        (REPLY, [], (REPLY, REPLY)),
+    ],
+)
+def test_replies_are_kept_while_it_is_looked(first, said, found) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for message in said:
+            theirs.sendall(json.dumps(message).encode() + b"\n")
+        call = PreparedCall(1, 2, 10.0, lambda: None, lambda: None)
+        assert look_until_done(first, Channel(ours), call, Scripted(5)) == found
+
+
+def test_a_program_that_never_says_done_is_looked_at_a_while_after_its_reply() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(json.dumps(REPLY).encode() + b"\n")
+        call = PreparedCall(1, 2, 10.0, lambda: None, lambda: None)
+        assert look_until_done(QUEUED, Channel(ours), call, Scripted(10**9)) == (QUEUED, REPLY)
