@@ -35,10 +35,11 @@ from ttd_kernels.harness import gpus
 from ttd_kernels.harness.candidate import Candidate
 from ttd_kernels.harness.channel import Channel
 from ttd_kernels.harness.checked_calls import CheckedCalls
+from ttd_kernels.harness.empty_calls import EmptyCallTime, KnownEmptyCalls
 from ttd_kernels.harness.evaluation_plan import EvaluationPlan
-from ttd_kernels.harness.launch import open_session
+from ttd_kernels.harness.launch import KnownOfProblem, open_session
 from ttd_kernels.harness.replies import EvaluationError, reply_value
-from ttd_kernels.harness.shape_timer import EmptyCallTime, ShapeTimer
+from ttd_kernels.harness.shape_timer import ShapeTimer
 from ttd_kernels.harness.stopwatch import Stopwatch
 from ttd_kernels.harness.timing import TimingRules
 from ttd_kernels.trimul import TriMul
@@ -110,7 +111,7 @@ def sweep(arguments: argparse.Namespace, execute: Execute) -> dict[str, Any]:
     plan = EvaluationPlan([], [SHAPE], [], measure=True)
     source = program(arguments.leads, arguments.calls + arguments.looks)
     candidate = Candidate(source, "", DEVICE, problem.options.limits())
-    session, (ours, theirs) = open_session(problem, plan, DEVICE), socket.socketpair()
+    session, (ours, theirs) = open_session(problem, plan, DEVICE, KnownOfProblem()), socket.socketpair()
     try:
         job = candidate.job((theirs.fileno(), *session.descriptors), session.sizes)
         with ours, concurrent.futures.ThreadPoolExecutor(1) as runner:
@@ -118,7 +119,7 @@ def sweep(arguments: argparse.Namespace, execute: Execute) -> dict[str, Any]:
             channel = Channel(ours)
             try:
                 calls = CheckedCalls(problem, session, channel, time.monotonic() + 300, Stopwatch())
-                timer = ShapeTimer(calls, TimingRules(), 0)
+                timer = ShapeTimer(calls, TimingRules(), 0, KnownEmptyCalls())
                 channel.request({"do": "hello"}, 120.0)
                 empty = timer.time_empty_call(SHAPE)
                 reply_value(channel.request({"do": "load"}, 60.0), "loaded")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import random
 
 import attrs
@@ -165,6 +166,16 @@ def test_trimul_tests_all_masks_with_all_distributions_and_heavy_tails() -> None
     mask = drawn.tensors["mask"]
     assert mask.dtype is torch.int64
     assert set(mask.unique().tolist()) == {0, 1}
+
+
+def test_the_cheapest_shapes_are_tested_first_and_timed_ones_have_their_floors(kind) -> None:
+    problem = kind()
+    plan = problem.plan("cuda:0")
+    floors = [problem.floor_us(shape) for shape in plan.test_shapes]
+    assert floors == sorted(floors)
+    assert list(plan.floors_us) == list(problem.floors_us().values())
+    assert plan.timed_shapes == problem.timed_shapes
+    assert type(plan).from_json(json.loads(json.dumps(attrs.asdict(plan)))).floors_us == plan.floors_us
 
 
 def test_a_state_that_does_not_generalise_is_reported_or_refused() -> None:

@@ -125,7 +125,8 @@ class KernelProblem(Problem):
         if device == gpus.CPU:
             return EvaluationPlan(self.small_shapes(rng), (), (), measure=False)
         return EvaluationPlan(
-            self.test_shapes(rng, options.tests),
+            # the cheapest first, so that a wrong program is soon known to be one
+            sorted(self.test_shapes(rng, options.tests), key=self.floor_us),
             self.timed_shapes,
             self.hidden_shapes(rng, options.hidden),
             measure=True,
@@ -135,6 +136,7 @@ class KernelProblem(Problem):
                 wall_s=options.wall_s,
             ),
             flush_l2=options.flush_l2,
+            floors_us=[self.floor_us(shape) for shape in self.timed_shapes],
         )
 
     def transition(self, state: State, action: Action, execute: Execute) -> State | Verdict:

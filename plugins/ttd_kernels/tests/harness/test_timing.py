@@ -16,11 +16,13 @@ from ttd_kernels.harness.timing import (
     Repeat,
     TimingRules,
     all_contradicted,
+    allowed_error,
     believed_us,
     charged_us,
     contradiction,
     empty_call_us,
     enough_repeats,
+    still_holds,
     undisturbed,
     unseen_us,
 )
@@ -210,3 +212,32 @@ def test_the_calls_that_are_looked_at_are_among_the_first_and_among_all_others()
     assert len(first) > 25, "of 35 orders"
     later = list(itertools.islice(calls_to_look_at(RULES), 7, 4007))
     assert 0.05 < sum(later) / 4000 < 0.15
+
+
+@given(TIMES, st.floats(0.0, 1e4), st.floats(0.0, 200.0))
+def test_precision_is_never_more_than_asked_for_nor_given_up_for_a_fast_program(mean, floor, wall) -> None:
+    allowed = allowed_error(mean, floor, wall, RULES)
+    assert allowed >= RULES.relative_error
+    if mean <= RULES.near_floor * floor and wall <= RULES.patience_s:
+        assert allowed == RULES.relative_error
+    assert allowed <= RULES.relative_error * RULES.least_precise
+    assert allowed_error(mean, floor, wall + 1.0, RULES) >= allowed
+
+
+def test_precision_costs_time_or_is_given_up() -> None:
+    error = 0.001
+    assert allowed_error(300.0, 100.0, 0.1, RULES) == error
+    assert allowed_error(800.0, 100.0, 0.1, RULES) == 2 * error
+    assert allowed_error(1e6, 100.0, 0.1, RULES) == 20 * error
+    assert allowed_error(300.0, 100.0, 1.0, RULES) == 2 * error
+    assert allowed_error(300.0, 0.0, 0.1, RULES) == error, "nobody knows the floor"
+    times = [300.0, 304.0, 296.0, 300.0]
+    assert not enough_repeats(times, 0.1, RULES, 100.0)
+    assert enough_repeats(times, 3.0, RULES, 100.0)
+    assert enough_repeats(times, 0.1, RULES, 8.0)
+
+
+def test_few_fresh_empty_calls_show_whether_the_known_ones_hold() -> None:
+    assert still_holds([600.0, 602.0, 598.0], [603.0, 605.0], RULES)
+    assert not still_holds([600.0, 602.0, 598.0], [606.0, 606.0], RULES)
+    assert still_holds([600.0] * 9, [600.0, 600.0, 600.0, 1500.0], RULES), "a hiccup is no change"

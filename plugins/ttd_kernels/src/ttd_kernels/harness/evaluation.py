@@ -11,6 +11,7 @@ import contextlib
 from ttd_kernels.harness.channel import CandidateEndedError, Channel
 from ttd_kernels.harness.checked_calls import CheckedCalls
 from ttd_kernels.harness.device_session import DeviceSession
+from ttd_kernels.harness.empty_calls import KnownEmptyCalls
 from ttd_kernels.harness.evaluation_plan import EvaluationPlan, KernelDefinition
 from ttd_kernels.harness.evaluation_result import EvaluationResult
 from ttd_kernels.harness.kernel_io import shape_label
@@ -31,6 +32,7 @@ class Evaluation:
     :param channel: to that process.
     :param deadline: on the monotonic clock, seconds, when the sandbox ends the candidate.
     :param watch: counts where the time goes.
+    :param known: empty calls of earlier candidates on this device.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Evaluation:
         channel: Channel,
         deadline: float,
         watch: Stopwatch,
+        known: KnownEmptyCalls,
     ) -> None:
         self._plan = plan
         self._session = session
@@ -48,7 +51,7 @@ class Evaluation:
         self._watch = watch
         watch.settle = session.synchronize
         self._calls = CheckedCalls(kernel, session, channel, deadline, watch)
-        self._timer = ShapeTimer(self._calls, plan.timing_rules, plan.warmups)
+        self._timer = ShapeTimer(self._calls, plan.timing_rules, plan.warmups, known)
 
     def run(self) -> EvaluationResult:
         """Take the candidate through the plan.
@@ -67,9 +70,10 @@ class Evaluation:
         with self._watch.stage("tests"):
             for shape in plan.test_shapes:
                 self._calls.call(shape)
+        floors = plan.floors_us or [0.0] * len(plan.timed_shapes)
         for number, shape in enumerate(plan.timed_shapes):
             if plan.measure:
-                timings.append(self._timer.time_kernel(shape, empty[number]))
+                timings.append(self._timer.time_kernel(shape, empty[number], floors[number]))
             else:
                 self._calls.call(shape)
         with self._watch.stage("hidden"):
