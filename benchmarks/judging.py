@@ -83,6 +83,7 @@ def one(problem: KernelProblem, source: str, executor: LocalExecutor) -> dict[st
         "verdict": outcome,
         "repeats": repeats,
         "shapes": shapes,
+        "unseen_us": facts.get("unseen_us"),
     }
 
 

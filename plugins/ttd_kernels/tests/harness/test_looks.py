@@ -87,73 +87,69 @@ def test_calls_that_nothing_looked_at_say_nothing() -> None:
 # -- looks by a copy engine, with the host in its place: what is queued when, and which look counts
 
 
-class Event:
-    """An event of a copy engine that has come so far."""
-
-    def __init__(self, engine: types.SimpleNamespace) -> None:
-        self.engine, self.at = engine, math.inf
-
-    def record(self, _stream: object) -> None:
-        self.at = self.engine.now
-
-    def query(self) -> bool:
-        return self.at <= self.engine.now - self.engine.behind
-
-    def elapsed_time(self, later: Event) -> float:
-        return (later.at - self.at) / 1000
-
-
 @pytest.fixture
 def engine() -> types.SimpleNamespace:
-    """A copy engine: 2 us a copy, its events seen ``behind`` us later; ``then`` runs what comes at a time."""
-    state = types.SimpleNamespace(now=0.0, behind=0.0, then=[])
+    """A copy engine that takes 2 us a copy, one after the other, and lets each land ``behind`` us after it;
+    ``then`` has what comes when. ``pass_to`` lets time pass."""
+    state = types.SimpleNamespace(
+        now=0.0, behind=0.0, free=0.0, then=[], done=torch.zeros(1, dtype=torch.int32)
+    )
 
     def rows(target: int, source: int, width: int, pitch: int, count: int, _stream: int) -> None:
-        state.now += 2.0
-        for at, action in list(state.then):
-            if at <= state.now:
-                action()
-                state.then.remove((at, action))
-        for row in range(count):
-            ctypes.memmove(target + row * width, source + row * pitch, width)
+        state.free = max(state.free, state.now) + 2.0
 
-    done = torch.zeros(1, dtype=torch.int32)
-    state.done = done
+        def read() -> None:
+            read = [ctypes.string_at(source + row * pitch, width) for row in range(count)]
+            state.then.append(
+                (at + state.behind, lambda: ctypes.memmove(target, b"".join(read), width * count))
+            )
+
+        at = state.free
+        state.then.append((at, read))
+
+    def pass_to(now: float) -> None:
+        while state.then and min(at for at, _ in state.then) <= now:
+            first = min(state.then, key=lambda each: each[0])
+            state.then.remove(first)
+            first[1]()
+        state.now = now
+
+    state.pass_to = pass_to
     state.looker = types.SimpleNamespace(
-        done=done,
-        stream=types.SimpleNamespace(cuda_stream=0, synchronize=lambda: None),
+        done=state.done,
+        stream=types.SimpleNamespace(cuda_stream=0, synchronize=lambda: pass_to(state.now + 1000.0)),
         copy=types.SimpleNamespace(rows=rows),
+        clock=lambda: state.now / 1e6,
         words=torch.zeros(looks._SLOTS, dtype=torch.int32),
         samples=torch.zeros((looks._SLOTS, looks._ROOM), dtype=torch.uint8),
-        ends=[Event(state) for _ in range(looks._SLOTS)],
     )
     return state
 
 
-def _until_seen(seen: GpuLooks, engine: types.SimpleNamespace, most: int = 1000) -> int:
+def _until_seen(seen: GpuLooks, engine: types.SimpleNamespace, most: int = 2000) -> int:
     for number in range(most):
         if seen.look(7):
             return number
-        engine.now += 1.0
+        engine.pass_to(engine.now + 1.0)
     return most
 
 
-@pytest.mark.parametrize("behind", [0.0, 40.0])
+@pytest.mark.parametrize("behind", [0.5, 40.0])
 @pytest.mark.parametrize("at", [101.0, 500.0, 503.0])
 def test_the_first_look_that_saw_done_counts_and_its_age_covers_when_it_was_said(engine, at, behind) -> None:
     outputs = [torch.zeros(9000), torch.zeros(500, dtype=torch.bfloat16)]
     seen = GpuLooks(engine.looker, outputs)
     engine.behind = behind
     engine.then.append((at, lambda: engine.done.fill_(7)))
-    engine.then.append((at + 60.0, lambda: outputs[0].fill_(1.0)))
-    assert _until_seen(seen, engine) < 1000
-    found = seen.result(outputs)
+    complete = at + behind + 80.0
+    engine.then.append((complete, lambda: outputs[0].fill_(1.0)))
+    assert _until_seen(seen, engine) < 2000
+    now, age = engine.now, seen._age_us
+    assert now - age <= at <= now, "done was said within its age"
+    assert age <= 2 * behind + 6 * looks._AHEAD + 12.0
+    found = seen.result([torch.ones(9000), outputs[1]])
     assert found.samples == sum(grid.count for grid in seen._grids)
-    assert found.age_us <= 2 * 7.0 + 1e-6, "two looks of three copies and the host's microsecond"
-    ended = engine.looker.ends[seen._landed % looks._SLOTS].at
-    assert ended - found.age_us <= at <= ended, "done was said within its age"
-    late = [torch.ones(9000), outputs[1]]
-    assert seen.result(late).changed == seen._grids[0].count
+    assert (found.changed, found.age_us) == (seen._grids[0].count, age)
 
 
 def test_outputs_that_are_complete_at_done_have_not_changed(engine) -> None:
@@ -165,22 +161,24 @@ def test_outputs_that_are_complete_at_done_have_not_changed(engine) -> None:
 
     engine.then.append((300.0, complete))
     seen = GpuLooks(engine.looker, [output])
-    _until_seen(seen, engine)
+    assert _until_seen(seen, engine) < 2000
     assert seen.result([output.clone()]).changed == 0
 
 
 def test_looks_wait_for_those_before_and_a_missing_done_is_no_look(engine) -> None:
-    engine.behind = math.inf
+    engine.behind = 1e9
     seen = GpuLooks(engine.looker, [torch.zeros(100)])
     assert _until_seen(seen, engine, 200) == 200
-    assert seen._queued == looks._SLOTS - looks._KEPT
-    assert seen.result([torch.zeros(100)]).age_us == math.inf
+    assert seen._queued == looks._AHEAD
+    assert seen.result([torch.zeros(100)]) == looks.LookResult(0, 0, math.inf)
+
+
+def test_done_said_before_the_first_look_has_no_age(engine) -> None:
     engine.done.fill_(7)
-    engine.behind = 0.0
     early = GpuLooks(engine.looker, [torch.zeros(100)])
-    assert early.look(7)
+    assert _until_seen(early, engine) < 2000
     found = early.result([torch.ones(100)])
-    assert (found.age_us, found.changed) == (math.inf, found.samples), "said before the first look"
+    assert (found.age_us, found.changed) == (math.inf, found.samples)
 
 
 def test_the_driver_s_record_of_a_copy_has_its_size() -> None:

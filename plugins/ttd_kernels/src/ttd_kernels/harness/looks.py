@@ -6,7 +6,7 @@ nobody can tell from the others, samples are read without a change of processes:
 which serves both processes at once, over and over from before *start*, each time the semaphore first and the
 samples after it. The first samples after *done* must be bit for bit what the judge's copies find later. What
 one look cannot exclude is what happened between the beginning of the last look that saw no *done* and the end
-of the one that did, by the GPU's clock: the look's *age*.
+of the one that did, by the judge's own clock: the look's *age*. A busy host makes it older, never younger.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from ttd_kernels.helpers.shared_memory import CopyToHost
 _WIDTH, _FEWEST, _MOST = 32, 192, 256
 #: Samples of each output at least, however many there are.
 _LEAST_EACH = 16
-#: Looks that may be under way at once; those that the age is measured from are kept beside them.
-_SLOTS, _KEPT = 32, 4
+#: Looks that may be under way at once, and how many are kept: also those before them.
+_AHEAD, _SLOTS = 4, 16
+#: What the semaphore's copy is until it has landed: no call has such a number.
+_NOT_YET = -(2**31)
 #: Room for the samples of a look, bytes.
 _ROOM = 64 * _LEAST_EACH * _WIDTH
 
@@ -150,10 +152,9 @@ class GpuLooker:
     def __init__(self, done: torch.Tensor) -> None:
         self.done = done
         self.stream = torch.cuda.Stream(done.device)  # type: ignore[no-untyped-call]
-        self.copy = CopyToHost()
+        self.copy, self.clock = CopyToHost(), time.perf_counter
         self.words = torch.zeros(_SLOTS, dtype=torch.int32, pin_memory=True)
         self.samples = torch.zeros((_SLOTS, _ROOM), dtype=torch.uint8, pin_memory=True)
-        self.ends = [torch.cuda.Event(enable_timing=True) for _ in range(_SLOTS)]  # type: ignore[no-untyped-call]
 
     def at(self, outputs: Sequence[torch.Tensor]) -> GpuLooks:
         """Looks at the outputs of one call."""
@@ -162,61 +163,66 @@ class GpuLooker:
 
 
 class GpuLooks:
-    """Looks by a copy engine of the GPU, each queued without waiting for those before it.
+    """Looks by a copy engine of the GPU: each is queued while those before it are under way.
 
-    :param looker: streams and memory.
+    That one has come is told from its semaphore's copy, which the host reads where it lands, so that nothing
+    but copies is asked of the GPU.
+
+    :param looker: stream and memory.
     :param outputs: in shared memory.
     """
 
     def __init__(self, looker: GpuLooker, outputs: Sequence[torch.Tensor]) -> None:
         self._looker = looker
-        self._outputs = outputs
         self._grids = [SampleGrid.random(output.nbytes, len(outputs)) for output in outputs]
-        self._words = looker.words.numpy()
+        self._sources = [
+            output.data_ptr() + grid.start for output, grid in zip(outputs, self._grids, strict=True)
+        ]
+        self._done, self._stream = looker.done.data_ptr(), looker.stream.cuda_stream
+        self._words, self._word_at = looker.words.numpy(), looker.words.data_ptr()
+        self._samples_at = looker.samples.data_ptr()
+        self._asked_s = [0.0] * _SLOTS
         self._queued = self._landed = 0
-        self._saw_done = False
+        self._saw_done: int | None = None
+        self._age_us = math.inf
 
     def look(self, number: int) -> bool:
         """See :class:`Looks`."""
-        if self._queued - self._landed < _SLOTS - _KEPT:
+        if self._queued - self._landed < _AHEAD:
             self._queue()
-        ends = self._looker.ends
-        while self._landed < self._queued and ends[self._landed % _SLOTS].query():  # type: ignore[no-untyped-call]
-            if self._words[self._landed % _SLOTS] >= number:
-                self._saw_done = True
+        while self._landed < self._queued and self._words[self._landed % _SLOTS] != _NOT_YET:
+            if self._saw_done is not None:
+                # the look after it has begun, so all of it has landed
+                asked_s = self._asked_s[(self._saw_done - 1) % _SLOTS]
+                if self._saw_done > 0:
+                    self._age_us = 1e6 * (self._looker.clock() - asked_s)
                 return True
+            if self._words[self._landed % _SLOTS] >= number:
+                self._saw_done = self._landed
             self._landed += 1
         return False
 
     def _queue(self) -> None:
-        """The semaphore, then the samples, then an event: a copy engine does one after the other."""
-        looker, slot = self._looker, self._queued % _SLOTS
-        stream = looker.stream.cuda_stream
-        looker.copy.rows(looker.words[slot].data_ptr(), looker.done.data_ptr(), 4, 4, 1, stream)
-        target = looker.samples[slot].data_ptr()
-        for grid, output in zip(self._grids, self._outputs, strict=True):
-            source = output.data_ptr() + grid.start
-            looker.copy.rows(target, source, grid.width, grid.pitch, grid.count, stream)
+        """The semaphore, then the samples: one stream's copies come one after the other."""
+        slot = self._queued % _SLOTS
+        self._words[slot] = _NOT_YET
+        self._asked_s[slot] = self._looker.clock()
+        rows = self._looker.copy.rows
+        rows(self._word_at + 4 * slot, self._done, 4, 4, 1, self._stream)
+        target = self._samples_at + _ROOM * slot
+        for grid, source in zip(self._grids, self._sources, strict=True):
+            rows(target, source, grid.width, grid.pitch, grid.count, self._stream)
             target += grid.nbytes
-        looker.ends[slot].record(looker.stream)
         self._queued += 1
 
     def result(self, outputs: Sequence[torch.Tensor]) -> LookResult:
         """See :class:`Looks`."""
-        looker = self._looker
-        looker.stream.synchronize()
-        if not self._saw_done:
+        self._looker.stream.synchronize()
+        if self._saw_done is None:
             return LookResult(0, 0, math.inf)
-        row, samples = looker.samples[self._landed % _SLOTS], []
+        row, samples = self._looker.samples[self._saw_done % _SLOTS], []
         for grid in self._grids:
             samples.append(row[: grid.nbytes].view(grid.count, grid.width))
             row = row[grid.nbytes :]
-        age_us = math.inf
-        if self._landed >= 2:
-            # the look before this one began when that before it had ended
-            ends = looker.ends
-            before, end = ends[(self._landed - 2) % _SLOTS], ends[self._landed % _SLOTS]
-            age_us = 1e3 * before.elapsed_time(end)
-        return LookResult(
-            changed(samples, self._grids, outputs), sum(grid.count for grid in self._grids), age_us
-        )
+        found = changed(samples, self._grids, outputs)
+        return LookResult(found, sum(grid.count for grid in self._grids), self._age_us)

@@ -233,6 +233,10 @@ class CopyToHost:
         :param stream: the driver's handle.
         :raises OSError: when the driver refuses.
         """
+        if count == 1:
+            where = ctypes.c_void_p(target), ctypes.c_uint64(source), ctypes.c_size_t(width)
+            self._driver.call("cuMemcpyDtoHAsync_v2", *where, ctypes.c_void_p(stream))
+            return
         copy = _Copy2D(
             source_type=_DEVICE,
             source_device=source,
