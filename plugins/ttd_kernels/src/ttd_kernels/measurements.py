@@ -38,6 +38,7 @@ def from_result(result: EvaluationResult, flushed: bool, seconds: Seconds) -> di
         "flushed": flushed,
         "tests": result.tests,
         "hidden": result.hidden,
+        "untried": result.untried,
         "failed": list(result.failed),
         "times_us": np.array([timing.mean_us for timing in result.timings], np.float64),
         "errors_us": np.array([timing.error_us for timing in result.timings], np.float64),
@@ -65,6 +66,8 @@ def violations(data: Mapping[str, Any], shapes: int, must_generalise: bool) -> l
     if "unseen_us" in data and not _is_array(data["unseen_us"], "float64", shapes):
         wrong.append(f"unseen_us is not float64[{shapes}]")
     wrong += [f"{name} is no count" for name in ("tests", "hidden") if not _is_count(data.get(name))]
+    if not _is_count(data.get("untried", 0)):
+        wrong.append("untried is no count")
     failed = data.get("failed")
     if not isinstance(failed, list) or not all(type(each) is str for each in failed):
         wrong.append("failed is no list of texts")
@@ -114,6 +117,7 @@ def metrics(data: Mapping[str, Any], floors_us: Mapping[str, float], code: str) 
         },
         "speed_of_light": statistics.geometric_mean(floors) / statistics.geometric_mean(times),
         "generalises": f"{data['hidden'] - len(data['failed'])} of {data['hidden']}",
+        **({"untried": data["untried"]} if data.get("untried") else {}),
         "triton_kernels": launched_triton_kernels(code),
         "device": data["device"],
         "flushed": data["flushed"],
@@ -138,7 +142,8 @@ def table(data: Mapping[str, Any], floors_us: Mapping[str, float], code: str) ->
     lines.append(f"{'geometric mean':44} {mean:9.1f} {'':7} {floor:7.0f} {numbers['speed_of_light']:8.0%}")
     flushed = "cache emptied before each call" if numbers["flushed"] else "cache not emptied"
     lines.append(f"{numbers['device']}, {flushed}; correct at {data['tests']} drawn shapes")
-    lines.append(f"generalises: {numbers['generalises']} shapes nobody named")
+    untried = f"; for {numbers['untried']} more no time was left" if "untried" in numbers else ""
+    lines.append(f"generalises: {numbers['generalises']} shapes nobody named{untried}")
     lines += [f"  wrong at {reason}" for reason in data["failed"][:3]]
     if not numbers["triton_kernels"]:
         lines.append("it launches no Triton kernel of its own")

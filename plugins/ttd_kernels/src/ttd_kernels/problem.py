@@ -136,6 +136,7 @@ class KernelProblem(Problem):
                 wall_s=options.wall_s,
             ),
             flush_l2=options.flush_l2,
+            hidden_s=options.hidden_s if options.generalise == "report" else None,
             floors_us=[self.floor_us(shape) for shape in self.timed_shapes],
         )
 

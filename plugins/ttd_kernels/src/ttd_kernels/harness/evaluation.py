@@ -7,6 +7,7 @@ candidate's process says can only make things worse for it.
 from __future__ import annotations
 
 import contextlib
+import time
 
 from ttd_kernels.harness.channel import CandidateEndedError, Channel
 from ttd_kernels.harness.checked_calls import CheckedCalls
@@ -77,20 +78,26 @@ class Evaluation:
             else:
                 self._calls.call(shape)
         with self._watch.stage("hidden"):
-            failed = self._try_hidden_shapes()
+            tried, failed = self._try_hidden_shapes()
         with contextlib.suppress(CandidateEndedError):  # everything is judged; how it leaves does not matter
             self._channel.send({"do": "end"})
         device = str(hello.get("device", self._session.device))[:_LONGEST_NAME]
-        return EvaluationResult(device, len(plan.test_shapes), timings, len(plan.hidden_shapes), failed)
+        untried = len(plan.hidden_shapes) - tried
+        return EvaluationResult(device, len(plan.test_shapes), timings, tried, failed, untried)
 
     def _request(self, command: str) -> dict[str, object]:
         return self._channel.request({"do": command}, self._calls.seconds_left)
 
-    def _try_hidden_shapes(self) -> list[str]:
-        """The hidden shapes that fail, with the reason; once its process is gone all others fail too."""
+    def _try_hidden_shapes(self) -> tuple[int, list[str]]:
+        """How many hidden shapes there was time for, and those that fail, with the reason.
+
+        Once the candidate's process is gone all others fail too.
+        """
         failed: list[str] = []
-        gone = ""
-        for shape in self._plan.hidden_shapes:
+        gone, began, limit_s = "", time.monotonic(), self._plan.hidden_s
+        for number, shape in enumerate(self._plan.hidden_shapes):
+            if number and limit_s is not None and time.monotonic() - began > limit_s:
+                return number, failed
             if gone:
                 failed.append(f"{shape_label(shape)}: {gone}")
                 continue
@@ -101,4 +108,4 @@ class Evaluation:
             except CandidateEndedError as error:
                 gone = str(error)
                 failed.append(f"{shape_label(shape)}: {gone}")
-        return failed
+        return len(self._plan.hidden_shapes), failed

@@ -43,6 +43,7 @@ class EvaluationPlan:
     :param measure: whether to take times.
     :param timing_rules: when repeats are enough, and which are believed.
     :param flush_l2: whether the GPU's cache is emptied before each call.
+    :param hidden_s: seconds after which no further hidden shape is begun; ``None`` for no limit.
     :param warmups: untimed calls of a timed shape, checked like the others.
     """
 
@@ -54,6 +55,7 @@ class EvaluationPlan:
     flush_l2: bool = True
     warmups: int = 2
     floors_us: Sequence[float] = ()
+    hidden_s: float | None = None
 
     @property
     def shapes(self) -> list[Shape]:

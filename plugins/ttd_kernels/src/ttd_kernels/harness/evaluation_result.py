@@ -39,6 +39,7 @@ class EvaluationResult:
     :param tests: how many shapes it was tested on, beside the timed ones.
     :param timings: one for each timed shape, in the plan's order; empty where no time was taken.
     :param hidden: how many hidden shapes it was tried on.
+    :param untried: how many more there were, for which no time was left.
     :param failed: those it got wrong: their labels, each with the reason.
     """
 
@@ -47,6 +48,7 @@ class EvaluationResult:
     timings: Sequence[ShapeTiming]
     hidden: int
     failed: Sequence[str]
+    untried: int = 0
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
