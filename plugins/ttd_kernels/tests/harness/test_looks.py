@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from ttd_kernels.harness import looks
 from ttd_kernels.harness.channel import Channel
+from ttd_kernels.harness.device_session import DeviceSession
+from ttd_kernels.harness.kernel_io import KernelInputs, OutputSpec
 from ttd_kernels.harness.looks import CpuLooks, GpuLooks, SampleGrid, changed
 from ttd_kernels.harness.timing_protocol import CpuTimingProtocol, PreparedCall, look_until_done
 from ttd_kernels.helpers.shared_memory import _Copy2D
@@ -185,6 +187,33 @@ def test_the_driver_s_record_of_a_copy_has_its_size() -> None:
     assert ctypes.sizeof(_Copy2D) == 128
     assert _Copy2D.target_x.offset == 56
     assert _Copy2D.width.offset == 112
+
+
+class Asked(Exception):
+    """What a candidate's process was asked first."""
+
+
+class Asking:
+    """A channel to nobody."""
+
+    def request(self, message, _timeout_s) -> None:
+        raise Asked(message)
+
+
+@pytest.mark.parametrize(
+    ("empty", "look", "spins"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_only_an_empty_call_that_is_looked_at_has_the_harness_s_own_kernel(empty, look, spins) -> None:
+    session = DeviceSession("cpu", 4096, 4096, flush_l2=False)
+    inputs = KernelInputs({"N": 1}, {"x": torch.zeros(8)}, {"$tensor": "x"})
+    spec = OutputSpec((8,), torch.float32, rtol=0.0, atol=0.0)
+    try:
+        with pytest.raises(Asked) as raised:
+            session.call_kernel(Asking(), inputs, [spec], 1.0, empty, look)
+    finally:
+        session.close()
+    (message,) = raised.value.args
+    assert (message["spin"] > 0) is spins
 
 
 class Scripted:

@@ -42,6 +42,9 @@ _SPARE_BYTES_ON_CPU, _SPARE_BYTES_ON_GPU = 1 << 16, 32 << 20
 _SMALL_BYTES = 4 << 20
 #: Bytes written between calls so that nothing of the inputs is left in the GPU's cache.
 _FLUSHED_BYTES = 512 << 20
+#: Cycles for which a kernel of the harness's own runs in an empty call that is looked at, some 500 us: looks
+#: must come as soon beside one of a candidate's, and some GPU may let them wait for it.
+_SPUN_CYCLES = 1_000_000
 #: Most outputs of a kernel for which there is room between their starts.
 _MOST_OUTPUTS = 64
 
@@ -148,6 +151,7 @@ class DeviceSession:
             "tensors": {} if empty else dict(zip(inputs.tensors, input_locations, strict=True)),
             "outputs": output_locations,
             "empty": empty,
+            "spin": _SPUN_CYCLES if empty and look else 0,
             "call_number": self._calls,
         }
         reply_value(channel.request(preparation, timeout_s), "ready")
