@@ -40,6 +40,9 @@ def test_what_cheats_start_from_is_right(executor) -> None:
     assert verdict.reward is not None
     assert verdict.reward.metrics["generalises"] == "1 of 1"
     assert verdict.reward.metrics["triton_kernels"] == []
+    (unseen_us,) = verdict.reward.metrics["unseen_us"]
+    assert unseen_us > 0.0, "its calls were looked at, and honest ones are found complete"
+    assert verdict.reward.metrics["seconds"]["repeats"]["calls"] > 0.0
 
 
 def test_cheats_reach_for_what_the_harness_has() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import random
 from collections.abc import Sequence
 
@@ -19,7 +20,7 @@ from ttd_core.package_files import package_text
 from ttd_core.types import Action, Completion, ScoredState, State, Status
 from ttd_kernels import measurements
 from ttd_kernels.dora_norm import DoraNorm
-from ttd_kernels.harness import gpus
+from ttd_kernels.harness import evaluation, gpus
 from ttd_kernels.harness.kernel_io import Shape, shape_label
 from ttd_kernels.harness.random_tensors import seeded_generator
 from ttd_kernels.mla_decode import MlaDecode
@@ -201,6 +202,48 @@ def test_trimul_tests_all_masks_with_all_distributions_and_heavy_tails() -> None
     assert set(mask.unique().tolist()) == {0, 1}
 
 
+def test_the_cheapest_shapes_are_tested_first_and_timed_ones_have_their_floors(kind) -> None:
+    problem = kind()
+    plan = problem.plan("cuda:0")
+    floors = [problem.floor_us(shape) for shape in plan.test_shapes]
+    assert floors == sorted(floors)
+    assert list(plan.floors_us) == list(problem.floors_us().values())
+    assert plan.timed_shapes == problem.timed_shapes
+    assert type(plan).from_json(json.loads(json.dumps(attrs.asdict(plan)))).floors_us == plan.floors_us
+
+
+class Endless:
+    """Calls of a kernel that takes ten seconds at each shape."""
+
+    def __init__(self, clock: list[float]) -> None:
+        self.clock, self.made = clock, 0
+
+    def call(self, _shape) -> None:
+        self.clock[0] += 10.0
+        self.made += 1
+
+
+@pytest.mark.parametrize(("generalise", "tried"), [("report", 2), ("refuse", 6)])
+def test_hidden_shapes_that_are_only_reported_are_tried_for_a_while(generalise, tried, monkeypatch) -> None:
+    clock = [50.0]
+    monkeypatch.setattr(evaluation.time, "monotonic", lambda: clock[0])
+    plan = TriMul(fill(TriMul.options_type, {"generalise": generalise})).plan("cuda:0")
+    judge = object.__new__(evaluation.Evaluation)
+    judge._plan, judge._calls = plan, Endless(clock)
+    assert judge._try_hidden_shapes() == (tried, [])
+    assert judge._calls.made == tried
+
+
+def test_what_there_was_no_time_for_is_said() -> None:
+    state = TriMul().examples().good[0]
+    data = {**state.data, "hidden": 2, "untried": 4}
+    assert TriMul().check(State(data=data)) == []
+    table = measurements.table(data, TriMul().floors_us(), "")
+    assert "generalises: 2 of 2 shapes nobody named; for 4 more no time was left" in table
+    assert "no time was left" not in measurements.table(state.data, TriMul().floors_us(), "")
+    assert TriMul().check(State(data={**data, "untried": -1})) == ["untried is no count"]
+
+
 def test_a_state_that_does_not_generalise_is_reported_or_refused() -> None:
     state = TriMul().examples().good[0]
     narrow = State(code="x", data={**state.data, "failed": ["N=200: the output is wrong"]})
@@ -218,6 +261,16 @@ def test_the_metrics_tell_the_share_of_the_floor() -> None:
     reward = problem.reward(State(data=data))
     assert reward.metrics["speed_of_light"] == pytest.approx(0.5)
     assert reward.value == pytest.approx(1000 / reward.score)
+
+
+def test_states_of_before_seconds_were_counted_stay_valid() -> None:
+    state = TriMul().examples().good[0]
+    assert "seconds" not in TriMul().reward(state).metrics
+    counted = State(code="x", data={**state.data, "seconds": {"tests": {"calls": 1.5}}})
+    assert TriMul().check(counted) == []
+    assert TriMul().reward(counted).metrics["seconds"] == {"tests": {"calls": 1.5}}
+    wrong = State(code="x", data={**state.data, "seconds": "long"})
+    assert TriMul().check(wrong) == ["seconds is no table of stages and parts"]
 
 
 def test_kernel_s_times_are_never_read_from_a_file(tmp_path) -> None:

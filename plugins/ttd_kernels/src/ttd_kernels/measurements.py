@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ttd_kernels.harness.evaluation_result import EvaluationResult
+from ttd_kernels.harness.stopwatch import Seconds
 from ttd_kernels.harness.timing import TimingRules
 from ttd_kernels.kernel_source import launched_triton_kernels
 
@@ -21,24 +22,30 @@ _LEAST_US, _MOST_US = 0.1, 1e11
 _ARRAYS = {"times_us": "float64", "errors_us": "float64", "host_us": "float64", "repeats": "int64"}
 
 
-def from_result(result: EvaluationResult, flushed: bool) -> dict[str, Any]:
+def from_result(result: EvaluationResult, flushed: bool, seconds: Seconds) -> dict[str, Any]:
     """What a state keeps of an evaluation.
 
     ``times_us`` are the times that count, ``errors_us`` their standard errors, ``host_us`` what the host took
-    to queue a call (float64 [timed shapes]), ``repeats`` how many calls were timed (int64 [timed shapes]).
+    to queue a call (float64 [timed shapes]), ``repeats`` how many calls were timed (int64 [timed shapes]),
+    ``unseen_us`` the most that it can have done unseen after it said *done* (float64 [timed shapes]),
+    ``seconds`` where the time of the evaluation went.
 
     :param flushed: whether the GPU's cache was emptied before each call.
+    :param seconds: where the time of the evaluation went.
     """
     return {
         "device": result.device,
         "flushed": flushed,
         "tests": result.tests,
         "hidden": result.hidden,
+        "untried": result.untried,
         "failed": list(result.failed),
         "times_us": np.array([timing.mean_us for timing in result.timings], np.float64),
         "errors_us": np.array([timing.error_us for timing in result.timings], np.float64),
         "host_us": np.array([timing.host_us for timing in result.timings], np.float64),
         "repeats": np.array([timing.repeats for timing in result.timings], np.int64),
+        "unseen_us": np.array([timing.unseen_us for timing in result.timings], np.float64),
+        "seconds": seconds,
     }
 
 
@@ -56,12 +63,18 @@ def violations(data: Mapping[str, Any], shapes: int, must_generalise: bool) -> l
         for name, dtype in _ARRAYS.items()
         if not _is_array(data.get(name), dtype, shapes)
     ]
+    if "unseen_us" in data and not _is_array(data["unseen_us"], "float64", shapes):
+        wrong.append(f"unseen_us is not float64[{shapes}]")
     wrong += [f"{name} is no count" for name in ("tests", "hidden") if not _is_count(data.get(name))]
+    if not _is_count(data.get("untried", 0)):
+        wrong.append("untried is no count")
     failed = data.get("failed")
     if not isinstance(failed, list) or not all(type(each) is str for each in failed):
         wrong.append("failed is no list of texts")
     if type(data.get("device")) is not str or type(data.get("flushed")) is not bool:
         wrong.append("the device, or whether its cache was emptied, is missing")
+    if not isinstance(data.get("seconds", {}), dict):
+        wrong.append("seconds is no table of stages and parts")
     return wrong or list(_broken_rules(data, must_generalise))
 
 
@@ -104,9 +117,13 @@ def metrics(data: Mapping[str, Any], floors_us: Mapping[str, float], code: str) 
         },
         "speed_of_light": statistics.geometric_mean(floors) / statistics.geometric_mean(times),
         "generalises": f"{data['hidden'] - len(data['failed'])} of {data['hidden']}",
+        **({"untried": data["untried"]} if data.get("untried") else {}),
         "triton_kernels": launched_triton_kernels(code),
         "device": data["device"],
         "flushed": data["flushed"],
+        # states of before they were counted have none
+        **({"seconds": data["seconds"]} if "seconds" in data else {}),
+        **({"unseen_us": [float(time) for time in data["unseen_us"]]} if "unseen_us" in data else {}),
     }
 
 
@@ -125,7 +142,8 @@ def table(data: Mapping[str, Any], floors_us: Mapping[str, float], code: str) ->
     lines.append(f"{'geometric mean':44} {mean:9.1f} {'':7} {floor:7.0f} {numbers['speed_of_light']:8.0%}")
     flushed = "cache emptied before each call" if numbers["flushed"] else "cache not emptied"
     lines.append(f"{numbers['device']}, {flushed}; correct at {data['tests']} drawn shapes")
-    lines.append(f"generalises: {numbers['generalises']} shapes nobody named")
+    untried = f"; for {numbers['untried']} more no time was left" if "untried" in numbers else ""
+    lines.append(f"generalises: {numbers['generalises']} shapes nobody named{untried}")
     lines += [f"  wrong at {reason}" for reason in data["failed"][:3]]
     if not numbers["triton_kernels"]:
         lines.append("it launches no Triton kernel of its own")

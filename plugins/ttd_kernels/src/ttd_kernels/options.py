@@ -34,6 +34,11 @@ class KernelOptions(Options):
     )
     tests: int = option(18, "shapes a kernel is tested on, drawn anew", validator=attrs.validators.ge(1))
     hidden: int = option(6, "shapes that nobody named, drawn anew", validator=attrs.validators.ge(0))
+    hidden_s: float = option(
+        15.0,
+        "seconds after which no further such shape is begun, where they are only reported",
+        validator=attrs.validators.gt(0),
+    )
     repeats: int = option(
         100, "most timed calls of a shape", validator=[attrs.validators.ge(3), attrs.validators.le(10_000)]
     )

@@ -125,7 +125,8 @@ class KernelProblem(Problem):
         if device == gpus.CPU:
             return EvaluationPlan(self.small_shapes(rng), (), (), measure=False)
         return EvaluationPlan(
-            self.test_shapes(rng, options.tests),
+            # the cheapest first, so that a wrong program is soon known to be one
+            sorted(self.test_shapes(rng, options.tests), key=self.floor_us),
             self.timed_shapes,
             self.hidden_shapes(rng, options.hidden),
             measure=True,
@@ -135,6 +136,8 @@ class KernelProblem(Problem):
                 wall_s=options.wall_s,
             ),
             flush_l2=options.flush_l2,
+            hidden_s=options.hidden_s if options.generalise == "report" else None,
+            floors_us=[self.floor_us(shape) for shape in self.timed_shapes],
         )
 
     def transition(self, state: State, action: Action, execute: Execute) -> State | Verdict:
@@ -154,6 +157,7 @@ class KernelProblem(Problem):
 
     def _concluded(self, code: str, plan: EvaluationPlan, outcome: EvaluationOutcome) -> State | Verdict:
         judgement, job, result = outcome.judgement, outcome.job, outcome.result
+        metrics = {"seconds": outcome.seconds}
         if result is None:
             status, message = Status.CRASH, str(judgement.get("ended", ""))
             if "status" in judgement:
@@ -162,15 +166,17 @@ class KernelProblem(Problem):
                 status, message = job.status, job.message
                 if not plan.measure and status is Status.CRASH and NO_GPU.search(message):
                     status, message = Status.INFRASTRUCTURE, cannot_be_checked(message)
-            return Verdict.failed(status, message, code=code, output=job.output)
+            return Verdict.failed(status, message, code=code, output=job.output, metrics=metrics)
         if not plan.measure:
             message = (
                 f"correct at {result.tests} of {result.tests} small shapes in Triton's CPU interpreter "
                 "(autotuned kernels in their first configuration); no time was taken, since no GPU is used "
                 "here, so there is no score"
             )
-            return Verdict.failed(Status.INFRASTRUCTURE, message, code=code, output=job.output)
-        data = measurements.from_result(result, self.options.flush_l2)
+            return Verdict.failed(
+                Status.INFRASTRUCTURE, message, code=code, output=job.output, metrics=metrics
+            )
+        data = measurements.from_result(result, self.options.flush_l2, outcome.seconds)
         return State(code=code, data=data, output=measurements.table(data, self.floors_us(), code))
 
     def construct(self, value: Any) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -69,3 +70,28 @@ def test_silence_and_leaving_end_it(ends) -> None:
     channel.hang_up()
     with pytest.raises(CandidateEndedError, match="ended before"):
         channel.send({"do": "go"})
+
+
+def test_what_is_there_is_read_without_waiting_and_single_bytes_make_no_wait_longer() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        channel = Channel(ours)
+        assert channel.receive_within(0.0) is None
+        theirs.sendall(b'{"a": 1}\n{"b"')
+        assert channel.receive_within(0.0) == {"a": 1}
+        assert channel.receive_within(0.0) is None
+        theirs.sendall(b": 2}\n")
+        assert channel.receive_within(0.0) == {"b": 2}
+        stop = threading.Event()
+
+        def drip() -> None:
+            while not stop.wait(0.001):
+                theirs.sendall(b" ")
+
+        dripping = threading.Thread(target=drip)
+        dripping.start()
+        began = time.monotonic()
+        assert channel.receive_within(0.05) is None
+        assert time.monotonic() - began < 5.0
+        stop.set()
+        dripping.join()

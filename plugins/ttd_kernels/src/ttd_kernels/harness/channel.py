@@ -69,7 +69,7 @@ class Channel:
         return message
 
     def receive_within(self, timeout_s: float, spin_s: float = 0.0) -> dict[str, Any] | None:
-        """The next message; ``None`` if it does not come in time.
+        """The next message; ``None`` if it does not come in time. What is there already is read in any case.
 
         :raises CandidateEndedError: when the process hangs up, or talks nonsense.
         """
@@ -78,11 +78,11 @@ class Channel:
             if len(self._buffer) > _LONGEST:
                 raise CandidateEndedError(_NO_MESSAGE)
             waited = time.monotonic() - started
-            if waited > timeout_s:
-                return None
             try:
                 chunk = self._end.recv(1 << 16)
             except BlockingIOError:
+                if waited > timeout_s:
+                    return None
                 if waited >= spin_s:
                     select.select([self._end], [], [], timeout_s - waited)
                 continue
@@ -91,6 +91,8 @@ class Channel:
             if not chunk:
                 raise CandidateEndedError("the program ended before it was judged")
             self._buffer += chunk
+            if waited > timeout_s and b"\n" not in self._buffer:
+                return None
         line, _, self._buffer = self._buffer.partition(b"\n")
         return _json_object(line)
 

@@ -18,6 +18,7 @@ from ttd_kernels.harness.channel import Channel
 from ttd_kernels.harness.compare import POISON
 from ttd_kernels.harness.gpus import CPU
 from ttd_kernels.harness.kernel_io import KernelInputs, OutputSpec
+from ttd_kernels.harness.looks import CpuLooks, GpuLooker, LookResult
 from ttd_kernels.harness.memory_layout import ALIGNMENT, TensorLocation, random_locations
 from ttd_kernels.harness.replies import claimed_microseconds, reply_value
 from ttd_kernels.harness.timing_protocol import (
@@ -26,7 +27,13 @@ from ttd_kernels.harness.timing_protocol import (
     PreparedCall,
     TimingProtocol,
 )
-from ttd_kernels.helpers.shared_memory import HEADER_BYTES, SharedMemory, allocation_size, tensor_at
+from ttd_kernels.helpers.shared_memory import (
+    DONE_OFFSET,
+    HEADER_BYTES,
+    SharedMemory,
+    allocation_size,
+    tensor_at,
+)
 
 #: Bytes by which the start of the tensors in shared memory may vary, so that no address tells a call from
 #: another.
@@ -35,6 +42,9 @@ _SPARE_BYTES_ON_CPU, _SPARE_BYTES_ON_GPU = 1 << 16, 32 << 20
 _SMALL_BYTES = 4 << 20
 #: Bytes written between calls so that nothing of the inputs is left in the GPU's cache.
 _FLUSHED_BYTES = 512 << 20
+#: Cycles for which a kernel of the harness's own runs in an empty call that is looked at, some 500 us: looks
+#: must come as soon beside one of a candidate's, and some GPU may let them wait for it.
+_SPUN_CYCLES = 1_000_000
 #: Most outputs of a kernel for which there is room between their starts.
 _MOST_OUTPUTS = 64
 
@@ -51,6 +61,7 @@ class CallResult:
     :param wall_us: by the judge's clock, from before the inputs are there to after the outputs are read.
     :param queued_us: what the candidate's process took to queue all of it, by the host's clock.
     :param queued_ahead: whether it was queued before it began, so that the GPU waited for no launch.
+    :param look: what looks at the outputs found when they were said to be there, where there were any.
     """
 
     outputs: list[torch.Tensor]
@@ -58,6 +69,7 @@ class CallResult:
     wall_us: float
     queued_us: float
     queued_ahead: bool
+    look: LookResult | None = None
 
 
 class DeviceSession:
@@ -85,7 +97,17 @@ class DeviceSession:
         self._protocol: TimingProtocol = (
             CpuTimingProtocol() if device == CPU else GpuTimingProtocol(self._inputs.bytes)
         )
+        self._looks_at = (
+            CpuLooks
+            if device == CPU
+            else GpuLooker(tensor_at(self._inputs.bytes, (DONE_OFFSET, "int32", [1]))).at
+        )
         self._calls = 0
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what this process gave it."""
+        if self.device != CPU:
+            torch.cuda.synchronize(self.device)
 
     def close(self) -> None:
         """Give the memory back."""
@@ -99,6 +121,7 @@ class DeviceSession:
         specs: Sequence[OutputSpec],
         timeout_s: float,
         empty: bool = False,
+        look: bool = False,
     ) -> CallResult:
         """Have the candidate's process call its kernel.
 
@@ -106,6 +129,7 @@ class DeviceSession:
         :param specs: what the kernel must return.
         :param timeout_s: longest wait for each reply, seconds.
         :param empty: have it run no kernel, to learn what everything else takes.
+        :param look: look whether the outputs are complete when it says so; the times then say nothing.
         :raises EvaluationError: when the kernel fails.
         :raises CandidateEndedError: when its process is gone.
         """
@@ -127,6 +151,7 @@ class DeviceSession:
             "tensors": {} if empty else dict(zip(inputs.tensors, input_locations, strict=True)),
             "outputs": output_locations,
             "empty": empty,
+            "spin": _SPUN_CYCLES if empty and look else 0,
             "call_number": self._calls,
         }
         reply_value(channel.request(preparation, timeout_s), "ready")
@@ -136,11 +161,13 @@ class DeviceSession:
             timeout_s=timeout_s,
             reveal_inputs=functools.partial(self._reveal, reveals, shared_outputs),
             read_outputs=functools.partial(_copy_all, list(zip(shared_outputs, own, strict=True))),
+            looks=self._looks_at(shared_outputs) if look else None,
         )
         timed = self._protocol.make_call(channel, call)
         claim = reply_value(timed.reply, "event_us")
         claimed_us = 0.0 if empty else claimed_microseconds(claim)
-        return CallResult(own, claimed_us, timed.wall_us, timed.queued_us, timed.queued_ahead)
+        seen = None if call.looks is None else call.looks.result(own)
+        return CallResult(own, claimed_us, timed.wall_us, timed.queued_us, timed.queued_ahead, seen)
 
     def _reveal(self, reveals: Sequence[_Copy], shared_outputs: Sequence[torch.Tensor]) -> None:
         """Fill the outputs with what is no number, and bring the inputs; on a GPU this is queued."""

@@ -39,9 +39,11 @@ class EvaluationPlan:
     :param test_shapes: must be right.
     :param timed_shapes: must be right in every repeat, and are timed where ``measure`` is set.
     :param hidden_shapes: tell whether the kernel generalises.
+    :param floors_us: the least that each timed shape can take, microseconds; empty where nobody knows.
     :param measure: whether to take times.
     :param timing_rules: when repeats are enough, and which are believed.
     :param flush_l2: whether the GPU's cache is emptied before each call.
+    :param hidden_s: seconds after which no further hidden shape is begun; ``None`` for no limit.
     :param warmups: untimed calls of a timed shape, checked like the others.
     """
 
@@ -52,6 +54,8 @@ class EvaluationPlan:
     timing_rules: TimingRules = attrs.field(factory=TimingRules)
     flush_l2: bool = True
     warmups: int = 2
+    floors_us: Sequence[float] = ()
+    hidden_s: float | None = None
 
     @property
     def shapes(self) -> list[Shape]:

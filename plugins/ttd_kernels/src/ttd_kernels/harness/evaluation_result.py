@@ -8,6 +8,7 @@ from typing import Any, Self
 import attrs
 
 from ttd_core.sandbox.base import JobResult
+from ttd_kernels.harness.stopwatch import rounded
 
 
 @attrs.frozen
@@ -19,6 +20,7 @@ class ShapeTiming:
     :param error_us: standard error of the mean of the claims.
     :param repeats: how many timed calls count.
     :param host_us: what the host took to queue a call, beyond an empty one.
+    :param unseen_us: the most that it can have done after it said *done* without being seen.
     """
 
     shape: str
@@ -26,6 +28,7 @@ class ShapeTiming:
     error_us: float
     repeats: int
     host_us: float
+    unseen_us: float
 
 
 @attrs.frozen
@@ -36,6 +39,7 @@ class EvaluationResult:
     :param tests: how many shapes it was tested on, beside the timed ones.
     :param timings: one for each timed shape, in the plan's order; empty where no time was taken.
     :param hidden: how many hidden shapes it was tried on.
+    :param untried: how many more there were, for which no time was left.
     :param failed: those it got wrong: their labels, each with the reason.
     """
 
@@ -44,6 +48,7 @@ class EvaluationResult:
     timings: Sequence[ShapeTiming]
     hidden: int
     failed: Sequence[str]
+    untried: int = 0
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -56,7 +61,8 @@ class EvaluationOutcome:
     """How an evaluation ended, by both processes.
 
     :param judgement: what the judge says, JSON: ``result``, an :class:`EvaluationResult`; or ``status`` and
-        ``message`` of a failure; or ``ended``, why the candidate's process could not be judged to the end.
+        ``message`` of a failure; or ``ended``, why the candidate's process could not be judged to the end;
+        and ``seconds``.
     :param job: how the candidate's process ended.
     """
 
@@ -68,3 +74,8 @@ class EvaluationOutcome:
         """The result of a candidate that was right."""
         data = self.judgement.get("result")
         return None if data is None else EvaluationResult.from_json(data)
+
+    @property
+    def seconds(self) -> dict[str, dict[str, float]]:
+        """Where the time went, by stage and part (:mod:`ttd_kernels.harness.stopwatch`), to milliseconds."""
+        return rounded(self.judgement.get("seconds", {}))

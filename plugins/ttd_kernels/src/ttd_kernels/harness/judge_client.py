@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from typing import Any
 
 import attrs
@@ -24,6 +25,7 @@ from ttd_kernels.harness.candidate import Candidate
 from ttd_kernels.harness.evaluation_plan import EvaluationPlan, KernelDefinition
 from ttd_kernels.harness.evaluation_result import EvaluationOutcome
 from ttd_kernels.harness.launch import evaluate_here
+from ttd_kernels.harness.stopwatch import completed, total
 
 #: Longest message that comes with the descriptors, bytes.
 _LONGEST_MESSAGE = 1 << 20
@@ -39,6 +41,8 @@ class JudgeProcess:
     """A judge in a process of its own, for one device; evaluates one candidate after the other."""
 
     def __init__(self) -> None:
+        # when it was started, for its first evaluation has to wait for that
+        self._asked: float | None = time.monotonic()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         ours, theirs = socket.socketpair()
         with theirs:
@@ -62,6 +66,7 @@ class JudgeProcess:
         :raises JudgeLostError: when the process dies.
         """
         request = evaluation_request(kernel, plan, candidate.device, candidate.limits.wall_s)
+        asked, self._asked = self._asked or time.monotonic(), None
         try:
             self._connection.sendall(request)
             message, descriptors, _, _ = socket.recv_fds(self._connection, _LONGEST_MESSAGE, _DESCRIPTORS)
@@ -70,14 +75,18 @@ class JudgeProcess:
         try:
             if len(descriptors) != _DESCRIPTORS:
                 raise JudgeLostError(self._last_words() or message.decode(errors="replace"))
-            result = execute(candidate.job(tuple(descriptors), json.loads(message)["sizes"]))
+            opened = json.loads(message)
+            judge_s = time.monotonic() - asked - total(opened["seconds"])
+            result = execute(candidate.job(tuple(descriptors), opened["sizes"]))
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
         judgement = self._judgements.readline()
         if not judgement:
             raise JudgeLostError(self._last_words())
-        return EvaluationOutcome(json.loads(judgement), result)
+        whole = json.loads(judgement)
+        seconds = completed(whole["seconds"], time.monotonic() - asked, judge_s)
+        return EvaluationOutcome({**whole, "seconds": seconds}, result)
 
     def _last_words(self) -> str:
         self._log.seek(0)

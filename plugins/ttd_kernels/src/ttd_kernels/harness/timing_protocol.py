@@ -17,6 +17,7 @@ import attrs
 import torch
 
 from ttd_kernels.harness.channel import CandidateEndedError, Channel
+from ttd_kernels.harness.looks import Looks
 from ttd_kernels.helpers.shared_memory import DONE_OFFSET, START_OFFSET, Semaphore, tensor_at
 
 #: Longest that a call is waited for to be queued before its inputs are there, seconds. One that waits for the
@@ -39,6 +40,8 @@ class PreparedCall:
     :param timeout_s: longest that the reply is waited for, seconds.
     :param reveal_inputs: copies the inputs to where the candidate looks for them.
     :param read_outputs: copies the outputs to where the candidate cannot reach them.
+    :param looks: looks at the outputs when the program has said that they are there; such a call's times say
+        nothing.
     """
 
     number: int
@@ -46,6 +49,7 @@ class PreparedCall:
     timeout_s: float
     reveal_inputs: Callable[[], None]
     read_outputs: Callable[[], None]
+    looks: Looks | None = None
 
 
 @attrs.frozen
@@ -86,6 +90,8 @@ class CpuTimingProtocol:
         call.reveal_inputs()
         channel.send({"do": "run"})
         reply = channel.receive(call.timeout_s) if "queued" in first_reply else first_reply
+        if call.looks is not None:
+            call.looks.look(call.number)
         call.read_outputs()
         return TimedCall(reply, 1e6 * (time.perf_counter() - began), 0.0, queued_ahead=True)
 
@@ -120,7 +126,11 @@ class GpuTimingProtocol:
             first_reply = channel.receive_within(_QUEUE_S, _SPIN_S)
             queued = time.perf_counter()
             self._open_gate(call)
-            reply = final_reply(first_reply, channel, call.timeout_s)
+            first, reply = first_reply, None
+            if call.looks is not None:
+                first, reply = look_until_done(first, channel, call, call.looks)
+            if reply is None:
+                reply = final_reply(first, channel, call.timeout_s)
         finally:
             self._finish(call, ended, deadline)
         queued_ahead = first_reply is not None and "queued" in first_reply
@@ -159,6 +169,28 @@ class GpuTimingProtocol:
                 time.sleep(0.001)
             if now > max(deadline, patience + _PATIENCE_S):
                 raise CandidateEndedError("the program kept the judge from reading its outputs")
+
+
+def look_until_done(
+    first_reply: dict[str, Any] | None, channel: Channel, call: PreparedCall, looks: Looks
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Look at the outputs until the candidate has said *done*, or some time after its final reply.
+
+    :param first_reply: see :func:`final_reply`.
+    :return: what was said first, and the final reply, each ``None`` where it has not come.
+    :raises CandidateEndedError: when the process is gone.
+    """
+    reply = first_reply if first_reply is not None and "queued" not in first_reply else None
+    until = time.monotonic() + (_PATIENCE_S if reply is not None else call.timeout_s)
+    while not looks.look(call.number) and time.monotonic() < until:
+        message = None if reply is not None else channel.receive_within(0.0)
+        if message is None:
+            continue
+        if first_reply is None and "queued" in message:
+            first_reply = message
+        else:
+            reply, until = message, time.monotonic() + _PATIENCE_S
+    return first_reply, reply
 
 
 def final_reply(first_reply: dict[str, Any] | None, channel: Channel, timeout_s: float) -> dict[str, Any]:

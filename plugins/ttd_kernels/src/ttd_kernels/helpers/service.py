@@ -58,7 +58,7 @@ class Service:
                 for offset in (shared_memory.START_OFFSET, shared_memory.DONE_OFFSET)
             )
         self.data, self.output_tensors, self.empty_outputs, self.call_number = None, [], [], 0
-        self.kernel = lambda _data: tuple(self.empty_outputs)
+        self.kernel, self.spin = self.run_empty, 0
 
     # -- the channel ----------------------------------------------------------------------------------
 
@@ -110,6 +110,7 @@ class Service:
         """Build the argument of a call over memory that does not hold the inputs yet."""
         tensors = {name: tensor_at(self.inputs, location) for name, location in message["tensors"].items()}
         self.data, self.call_number = build(message["argument"], tensors), message["call_number"]
+        self.spin = message["spin"]
         self.output_tensors = [tensor_at(self.outputs, location) for location in message["outputs"]]
         self.empty_outputs = (
             [torch.empty_like(tensor) for tensor in self.output_tensors] if message["empty"] else []
@@ -119,6 +120,12 @@ class Service:
     def do_go(self, message):
         """Call the kernel and copy its outputs out, once the inputs are there."""
         return self.queue_on_gpu() if self.cuda else self.run_on_cpu()
+
+    def run_empty(self, _data):
+        """Stands for the kernel before there is one: no work, but where looks at it are tried out."""
+        if self.cuda and self.spin:
+            torch.cuda._sleep(self.spin)
+        return tuple(self.empty_outputs)
 
     def run_on_cpu(self):
         self.send({"queued": True})

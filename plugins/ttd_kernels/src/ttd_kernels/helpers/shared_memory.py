@@ -190,6 +190,66 @@ def attach(descriptor: int, size: int, device: str) -> torch.Tensor:
     return _map(driver, handle, size, device, index)
 
 
+class _Copy2D(ctypes.Structure):
+    _fields_ = [
+        ("source_x", ctypes.c_size_t),
+        ("source_y", ctypes.c_size_t),
+        ("source_type", ctypes.c_int),
+        ("source_host", ctypes.c_void_p),
+        ("source_device", ctypes.c_uint64),
+        ("source_array", ctypes.c_void_p),
+        ("source_pitch", ctypes.c_size_t),
+        ("target_x", ctypes.c_size_t),
+        ("target_y", ctypes.c_size_t),
+        ("target_type", ctypes.c_int),
+        ("target_host", ctypes.c_void_p),
+        ("target_device", ctypes.c_uint64),
+        ("target_array", ctypes.c_void_p),
+        ("target_pitch", ctypes.c_size_t),
+        ("width", ctypes.c_size_t),
+        ("height", ctypes.c_size_t),
+    ]
+
+
+#: Kinds of memory of a copy.
+_HOST, _DEVICE = 1, 2
+
+
+class CopyToHost:
+    """Copies rows of a GPU's memory into pinned memory of the host: a copy engine's work, not the kernels'
+    engine's, for which processes take turns."""
+
+    def __init__(self) -> None:
+        self._driver = _Driver()
+
+    def rows(self, target: int, source: int, width: int, pitch: int, count: int, stream: int) -> None:
+        """Queue a copy.
+
+        :param target: address in pinned memory of the host; the rows lie there without gaps.
+        :param source: address of the first row on the GPU.
+        :param width: bytes of a row.
+        :param pitch: bytes from one row to the next on the GPU.
+        :param count: how many rows.
+        :param stream: the driver's handle.
+        :raises OSError: when the driver refuses.
+        """
+        if count == 1:
+            where = ctypes.c_void_p(target), ctypes.c_uint64(source), ctypes.c_size_t(width)
+            self._driver.call("cuMemcpyDtoHAsync_v2", *where, ctypes.c_void_p(stream))
+            return
+        copy = _Copy2D(
+            source_type=_DEVICE,
+            source_device=source,
+            source_pitch=pitch,
+            target_type=_HOST,
+            target_host=target,
+            target_pitch=width,
+            width=width,
+            height=count,
+        )
+        self._driver.call("cuMemcpy2DAsync_v2", ctypes.byref(copy), ctypes.c_void_p(stream))
+
+
 class Semaphore:
     """A number in memory that streams of several processes wait for and raise (a timeline semaphore).
 
