@@ -23,6 +23,7 @@ def test_every_combination_is_one_run(tmp_path: pathlib.Path) -> None:
             tmp_path,
             """
             title = "Learning against search"
+            target = 0.381
             [run]
             problem = "erdos"
             steps = 4
@@ -42,7 +43,7 @@ def test_every_combination_is_one_run(tmp_path: pathlib.Path) -> None:
             """,
         )
     )
-    assert (plan.name, plan.title) == ("ablation", "Learning against search")
+    assert (plan.name, plan.title, plan.target) == ("ablation", "Learning against search", 0.381)
     assert (plan.machine.parallel, plan.machine.price_per_hour) == (2, 3.5)
     assert [run.name for run in plan.runs] == [
         f"{arm}-{variant}-seed{seed}"
@@ -73,6 +74,12 @@ def test_without_a_grid_there_is_one_run(tmp_path: pathlib.Path) -> None:
         ("[grid]\nseed = [1]", "no problem named"),
         ('run.problem = "erdos"\ngrid.seed = 1', "grid.seed must be a list"),
         ('run.problem = "erdos"\ngrid.seed = []', "grid.seed must be a list of at least one value"),
+        ('target = "0.38"\nrun.problem = "erdos"', "target must be a score, a finite number, not '0.38'"),
+        ('target = nan\nrun.problem = "erdos"', "target must be a score"),
+        (
+            'target = 1\n[grid]\nproblem = ["erdos", "ac1"]',
+            "target is a score of one problem; the runs have 2",
+        ),
         ('run.problem = "erdos"\nrun.stepz = 1', "unknown key 'stepz'. Did you mean 'steps'"),
         ('run.problem = "erdos"\ngrid.seed = [1.5]', "seed needs a whole number"),
         ('run.problem = "erdos"\ngrid.variant = ["ful"]', "unknown variant 'ful'. Did you mean 'full'"),

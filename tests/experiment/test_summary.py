@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ttd_core.experiment.summary import pair
+from ttd_core.experiment.summary import pair, time_to
 from ttd_core.plugin.registry import load
 
 
@@ -36,3 +36,41 @@ def arm(label: str, scores: list[float | None]) -> Any:
 )
 def test_a_pair_is_told_seed_by_seed(first: list[Any], second: list[Any], sentence: str) -> None:
     assert pair(arm("a", first), arm("b", second)).sentence() == sentence
+
+
+def timed_run(seed: int, best: list[float], seconds: list[float], waiting: list[float]) -> Any:
+    """As much of a run as its time to a score reads: scores and seconds by step, step 0 first."""
+    series = {"seconds/waiting": waiting, "tokens_per_s": [1000.0, 3000.0]}
+    return types.SimpleNamespace(
+        problem=load("erdos", {}),
+        config=types.SimpleNamespace(seed=seed),
+        seconds=seconds[-1],
+        best_by_step=lambda: (list(range(len(best))), best),
+        spent_by_step=lambda what: seconds,
+        series=lambda name: ([], series.get(name, [])),
+        total=lambda name: sum(series.get(name, [])),
+    )
+
+
+@pytest.mark.parametrize(
+    ("runs", "sentence"),
+    [
+        (
+            [timed_run(1, [0.4, 0.39, 0.38], [0, 10, 30], [3, 9]), timed_run(2, [0.4, 0.39], [0, 30], [12])],
+            "a, time to 0.39: seed 1 10 s, seed 2 30 s, mean 20 s; the policy waited 40% of the time; "
+            "2,000 tokens/s while sampling",
+        ),
+        (
+            [timed_run(1, [float("nan"), 0.3], [0, 9], []), timed_run(2, [0.4, 0.391], [0, 30], [12])],
+            "a, time to 0.39: seed 1 9 s, seed 2 not in 30 s; 2,000 tokens/s while sampling",
+        ),
+        (
+            [timed_run(1, [0.35, 0.3], [0, 9], [0])],
+            "a, time to 0.39: seed 1 0 s; the policy waited 0% of the time; 2,000 tokens/s while sampling",
+        ),
+    ],
+    ids=["reached", "not reached, and a run that did not measure its waiting", "reached by the start"],
+)
+def test_the_time_to_a_score_is_that_of_the_step_that_reached_it(runs: list[Any], sentence: str) -> None:
+    arm = types.SimpleNamespace(label="a", runs=runs)
+    assert time_to(arm, 0.39).sentence() == sentence

@@ -23,7 +23,7 @@ from ttd_core.experiment.plan import Plan, read_plan
 from ttd_core.experiment.progress import Folders, Stage, Standing, standings
 from ttd_core.experiment.runner import ExperimentRunner
 from ttd_core.experiment.slots import make_slots
-from ttd_core.experiment.summary import cost_row, pairs
+from ttd_core.experiment.summary import cost_row, pairs, time_to
 from ttd_core.plugin.registry import resolve
 from ttd_core.report.facts import read_facts
 from ttd_core.report.pooling import by_problem, notes_on, pool_seeds
@@ -185,6 +185,12 @@ def _summarise(plan: Plan, folders: Folders, as_json: bool) -> int:
                 "arms": [arm.row() for group in groups.values() for arm in group],
                 "pairs": [attrs.asdict(each) for group in groups.values() for each in pairs(group)],
                 "costs": [cost_row(arm, plan.machine) for group in groups.values() for arm in group],
+                "times": [
+                    attrs.asdict(time_to(arm, plan.target))
+                    for group in groups.values()
+                    for arm in group
+                    if plan.target is not None
+                ],
             }
         )
     else:
@@ -202,6 +208,9 @@ def _summary_lines(plan: Plan, now: Mapping[str, Standing], groups: Mapping[str,
         yield from notes_on(group)
         for each in pairs(group):
             yield each.sentence()
+        if plan.target is not None:
+            for arm in group:
+                yield time_to(arm, plan.target).sentence()
         for arm in group:
             row, cost = arm.row(), cost_row(arm, plan.machine)
             seeds = ", ".join(

@@ -3,6 +3,7 @@
 ::
 
     title = "Does learning beat search?"
+    target = 0.38095                # optional: a score; the summary says how long each run took to it
 
     [run]                           # any key of a run's config, shared by all runs
     problem = "erdos"
@@ -41,7 +42,7 @@ from ttd_core.config.settings import at_least, fill, setting
 from ttd_core.errors import ConfigError, did_you_mean
 from ttd_core.plugin.registry import resolve
 
-_TABLES = ("name", "title", "run", "grid", "arm", "machine")
+_TABLES = ("name", "title", "target", "run", "grid", "arm", "machine")
 #: Longest name of a run, a folder's: file systems allow 255 bytes.
 _MOST_NAME_CHARS = 120
 #: Most runs in one file: more is a mistake in an axis.
@@ -108,12 +109,14 @@ class Plan:
     :param title: one line for people.
     :param runs: in the order they are begun.
     :param machine: how they share this machine.
+    :param target: a score in the problem's metric; how long each run took to it is told.
     """
 
     name: str
     title: str
     runs: Sequence[PlannedRun]
     machine: MachineShare
+    target: float | None = None
 
 
 def read_plan(path: pathlib.Path) -> Plan:
@@ -136,7 +139,20 @@ def read_plan(path: pathlib.Path) -> Plan:
     name = tree.get("name", path.stem)
     if not isinstance(name, str) or _slug(name) != name:
         raise ConfigError(f"{path}: name must be letters, digits, '.', '_' and '-', not {name!r}")
-    return Plan(name, str(tree.get("title", name)), runs, machine)
+    return Plan(name, str(tree.get("title", name)), runs, machine, _target(path, tree, runs))
+
+
+def _target(path: pathlib.Path, tree: Mapping[str, Any], runs: Sequence[PlannedRun]) -> float | None:
+    """The score whose time is asked for, if one is."""
+    target = tree.get("target")
+    if target is None:
+        return None
+    if isinstance(target, bool) or not isinstance(target, int | float) or not math.isfinite(target):
+        raise ConfigError(f"{path}: target must be a score, a finite number, not {target!r}")
+    problems = {run.config.problem for run in runs}
+    if len(problems) > 1:
+        raise ConfigError(f"{path}: target is a score of one problem; the runs have {len(problems)}")
+    return float(target)
 
 
 def _table(tree: Mapping[str, Any], key: str) -> dict[str, Any]:

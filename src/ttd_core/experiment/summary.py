@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from ttd_core.experiment.plan import MachineShare
+from ttd_core.metrics import Metric, Timing
+from ttd_core.report.facts import RunFacts
 from ttd_core.report.pooling import Arm
 from ttd_core.text import counted
 
@@ -63,6 +66,65 @@ def pair(first: Arm, second: Arm) -> Paired:
 def pairs(arms: Sequence[Arm]) -> list[Paired]:
     """The first arm against each other one."""
     return [pair(arms[0], other) for other in arms[1:]]
+
+
+@attrs.frozen
+class TimeToTarget:
+    """How long the runs of an arm took to a score.
+
+    :param arm: its label.
+    :param target: the score.
+    :param seconds: by seed, wall seconds of the steps up to the one that reached it, that one included;
+        ``None`` where none did.
+    :param spent: by seed, wall seconds of all steps.
+    :param waiting_share: of all steps' time, when the policy neither sampled nor learned; ``None`` where some
+        run did not measure it.
+    :param tokens_per_s: sampled a second of sampling, mean over the steps; ``None`` where no run measured it.
+    """
+
+    arm: str
+    target: float
+    seconds: Mapping[int, float | None]
+    spent: Mapping[int, float]
+    waiting_share: float | None
+    tokens_per_s: float | None
+
+    def sentence(self) -> str:
+        """For people."""
+        by_seed = [
+            f"seed {seed} not in {self.spent[seed]:.0f} s" if taken is None else f"seed {seed} {taken:.0f} s"
+            for seed, taken in self.seconds.items()
+        ]
+        taken = [each for each in self.seconds.values() if each is not None]
+        mean = f", mean {sum(taken) / len(taken):.0f} s" if len(taken) == len(self.seconds) > 1 else ""
+        waiting = (
+            "" if self.waiting_share is None else f"; the policy waited {self.waiting_share:.0%} of the time"
+        )
+        rate = "" if self.tokens_per_s is None else f"; {self.tokens_per_s:,.0f} tokens/s while sampling"
+        return f"{self.arm}, time to {self.target:.10g}: {', '.join(by_seed)}{mean}{waiting}{rate}"
+
+
+def time_to(arm: Arm, target: float) -> TimeToTarget:
+    """How long each run of an arm took to a score."""
+    waiting = [run.total(Timing.WAITING.key) for run in arm.runs if run.series(Timing.WAITING.key)[1]]
+    whole = sum(run.seconds for run in arm.runs)
+    rates = [rate for run in arm.runs for rate in run.series(Metric.TOKENS_PER_S)[1]]
+    return TimeToTarget(
+        arm.label,
+        target,
+        {run.config.seed: _seconds_to(run, target) for run in arm.runs},
+        {run.config.seed: run.seconds for run in arm.runs},
+        sum(waiting) / whole if len(waiting) == len(arm.runs) and whole else None,
+        sum(rates) / len(rates) if rates else None,
+    )
+
+
+def _seconds_to(run: RunFacts, target: float) -> float | None:
+    """Wall seconds of a run's steps up to the first that is as good as a score."""
+    for best, spent in zip(run.best_by_step()[1], run.spent_by_step("seconds"), strict=True):
+        if not math.isnan(best) and not run.problem.better(target, best):
+            return spent
+    return None
 
 
 def cost_row(arm: Arm, machine: MachineShare) -> dict[str, Any]:
