@@ -138,6 +138,7 @@ def test_what_could_not_be_kept_is_said_before_it_is_sampled(
 SHORT = {
     "adopting --no-score FOLDER": "no",
     "ahc": "cores",
+    "budgets --problem erdos --seeds 1 --seconds 0.5 1 --processes 1": "last doubling",
     "attacks --only NaN": "0 outcomes not as documented",
     "cascade --steps 1 --cascade-steps 1 --groups 1 --size 4 --budget 1": "WENT ON",
     "contention --seconds 0.1 --budget 0.1": "nothing, again",
