@@ -16,6 +16,8 @@ _RESERVED = 256 << 20
 _STACK = 256 << 20
 #: Seconds of processor time after which the kernel kills what the watcher overlooked.
 _CPU_GRACE = 2
+#: Where the kernel tells of itself and of processes: mounted anew for each job, where that can be done.
+_PROC = "/proc/"
 #: What a process reads of itself in /proc. Left out is what tells of others (``net``, ``mounts``,
 #: ``cgroup``), and which pages of its files were in memory before it (``io``, ``smaps``, ``pagemap``).
 _OWN_PROC = (
@@ -111,9 +113,9 @@ def drop_privileges(uid: int | None, keep: int) -> None:
 
 
 def landlock_rules(kind: str, paths: dict[str, list[str]]) -> list[bytes]:
-    """The Landlock rules of one kind of job, made once by the server.
+    """The Landlock rules of one kind of job, made once by the server; without those on /proc.
 
-    A compiler reads what its source names, so it gets no device that never ends, and nothing of /proc.
+    A compiler reads what its source names, so it gets no device that never ends, and nothing of /sys.
 
     :param paths: ``listed`` folders whose names may be read, ``readable`` trees, ``writable`` ones,
         ``devices``, ``drivers`` (devices that may be controlled too), ``system`` folders, ``loaders`` that a
@@ -123,7 +125,7 @@ def landlock_rules(kind: str, paths: dict[str, list[str]]) -> list[bytes]:
     device = landlock.READ_FILE | landlock.WRITE_FILE
     execute = landlock.READ | landlock.EXECUTE
     if kind == "compile":
-        system = [path for path in paths["system"] if not path.startswith(("/proc/", "/sys/"))]
+        system = [path for path in paths["system"] if not path.startswith("/sys/")]
         paths = {**paths, "devices": ["/dev/null"], "system": system}
     allowed = [("devices", device), ("writable", landlock.WORK)]
     if kind == "python":
@@ -135,23 +137,30 @@ def landlock_rules(kind: str, paths: dict[str, list[str]]) -> list[bytes]:
         allowed += [("system", landlock.READ), ("loaders", execute)]
     if kind == "compile":
         allowed.append(("tools", execute))
-    rules = (landlock.rule(path, rights) for name, rights in allowed for path in paths[name])
+    rules = (
+        landlock.rule(path, rights)
+        for name, rights in allowed
+        for path in paths[name]
+        if not path.startswith(_PROC)
+    )
     return [rule for rule in rules if rule is not None]
 
 
-def job_ruleset(kind: str, shared: list[bytes], drivers: bool) -> int:
-    """The Landlock ruleset of one job: its kind's rules, and its own part of /proc. Made in its process.
+def job_ruleset(kind: str, shared: list[bytes], paths: dict[str, list[str]], drivers: bool) -> int:
+    """The Landlock ruleset of one job: its kind's rules, and those on its own /proc. Made in its process.
 
     :param kind: of job; a compiler gets no part of /proc.
     :param shared: of :func:`landlock_rules`.
+    :param paths: as there.
     :param drivers: whether a device driver's library names its threads there; then it gets all of that part.
     :return: its descriptor.
     """
     rights = landlock.READ | (landlock.WRITE_FILE | landlock.TRUNCATE if drivers else 0)
     if kind == "compile":
         return landlock.ruleset(shared)
-    paths = [""] if drivers else _OWN_PROC
-    own = [landlock.rule(f"/proc/self/{path}", rights) for path in paths]
+    facts = [path for path in paths["readable" if kind == "python" else "system"] if path.startswith(_PROC)]
+    own = [landlock.rule(path, landlock.READ) for path in facts]
+    own += [landlock.rule(f"/proc/self/{path}", rights) for path in ([""] if drivers else _OWN_PROC)]
     own.append(landlock.rule("/proc/self/task", landlock.READ_DIR))
     return landlock.ruleset([*shared, *(each for each in own if each is not None)])
 

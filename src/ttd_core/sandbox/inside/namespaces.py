@@ -20,7 +20,6 @@ _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV = 0x1, 0x2, 0x4
 _PROC_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC
 #: An empty folder of every view, for copies that are mounted elsewhere.
 _COPIES = "/tmp"
-_LAST_PID = "/proc/sys/kernel/ns_last_pid"
 _NAMESPACES = (
     kernel.CLONE_NEWNS
     | kernel.CLONE_NEWPID
@@ -89,20 +88,18 @@ def show_proc() -> None:
         kernel.mount("proc", "/proc", "proc", _PROC_FLAGS)
 
 
-def close_proc(counters: list[str]) -> int:
-    """Put a ``/proc`` of this pid namespace in the place of the one around it.
+def close_proc(counters: list[str]) -> bool:
+    """Put a ``/proc`` of this pid namespace in the place of the one around it, for a server.
 
-    It shows only processes that the one who looks may inspect: to a job, itself. Where the kernel refuses,
-    all stays as it was: then process numbers of the namespace around can be told.
+    It shows only processes that the one who looks may inspect. What is mounted from then on shows in the
+    views that :func:`enter_own_proc` makes, too. Where the kernel refuses, all stays as it was: then process
+    numbers of the namespace around can be told.
 
     :param counters: files of ``/proc`` to be shown as they are now.
-    :return: descriptor of the file that decides the next process number; -1 where there is none.
+    :return: whether it is there.
     """
-    last_pid = -1
     with contextlib.suppress(OSError):
-        kernel.mount("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
-        if os.path.exists(_LAST_PID):
-            last_pid = os.open(_LAST_PID, os.O_WRONLY | os.O_CLOEXEC)
+        _mount_proc()
         kernel.mount("tmpfs", _COPIES, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=755")
         for path in counters:
             copy = os.path.join(_COPIES, os.path.basename(path))
@@ -112,7 +109,32 @@ def close_proc(counters: list[str]) -> int:
             kernel.mount(copy, path, "", kernel.MS_BIND)
             _set_attributes(path, _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV, recursive=False)
         kernel.umount(_COPIES, kernel.MNT_DETACH)
-    return last_pid
+        kernel.mount("none", "/", "", kernel.MS_SHARED)
+        return True
+    return False
+
+
+def enter_own_proc(counters: list[str]) -> None:
+    """Move this process into a mount namespace with the ``/proc`` of its own pid namespace, for a job.
+
+    In the server's, a process goes by another number than it knows itself by: who names its threads there,
+    as ``pthread_setname_np`` and a GPU's driver do, would find none, or another's. What the server mounts
+    later, a job's scratch folder, shows here too; what is mounted here shows nowhere else.
+
+    :param counters: files of ``/proc`` that :func:`close_proc` has put copies over.
+    :raises OSError: when the kernel refuses.
+    """
+    kernel.unshare(kernel.CLONE_NEWNS)
+    kernel.mount("none", "/", "", kernel.MS_SLAVE)
+    copies = [(os.open(path, os.O_PATH | os.O_CLOEXEC), path) for path in counters]
+    _mount_proc()
+    for descriptor, path in copies:
+        kernel.mount(f"/proc/self/fd/{descriptor}", path, "", kernel.MS_BIND)
+        os.close(descriptor)
+
+
+def _mount_proc() -> None:
+    kernel.mount("proc", "/proc", "proc", _PROC_FLAGS, "hidepid=2")
 
 
 def build(view: dict[str, Any]) -> None:

@@ -45,14 +45,15 @@ class Prefork(NamedTuple):
         init: int,
         control: socket.socket,
         become: Callable[[dict[str, Any], list[int]], None],
-        prepare: Callable[[], None] | None,
+        prepare: Callable[[str], None],
     ) -> Self:
         """Make one, in the namespaces that the caller has entered for it.
 
         :param control: the server's socket, closed in the fork, so that the server's end shows.
         :param become: what the fork does with its job and its descriptors, the last of which is the write end
             of the pipe for errors; never returns.
-        :param prepare: what it does meanwhile; also so that the pages a job writes to are its own already.
+        :param prepare: what it does meanwhile, told its kind; also so that the pages a job writes to are its
+            own already.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         error_pipe, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -64,11 +65,12 @@ class Prefork(NamedTuple):
                 # a group of its own, in the server's session: a new session would be a new scheduling group
                 # (autogroup) of ordinary weight, whatever the server's has
                 os.setpgid(0, 0)
-                if prepare is not None:
-                    prepare()
+                prepare(kind)
                 message, descriptors, _, _ = socket.recv_fds(theirs, frames.PACKET, frames.PACKET_DESCRIPTORS)
                 if message:
                     become(json.loads(message), [*descriptors, write_end])
+            except OSError as error:
+                os.write(2, f"{error}\n".encode())  # the server's log, for it ends as well
             finally:
                 os._exit(0)
         theirs.close()

@@ -12,7 +12,6 @@ one a packet, with descriptors attached:
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import gc
 import importlib
@@ -25,7 +24,16 @@ import sys
 import time
 from typing import Any
 
-from ttd_core.sandbox.inside import confine, frames, kernel, landlock, python_job, warmup, watch
+from ttd_core.sandbox.inside import (
+    confine,
+    frames,
+    kernel,
+    landlock,
+    namespaces,
+    python_job,
+    warmup,
+    watch,
+)
 from ttd_core.sandbox.inside.prefork import Prefork, runs_as_init
 from ttd_core.sandbox.inside.scratch import Scratch, open_output
 
@@ -33,8 +41,6 @@ _SOURCE = "main"
 _BINARY = "program"
 #: Descriptor of the program in a job that becomes one.
 _PROGRAM = 3
-#: Where the process numbers of one job after the other start: two, since a fork waits while a job runs.
-_NUMBERS = (10_000, 20_000)
 #: Bytes that libraries may write while they are imported ahead of the jobs; gone before the first job.
 _IMPORT_SCRATCH = 16 << 20
 #: Submodules that a package imports only when they are first named, which would be in every job.
@@ -67,7 +73,6 @@ class Server:
         self.rules: dict[str, list[bytes]] = {}
         #: in a fork that waits for a Python job: its Landlock ruleset
         self.ruleset = -1
-        self.forks = 0
         self.prefork: Prefork | None = None
         #: what the prefork is for: a server's next job is most likely like its last one
         self.kind = "python"
@@ -208,8 +213,7 @@ class Server:
         if self.prefork is None:
             self._landlock_rules(kind)
             init = self._enter_own_pids(kind)
-            prepare = self._prepare_fork if runs_as_init(kind) else None
-            self.prefork = Prefork.fork(kind, init, self.control, self._become_job, prepare)
+            self.prefork = Prefork.fork(kind, init, self.control, self._become_job, self._prepare_fork)
         return self.prefork
 
     def _hand_over(self, message: bytes, descriptors: list[int]) -> Prefork:
@@ -230,10 +234,6 @@ class Server:
         """
         if not self.layers.own_pids:
             return 0
-        self.forks += 1
-        with contextlib.suppress(OSError):  # no such file here, or numbers that end below
-            # a job sees its number out here, which would count the threads of those before it
-            os.pwrite(self.setup["last_pid"], b"%d" % _NUMBERS[self.forks % 2], 0)
         kernel.setns(self.own_pids, kernel.CLONE_NEWPID)
         kernel.unshare(kernel.CLONE_NEWPID | kernel.CLONE_NEWIPC)
         if runs_as_init(kind):
@@ -269,19 +269,29 @@ class Server:
 
     # -- inside the fork -----------------------------------------------------------------------------
 
-    def _prepare_fork(self) -> None:
-        """Do what every Python job needs, while this fork waits for its own."""
+    def _prepare_fork(self, kind: str) -> None:
+        """Do what every such job needs, while this fork waits for its own.
+
+        :raises OSError: when the kernel refuses a view that it allowed the server.
+        """
+        if self.setup["own_proc"]:
+            namespaces.enter_own_proc(self.setup["counters"])
+        if kind != "python":
+            return  # compiler or program: its ruleset depends on which
         if self.layers.landlock:
-            self.ruleset = confine.job_ruleset(
-                "python", self._landlock_rules("python"), self.setup["drivers"]
-            )
+            self.ruleset = self._job_ruleset(kind)
         warmup.warm_fork()
+
+    def _job_ruleset(self, kind: str) -> int:
+        """The Landlock ruleset of a job that this fork is to become."""
+        rules, drivers = self._landlock_rules(kind), self.setup["drivers"]
+        return confine.job_ruleset(kind, rules, self.setup["paths"], drivers)
 
     def _ruleset_of(self, kind: str, scratch: str) -> int:
         """The job's Landlock ruleset; with its own folder, where that is made anew for each."""
         ruleset = self.ruleset
         if ruleset < 0:
-            ruleset = confine.job_ruleset(kind, self._landlock_rules(kind), self.setup["drivers"])
+            ruleset = self._job_ruleset(kind)
         if scratch and not self.layers.mounts:
             landlock.allow(ruleset, [landlock.rule(scratch, landlock.WORK)])
         return ruleset

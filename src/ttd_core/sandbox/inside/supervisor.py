@@ -99,7 +99,7 @@ def _isolate(setup: dict[str, Any]) -> None:
             _enter_mapped_user(setup["id_base"])
         kernel.unshare(kernel.CLONE_NEWPID | kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
         _continue_in_child()
-        setup["last_pid"] = namespaces.close_proc(setup["counters"])
+        setup["own_proc"] = namespaces.close_proc(setup["counters"])
         return
     _continue_in_child()
     if setup["layers"]["scoped"]:
@@ -123,7 +123,7 @@ def main() -> None:
     for procs_file in procs_files:
         os.write(procs_file, b"0")
         os.close(procs_file)
-    setup = json.loads(message)
+    setup = {**json.loads(message), "own_proc": False}
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         os.nice(setup["nice"])
