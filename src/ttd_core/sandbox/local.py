@@ -25,6 +25,9 @@ from ttd_core.types import Status
 
 #: A server is replaced after so many jobs, or when it has grown by more bytes than that.
 _RECYCLE_JOBS = 1000
+#: The same where jobs use a device. The server never does, so its next job finds the driver as its first did;
+#: 1 would give each a server of its own, and have it wait for torch to be imported.
+_RECYCLE_DEVICE_JOBS = 1000
 _RECYCLE_GROWTH = 64 << 20
 _RETRIES = 1
 
@@ -182,9 +185,10 @@ class LocalExecutor:
             except BaseException:
                 connection.close()
                 raise
-            # a GPU's driver starts in the first job of a server only: in a later one it finds another process
-            # under its number in /proc
-            worn = bool(spec.access.devices) or connection.is_worn(self._recycle_jobs, _RECYCLE_GROWTH)
+            most = (
+                min(self._recycle_jobs, _RECYCLE_DEVICE_JOBS) if spec.access.devices else self._recycle_jobs
+            )
+            worn = connection.is_worn(most, _RECYCLE_GROWTH)
             if not clean or not connection.alive or worn:
                 connection.close()
             else:
