@@ -159,7 +159,9 @@ def run():
 """
 
 
-def test_a_job_finds_its_own_threads_in_proc_by_their_numbers(method: IsolationMethod) -> None:
+def test_jobs_of_one_server_find_their_own_threads_in_proc_by_their_numbers(
+    method: IsolationMethod, started: list[launch.ServerProcess]
+) -> None:
     # A GPU's driver names a thread of its own there, and fails where it finds none.
     access = Access(devices=("/dev/null",))
     limits = Limits(wall_s=20.0, scratch=16 * MIB)
@@ -172,6 +174,8 @@ def test_a_job_finds_its_own_threads_in_proc_by_their_numbers(method: IsolationM
             assert names == ["by-library\n", "by-file\n"]
             assert numbers
             assert facts
+    # One that uses a device is no reason to import everything anew for the next.
+    assert len(started) == 1
 
 
 _LIBRARIES = """

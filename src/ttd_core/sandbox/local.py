@@ -185,7 +185,9 @@ class LocalExecutor:
             except BaseException:
                 connection.close()
                 raise
-            most = min(self._recycle_jobs, _RECYCLE_DEVICE_JOBS) if spec.access.devices else self._recycle_jobs
+            most = (
+                min(self._recycle_jobs, _RECYCLE_DEVICE_JOBS) if spec.access.devices else self._recycle_jobs
+            )
             worn = connection.is_worn(most, _RECYCLE_GROWTH)
             if not clean or not connection.alive or worn:
                 connection.close()
