@@ -1,9 +1,10 @@
 """An interior point method for many minimax problems at once, each with its own barrier and step length.
 
 Minimise t over heights f and t with every value of f at most t, heights within their edges and a fixed sum.
-A Newton step on the logarithmic barrier leaves out the curvature of the values, so that its system is
-positive definite; the same factors give the second-order term that bends the step along them. This is what
-``programs/ac1.py`` and ``programs/erdos.py`` do for one function.
+A Newton step on the logarithmic barrier has of the curvature of the values only what is positive, so that its
+system is positive definite; the same factors give the second-order term that bends the step along them. This
+is what ``programs/ac1.py`` and ``programs/erdos.py`` do for one function, but for the curvature, which they
+leave out: with half of it, twice to thrice fewer steps are needed.
 
 The members of a batch take their steps together. One that is done leaves the batch, so that ever fewer are
 computed; one that fails keeps where it got to. What one does changes nothing in another.
@@ -21,7 +22,9 @@ from ttd_math.hopping.factors import factored
 from ttd_math.hopping.minimax import Minimax
 
 #: Step lengths that are tried, all at once: each is this share of the one before.
-_SHORTER, _TRIALS = 0.7, 24
+_SHORTER, _TRIALS = 0.8, 24
+#: Share of the positive curvature that a step takes into account.
+_CURVED = 0.5
 #: Share of the promised decrease that a step must bring (Armijo).
 _DECREASE = 1e-4
 #: What a full step of the multipliers leaves of the way to 0.
@@ -168,6 +171,7 @@ def _newton(problem: Minimax, members: _Members) -> _Step:
     scale, pull = members.weight / room, mu / room
     column, total = problem.pulled(f, scale), scale.sum(-1)
     system = _gram(problem.slopes(f), scale.flip(-1), column / total[:, None])
+    system += problem.curvature(_CURVED * members.weight)
     diagonal = system.diagonal(dim1=-2, dim2=-1)
     diagonal += (members.edges / distance).sum(-2)
     size = diagonal.rsqrt()

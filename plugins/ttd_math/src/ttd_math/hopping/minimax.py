@@ -32,6 +32,13 @@ def _back(waves: Tensor, n: int) -> Tensor:
     return values
 
 
+def _toeplitz(spectrum: Tensor, n: int) -> Tensor:
+    """Symmetric matrices [B, n, n], constant along diagonals; semidefinite where no spectrum is negative."""
+    lags = _back(torch.complex(spectrum, torch.zeros_like(spectrum)), n)[..., :n]
+    both = torch.cat([lags.flip(-1), lags[..., 1:]], -1)
+    return both.unfold(-1, n, 1).flip(1)
+
+
 class Minimax(abc.ABC):
     """A bound that is the largest of quadratic values."""
 
@@ -61,6 +68,13 @@ class Minimax(abc.ABC):
         """The gradients of the values, [B, 2 n - 1, n], the last first: row r is that of value 2 n - 2 - r.
 
         The tensor may be a view whose elements share memory.
+        """
+
+    @abc.abstractmethod
+    def curvature(self, weights: Tensor) -> Tensor:
+        """The positive part of the second derivative of the weighted sum of the values: [B, n, n].
+
+        :param weights: [B, 2 n - 1], not negative.
         """
 
     @abc.abstractmethod
@@ -111,6 +125,13 @@ class Autoconvolution(Minimax):
         n = f.shape[-1]
         return torch.nn.functional.pad(f.flip(-1) * (4 / n), (n - 1, n - 1)).unfold(-1, n, 1)
 
+    def curvature(self, weights: Tensor) -> Tensor:
+        """In the spectrum w conj(z)^2, which |w| |z|^2 bounds: half the sum of both is never negative."""
+        n = (weights.shape[-1] + 1) // 2
+        bound = _toeplitz(_spectrum(weights, n).abs(), n)
+        bound += weights.unfold(-1, n, 1)
+        return bound.mul_(2 / n)
+
     def inside(self, f: Tensor) -> Tensor:
         """Mean 1, and no height below 0.001 before the last scaling."""
         f = f.clamp_min(0.0)
@@ -154,6 +175,14 @@ class Overlap(Minimax):
         pad = torch.nn.functional.pad
         forth = pad((1 - f) * (2 / n), (n - 1, n - 1)).unfold(-1, n, 1)
         return forth - pad(f * (2 / n), (n - 1, n - 1)).unfold(-1, n, 1).flip(1)
+
+    def curvature(self, weights: Tensor) -> Tensor:
+        """In the spectrum a real multiple of |z|^2: what of it is positive."""
+        n = (weights.shape[-1] + 1) // 2
+        # Lags that are k and -k count alike, so that the spectrum is real: lag 0 comes first.
+        even = weights + weights.flip(-1)
+        even = torch.cat([even[..., n - 1 : n] / 2, even[..., n:]], -1)
+        return _toeplitz((_spectrum(even, n).real * (-4 / n)).clamp_min(0.0), n)
 
     def inside(self, f: Tensor) -> Tensor:
         """Heights in [0.0005, 0.9995] of mean 1/2, all moved by the same before they are cut off."""

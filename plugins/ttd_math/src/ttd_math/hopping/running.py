@@ -23,7 +23,7 @@ from ttd_math.improving import FROM_RANDOM
 from ttd_math.plain import Floats
 
 #: Heights of the first length, when nothing else is asked for.
-_COARSE = {"ac1": 180, "erdos": 140}
+COARSE = {"ac1": 180, "erdos": 140}
 #: Most of the time that may go into keeping where the search stands.
 _SAVING = 0.05
 
@@ -68,7 +68,7 @@ def hops(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate, 
     device = improving.device_of(settings.device)
     problem = improving.problem_of(settings.problem, settings.length or 0)
     rng = np.random.default_rng(settings.seed)
-    coarse = settings.coarse or _COARSE[settings.problem]
+    coarse = settings.coarse or COARSE[settings.problem]
     start = improving.start_of(problem, settings, coarse, rng)
     fresh = settings.start == FROM_RANDOM
     least = improving.least_heights(problem)
@@ -104,7 +104,7 @@ def hops(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate, 
 
 def _coarse(size: int, settings: Settings) -> int:
     """Heights to begin with for a function of a file: as asked for, or a part of its own, near the usual."""
-    usual = _COARSE[settings.problem]
+    usual = COARSE[settings.problem]
     return settings.coarse or round(size / 2 ** max(0, round(math.log2(size / usual))))
 
 
