@@ -42,8 +42,8 @@ class Draws:
 
     def whole(self, low: int | Tensor, high: int | Tensor) -> Tensor:
         """Whole numbers from low to high - 1, or low where there are none, [B, 1]."""
-        drawn = low + (self.uniform() * (high - low)).floor()
-        return torch.maximum(torch.minimum(drawn, torch.as_tensor(high - 1)), torch.as_tensor(low)).long()
+        drawn = (self.uniform() * (high - low)).floor()
+        return (low + drawn.clamp_min(0.0)).long()
 
     def choice(self, values: tuple[float, ...]) -> Tensor:
         """One of some numbers, [B, 1]."""

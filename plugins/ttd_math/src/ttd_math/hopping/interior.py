@@ -167,7 +167,6 @@ def _newton(problem: Minimax, members: _Members) -> _Step:
     """The step, and its bend along the values."""
     f, mu = members.f, members.mu[:, None]
     room, distance = members.t[:, None] - members.values, problem.distances(f)
-    signs = torch.tensor(problem.signs, dtype=f.dtype, device=f.device)[:, None]
     scale, pull = members.weight / room, mu / room
     column, total = problem.pulled(f, scale), scale.sum(-1)
     system = _gram(problem.slopes(f), scale.flip(-1), column / total[:, None])
@@ -183,7 +182,7 @@ def _newton(problem: Minimax, members: _Members) -> _Step:
     def solve(right: Tensor) -> Tensor:
         return size[:, :, None] * factors.solve(size[:, :, None] * right)
 
-    gradient = (signs * (mu[:, None] / distance)).sum(-2) - problem.pulled(f, pull)
+    gradient = problem.away(mu[:, None] / distance) - problem.pulled(f, pull)
     excess = pull.sum(-1) - 1
     ones = torch.ones_like(f)
     both = solve(torch.stack([gradient + column * (excess / total)[:, None], ones], -1))
@@ -244,13 +243,12 @@ def _move(
 ) -> None:
     """Move members, and their multipliers by a length of their own; those of length 0 stay."""
     f, mu, long = members.f, members.mu[:, None], length[:, None]
-    signs = torch.tensor(problem.signs, dtype=f.dtype, device=f.device)[:, None]
     mean = step.first[0] + long * step.second[0]
     rise = step.first[1] + length * step.second[1]
     room, distance = members.t[:, None] - members.values, problem.distances(f)
     climb = rise[:, None] - problem.linear(f, mean) - long * step.bend
     weight_change = (mu - members.weight * climb) / room - members.weight
-    edge_change = (mu[:, None] - members.edges * signs * mean[:, None]) / distance - members.edges
+    edge_change = (mu[:, None] - members.edges * problem.distance_changes(mean)) / distance - members.edges
     share = torch.minimum(
         _reach(members.weight, weight_change),
         _reach(members.edges.flatten(1), edge_change.flatten(1)),

@@ -42,7 +42,7 @@ def _toeplitz(spectrum: Tensor, n: int) -> Tensor:
 class Minimax(abc.ABC):
     """A bound that is the largest of quadratic values."""
 
-    #: A height f has to stay above 0 (+1), and 1 - f as well (-1): derivatives of the distances to the edges.
+    #: Derivatives of the distances to the edges: a height f is above 0 (+1), and 1 - f may be too (-1).
     signs: ClassVar[tuple[int, ...]]
     #: Scores closer than this are one optimum.
     apart: ClassVar[float]
@@ -88,6 +88,15 @@ class Minimax(abc.ABC):
     def distances(self, f: Tensor) -> Tensor:
         """How far heights are from each of their edges: [..., edges, n]."""
         return torch.stack([f if sign > 0 else 1 - f for sign in self.signs], -2)
+
+    def distance_changes(self, d: Tensor) -> Tensor:
+        """How distances change with heights: [B, edges, n] for changes [B, n]."""
+        return torch.stack([d if sign > 0 else -d for sign in self.signs], -2)
+
+    def away(self, pushes: Tensor) -> Tensor:
+        """What pushes [B, edges, n] away from edges are together, as a gradient [B, n]."""
+        whole = pushes[..., 0, :]
+        return whole if len(self.signs) == 1 else whole - pushes[..., 1, :]
 
     def scores(self, f: Tensor) -> Tensor:
         """The bound [B] of finished heights; infinite where it is no number."""
