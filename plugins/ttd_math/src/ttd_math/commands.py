@@ -165,7 +165,7 @@ def polish(**given: Any) -> None:
     type=click.IntRange(1),
     default=1 << 26,
     show_default=True,
-    help="Most values of the largest matrices of a batch: it takes some 30 bytes of memory for each.",
+    help="Most values of the largest matrices of a batch: it takes some 36 bytes of memory for each.",
 )
 @click.option(
     "--keep",

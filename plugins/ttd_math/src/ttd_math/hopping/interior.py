@@ -18,11 +18,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from ttd_math.hopping.factors import factored
 from ttd_math.hopping.minimax import Minimax
 
-#: Step lengths that are tried, all at once: each is this share of the one before.
-_SHORTER, _TRIALS = 0.8, 24
+#: Step lengths that are tried, all at once: close to each other first, then down to what a bad start needs.
+_LENGTHS = (*(0.8**k for k in range(12)), *(0.08 * 0.5**k for k in range(14)))
 #: Share of the positive curvature that a step takes into account.
 _CURVED = 0.5
 #: Share of the promised decrease that a step must bring (Armijo).
@@ -31,8 +30,11 @@ _DECREASE = 1e-4
 _SHY = 0.995
 #: How far multipliers may be from where the barrier has them.
 _FAR = 1e4
-#: By what the barrier falls.
+#: By what the barrier falls, when a step promises less than the gap.
 _FALL = 0.25
+#: At gaps below so many times the last one it falls after so many steps in any case: what more would bring is
+#: small beside the gap.
+_LATE, _MOST = 30.0, 12
 
 
 @attrs.frozen
@@ -89,6 +91,7 @@ class _Members:
     bar: Tensor
     fine: Tensor
     aim: Tensor
+    tried: Tensor
 
     def only(self, rows: Tensor) -> _Members:
         """Some of them, [k] of indices."""
@@ -142,7 +145,9 @@ def _begun(problem: Minimax, f: Tensor, aims: Aims) -> _Members:
     mu = 1 / (1 / room).sum(-1)
     weight, edges = mu[:, None] / room, mu[:, None, None] / distance
     index = torch.arange(f.shape[0], device=f.device)
-    return _Members(index, f, t, values, mu, weight, edges, aims.end, aims.bar, aims.fine, aims.aim)
+    return _Members(
+        index, f, t, values, mu, weight, edges, aims.end, aims.bar, aims.fine, aims.aim, 0 * index
+    )
 
 
 def _stepped(problem: Minimax, members: _Members) -> tuple[Tensor, Tensor]:
@@ -152,7 +157,9 @@ def _stepped(problem: Minimax, members: _Members) -> tuple[Tensor, Tensor]:
     moved = length > 0
     _move(problem, members, step, length, (f, t, values))
     gap = members.mu * values.shape[-1]
-    settled = ~moved | (-step.slope < gap)
+    members.tried = members.tried + 1
+    settled = ~moved | (-step.slope < gap) | ((members.tried >= _MOST) & (gap < _LATE * members.end))
+    members.tried = torch.where(settled, 0, members.tried)
     reached, least = settled & (gap < members.end), members.t - gap
     # A member that may be the best of its lineage goes on until that is certain.
     on = reached & (members.end > members.fine) & (least < members.aim)
@@ -177,10 +184,12 @@ def _newton(problem: Minimax, members: _Members) -> _Step:
     system *= size[:, :, None]
     system *= size[:, None, :]
     diagonal += 1e-13
-    factors = factored(system)
+    factor, info = torch.linalg.cholesky_ex(system)
 
     def solve(right: Tensor) -> Tensor:
-        return size[:, :, None] * factors.solve(size[:, :, None] * right)
+        half = torch.linalg.solve_triangular(factor, size[:, :, None] * right, upper=False)
+        whole: Tensor = torch.linalg.solve_triangular(factor.mT, half, upper=True)
+        return size[:, :, None] * whole
 
     gradient = problem.away(mu[:, None] / distance) - problem.pulled(f, pull)
     excess = pull.sum(-1) - 1
@@ -188,18 +197,18 @@ def _newton(problem: Minimax, members: _Members) -> _Step:
     both = solve(torch.stack([gradient + column * (excess / total)[:, None], ones], -1))
     level = both[..., 1] / both[..., 1].sum(-1, keepdim=True)
 
-    def whole(change: Tensor, beyond: Tensor) -> tuple[Tensor, Tensor]:
+    def completed(change: Tensor, beyond: Tensor) -> tuple[Tensor, Tensor]:
         change = change - level * change.sum(-1, keepdim=True)
         return change, (beyond + (column * change).sum(-1)) / total
 
-    first = whole(both[..., 0], excess)
+    first = completed(both[..., 0], excess)
     slope = -(gradient * first[0]).sum(-1) - excess * first[1]
     bend = problem.bend(first[0])
     beyond = excess + (scale * bend).sum(-1)
     bent_right = gradient - problem.pulled(f, scale * bend) + column * (beyond / total)[:, None]
-    bent = whole(solve(bent_right[..., None])[..., 0], beyond)
+    bent = completed(solve(bent_right[..., None])[..., 0], beyond)
     second = bent[0] - first[0], bent[1] - first[1]
-    return _Step(first, second, slope, bend, factors.failed)
+    return _Step(first, second, slope, bend, info != 0)
 
 
 def _gram(slopes: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
@@ -212,7 +221,7 @@ def _gram(slopes: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
 def _along(problem: Minimax, members: _Members, step: _Step) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The farthest point tried that is inside and better: its length [B] (0: none), f, t and values."""
     f, mu = members.f, members.mu
-    lengths = _SHORTER ** torch.arange(_TRIALS, dtype=f.dtype, device=f.device)
+    lengths = problem.constant(_LENGTHS, f)
     at = lengths[:, None, None]
     fs = f + at * (step.first[0] + at * step.second[0])
     ts = members.t + lengths[:, None] * (step.first[1] + lengths[:, None] * step.second[1])

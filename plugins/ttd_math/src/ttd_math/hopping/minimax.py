@@ -47,6 +47,10 @@ class Minimax(abc.ABC):
     #: Scores closer than this are one optimum.
     apart: ClassVar[float]
 
+    def __init__(self) -> None:
+        """Nothing is on any device yet."""
+        self._constants: dict[tuple[tuple[float, ...], torch.device], Tensor] = {}
+
     @abc.abstractmethod
     def values(self, f: Tensor) -> Tensor:
         """The values [..., 2 n - 1] of which the largest counts, of heights [..., n]."""
@@ -84,6 +88,13 @@ class Minimax(abc.ABC):
     @abc.abstractmethod
     def finished(self, f: Tensor) -> Tensor:
         """Heights with that sum up to rounding, as they are judged."""
+
+    def constant(self, numbers: tuple[float, ...], like: Tensor) -> Tensor:
+        """Numbers on the device of another tensor, copied there once."""
+        key = (numbers, like.device)
+        if key not in self._constants:
+            self._constants[key] = torch.tensor(numbers, dtype=like.dtype, device=like.device)
+        return self._constants[key]
 
     def distances(self, f: Tensor) -> Tensor:
         """How far heights are from each of their edges: [..., edges, n]."""

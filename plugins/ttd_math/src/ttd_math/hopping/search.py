@@ -25,8 +25,8 @@ from ttd_math.hopping.minimax import MINIMAX, Minimax
 from ttd_math.hopping.pools import Pools
 from ttd_math.plain import Floats
 
-#: Newton steps of one optimisation, at most; of the last one of all.
-_STEPS, _LAST_STEPS = 80, 150
+#: Newton steps of one optimisation, at most; of one with more heights than before; of the last one of all.
+_STEPS, _RAISED_STEPS, _LAST_STEPS = 80, 120, 200
 #: Random starts of a lineage before its first hop.
 _STARTS = 32
 #: Attempts after which lineages are compared for the first time; then after twice as many, and so on.
@@ -191,7 +191,7 @@ class Search:
             aim=torch.where(torch.isfinite(best), best + self.minimax.apart / 2, -torch.inf),
         )
         before = pools.scores[:, 0].clone()
-        self._take(f, aims, each)
+        self._take(f, aims, each, _STEPS)
         # A lineage whose best is but a little better counts as idle.
         better = (pools.scores[:, 0] < before - self.minimax.apart / 2).tolist()
         self.standing.attempts = [attempts + each for attempts in self.standing.attempts]
@@ -211,15 +211,15 @@ class Search:
         first = pools.f[:, :1].expand(-1, each, -1).flatten(0, 1)
         f = torch.where(held.flatten()[:, None], f, self.moves.change(first, first, draws))
         pools.forget(list(range(len(self.standing.attempts))))
-        self._take(f, aims, each)
+        self._take(f, aims, each, _RAISED_STEPS)
 
-    def _take(self, f: Tensor, aims: Aims, each: int) -> None:
+    def _take(self, f: Tensor, aims: Aims, each: int, steps: int) -> None:
         """Optimise functions, ``each`` of every lineage in turn, and keep the best."""
         batch = self.plan.batch_at(self.standing.pools.heights)
         found, scores = [], []
         for first in range(0, len(f), batch):
             rows = slice(first, first + batch)
-            optima, reached, _ = optimise(self.minimax, f[rows], aims.only(rows), _STEPS, self._stop)
+            optima, reached, _ = optimise(self.minimax, f[rows], aims.only(rows), steps, self._stop)
             found.append(optima)
             scores.append(reached)
         self.standing.optimised += len(f)
