@@ -15,6 +15,8 @@ from ttd_core.plugin.spec import hookimpl
 
 #: Problems whose constructions are step functions.
 STEP_FUNCTIONS = ("ac1", "ac2", "erdos")
+#: Those of them whose bound is a largest value and nothing else.
+MINIMAX_PROBLEMS = ("ac1", "erdos")
 
 
 @hookimpl
@@ -128,5 +130,96 @@ def polish(**given: Any) -> None:
     except ImportError as error:
         raise UsageError(f"ttd math polish needs torch: {error}") from error
     proof, written = running.polish(running.Settings(**given), say)
+    say(proof.statement()["claim"])
+    say(f"written: {', '.join(str(path) for path in written)}")
+
+
+@math.command()
+@click.argument("problem", type=click.Choice(MINIMAX_PROBLEMS))
+@click.option(
+    "--from",
+    "start",
+    default="random",
+    show_default=True,
+    metavar="best|random|FILE",
+    help="What to begin with: the one this package keeps, random heights, or a file as for `ttd eval`.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=pathlib.Path, dir_okay=False),
+    required=True,
+    help="Where the certificate is written, its arrays beside it.",
+)
+@click.option(
+    "--length",
+    type=click.IntRange(1),
+    help="Most heights: the first length is doubled as often as fits. Default: the first length alone.",
+)
+@click.option(
+    "--coarse",
+    type=click.IntRange(20),
+    help="Heights of the first length. Default: 180 for ac1, 140 for erdos; of a FILE, a part near that.",
+)
+@click.option(
+    "--cells",
+    type=click.IntRange(1),
+    default=1 << 26,
+    show_default=True,
+    help="Most values of the largest matrices of a batch: it takes some 36 bytes of memory for each.",
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(1, 1000),
+    default=20,
+    show_default=True,
+    help="Functions of a lineage that are gone on with.",
+)
+@click.option(
+    "--lineages",
+    type=click.IntRange(1, 10_000),
+    default=128,
+    show_default=True,
+    help="Searches of their own that are under way at the first length.",
+)
+@click.option(
+    "--promoted",
+    type=click.IntRange(1, 10_000),
+    default=48,
+    show_default=True,
+    help="Of these, how many go on with twice as many heights; then a quarter at each length.",
+)
+@click.option(
+    "--seconds",
+    type=FiniteNumber(0, MOST_SECONDS, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="Time: each length has half of that of the one before.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    help="Most rounds at each length; with it a search can be repeated exactly.",
+)
+@click.option("--device", default="cpu", show_default=True, help="Where torch computes, such as cpu or cuda.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all random numbers.")
+@click.option("--resume", is_flag=True, help="Go on with the search that was left beside --out.")
+def hops(**given: Any) -> None:
+    """Search for step functions by hops between local optima, many at a time, at growing lengths.
+
+    A hop changes one of the best functions of a lineage at random and optimises it by an interior
+    point method. Many lineages begin at random; the worse half make room for new ones again and
+    again, and the best go on with more heights. What is found goes through the verifier and is
+    written as an exact certificate. A search that was stopped leaves OUT.hops.npz and goes on with
+    --resume.
+
+    \b
+    Example:
+      ttd math hops ac1 --length 2880 --seconds 300 --device cuda --out ac1.json
+    """
+    try:
+        from ttd_math.hopping import running  # noqa: PLC0415 - loads torch
+    except ImportError as error:
+        raise UsageError(f"ttd math hops needs torch: {error}") from error
+    proof, written = running.hops(running.Settings(**given), say)
     say(proof.statement()["claim"])
     say(f"written: {', '.join(str(path) for path in written)}")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import pathlib
 from typing import Any
 
 import attrs
 import numpy as np
 
-from ttd_core.errors import StorageError, UsageError
-from ttd_core.input_files import read_data_file
+from ttd_math import search_files
 from ttd_math.plain import Floats
 
 #: Marks the file, and its version.
@@ -51,14 +48,7 @@ def save(path: pathlib.Path, standing: Standing, settings: dict[str, Any]) -> No
         "losses": np.array([loss for _, loss, _ in functions]),
         "functions": np.stack([f for _, _, f in functions]),
     }
-    text = np.frombuffer(json.dumps(said).encode(), dtype=np.uint8)
-    beside = path.with_name(f"{path.name}.new")
-    try:
-        with beside.open("wb") as file:
-            np.savez_compressed(file, said=text, **arrays)  # type: ignore[arg-type]
-        os.replace(beside, path)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {error.strerror or error}") from error
+    search_files.write(path, said, arrays)
 
 
 def _is_small(field: attrs.Attribute[Any], _: Any) -> bool:
@@ -71,35 +61,19 @@ def load(path: pathlib.Path, settings: dict[str, Any]) -> Standing:
     :param settings: of the search that is to go on.
     :raises UsageError: when the file is none of a search, or belongs to another.
     """
-    held = read_data_file(path)
-    try:
-        said = json.loads(bytes(held["said"]).decode())
-        if said["format"] != FORMAT:
-            raise ValueError(f"its format is {str(said['format'])[:40]!r}")
-        kept = said["settings"]
-        other = [name for name in settings if kept[name] != settings[name]]
-        losses, owners = held["losses"].tolist(), held["owners"].tolist()
-        functions = np.asarray(held["functions"], np.float64)
-        lineages: list[list[tuple[float, Floats]]] = [[] for _ in range(max(owners) + 1)]
-        for owner, loss, f in zip(owners, losses, functions, strict=True):
-            lineages[owner].append((loss, f))
-        curve = [(float(s), int(n), float(score)) for s, n, score in said["curve"]]
-        place = (int(said["stage"]), int(said["rounds"]), float(said["seconds"]))
-        standing = Standing(lineages, *place, said["random"], curve)
-        np.random.default_rng().bit_generator.state = standing.random
-        if (
-            functions.ndim != 2
-            or not all(lineages)
-            or not functions.min() >= 0
-            or not np.isfinite(losses).all()
-        ):
-            raise ValueError("its functions are damaged")
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise UsageError(f"{path}: not what a search left: {str(error)[:200]}") from error
-    if other:
-        name = other[0]
-        raise UsageError(
-            f"{path}: left by a search with {name} = {kept[name]}, not {settings[name]}; give the same, or "
-            f"another --out"
-        )
+    return search_files.read(path, FORMAT, settings, _built)
+
+
+def _built(said: dict[str, Any], held: Any) -> Standing:
+    losses, owners = held["losses"].tolist(), held["owners"].tolist()
+    functions = np.asarray(held["functions"], np.float64)
+    lineages: list[list[tuple[float, Floats]]] = [[] for _ in range(max(owners) + 1)]
+    for owner, loss, f in zip(owners, losses, functions, strict=True):
+        lineages[owner].append((loss, f))
+    curve = [(float(s), int(n), float(score)) for s, n, score in said["curve"]]
+    place = (int(said["stage"]), int(said["rounds"]), float(said["seconds"]))
+    standing = Standing(lineages, *place, said["random"], curve)
+    np.random.default_rng().bit_generator.state = standing.random
+    if functions.ndim != 2 or not all(lineages) or not functions.min() >= 0 or not np.isfinite(losses).all():
+        raise ValueError("its functions are damaged")
     return standing

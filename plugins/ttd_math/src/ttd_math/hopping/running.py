@@ -1,0 +1,153 @@
+"""From a start to a certificate: the start read, the search made or gone on with, its result proven."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+
+from ttd_core import certificate, certifying
+from ttd_core.certificate import Certificate
+from ttd_core.errors import UsageError
+from ttd_math import improving
+from ttd_math.hopping import checkpoint
+from ttd_math.hopping.checkpoint import Standing
+from ttd_math.hopping.search import Plan, Search, begun
+from ttd_math.improving import FROM_RANDOM
+from ttd_math.plain import Floats
+
+#: Heights of the first length, when nothing else is asked for.
+COARSE = {"ac1": 180, "erdos": 140}
+#: Most of the time that may go into keeping where the search stands.
+_SAVING = 0.05
+
+
+@attrs.frozen
+class Settings:
+    """What was asked for; see ``ttd math hops --help``."""
+
+    problem: str
+    start: str
+    out: pathlib.Path
+    length: int | None = None
+    coarse: int | None = None
+    cells: int = 1 << 26
+    keep: int = 20
+    lineages: int = 128
+    promoted: int = 48
+    seconds: float = 600.0
+    rounds: int | None = None
+    device: str = "cpu"
+    seed: int = 0
+    resume: bool = False
+
+    @property
+    def state_file(self) -> pathlib.Path:
+        """Where the search leaves how far it came."""
+        return self.out.with_name(f"{self.out.stem}.hops.npz")
+
+    def shared(self, start: Floats) -> dict[str, Any]:
+        """What a search must share to go on from where another stood."""
+        names = ("problem", "start", "length", "coarse", "keep", "lineages", "promoted", "seed")
+        return {name: getattr(self, name) for name in names} | {"heights": int(start.size)}
+
+
+def hops(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate, list[pathlib.Path]]:
+    """Search for a better construction and write its certificate.
+
+    :param told: is given a line after every round.
+    :return: the certificate, and the files written.
+    :raises UsageError: when something that was asked for cannot be.
+    """
+    device = improving.device_of(settings.device)
+    problem = improving.problem_of(settings.problem, settings.length or 0)
+    rng = np.random.default_rng(settings.seed)
+    coarse = settings.coarse or COARSE[settings.problem]
+    start = improving.start_of(problem, settings, coarse, rng)
+    fresh = settings.start == FROM_RANDOM
+    least = improving.least_heights(problem)
+    lengths = _lengths(coarse if fresh else _coarse(start.size, settings), settings.length)
+    problem = improving.problem_of(settings.problem, max(lengths[-1], start.size))
+    plan = Plan(
+        lengths=lengths,
+        device=device,
+        fresh=fresh,
+        **{
+            name: getattr(settings, name)
+            for name in ("problem", "cells", "keep", "lineages", "promoted", "seconds", "rounds")
+        },
+    )
+    certificate.make_folder(settings.out)
+    search = Search(plan, _standing(settings, plan, start, rng))
+    try:
+        for line in _rounds(search, settings, start):
+            told(line)
+    except torch.OutOfMemoryError as error:
+        length = lengths[search.standing.stage]
+        raise UsageError(
+            f"{plan.batch_at(length)} functions of {length} heights do not fit on {device}: give a smaller "
+            "--cells, and --resume"
+        ) from error
+    f = search.standing.best[1]
+    # A height that is repeated is the same function.
+    f = np.repeat(f, -(-least // f.size))
+    proof = certifying.certify(problem, improving.state_of(problem, f))
+    made = improving.made_by(settings, "hops", start, device, search.standing.seconds, search.standing.curve)
+    return proof, certificate.write(proof, settings.out, origin=improving.whole_origin(settings, made))
+
+
+def _coarse(size: int, settings: Settings) -> int:
+    """Heights to begin with for a function of a file: as asked for, or a part of its own, near the usual."""
+    usual = COARSE[settings.problem]
+    return settings.coarse or round(size / 2 ** max(0, round(math.log2(size / usual))))
+
+
+def _rounds(search: Search, settings: Settings, start: Floats) -> Iterator[str]:
+    """Make the rounds, keep on disk where the search stands, and say what came of each."""
+    shared = settings.shared(start)
+    standing, due = search.standing, 0.0
+    for better in search.run():
+        before = time.monotonic()
+        if before >= due:
+            checkpoint.save(settings.state_file, standing, shared)
+            after = time.monotonic()
+            due = after + (after - before) / _SAVING
+        score, f = standing.best
+        yield (
+            f"{standing.seconds:8.1f} s  {standing.pools.heights:6} heights  round {standing.rounds:5}  "
+            f"{len(standing.attempts):4} lineages  {standing.optimised:9} optimised  "
+            f"{score:.10f}{f' with {f.size} heights' if better else ''}"
+        )
+    checkpoint.save(settings.state_file, standing, shared)
+
+
+def _standing(settings: Settings, plan: Plan, start: Floats, rng: np.random.Generator) -> Standing:
+    """A new one, or where a search stood.
+
+    :raises UsageError: when there is one and nobody asked to go on, or none to go on with.
+    """
+    path = settings.state_file
+    if settings.resume:
+        if not path.exists():
+            raise UsageError(f"{path}: nothing to go on with; leave --resume out")
+        return checkpoint.load(path, settings.shared(start), plan.device)
+    if path.exists():
+        raise UsageError(f"{path}: left by a search; add --resume to go on with it, or remove it")
+    return begun(plan, start, rng)
+
+
+def _lengths(first: int, most: int | None) -> tuple[int, ...]:
+    """Numbers of heights, doubled as often as fits.
+
+    :raises UsageError: when that is less than the first.
+    """
+    most = first if most is None else most
+    if most < first:
+        raise UsageError(f"--length {most} is less than the {first} heights that the search begins with")
+    return tuple(first << doubling for doubling in range(int(math.log2(most / first)) + 1))
