@@ -12,7 +12,8 @@ stops after N times 32 steps and the rest is extrapolated: for 2,048 new tokens,
 
 Every engine and size has a process of its own, which the next one's imports overlap; rows are printed as they
 come, and a failure is a line. --variants runs ours once more for each setting of the environment named there;
-OWN_WARPS and OWN_STAGES among them are constants of the Triton kernels' module.
+OWN_WARPS and OWN_STAGES among them are constants of the Triton kernels' module, and IN_FRAGMENTS=0 lays
+packed experts by row.
 
 `floor` is the time of one step, at the copy bandwidth and the rate of a large matrix product measured in this
 run, of what no decoder can avoid: weights once (of experts those that some row needs, on average, if all are
@@ -40,7 +41,7 @@ import torch
 import vllm_peer
 from timed_decoder import TimedDecoder
 
-from ttd_core.policy.local.lean import ops
+from ttd_core.policy.local.lean import mxfp4, ops
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.model import LeanModel
 from ttd_core.policy.local.lean.routes import RouteMemory
@@ -216,6 +217,7 @@ def serve(chosen: argparse.Namespace) -> None:
     for constant in {"OWN_WARPS", "OWN_STAGES"} & os.environ.keys():
         if hasattr(operations, constant):
             setattr(operations, constant, int(os.environ[constant]))
+    mxfp4.IN_FRAGMENTS = os.environ.get("IN_FRAGMENTS", "1") == "1"
     size, kind = chosen.sizes[0], chosen.child
     name = "generate" if kind == "generate" else "ours" + chosen.label
     rates = ceilings(device)
@@ -304,7 +306,7 @@ def jobs(chosen: argparse.Namespace) -> list[engines.Job]:
             made.append(engines.Job(f"{size}, ours", [*command, "ours"]))
         for variant in chosen.variants:
             settings = dict(part.split("=", 1) for part in variant.split(","))
-            label = ["--label", f", {variant.removeprefix('TTD_LEAN_')}"]
+            label = ["--label", f", {variant}"]
             made.append(engines.Job(f"{size}, {variant}", [*command, "ours", *label], settings))
     for size in chosen.sizes:
         if "generate" in chosen.peer and models.SIZES[size].get("family") != "gpt_oss":

@@ -3,11 +3,11 @@
     python benchmarks/step_parts.py [--size 8b] [--rows 64 512] [--own 64] [--prompt 512]
 
 The operations of one layer, with a rank-32 adapter on every projection, as the lean decoder calls them, and
-others in their place: the product without the adapter's rows, with other paddings of them, the adapter
-added where the result is read (TTD_LEAN_FUSE_ADAPTER), attention with other numbers of warps and stages. Each
-is recorded several times over in a CUDA graph, products with as many weights, so that these come from memory
-as in a step; microseconds are of one call. `floor` is what it must move over the copy's rate, or what it must
-multiply over the product's.
+others in their place: the product without the adapter's rows, the adapter added by a product of its own and
+not where the result is read, attention with other numbers of warps and stages. Each is recorded several times
+over in a CUDA graph, products with as many weights, so that these come from memory as in a step; microseconds
+are of one call. `floor` is what it must move over the copy's rate, or what it must multiply over the
+product's.
 """
 
 from __future__ import annotations
@@ -125,14 +125,7 @@ def product_parts(shape: Shape) -> Iterator[Part]:
     for name, (inputs, outputs) in shape.products.items():
         total, rank_rows = sum(outputs), RANK * len(outputs)
         x = noise(shape.rows, inputs)
-        for extra, title in (
-            (rank_rows, "A beside W, as it is"),
-            (0, "W alone"),
-            (-(-rank_rows // 64) * 64, "A padded to 64"),
-            (-(-rank_rows // 128) * 128, "A padded to 128"),
-        ):
-            if extra == rank_rows and title != "A beside W, as it is":
-                continue
+        for extra, title in ((rank_rows, "A beside W, as it is"), (0, "W alone")):
             weights = [noise(total + extra, inputs) for _ in range(COPIES)]
             yield Part(
                 f"{name}: {title}",
@@ -144,7 +137,9 @@ def product_parts(shape: Shape) -> Iterator[Part]:
             del weights
         one = partial(shape.rows, outputs)
         moved = 2.0 * (2 * shape.rows * total + one.lora_b.numel() + shape.rows * rank_rows)
-        yield Part(f"{name}: B added by a product", [one.complete] * COPIES, moved)
+        # Of the others it is added where their result is read.
+        counts = name in {"output", "down"}
+        yield Part(f"{name}: B added by a product", [one.complete] * COPIES, moved, counts=counts)
 
 
 def small_parts(shape: Shape) -> Iterator[Part]:
@@ -157,8 +152,8 @@ def small_parts(shape: Shape) -> Iterator[Part]:
     yield Part("add and norm (twice a layer)", [norm, norm] * COPIES, 2.0 * 4 * rows * hidden)
     both = partial(rows, [shape.inner, shape.inner])
     moved = 2.0 * 3 * rows * shape.inner
-    yield Part("SwiGLU", [lambda: ops.swiglu(both.result)] * COPIES, moved)
-    yield Part("SwiGLU with B added", [lambda: ops.adapted_swiglu(both)] * COPIES, moved, counts=False)
+    yield Part("SwiGLU with B added", [lambda: ops.adapted_swiglu(both)] * COPIES, moved)
+    yield Part("SwiGLU alone", [lambda: ops.swiglu(both.result)] * COPIES, moved, counts=False)
     outputs = shape.products["query, key, value"][1]
     qkv = partial(rows, outputs)
     cos, sin = noise(rows, shape.head), noise(rows, shape.head)
@@ -167,13 +162,10 @@ def small_parts(shape: Shape) -> Iterator[Part]:
     slots = torch.arange(rows, device=DEVICE) * PAGE
     place = (cos, sin, norms, 1e-6, keys, values, slots, shape.heads)
     moved = 2.0 * rows * (2 * sum(outputs) + outputs[1] + outputs[2])
-    yield Part("rotate and store", [lambda: ops.rotate_and_store(qkv.result, *place)] * COPIES, moved)
-    yield Part(
-        "rotate and store with B added",
-        [lambda: ops.adapted_rotate_and_store(qkv, *place)] * COPIES,
-        moved,
-        counts=False,
-    )
+    adapted = [lambda: ops.adapted_rotate_and_store(qkv, *place)] * COPIES
+    yield Part("rotate and store with B added", adapted, moved)
+    alone = [lambda: ops.rotate_and_store(qkv.result, *place)] * COPIES
+    yield Part("rotate and store alone", alone, moved, counts=False)
 
 
 def attention_parts(shape: Shape) -> Iterator[Part]:
@@ -214,7 +206,7 @@ def attention_parts(shape: Shape) -> Iterator[Part]:
     calls = [attend(layer) for layer in range(3)]
     usual = ops.OWN_WARPS, ops.OWN_STAGES
     yield Part(f"attention, {shape.own} own tokens, {usual[0]} warps, {usual[1]} stages", calls, moved, done)
-    for warps, stages in ((1, 1), (1, 2), (2, 1), (2, 3), (4, 1), (4, 2)):
+    for warps, stages in ((1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2)):
         ops.OWN_WARPS, ops.OWN_STAGES = warps, stages
         yield Part(f"attention, {warps} warps, {stages} stages", calls, moved, done, counts=False)
     ops.OWN_WARPS, ops.OWN_STAGES = usual

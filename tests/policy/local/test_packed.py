@@ -23,8 +23,10 @@ from ttd_core.policy.local.lean.mlp import Experts
 from ttd_core.policy.local.lean.mxfp4 import (
     GROUP,
     LARGEST_ARRANGED_SCALE,
+    PLACES,
     VALUES,
     arrange,
+    arranged,
     unpack,
     unpack_arranged,
 )
@@ -92,6 +94,28 @@ def test_arranged_codes_unpack_to_the_same_bits() -> None:
     first = arrange(blocks)[0, 2, 7]
     published = torch.stack([blocks[0, 7, 2] & 15, blocks[0, 7, 2] >> 4], dim=-1).flatten()
     assert torch.equal(first, published[:16] | published[16:] << 4)
+
+
+def test_codes_in_fragments_unpack_to_the_same_bits() -> None:
+    generator = torch.Generator().manual_seed(1)
+    blocks = torch.randint(0, 256, (48, 4, 16), generator=generator, dtype=torch.uint8)
+    scales = torch.randint(0, 255, (48, 4), generator=generator, dtype=torch.uint8)
+    codes, by_fragment = arranged(blocks, scales)
+    assert codes.shape == (2, 3, 512)
+    assert by_fragment.shape == (2, 3, 32)
+    for dtype in torch.float32, torch.bfloat16:
+        found, expected = unpack_arranged(codes, by_fragment, dtype), unpack(blocks, scales, dtype)
+        assert torch.equal(found.view(torch.uint8), expected.view(torch.uint8))
+    # Thread 4 g + t has a word of outputs g and g + 8: here of g 3 and t 2, of inputs 32 to 63 of row 11.
+    word = int(codes[0, 0].view(torch.int32)[4 * (4 * 3 + 2) + 3]) & 0xFFFFFFFF
+    published = torch.stack([blocks[11, 1] & 15, blocks[11, 1] >> 4], dim=-1).flatten().tolist()
+    for place, bits in enumerate(PLACES):
+        for half in range(2):
+            found_code = sum((word >> (at + 16 * half) & 1) << bit for bit, at in enumerate(bits))
+            assert found_code == published[2 * 2 + half + 8 * place]
+    # A matrix that is not whole fragments lies by row.
+    assert arranged(blocks[:40], scales[:40])[0].shape == (4, 40, 16)
+    assert arranged(blocks[:, :3], scales[:, :3])[0].shape == (3, 48, 16)
 
 
 def test_a_module_arranges_its_codes_in_place_once_and_stays_what_it_was(published: pathlib.Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ttd_core.errors import ModelUnavailableError
-from ttd_core.policy.local.lean.mxfp4 import GROUP, LARGEST_ARRANGED_SCALE, arrange, unpack, unpack_arranged
+from ttd_core.policy.local.lean.mxfp4 import GROUP, LARGEST_ARRANGED_SCALE, arranged, unpack, unpack_arranged
 from ttd_core.policy.local.weights import require_all
 from ttd_core.policy.models.files import reading
 from ttd_core.policy.models.folder import ModelFolder
@@ -91,15 +91,16 @@ class PackedExperts(torch.nn.Module):
             return True
         if bool((scales > LARGEST_ARRANGED_SCALE).any()):
             return False
-        experts, outputs, groups = scales.shape
-        codes = blocks.contiguous().view(experts, groups, outputs, GROUP // 2)
-        by_group = scales.contiguous().view(experts, groups, outputs)
-        for expert in range(experts):
+        found = []
+        for one in blocks, scales:
+            found.append(one.contiguous().view(len(one), -1))
+        for expert in range(len(blocks)):
             # What is copied from is new: nothing is written before it was read.
-            codes[expert] = arrange(blocks[expert])
-            by_group[expert] = scales[expert].T.clone()
-        self.register_buffer(f"{name}_blocks", codes)
-        self.register_buffer(f"{name}_scales", by_group)
+            new = arranged(blocks[expert], scales[expert])
+            for lying, one in zip(found, new, strict=True):
+                lying[expert] = one.flatten()
+        for part, lying, one in zip(("blocks", "scales"), found, new, strict=True):
+            self.register_buffer(f"{name}_{part}", lying.view(len(lying), *one.shape))
         self._arranged.add(name)
         return True
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import math
 import os
+import re
 from typing import Any
 
 import attrs
@@ -12,7 +15,14 @@ import torch
 
 from ttd_core.policy.local.lean.kernels import reference_expert_ops as reference
 from ttd_core.policy.local.lean.kernels.reference_expert_ops import ExpertWeights, Groups
-from ttd_core.policy.local.lean.mxfp4 import LARGEST_ARRANGED_SCALE, VALUES, arrange, unpack
+from ttd_core.policy.local.lean.mxfp4 import (
+    LARGEST_ARRANGED_SCALE,
+    VALUES,
+    arrange,
+    arrange_fragments,
+    arrange_scales,
+    unpack,
+)
 
 triton = pytest.importorskip("triton", reason="Triton is not installed here")
 tl = pytest.importorskip("triton.language")
@@ -21,8 +31,10 @@ if not INTERPRETED and not torch.cuda.is_available():
     pytest.skip("needs a CUDA device, or TRITON_INTERPRET=1", allow_module_level=True)
 
 from ttd_core.policy.local.lean.kernels import arranged as arranged_kernels  # noqa: E402 - after the skip
+from ttd_core.policy.local.lean.kernels import fragments as fragment_kernels  # noqa: E402 - after the skip
 from ttd_core.policy.local.lean.kernels import tiles  # noqa: E402 - after the skip
 from ttd_core.policy.local.lean.kernels import triton_expert_ops as kernels  # noqa: E402 - after the skip
+from ttd_core.policy.local.lean.kernels.tiles import Tile  # noqa: E402 - after the skip
 
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
 #: NumPy, which the interpreter runs on, has no bfloat16.
@@ -76,6 +88,14 @@ def arranged(weights: ExpertWeights) -> ExpertWeights:
     assert weights.scales is not None
     blocks = weights.values.unflatten(2, (-1, 16))
     return ExpertWeights(arrange(blocks), weights.scales.transpose(1, 2).contiguous(), weights.bias)
+
+
+def in_fragments(weights: ExpertWeights) -> ExpertWeights:
+    """The same matrices in fragments."""
+    assert weights.scales is not None
+    codes = [arrange_fragments(matrix.unflatten(1, (-1, 16))) for matrix in weights.values]
+    scales = [arrange_scales(matrix) for matrix in weights.scales]
+    return ExpertWeights(torch.stack(codes), torch.stack(scales), weights.bias)
 
 
 @pytest.mark.parametrize("load", LOADS)
@@ -167,52 +187,73 @@ def test_packed_products(load: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(
     ("load", "decoded"), [("one token", 256), ("experts without tokens", 256), ("as it comes", 1)]
 )
+@pytest.mark.parametrize(("outputs", "inputs"), [(136, 96), (144, 192)])
 def test_arranged_products_are_those_of_the_published_codes(
-    load: str, decoded: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    outputs: int, inputs: int, load: str, decoded: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiles, "DECODED_ROWS", decoded)
     # Four experts, then the other two.
-    monkeypatch.setattr(tiles, "decoded_bytes", lambda _: 4 * 136 * 96 * dtype.itemsize)
+    monkeypatch.setattr(tiles, "decoded_bytes", lambda _: 4 * outputs * inputs * dtype.itemsize)
     groups, _, tokens = grouped(load)
-    published = packed(136, 96)
-    published = ExpertWeights(published.values, published.scales, noise(EXPERTS, 136, dtype=dtype))
-    weights = arranged(published)
+    published = packed(outputs, inputs)
+    published = ExpertWeights(published.values, published.scales, noise(EXPERTS, outputs, dtype=dtype))
+    # The second sizes are whole fragments, of which the last block of outputs and of inputs is not full.
+    weights = (in_fragments if inputs == 192 else arranged)(published)
+    assert weights.fragments == (inputs == 192)
     assert (weights.outputs, weights.inputs) == (published.outputs, published.inputs)
     assert torch.equal(weights.of(3, dtype), published.of(3, dtype))
-    x, own = noise(tokens, 96, dtype=dtype), noise(len(groups.order), 96, dtype=dtype)
+    x, own = noise(tokens, inputs, dtype=dtype), noise(len(groups.order), inputs, dtype=dtype)
     close(kernels.product(x, weights, groups, True) / 30, reference.product(x, published, groups, True) / 30)
     close(
         kernels.product(own, weights, groups, False) / 30,
         reference.product(own, published, groups, False) / 30,
     )
-    grad = noise(len(groups.order), 136, dtype=dtype)
+    grad = noise(len(groups.order), outputs, dtype=dtype)
     close(
         kernels.product_backward(grad, weights, groups) / 30,
         reference.product_backward(grad, published, groups) / 30,
     )
 
 
+@pytest.mark.parametrize("tile", [Tile(128, 128, 4, 3), Tile(64, 64, 4, 3), Tile(256, 64, 8, 3)])
+def test_fragments_by_other_tiles(tile: Tile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "FRAGMENT_TILES", dict.fromkeys((16, 32, 64, 128), tile))
+    groups, _, tokens = grouped("experts without tokens")
+    published = packed(144, 192)
+    published = attrs.evolve(published, bias=noise(EXPERTS, 144, dtype=DTYPES[-1]))
+    x = noise(tokens, 192, dtype=DTYPES[-1])
+    found = kernels.product(x, in_fragments(published), groups, True)
+    close(found / 30, reference.product(x, published, groups, True) / 30)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rank", [3, 20])
 @pytest.mark.parametrize(
     ("load", "kind"),
-    [("as it comes", "packed"), ("as it comes", "arranged"), ("experts without tokens", "numbers")],
+    [
+        ("as it comes", "packed"),
+        ("as it comes", "arranged"),
+        ("one token", "fragments"),
+        ("experts without tokens", "numbers"),
+    ],
 )
 def test_adapted_products(load: str, kind: str, rank: int, dtype: torch.dtype) -> None:
     groups, _, tokens = grouped(load)
-    numbers = ExpertWeights(noise(EXPERTS, 136, 96, dtype=dtype))
-    weights = numbers if kind == "numbers" else packed(136, 96)
+    outputs, inputs = (144, 128) if kind == "fragments" else (136, 96)
+    numbers = ExpertWeights(noise(EXPERTS, outputs, inputs, dtype=dtype))
+    weights = numbers if kind == "numbers" else packed(outputs, inputs)
     weights = ExpertWeights(weights.values, weights.scales)
-    weights = arranged(weights) if kind == "arranged" else weights
+    weights = {"arranged": arranged, "fragments": in_fragments}.get(kind, lambda same: same)(weights)
     count = len(groups.order)
-    x, grad, hidden = (noise(*shape, dtype=dtype) for shape in ((tokens, 96), (count, 136), (count, rank)))
+    shapes = (tokens, inputs), (count, outputs), (count, rank)
+    x, grad, hidden = (noise(*shape, dtype=dtype) for shape in shapes)
     # As B lies, and as A is met in the backward pass.
-    added = (noise(EXPERTS, 136, rank, dtype=dtype), hidden)
+    added = (noise(EXPERTS, outputs, rank, dtype=dtype), hidden)
     close(
         kernels.product(x, weights, groups, True, added) / 30,
         reference.product(x, weights, groups, True, added) / 30,
     )
-    added = (noise(EXPERTS, rank, 96, dtype=dtype).transpose(1, 2), hidden)
+    added = (noise(EXPERTS, rank, inputs, dtype=dtype).transpose(1, 2), hidden)
     close(
         kernels.product_backward(grad, weights, groups, added) / 30,
         reference.product_backward(grad, weights, groups, added) / 30,
@@ -231,13 +272,15 @@ def codes_at(scales: torch.Tensor) -> ExpertWeights:
     return ExpertWeights(row.repeat(1, len(scales), 1).to(DEVICE), stored.to(DEVICE))
 
 
-@pytest.mark.parametrize("kind", ["published", "arranged"])
+@pytest.mark.parametrize("kind", ["published", "arranged", "fragments"])
 @pytest.mark.parametrize("backward", [False, True])
 def test_every_code_at_every_scale_to_the_bit(kind: str, backward: bool) -> None:
     # Products with the identity are the weights themselves, if none is infinite (6 * 2**(253 - 127)).
-    most = LARGEST_ARRANGED_SCALE if kind == "arranged" else 252
-    published = codes_at(torch.arange(most + 1, dtype=torch.uint8))
-    weights = arranged(published) if kind == "arranged" else published
+    most = 252 if kind == "published" else LARGEST_ARRANGED_SCALE
+    # Fragments have 16 outputs.
+    scales = torch.arange((most + 16) // 16 * 16 if kind == "fragments" else most + 1).clamp(max=most)
+    published = codes_at(scales.to(torch.uint8))
+    weights = {"arranged": arranged, "fragments": in_fragments}.get(kind, lambda same: same)(published)
     size = weights.outputs if backward else weights.inputs
     _, _, groups = kernels.route(torch.zeros(size, 1, device=DEVICE), 1, True)
     identity = torch.eye(size, device=DEVICE)[groups.order.long()]
@@ -287,16 +330,72 @@ def test_decoded_bits_of_bfloat16() -> None:
 
 
 @pytest.mark.skipif(INTERPRETED, reason="only a CUDA device runs assembly")
-def test_assembly_decodes_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("fragments", [False, True])
+def test_assembly_decodes_the_same_numbers(fragments: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     groups, _, tokens = grouped("as it comes")
-    weights = arranged(packed(136, 96))
+    weights = in_fragments(packed(144, 128)) if fragments else arranged(packed(136, 96))
+    # Fragments are decoded by assembly in bfloat16 alone.
     for dtype in torch.bfloat16, torch.float32:
-        of_dtype = attrs.evolve(weights, bias=noise(EXPERTS, 136, dtype=dtype))
-        x = noise(tokens, 96, dtype=dtype)
-        expected = kernels.product(x, of_dtype, groups, True)
+        of_dtype = attrs.evolve(weights, bias=noise(EXPERTS, weights.outputs, dtype=dtype))
+        x = noise(tokens, weights.inputs, dtype=dtype)
+        assert tiles.assembles(dtype) == (dtype == torch.bfloat16)
+        found = kernels.product(x, of_dtype, groups, True)
         with monkeypatch.context() as patched:
-            patched.setattr(tiles, "ASSEMBLY", True)
-            assert torch.equal(kernels.product(x, of_dtype, groups, True), expected)
+            patched.setattr(tiles, "ASSEMBLY", False)
+            assert torch.equal(kernels.product(x, of_dtype, groups, True), found)
+
+
+def test_assembly_of_fragments_is_right_for_every_word() -> None:
+    # What a CUDA device runs is computed here, instruction by instruction, so that no device is needed.
+    generator = torch.Generator().manual_seed(3)
+    published = torch.randint(0, 256, (16, 2, 16), generator=generator, dtype=torch.uint8)
+    published[0, 0] = torch.arange(16, dtype=torch.uint8) * 17
+    scales = torch.randint(0, LARGEST_ARRANGED_SCALE + 1, (16, 2), generator=generator, dtype=torch.uint8)
+    words = arrange_fragments(published).view(torch.int32).view(8, 4, 2, 2)
+    by_word = arrange_scales(scales).view(8, 1, 2, 2).expand(8, 4, 2, 2).int()
+    numbers = unpack(published, scales, torch.bfloat16).double()
+    halves = run_assembly(words.long() & 0xFFFFFFFF, (by_word + 126).long() * 0x00800080)
+    assert len(halves) == 8
+    for index, found in enumerate(halves):
+        place, half = divmod(index, 2)
+        for g, t, group, row in itertools.product(range(8), range(4), range(2), range(2)):
+            expected = numbers[g + 8 * row, 32 * group + 8 * place + 2 * t + half]
+            assert found[g, t, group, row] == expected
+
+
+def run_assembly(words: torch.Tensor, factors: torch.Tensor) -> list[torch.Tensor]:
+    """The results of :func:`.fragments.numbers_by_assembly`, as float64."""
+    source = inspect.getsource(fragment_kernels.numbers_by_assembly.fn)
+    values: dict[str, torch.Tensor] = {"$8": words, "$9": factors}
+    for statement in source.split('"""')[3].strip(" {}\n").split(";")[1:]:
+        name, _, rest = statement.strip().partition(" ")
+        if name == "mov.b32":
+            first, second, whole = re.fullmatch(r"\{(\S+), (\S+)\}, (\S+)", rest).groups()  # type: ignore[union-attr]
+            values[first], values[second] = values[whole] & 0xFFFF, values[whole] >> 16
+        elif name:
+            target, left, right = (part.strip() for part in rest.split(","))
+            operand = values[right] if right in values else torch.tensor(int(right, 0))
+            values[target] = PTX[name](values[left], operand) & 0xFFFFFFFF
+    return [as_bfloat16(values[f"${place}"]).double() for place in range(8)]
+
+
+def as_bfloat16(bits: torch.Tensor) -> torch.Tensor:
+    return bits.to(torch.int16).view(torch.bfloat16)
+
+
+def times_by_halves(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    halves = [as_bfloat16(left >> at & 0xFFFF) * as_bfloat16(right >> at & 0xFFFF) for at in (0, 16)]
+    low, high = (half.view(torch.int16).long() & 0xFFFF for half in halves)
+    return low | high << 16
+
+
+PTX = {
+    "and.b32": torch.bitwise_and,
+    "or.b32": torch.bitwise_or,
+    "shl.b32": torch.bitwise_left_shift,
+    "shr.b32": torch.bitwise_right_shift,
+    "mul.bf16x2": times_by_halves,
+}
 
 
 @triton.jit

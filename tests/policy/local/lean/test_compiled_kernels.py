@@ -40,6 +40,7 @@ from ttd_core.policy.local.lean.kernels import (  # noqa: E402 - after the skip
     triton_ops,
     triton_training_ops,
 )
+from ttd_core.policy.local.lean.kernels.tiles import Tile  # noqa: E402 - after the skip
 
 # What a release says of its next one's defaults.
 pytestmark = pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
@@ -101,11 +102,15 @@ def empty(*shape: int, dtype: torch.dtype = BF16) -> torch.Tensor:
     return torch.empty(shape, dtype=dtype, device=META)
 
 
-def weights_of(shape: Shape, outputs: int, inputs: int, arranged: bool = True) -> ExpertWeights:
-    """One matrix of all experts of a layer; packed ones as a model has them, or as they are published."""
+def weights_of(shape: Shape, outputs: int, inputs: int, lying: str = "fragments") -> ExpertWeights:
+    """One matrix of all experts of a layer; packed ones as a model has them, by row, or as published."""
     if not shape.packed:
         return ExpertWeights(empty(shape.experts, outputs, inputs))
-    if arranged:
+    if lying == "fragments":
+        codes = empty(shape.experts, inputs // 64, outputs // 16, 512, dtype=torch.uint8)
+        scales = empty(shape.experts, inputs // 64, outputs // 16, 32, dtype=torch.uint8)
+        return ExpertWeights(codes, scales, empty(shape.experts, outputs))
+    if lying == "by row":
         codes = empty(shape.experts, inputs // 32, outputs, 16, dtype=torch.uint8)
         scales = empty(shape.experts, inputs // 32, outputs, dtype=torch.uint8)
         return ExpertWeights(codes, scales, empty(shape.experts, outputs))
@@ -140,17 +145,42 @@ def fits(kernels: list[Any], folder: pathlib.Path, spills: bool = False) -> None
         assert spills or int(stack[1]) <= STACK, f"{kernel.metadata.name}: {usage.stdout}"
 
 
-@pytest.mark.parametrize("arranged", [True, False])
-def test_a_packed_product(arranged: bool, compiled: list[Any], tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize(("lying", "products"), [("fragments", 1), ("by row", 2), ("as published", None)])
+def test_a_packed_product(
+    lying: str, products: int | None, compiled: list[Any], tmp_path: pathlib.Path
+) -> None:
     shape = SHAPES["gpt-oss-120b"]
     _, _, groups = triton_expert_ops.route(empty(512, shape.experts), shape.choices, True)
-    weights = weights_of(shape, 5760, 2880, arranged)
+    weights = weights_of(shape, 5760, 2880, lying)
     triton_expert_ops.product(empty(512, shape.hidden), weights, groups, True)
     fits(compiled, tmp_path)
-    # Numbers decoded from arranged codes go from registers to the matrix units, read ahead all that is read.
-    text = compiled[-1].asm["ttgir"]
+    if products is not None:
+        from_registers(compiled[-1], products)
+    if lying == "fragments":
+        straight_from_memory(compiled[-1])
+
+
+def from_registers(kernel: Any, products: int) -> None:
+    """Numbers decoded in registers go to the matrix units, which are done with them before others come.
+
+    Triton would let a product run on while the next step's numbers take the place of its own.
+    """
+    text = kernel.asm["ttgir"]
     factors = re.findall(r"warp_group_dot .* : (tensor|!ttg.memdesc)<128x", text)
-    assert not arranged or factors == ["tensor"] * 2
+    assert factors == ["tensor"] * products
+    assert set(re.findall(r"pendings = (\d+)", text)) == {"0"}
+    assert len(re.findall(r"warp_group_dot_wait", text)) >= products
+
+
+def straight_from_memory(kernel: Any) -> None:
+    """A thread decodes the codes that it loaded, 16 bytes at once: nothing changes threads on its way."""
+    ptx = kernel.asm["ptx"]
+    found = {
+        "wide loads": len(re.findall(r"ld\.global\S*\.v4\.b32", ptx)) >= 2,
+        "shuffles": "shfl" in ptx,
+        "stores between threads": "st.shared" in ptx.partition("wgmma.mma_async")[0],
+    }
+    assert found == {"wide loads": True, "shuffles": False, "stores between threads": False}
 
 
 def test_the_adapters_kernel_multiplies_on_the_matrix_units(compiled: list[Any]) -> None:
@@ -161,16 +191,36 @@ def test_the_adapters_kernel_multiplies_on_the_matrix_units(compiled: list[Any])
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("lying", ["fragments", "by row"])
 @pytest.mark.parametrize("tokens", [64, 512, 1024])
-def test_a_product_decoded_by_assembly(
-    tokens: int, compiled: list[Any], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+def test_a_product_decoded_with_and_without_assembly(
+    tokens: int, lying: str, compiled: list[Any], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiles, "ASSEMBLY", True)
     shape = SHAPES["gpt-oss-20b"]
     _, _, groups = triton_expert_ops.route(empty(tokens, shape.experts), shape.choices, True)
-    triton_expert_ops.product(empty(tokens, shape.hidden), weights_of(shape, 5760, 2880), groups, True)
+    for assembly in None, False:
+        monkeypatch.setattr(tiles, "ASSEMBLY", assembly)
+        weights = weights_of(shape, 5760, 2880, lying)
+        triton_expert_ops.product(empty(tokens, shape.hidden), weights, groups, True)
+        decoded = ("mul.bf16x2 pair" if lying == "fragments" else "prmt.b32 first") in compiled[-1].asm["ptx"]
+        assert decoded == (assembly is None)
+        if assembly is None:
+            from_registers(compiled[-1], 1 if lying == "fragments" else 2)
+    fits(compiled, tmp_path, spills=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tile", [Tile(256, 64, 8, 3), Tile(128, 128, 4, 3), Tile(64, 64, 4, 3)])
+@pytest.mark.parametrize("tokens", [64, 512])
+def test_other_tiles_of_fragments(
+    tokens: int, tile: Tile, compiled: list[Any], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "FRAGMENT_TILES", dict.fromkeys((16, 32, 64, 128), tile))
+    shape = SHAPES["gpt-oss-20b"]
+    _, _, groups = triton_expert_ops.route(empty(tokens, shape.experts), shape.choices, True)
+    triton_expert_ops.product(empty(tokens, shape.hidden), weights_of(shape, 2880, 2880), groups, True)
     fits(compiled, tmp_path)
-    assert "prmt.b32 first" in compiled[-1].asm["ptx"]
+    assert set(re.findall(r"pendings = (\d+)", compiled[-1].asm["ttgir"])) == {"0"}
 
 
 @pytest.mark.slow
@@ -178,7 +228,7 @@ def test_a_product_decoded_by_assembly(
 def test_experts_as_published(tokens: int, compiled: list[Any], tmp_path: pathlib.Path) -> None:
     shape, ops = SHAPES["gpt-oss-120b"], triton_expert_ops
     _, _, groups = ops.route(empty(tokens, shape.experts), shape.choices, True)
-    weights = weights_of(shape, 5760, 2880, arranged=False)
+    weights = weights_of(shape, 5760, 2880, "as published")
     both = ops.product(empty(tokens, shape.hidden), weights, groups, True)
     ops.product_backward(both, weights, groups)
     fits(compiled, tmp_path)

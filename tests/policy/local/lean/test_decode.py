@@ -13,7 +13,6 @@ import transformers
 from tests.policy.local.lean.lean_models import FAMILY, VOCABULARY, make_model
 
 from ttd_core.errors import EnvironmentLacksError
-from ttd_core.policy.local.lean import switches
 from ttd_core.policy.local.lean.decode import LeanDecoder
 from ttd_core.policy.local.lean.kv_pages import PageMemory, PagePool
 from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
@@ -71,14 +70,21 @@ def test_same_replies_as_the_plain_decoder(kind: str, adapted: bool) -> None:
     )
 
 
-def test_adapters_added_where_a_result_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(switches.FUSE_ADAPTER, "1")
-    model = make_model("qwen2")
-    expected = plain(copy.deepcopy(model), limits_of(20))
-    lean = LeanModel(model)
-    assert lean.fuses_adapter
+def test_adapters_are_added_where_a_result_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    lean = LeanModel(make_model("qwen2"))
+    asked: list[str] = []
+    for name in "adapted_rotate_and_store", "adapted_swiglu":
+        operation = getattr(lean.ops, name)
+
+        def noted(*args: Any, name: str = name, operation: Any = operation) -> Any:
+            asked.append(name)
+            return operation(*args)
+
+        monkeypatch.setattr(lean.ops, name, noted)
     decoder = LeanDecoder(lean, 7)
-    same(in_order(decoder.decode(PROMPTS, whole_groups(3, 4), 1.0, limits_of(20), 3)), expected)
+    assert len([*decoder.decode(PROMPTS, whole_groups(3, 1), 1.0, limits_of(2), 3)]) == 3
+    # Prompts are read once, and each of the two steps is one more pass over the layers.
+    assert asked == ["adapted_rotate_and_store", "adapted_swiglu"] * (3 * len(lean.layers))
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.4])

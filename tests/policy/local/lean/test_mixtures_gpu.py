@@ -12,8 +12,11 @@ from tests.policy.local.lean.lean_models import VOCABULARY, make_mixture
 from torch.nn import functional
 
 from ttd_core.policy.local.adapter import adapted
-from ttd_core.policy.local.lean import switches
+from ttd_core.policy.local.lean import mxfp4
 from ttd_core.policy.local.lean.decode import LeanDecoder
+from ttd_core.policy.local.lean.kernels import reference_expert_ops, tiles
+from ttd_core.policy.local.lean.kernels.reference_expert_ops import ExpertWeights
+from ttd_core.policy.local.lean.kernels.tiles import Tile
 from ttd_core.policy.local.lean.mlp import Experts
 from ttd_core.policy.local.lean.model import LeanModel, why_unsupported
 from ttd_core.policy.local.lean.routes import RouteMemory
@@ -26,6 +29,9 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here"),
 ]
+
+if torch.cuda.is_available():
+    from ttd_core.policy.local.lean.kernels import triton_expert_ops
 
 DEVICE = torch.device("cuda")
 PROMPTS = [[5, 6, 7, 8], [token % VOCABULARY for token in range(150)], [11]]
@@ -75,7 +81,9 @@ def expected_logprobs(plain: Any, prompt: list[int], reply: list[int]) -> torch.
 
 
 @pytest.mark.parametrize(("kind", "adapt"), KINDS)
-def test_in_float32_it_is_transformers_model(kind: str, adapt: str) -> None:
+def test_in_float32_it_is_transformers_model(kind: str, adapt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without matrix units a large tile is thousands of instructions, and compiling them what takes time.
+    monkeypatch.setattr(tiles, "TILES", dict.fromkeys((False, True), Tile(32, 32, 4, 1)))
     torch.backends.cuda.matmul.allow_tf32 = False
     model = make(kind, adapt)
     assert why_unsupported(model) == ""
@@ -116,17 +124,52 @@ def layer_error(mlp: Any, tokens: int) -> float:
 
 
 # Few tokens are multiplied by codes, many by matrices that are decoded first.
+@pytest.mark.parametrize("in_fragments", [True, False])
 @pytest.mark.parametrize("tokens", [3, 40, 200, 3000])
 def test_arranged_experts_compute_what_their_module_does(
-    tokens: int, monkeypatch: pytest.MonkeyPatch
+    tokens: int, in_fragments: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(switches.ARRANGE_EXPERTS, "1")
+    monkeypatch.setattr(mxfp4, "IN_FRAGMENTS", in_fragments)
     model = make("packed", "auto").to(torch.bfloat16)
     mixtures = [it for it in model.modules() if isinstance(getattr(it, "experts", None), PackedExperts)]
     assert mixtures
     for mlp in mixtures:
         assert layer_error(mlp, tokens) < 0.02
         assert mlp.experts.is_arranged("gate_up_proj")
+        assert mxfp4.in_fragments(mlp.experts.gate_up_proj_blocks) == in_fragments
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("tokens", [3, 60, 100, 300])
+@pytest.mark.parametrize("in_fragments", [True, False])
+def test_assembly_multiplies_by_the_same_numbers_bit_for_bit(
+    tokens: int, in_fragments: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of gpt-oss's widths, so that there are many steps over inputs and a last block that is not full.
+    experts, outputs, inputs = 4, 720, 2880
+    generator = torch.Generator(DEVICE).manual_seed(0)
+    codes, scales = [], []
+    monkeypatch.setattr(mxfp4, "IN_FRAGMENTS", in_fragments)
+    for _ in range(experts):
+        blocks = torch.randint(0, 256, (outputs, inputs // 32, 16), generator=generator, device=DEVICE)
+        exponents = torch.randint(118, 124, (outputs, inputs // 32), generator=generator, device=DEVICE)
+        lying = mxfp4.arranged(blocks.to(torch.uint8), exponents.to(torch.uint8))
+        codes.append(lying[0])
+        scales.append(lying[1])
+    weights = ExpertWeights(torch.stack(codes), torch.stack(scales))
+    assert weights.fragments == in_fragments
+    x = torch.randn(tokens, inputs, generator=generator, device=DEVICE).to(torch.bfloat16)
+    logits = torch.randn(tokens, experts, generator=generator, device=DEVICE)
+    _, _, groups = triton_expert_ops.route(logits, 2, True)
+    found = []
+    for assembly in None, False:
+        monkeypatch.setattr(tiles, "ASSEMBLY", assembly)
+        # What is wrong only at times, as a register that is written too early, shows in many runs.
+        found += [triton_expert_ops.product(x, weights, groups, True) for _ in range(20)]
+    for other in found[1:]:
+        assert torch.equal(other, found[0])
+    expected = reference_expert_ops.product(x, weights, groups, True).float()
+    assert (found[0].float() - expected).norm() < 0.01 * expected.norm()
 
 
 @pytest.mark.parametrize(("kind", "adapt"), [*KINDS, ("packed", "all")])

@@ -7,5 +7,5 @@
 :mod:`.kv_pages` holds their keys and values, :mod:`.paging` says in how many pages, :mod:`.decode_state` is
 what a step reads and writes on the device, :mod:`.host_state` fills it, :mod:`.cuda_graphs` records and
 replays steps. :mod:`.ops` chooses the operations for a device, which :mod:`.kernels` has in plain torch and
-in Triton. :mod:`.switches` names what is off until it is measured.
+in Triton.
 """

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ttd_core.policy.local.lean import ops, switches
+from ttd_core.policy.local.lean import ops
 from ttd_core.policy.local.lean.expert_projection import ExpertProjection
 from ttd_core.policy.local.lean.kernels.reference_expert_ops import ExpertWeights
 from ttd_core.policy.local.lean.projection import Projection
@@ -58,7 +58,7 @@ class DenseMlp:
 
     def __call__(self, x: Tensor, routes: Tensor | None = None) -> Tensor:
         """The update, in decoding; there is nothing to route."""
-        return self.down(self.decoding_ops.swiglu(self.gate_and_up(x)))
+        return self.down(self.decoding_ops.adapted_swiglu(self.gate_and_up.partial(x)))
 
     def forward(self, x: Tensor, _routes: Tensor | None = None) -> tuple[Tensor, Kept]:
         """The update, and what :meth:`backward` needs."""
@@ -231,8 +231,7 @@ def _of_gpt_oss(experts: Any, name: str) -> ExpertWeights:
     if not hasattr(experts, f"{name}_blocks"):
         # These lie as [experts, inputs, outputs].
         return ExpertWeights(getattr(experts, name).detach().transpose(1, 2), bias=bias)
-    can_arrange = bias.dtype == torch.bfloat16 and ops.has_triton(bias.device)
-    if can_arrange and switches.is_on(switches.ARRANGE_EXPERTS):
+    if bias.dtype == torch.bfloat16 and ops.has_triton(bias.device):
         # Once for all: what reads them besides asks the module how they lie.
         experts.arrange(name)
     arranged = experts.is_arranged(name)

@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from ttd_core.policy.local.engine import why_layers_unsupported
-from ttd_core.policy.local.lean import ops, switches
+from ttd_core.policy.local.lean import ops
 from ttd_core.policy.local.lean.expert_projection import ExpertProjection
 from ttd_core.policy.local.lean.mlp import DenseMlp, Experts, Mlp, unwrapped
 from ttd_core.policy.local.lean.projection import Projection
 from ttd_core.policy.local.lean.routes import route_dtype
 
-#: Attention over what ``rotate_and_store`` stored: (layer, qkv [tokens, ...]) -> [tokens, heads * head size].
+#: Attention over what ``adapted_rotate_and_store`` stored:
+#: (layer, qkv [tokens, ...]) -> [tokens, heads * head size].
 Attend = Callable[[int, Tensor], Tensor]
 
 
@@ -141,8 +142,6 @@ class LeanModel:
                 self.windows.append(max(self.layers[index].window for index in members))
         self.dtype: torch.dtype = self.layers[0].qkv.weight.dtype
         self.device: torch.device = causal.device
-        #: Whether decoding adds the adapters' second products where a result is read next.
-        self.fuses_adapter: bool = switches.is_on(switches.FUSE_ADAPTER)
 
     def load_adapter(self) -> None:
         """Take the adapter's weights as they are now."""
@@ -189,19 +188,11 @@ class LeanModel:
             kind, number = self.places[index]
             keys, values = stores[kind][:, number, 0], stores[kind][:, number, 1]
             place = (cos, sin, layer.head_norms, layer.eps, keys, values, slots[kind], self.heads)
-            if self.fuses_adapter:
-                qkv = self.ops.adapted_rotate_and_store(layer.qkv.partial(normed), *place)
-            else:
-                qkv = layer.qkv(normed)
-                self.ops.rotate_and_store(qkv, *place)
+            qkv = self.ops.adapted_rotate_and_store(layer.qkv.partial(normed), *place)
             residual, normed = self.ops.add_norm(
                 residual, layer.output(attend(index, qkv)), layer.norms[1], layer.eps
             )
-            if self.fuses_adapter and isinstance(layer.mlp, DenseMlp):
-                product = layer.mlp.gate_and_up.partial(normed)
-                update = layer.mlp.down(self.ops.adapted_swiglu(product))
-            else:
-                update = layer.mlp(normed, self.routes_of(index, routes))
+            update = layer.mlp(normed, self.routes_of(index, routes))
         return residual, update if update is not None else torch.zeros_like(residual)
 
     def routes_of(self, layer: int, routes: Tensor | None) -> Tensor | None:

@@ -60,6 +60,16 @@ def times_factor(bits, factor_bits, DTYPE: tl.constexpr):
 
 
 @triton.jit
+def complete(acc):
+    """``acc``, when the matrix units are done with it, and with the factors that they read from registers.
+
+    Triton lets a product run on while the next step's factors are written over its own where nothing but the
+    next product reads its result (its issue 9433). This reads it, by no instruction.
+    """
+    return tl.inline_asm_elementwise("// $0 $1", "=r,0", [acc], dtype=tl.float32, is_pure=True, pack=1)
+
+
+@triton.jit
 def load_scales(scales, first, groups, output, outputs, GROUPS: tl.constexpr):
     """Scales of ``GROUPS`` groups of inputs from ``first`` on: [len(output), GROUPS]."""
     group = first + tl.arange(0, GROUPS)
@@ -130,6 +140,8 @@ def arranged_codes_times_inputs(
         at = x + row[:, None] * x_stride + (group * 32 + inner % 16)[None, :]
         acc = tl.dot(low, tl.trans(tl.load(at, mask=inside, other=0.0)), acc, input_precision="ieee")
         acc = tl.dot(high, tl.trans(tl.load(at + 16, mask=inside, other=0.0)), acc, input_precision="ieee")
+        if ASSEMBLY:
+            acc = complete(acc)
         scale = scale_ahead
     return acc
 
@@ -145,6 +157,7 @@ def decode_matrices(
     outputs,
     BLOCK_OUT: tl.constexpr,
     GROUPS: tl.constexpr,
+    ASSEMBLY: tl.constexpr,
 ):
     """One program a block of an expert's matrix: its numbers, to ``result`` [experts, outputs, inputs].
 
@@ -159,7 +172,7 @@ def decode_matrices(
     matrix = groups * outputs
     codes = load_codes(values + expert * matrix * 16, first, groups, output, outputs, GROUPS)
     scale = load_scales(scales + expert * matrix, first, groups, output, outputs, GROUPS)
-    low, high = halves(codes, scale, GROUPS, BLOCK_OUT, result.dtype.element_ty, False)
+    low, high = halves(codes, scale, GROUPS, BLOCK_OUT, result.dtype.element_ty, ASSEMBLY)
     inner = tl.arange(0, 16 * GROUPS)
     group = first + inner // 16
     inside = (output < outputs)[:, None] & (group < groups)[None, :]

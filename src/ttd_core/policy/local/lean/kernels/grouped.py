@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from ttd_core.policy.local.lean.kernels.arranged import arranged_codes_times_inputs
+from ttd_core.policy.local.lean.kernels.fragments import fragments_times_inputs
 
 
 @triton.jit
@@ -232,7 +233,7 @@ def product(
     ``first_expert`` and ``experts``: those whose matrices are there; tiles of others are left out.
     ``KIND``: see :mod:`.tiles`.
     ``CHOICES``: of a token, whose input its assignments share; 0 where each assignment has its own.
-    ``TRANSPOSED``: a packed matrix lies as [inputs, outputs], which is how the backward pass meets it.
+    ``TRANSPOSED``: a packed matrix lies as [inputs, outputs], as the backward pass meets it.
     ``RANK``: of the adapter, 0 without one. Its second matrix ``up``, with strides by expert, output and
     rank, times ``hidden`` [assignments, RANK], what the first one made of the inputs, is added.
     """
@@ -246,21 +247,18 @@ def product(
     values += (expert - first_expert) * expert_stride
     scales += (expert - first_expert) * scale_stride
     acc = tl.zeros([BLOCK_OUT, ROWS], tl.float32)
-    tile_inputs = (x, row, used, x_stride, inputs)
+    right, codes = (x, row, used, x_stride, inputs), (acc, values, scales)
     if KIND == 0:
         matrix = (values, output_stride, input_stride)
-        acc = numbers_times_inputs(acc, *matrix, output, outputs, *tile_inputs, BLOCK_IN)
+        acc = numbers_times_inputs(acc, *matrix, output, outputs, *right, BLOCK_IN)
+    elif KIND >= 5:
+        acc = fragments_times_inputs(*codes, out_block, outputs, *right, KIND == 6, BLOCK_OUT, BLOCK_IN)
     elif KIND >= 3:
-        codes = (values, scales, output, outputs)
-        acc = arranged_codes_times_inputs(acc, *codes, *tile_inputs, KIND == 4, BLOCK_OUT, BLOCK_IN)
+        acc = arranged_codes_times_inputs(*codes, output, outputs, *right, KIND == 4, BLOCK_OUT, BLOCK_IN)
     elif TRANSPOSED:
-        acc = transposed_codes_times_inputs(
-            acc, values, scales, out_block, outputs, *tile_inputs, BLOCK_OUT, BLOCK_IN
-        )
+        acc = transposed_codes_times_inputs(*codes, out_block, outputs, *right, BLOCK_OUT, BLOCK_IN)
     else:
-        acc = codes_times_inputs(
-            acc, values, scales, output, outputs, *tile_inputs, KIND == 2, FORMAT, BLOCK_OUT, BLOCK_IN
-        )
+        acc = codes_times_inputs(*codes, output, outputs, *right, KIND == 2, FORMAT, BLOCK_OUT, BLOCK_IN)
     if RANK > 0:
         acc = add_adapter(acc, up, expert, up_strides, output, outputs, hidden, place, used, RANK, BLOCK_RANK)
     store_sums(result, acc, bias, expert, place, used, output, outputs, BIAS)

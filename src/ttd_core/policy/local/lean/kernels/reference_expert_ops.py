@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ttd_core.policy.local.lean.mxfp4 import GROUP, unpack, unpack_arranged
+from ttd_core.policy.local.lean.mxfp4 import FRAGMENT, GROUP, in_fragments, unpack, unpack_arranged
 
 #: What an adapter adds to a product: its second matrix [experts, outputs, rank], in any order in memory, and
 #: what it is multiplied with, [assignments, rank] by place.
@@ -26,9 +26,10 @@ class ExpertWeights:
 
     :param values: [experts, outputs, inputs], in any order in memory; or, packed, uint8 [experts, outputs,
         inputs / 2], two MXFP4 codes in a byte; or, arranged (:mod:`..mxfp4`), uint8 [experts, inputs / 32,
-        outputs, 16].
+        outputs, 16], or in fragments [experts, inputs / 64, outputs / 16, 512].
     :param scales: uint8 [experts, outputs, inputs / 32] of packed ones, [experts, inputs / 32, outputs] of
-        arranged ones, none above 128 then; else ``None``.
+        arranged ones, or in fragments [experts, inputs / 64, outputs / 16, 32], none above 128 then; else
+        ``None``.
     :param bias: [experts, outputs], where there is one.
     """
 
@@ -38,19 +39,25 @@ class ExpertWeights:
 
     @property
     def arranged(self) -> bool:
-        """Whether codes lie as kernels read them fastest, and not as they are published."""
+        """Whether codes do not lie as they are published: in fragments, or by row."""
         return self.values.dim() == 4
+
+    @property
+    def fragments(self) -> bool:
+        """Whether codes lie in fragments."""
+        return self.arranged and in_fragments(self.values)
 
     @property
     def outputs(self) -> int:
         """Rows of each expert's matrix."""
-        return self.values.shape[2 if self.arranged else 1]
+        rows = self.values.shape[2 if self.arranged else 1]
+        return rows * FRAGMENT[0] if self.fragments else rows
 
     @property
     def inputs(self) -> int:
         """Columns of each expert's matrix."""
         if self.arranged:
-            return self.values.shape[1] * GROUP
+            return self.values.shape[1] * (FRAGMENT[1] if self.fragments else GROUP)
         return self.values.shape[2] * (1 if self.scales is None else 2)
 
     def of(self, expert: int, dtype: torch.dtype) -> Tensor:

@@ -5,16 +5,18 @@
 
 from __future__ import annotations
 
+import os
+
 import attrs
 import torch
 
 #: Values of the kernel's ``KIND``: a matrix of numbers, of published MXFP4 codes decoded by the kernel, of
-#: published codes that Triton decodes, and of arranged ones (:mod:`..mxfp4`), decoded by operations that
-#: Triton compiles or by assembly.
-PLAIN, PACKED, SCALED, ARRANGED, ASSEMBLED = 0, 1, 2, 3, 4
-#: Whether products of arranged codes decode by assembly, which CUDA alone has: 418 instead of 508
-#: instructions in the loop over inputs, of 128 outputs and 64 assignments.
-ASSEMBLY = False
+#: published codes that Triton decodes, of arranged ones (:mod:`..mxfp4`) and of those in fragments, each
+#: decoded by operations that Triton compiles, or by assembly.
+PLAIN, PACKED, SCALED, ARRANGED, ASSEMBLED, FRAGMENTS, ASSEMBLED_FRAGMENTS = range(7)
+#: Whether arranged codes are decoded by assembly, in bfloat16; ``None``: wherever the kernel is compiled, and
+#: not where Triton's interpreter runs it, which has none.
+ASSEMBLY: bool | None = None
 #: Assignments of a tile: a power of two between these, near what an expert has on average.
 LEAST_ROWS, MOST_ROWS = 16, 128
 #: From so many assignments an expert on average, arranged matrices are decoded to memory once and multiplied
@@ -50,6 +52,14 @@ ARRANGED_TILES = {
     64: Tile(128, 64, 4, 3),
     128: Tile(128, 64, 4, 3),
 }
+#: Of codes in fragments, by the assignments of a tile. A thread has 93, 92 and 142 registers of 16, 32 and 64
+#: assignments, so a multiprocessor 5, 5 and 3 programs.
+FRAGMENT_TILES = {
+    16: Tile(128, 64, 4, 3),
+    32: Tile(128, 64, 4, 3),
+    64: Tile(128, 64, 4, 3),
+    128: Tile(128, 64, 4, 3),
+}
 #: Of everything else, by whether a tile has 64 assignments or more.
 TILES = {False: Tile(128, 64, 4, 3), True: Tile(128, 64, 8, 3)}
 #: Outputs and groups of 32 inputs that a program decodes to memory.
@@ -65,6 +75,13 @@ def rows_of(average: int) -> int:
     return max(LEAST_ROWS, min(MOST_ROWS, 2 * average if average < 64 else average))
 
 
+def assembles(dtype: torch.dtype) -> bool:
+    """Whether codes are decoded by assembly, for products in a type."""
+    # Triton decides by the same variable when a kernel is defined.
+    compiled = os.environ.get("TRITON_INTERPRET") != "1"
+    return dtype == torch.bfloat16 and (compiled if ASSEMBLY is None else ASSEMBLY)
+
+
 def decoded_bytes(device: torch.device) -> int:
     """Bytes that matrices decoded to memory may take at once."""
     if device.type != "cuda":
@@ -78,8 +95,8 @@ def tile_of(kind: int, rows: int, outputs: int) -> Tile:
     :param rows: assignments of a tile.
     :param outputs: of the product, a power of two that holds them.
     """
-    if kind in (ARRANGED, ASSEMBLED):
-        tile = ARRANGED_TILES[rows]
+    if kind >= ARRANGED:
+        tile = (FRAGMENT_TILES if kind >= FRAGMENTS else ARRANGED_TILES)[rows]
         return attrs.evolve(tile, outputs=min(tile.outputs, outputs))
     tile = TILES[rows >= 64]
     if outputs < tile.outputs:

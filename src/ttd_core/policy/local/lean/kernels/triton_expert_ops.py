@@ -8,7 +8,7 @@ import torch
 import triton
 from torch import Tensor
 
-from ttd_core.policy.local.lean.kernels import arranged, grouped, routing, tiles
+from ttd_core.policy.local.lean.kernels import arranged, fragments, grouped, routing, tiles
 from ttd_core.policy.local.lean.kernels.reference_expert_ops import (
     ExpertWeights,
     Groups,
@@ -104,7 +104,7 @@ def product(
         return result
     kind = tiles.PLAIN
     if weights.arranged:
-        kind = tiles.ASSEMBLED if tiles.ASSEMBLY else tiles.ARRANGED
+        kind = (tiles.FRAGMENTS if weights.fragments else tiles.ARRANGED) + tiles.assembles(x.dtype)
     elif weights.scales is not None:
         # Triton's own decoding knows 16-bit partners only.
         kind = tiles.SCALED if x.dtype in (torch.bfloat16, torch.float16) else tiles.PACKED
@@ -142,7 +142,8 @@ def _decoded(
     blocks = triton.cdiv(inputs // 32, block_groups), triton.cdiv(outputs, block_out)
     for first in range(0, experts, count):
         some = numbers[: min(count, experts - first)]
-        arranged.decode_matrices[(*blocks, len(some))](
+        decode = fragments.decode_fragments if weights.fragments else arranged.decode_matrices
+        decode[(*blocks, len(some))](
             weights.values,
             weights.scales,
             some,
@@ -152,6 +153,7 @@ def _decoded(
             outputs,
             BLOCK_OUT=block_out,
             GROUPS=block_groups,
+            ASSEMBLY=tiles.assembles(dtype),
             num_warps=4,
         )
         yield first, ExpertWeights(some, bias=weights.bias)

@@ -22,7 +22,7 @@ from ttd_core.policy.local.lean.projection import PartialProduct
 #: Vocabulary entries that one program of the first sampling pass reads.
 VOCABULARY_BLOCK = 4096
 #: Warps, and stages of loading, of a program of attention to own tokens.
-OWN_WARPS, OWN_STAGES = 2, 2
+OWN_WARPS, OWN_STAGES = 2, 3
 #: Smallest head whose halves fit a matrix product.
 _LEAST_HEAD = 32
 #: Longest window, in tokens, whose keys are not divided among several programs.
