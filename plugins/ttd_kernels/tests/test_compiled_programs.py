@@ -112,3 +112,14 @@ def test_relu2_mlp_multiplies_on_the_matrix_units_with_bulk_copies(tokens, compi
     assert grid <= MULTIPROCESSORS * residents(kernel, tmp_path)
     assert "wgmma" in kernel.asm["ptx"]
     assert "cp.async.bulk.tensor" in kernel.asm["ptx"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "width"), [(8192, 8192), (7, 40)])
+def test_rmsnorm_s_start_program_compiles_with_each_of_its_constants_changed(rows, width, compiled) -> None:
+    module = our_program("rmsnorm_start")
+    for name, value in [("ROWS", 1), ("ROWS", 8), ("WARPS", 16), ("SUM_ROWS", 64), ("SUM_COLUMNS", 128)]:
+        setattr(module, name, value)
+        module.custom_kernel((empty(rows, width), empty(width, dtype=F32), empty(rows, width)))
+    assert {kernel.metadata.name for kernel, _ in compiled} == {"normalise", "add_up"}
+    assert compiled[2][1] == -(-rows // 8)

@@ -93,6 +93,37 @@ def test_the_prompt_holds_what_a_model_needs(kind) -> None:
     assert "$" not in text
 
 
+def test_beside_a_program_a_prompt_shows_no_other_whose_lines_could_be_quoted(kind) -> None:
+    alone, beside = kind().task(), kind(kind.options_type(start="program")).task()
+    assert "def scaled_product" in alone
+    assert "@triton.jit\n" not in beside
+    for text in (alone, beside):
+        assert "tl.program_id" in text
+        assert "Most kernels wait for memory" in text
+        assert "\n\n\n\n" not in text
+
+
+#: Constants of RMSNorm's start program, each another value that is as right.
+_CONSTANTS = {"ROWS = 1": "ROWS = 3", "SUM_ROWS = 16": "SUM_ROWS = 4", "SUM_COLUMNS = 32": "SUM_COLUMNS = 64"}
+
+
+def test_rmsnorm_s_start_program_is_right_whatever_its_constants(executor) -> None:
+    problem = RmsNorm(RmsNorm.options_type(start="program", devices="cpu"))
+    source = problem.starting_program()
+    for line, other in _CONSTANTS.items():
+        assert source.count(f"\n{line}\n") == 1, "one short line for an edit to quote"
+        source = source.replace(f"\n{line}\n", f"\n{other}\n")
+    verdict = judged(problem, source, executor.run)
+    assert verdict.message.startswith("correct at 2 of 2"), verdict.message
+
+
+def test_rmsnorm_s_prompt_shows_an_edit_of_a_constant() -> None:
+    problem = RmsNorm(RmsNorm.options_type(start="program"))
+    (message,) = problem.render_prompt(_scored(problem), [])
+    example = message["content"].rpartition("<<<<<<< SEARCH\n")[2]
+    assert example.startswith("WARPS = 4\n=======\nWARPS = 8\n")
+
+
 def test_the_primer_s_kernel_is_right(executor) -> None:
     """The example that every prompt shows, as a candidate for the one product it computes."""
     primer = DoraNorm().task().partition("```python\n")[2].partition("```")[0]
