@@ -112,3 +112,25 @@ def test_relu2_mlp_multiplies_on_the_matrix_units_with_bulk_copies(tokens, compi
     assert grid <= MULTIPROCESSORS * residents(kernel, tmp_path)
     assert "wgmma" in kernel.asm["ptx"]
     assert "cp.async.bulk.tensor" in kernel.asm["ptx"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rows", "width"), [(8192, 8192), (7, 40)])
+def test_rmsnorm_s_start_program_compiles_with_each_of_its_constants_changed(rows, width, compiled) -> None:
+    module = our_program("rmsnorm_start")
+    for name, value in [("ROWS", 1), ("ROWS", 8), ("WARPS", 16), ("SUM_ROWS", 64), ("SUM_COLUMNS", 128)]:
+        setattr(module, name, value)
+        module.custom_kernel((empty(rows, width), empty(width, dtype=F32), empty(rows, width)))
+    assert {kernel.metadata.name for kernel, _ in compiled} == {"normalise", "add_up"}
+    assert compiled[2][1] == -(-rows // 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [F32, BF16, torch.float16])
+def test_trimul_s_start_program_compiles_with_each_of_its_constants_changed(dtype, compiled) -> None:
+    kernel = our_program("trimul_start").pair_products
+    sides, pairs = (empty(128, 256, 256, dtype=dtype) for _ in range(2)), empty(128, 256, 256, dtype=F32)
+    left, right = sides
+    for tile, depth, precision, warps in [(32, 32, "ieee", 4), (64, 32, "tf32", 4), (128, 64, "tf32", 8)]:
+        kernel[(8, 8, 128)](left, right, pairs, 256, tile, depth, precision, num_warps=warps)
+    assert len(compiled) == 3

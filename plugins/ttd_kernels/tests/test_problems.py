@@ -93,6 +93,52 @@ def test_the_prompt_holds_what_a_model_needs(kind) -> None:
     assert "$" not in text
 
 
+def test_beside_a_program_a_prompt_shows_no_other_whose_lines_could_be_quoted(kind) -> None:
+    alone, beside = kind().task(), kind(kind.options_type(start="program")).task()
+    assert "def scaled_product" in alone
+    assert "@triton.jit\n" not in beside
+    for text in (alone, beside):
+        assert "tl.program_id" in text
+        assert "Most kernels wait for memory" in text
+        assert "\n\n\n\n" not in text
+
+
+#: Constants of start programs, each with another value that is as right.
+CONSTANTS = {
+    RmsNorm: {
+        "ROWS = 1": "ROWS = 3",
+        "SUM_ROWS = 16": "SUM_ROWS = 4",
+        "SUM_COLUMNS = 32": "SUM_COLUMNS = 64",
+    },
+    TriMul: {
+        "TILE = 32": "TILE = 64",
+        "DEPTH = 32": "DEPTH = 16",
+        "TYPE = torch.float32": "TYPE = torch.bfloat16",
+    },
+}
+
+
+@pytest.mark.parametrize("learnt", [RmsNorm, pytest.param(TriMul, marks=pytest.mark.slow)])
+def test_a_start_program_is_right_whatever_its_constants(learnt: type[KernelProblem], executor) -> None:
+    problem = learnt(fill(learnt.options_type, {"start": "program", "devices": "cpu"}))
+    source = problem.starting_program()
+    for line, other in CONSTANTS[learnt].items():
+        assert source.count(f"\n{line}\n") == 1, "one short line for an edit to quote"
+        source = source.replace(f"\n{line}\n", f"\n{other}\n")
+    verdict = judged(problem, source, executor.run)
+    assert verdict.message.startswith("correct at 2 of 2"), verdict.message
+
+
+@pytest.mark.parametrize(
+    ("learnt", "old", "new"), [(RmsNorm, "WARPS = 4", "WARPS = 8"), (TriMul, "TILE = 32", "TILE = 64")]
+)
+def test_a_prompt_s_edit_is_of_a_constant(learnt: type[KernelProblem], old: str, new: str) -> None:
+    problem = learnt(learnt.options_type(start="program"))
+    (message,) = problem.render_prompt(_scored(problem), [])
+    example = message["content"].rpartition("<<<<<<< SEARCH\n")[2]
+    assert example.startswith(f"{old}\n=======\n{new}\n")
+
+
 def test_the_primer_s_kernel_is_right(executor) -> None:
     """The example that every prompt shows, as a candidate for the one product it computes."""
     primer = DoraNorm().task().partition("```python\n")[2].partition("```")[0]

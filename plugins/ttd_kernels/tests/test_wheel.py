@@ -34,6 +34,7 @@ def test_two_wheels_list_the_kernel_problems(tmp_path: pathlib.Path) -> None:
         "helpers/service.py",
         "prompts/trimul.md",
         "prompts/primer.md",
+        "prompts/primer_example.md",
         "programs/trimul_start.py",
     ):
         assert f"ttd_kernels/{part}" in names

@@ -17,7 +17,7 @@ def task_text(statement: str, floors_us: Mapping[str, float], options: KernelOpt
     :param options: those in force: what must be right, and whether a Triton kernel is asked for.
     """
     shapes = "\n".join(f"- {label}: floor {floor:.0f} us" for label, floor in floors_us.items())
-    primer = package_text("ttd_kernels", "prompts", "primer.md")
+    primer = _primer(with_example=options.start != "program")
     must = "A program must launch a Triton kernel of its own.\n" if options.triton == "refuse" else ""
     general = (
         "It must be right at every valid shape, also at those not listed.\n"
@@ -31,5 +31,17 @@ def task_text(statement: str, floors_us: Mapping[str, float], options: KernelOpt
         f"Each call gets fresh inputs at fresh addresses, each output is checked, and time is the GPU's own, "
         f"from when the inputs are there to the end of all work. Launches are queued before that, unless the "
         f"program waits for the GPU; then what the host does afterwards is timed as well. {must}{general}\n"
-        f"{primer.strip().replace('$triton', importlib.metadata.version('triton'))}"
+        f"{primer}"
     )
+
+
+def _primer(with_example: bool) -> str:
+    """Triton's rules in short.
+
+    :param with_example: a kernel and its launch; left out beside a program, which is an example itself, and
+        whose lines a small model would confuse with it.
+    """
+    example = package_text("ttd_kernels", "prompts", "primer_example.md").strip()
+    primer = package_text("ttd_kernels", "prompts", "primer.md").strip()
+    primer = primer.replace("$example", f"\n{example}\n" if with_example else "")
+    return primer.replace("$triton", importlib.metadata.version("triton"))
