@@ -176,8 +176,8 @@ def _newton(problem: Minimax, members: _Members) -> _Step:
     room, distance = members.t[:, None] - members.values, problem.distances(f)
     scale, pull = members.weight / room, mu / room
     column, total = problem.pulled(f, scale), scale.sum(-1)
-    system = _gram(problem.slopes(f), scale.flip(-1), column / total[:, None])
-    system += problem.curvature(_CURVED * members.weight)
+    system = problem.curvature(_CURVED * members.weight)
+    _add_products(system, problem.slopes(f), scale.flip(-1), column / total[:, None])
     diagonal = system.diagonal(dim1=-2, dim2=-1)
     diagonal += (members.edges / distance).sum(-2)
     size = diagonal.rsqrt()
@@ -211,11 +211,11 @@ def _newton(problem: Minimax, members: _Members) -> _Step:
     return _Step(first, second, slope, bend, info != 0)
 
 
-def _gram(slopes: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
-    """Weighted sums [B, n, n] of products of slopes [B, m, n] less their weighted mean [B, n]."""
+def _add_products(system: Tensor, slopes: Tensor, weights: Tensor, mean: Tensor) -> None:
+    """Add weighted products of slopes [B, m, n], less their weighted mean [B, n], to systems [B, n, n]."""
     centred = slopes - mean[:, None, :]
     centred *= weights.sqrt()[:, :, None]
-    return centred.mT @ centred
+    system.baddbmm_(centred.mT, centred)
 
 
 def _along(problem: Minimax, members: _Members, step: _Step) -> tuple[Tensor, Tensor, Tensor, Tensor]:
