@@ -110,13 +110,19 @@ class _Step:
 
 
 def optimise(
-    problem: Minimax, f: Tensor, aims: Aims, steps: int, stop: Callable[[], bool] = lambda: False
+    problem: Minimax,
+    f: Tensor,
+    aims: Aims,
+    steps: int,
+    stop: Callable[[], bool] = lambda: False,
+    left: int = 0,
 ) -> tuple[Tensor, Tensor, int]:
     """Local optima near functions.
 
     :param f: [B, n] in float64, from where.
     :param steps: of Newton, at most.
     :param stop: asked after every step; what is under way then is judged as it is.
+    :param left: the same when no more than so many are under way.
     :return: finished heights [B, n]; scores [B], infinite where an optimisation gave up or is no number;
         how many Newton steps all took together.
     """
@@ -130,7 +136,7 @@ def optimise(
         given_up[members.index] = hopeless
         # The one look at the device a step: which members go on.
         members = members.only((~(done | hopeless)).nonzero()[:, 0])
-        if not len(members.index) or stop():
+        if len(members.index) <= left or stop():
             break
     found = problem.finished(found)
     scores = problem.scores(found)
