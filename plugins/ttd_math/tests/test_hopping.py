@@ -153,6 +153,11 @@ def test_a_stop_ends_an_optimisation_and_what_it_has_is_judged(name) -> None:
     found, scores, steps = interior.optimise(problem, f, aims, 200, lambda: True)
     assert steps == 2
     assert scores.numpy() == pytest.approx([BOUNDS[name](row) for row in found.numpy()], rel=1e-10)
+    aims = interior.Aims.of(f[:, 0], 1e-2, torch.tensor([1e-3, 1e-9]))
+    _, most, taken = interior.optimise(problem, f, aims, 200, left=1)
+    _, whole, steps = interior.optimise(problem, f, aims, 200)
+    assert taken < steps
+    assert (most > whole).tolist() == [False, True]
 
 
 def test_every_change_leaves_the_length_and_gives_numbers(name) -> None:

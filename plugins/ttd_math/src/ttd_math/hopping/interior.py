@@ -110,13 +110,19 @@ class _Step:
 
 
 def optimise(
-    problem: Minimax, f: Tensor, aims: Aims, steps: int, stop: Callable[[], bool] = lambda: False
+    problem: Minimax,
+    f: Tensor,
+    aims: Aims,
+    steps: int,
+    stop: Callable[[], bool] = lambda: False,
+    left: int = 0,
 ) -> tuple[Tensor, Tensor, int]:
     """Local optima near functions.
 
     :param f: [B, n] in float64, from where.
     :param steps: of Newton, at most.
     :param stop: asked after every step; what is under way then is judged as it is.
+    :param left: the same when no more than so many are under way.
     :return: finished heights [B, n]; scores [B], infinite where an optimisation gave up or is no number;
         how many Newton steps all took together.
     """
@@ -130,7 +136,7 @@ def optimise(
         given_up[members.index] = hopeless
         # The one look at the device a step: which members go on.
         members = members.only((~(done | hopeless)).nonzero()[:, 0])
-        if not len(members.index) or stop():
+        if len(members.index) <= left or stop():
             break
     found = problem.finished(found)
     scores = problem.scores(found)
@@ -176,8 +182,8 @@ def _newton(problem: Minimax, members: _Members) -> _Step:
     room, distance = members.t[:, None] - members.values, problem.distances(f)
     scale, pull = members.weight / room, mu / room
     column, total = problem.pulled(f, scale), scale.sum(-1)
-    system = _gram(problem.slopes(f), scale.flip(-1), column / total[:, None])
-    system += problem.curvature(_CURVED * members.weight)
+    system = problem.curvature(_CURVED * members.weight)
+    _add_products(system, problem.slopes(f), scale.flip(-1), column / total[:, None])
     diagonal = system.diagonal(dim1=-2, dim2=-1)
     diagonal += (members.edges / distance).sum(-2)
     size = diagonal.rsqrt()
@@ -211,11 +217,11 @@ def _newton(problem: Minimax, members: _Members) -> _Step:
     return _Step(first, second, slope, bend, info != 0)
 
 
-def _gram(slopes: Tensor, weights: Tensor, mean: Tensor) -> Tensor:
-    """Weighted sums [B, n, n] of products of slopes [B, m, n] less their weighted mean [B, n]."""
+def _add_products(system: Tensor, slopes: Tensor, weights: Tensor, mean: Tensor) -> None:
+    """Add weighted products of slopes [B, m, n], less their weighted mean [B, n], to systems [B, n, n]."""
     centred = slopes - mean[:, None, :]
     centred *= weights.sqrt()[:, :, None]
-    return centred.mT @ centred
+    system.baddbmm_(centred.mT, centred)
 
 
 def _along(problem: Minimax, members: _Members, step: _Step) -> tuple[Tensor, Tensor, Tensor, Tensor]:

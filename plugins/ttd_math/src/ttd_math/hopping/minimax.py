@@ -148,9 +148,10 @@ class Autoconvolution(Minimax):
     def curvature(self, weights: Tensor) -> Tensor:
         """In the spectrum w conj(z)^2, which |w| |z|^2 bounds: half the sum of both is never negative."""
         n = (weights.shape[-1] + 1) // 2
+        weights = weights * (2 / n)
         bound = _toeplitz(_spectrum(weights, n).abs(), n)
         bound += weights.unfold(-1, n, 1)
-        return bound.mul_(2 / n)
+        return bound
 
     def inside(self, f: Tensor) -> Tensor:
         """Mean 1, and no height below 0.001 before the last scaling."""

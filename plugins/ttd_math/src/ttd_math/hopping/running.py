@@ -121,8 +121,8 @@ def _rounds(search: Search, settings: Settings, start: Floats) -> Iterator[str]:
         score, f = standing.best
         yield (
             f"{standing.seconds:8.1f} s  {standing.pools.heights:6} heights  round {standing.rounds:5}  "
-            f"{len(standing.attempts):4} lineages  {standing.optimised:9} optimised  "
-            f"{score:.10f}{f' with {f.size} heights' if better else ''}"
+            f"{len(standing.attempts):4} lineages  {standing.optimised:9} optimised  {search.leader:.8f}, "
+            f"best {score:.10f}{f' with {f.size} heights' if better else ''}"
         )
     checkpoint.save(settings.state_file, standing, shared)
 

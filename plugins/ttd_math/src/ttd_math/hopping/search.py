@@ -27,6 +27,8 @@ from ttd_math.plain import Floats
 
 #: Newton steps of one optimisation, at most; of one with more heights than before; of the last one of all.
 _STEPS, _RAISED_STEPS, _LAST_STEPS = 80, 120, 200
+#: Hops end when no more than one in so many is under way: a GPU takes nearly as long for few as for many.
+_LEFT = 32
 #: Random starts of a lineage before its first hop.
 _STARTS = 32
 #: Attempts after which lineages are compared for the first time; then after twice as many, and so on.
@@ -101,6 +103,8 @@ class Search:
         self.rng = np.random.default_rng()
         self.rng.bit_generator.state = standing.random
         self._before, self._began = standing.seconds, time.monotonic()
+        #: The best score of the lineages under way, which may be worse than that of another length.
+        self.leader = standing.best[0]
 
     def run(self) -> Iterator[bool]:
         """Make rounds until time or their number is used up; tells of each whether it found a better one."""
@@ -163,8 +167,9 @@ class Search:
         """The best scores of all lineages, one look at the device; the best function of all is kept."""
         scores: list[float] = self.standing.pools.scores[:, 0].tolist()
         leader = min(range(len(scores)), key=scores.__getitem__)
-        if scores[leader] < self.standing.best[0]:
-            self.standing.best = scores[leader], self.standing.pools.f[leader, 0].cpu().numpy()
+        self.leader = scores[leader]
+        if self.leader < self.standing.best[0]:
+            self.standing.best = self.leader, self.standing.pools.f[leader, 0].cpu().numpy()
         return scores
 
     def _hop(self) -> None:
@@ -191,7 +196,7 @@ class Search:
             aim=torch.where(torch.isfinite(best), best + self.minimax.apart / 2, -torch.inf),
         )
         before = pools.scores[:, 0].clone()
-        self._take(f, aims, each, _STEPS)
+        self._take(f, aims, each, _STEPS, _LEFT)
         # A lineage whose best is but a little better counts as idle.
         better = (pools.scores[:, 0] < before - self.minimax.apart / 2).tolist()
         self.standing.attempts = [attempts + each for attempts in self.standing.attempts]
@@ -213,13 +218,18 @@ class Search:
         pools.forget(list(range(len(self.standing.attempts))))
         self._take(f, aims, each, _RAISED_STEPS)
 
-    def _take(self, f: Tensor, aims: Aims, each: int, steps: int) -> None:
-        """Optimise functions, ``each`` of every lineage in turn, and keep the best."""
+    def _take(self, f: Tensor, aims: Aims, each: int, steps: int, share: int | None = None) -> None:
+        """Optimise functions, ``each`` of every lineage in turn, and keep the best.
+
+        :param steps: of Newton, at most.
+        :param share: the last of them are judged as they are when no more than one in so many is under way.
+        """
         batch = self.plan.batch_at(self.standing.pools.heights)
         found, scores = [], []
         for first in range(0, len(f), batch):
             rows = slice(first, first + batch)
-            optima, reached, _ = optimise(self.minimax, f[rows], aims.only(rows), steps, self._stop)
+            left = len(f[rows]) // share if share else 0
+            optima, reached, _ = optimise(self.minimax, f[rows], aims.only(rows), steps, self._stop, left)
             found.append(optima)
             scores.append(reached)
         self.standing.optimised += len(f)
