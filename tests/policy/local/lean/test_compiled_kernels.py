@@ -210,7 +210,7 @@ def test_a_product_decoded_with_and_without_assembly(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tile", [Tile(256, 64, 8, 3), Tile(128, 128, 4, 3), Tile(64, 64, 4, 3)])
+@pytest.mark.parametrize("tile", [Tile(256, 64, 8, 3, 128), Tile(64, 64, 4, 3)])
 @pytest.mark.parametrize("tokens", [64, 512])
 def test_other_tiles_of_fragments(
     tokens: int, tile: Tile, compiled: list[Any], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
