@@ -204,8 +204,7 @@ def test_a_product_decoded_with_and_without_assembly(
         triton_expert_ops.product(empty(tokens, shape.hidden), weights, groups, True)
         decoded = ("mul.bf16x2 pair" if lying == "fragments" else "prmt.b32 first") in compiled[-1].asm["ptx"]
         assert decoded == (assembly is None)
-        if assembly is None:
-            from_registers(compiled[-1], 1 if lying == "fragments" else 2)
+        from_registers(compiled[-1], 1 if lying == "fragments" else 2)
     fits(compiled, tmp_path, spills=True)
 
 

@@ -129,9 +129,7 @@ def fragments_times_inputs(
         codes_ahead, scale_ahead = tl.load(code_at), tl.load(scale_at)
         matrix = matrix_of(codes, scale, BLOCK_OUT, x.dtype.element_ty, ASSEMBLY)
         columns = tl.load(x_at, mask=used[:, None], other=0.0)
-        acc = tl.dot(matrix, tl.trans(columns), acc, input_precision="ieee")
-        if ASSEMBLY:
-            acc = complete(acc)
+        acc = complete(tl.dot(matrix, tl.trans(columns), acc, input_precision="ieee"))
         codes, scale = codes_ahead, scale_ahead
         x_at += 64
     return acc

@@ -80,7 +80,7 @@ def rows_of(average: int) -> int:
 
 def assembles(dtype: torch.dtype) -> bool:
     """Whether codes are decoded by assembly, for products in a type."""
-    # Triton decides by the same variable when a kernel is defined.
+    # Triton decides by the same variable whether to interpret.
     compiled = os.environ.get("TRITON_INTERPRET") != "1"
     return dtype == torch.bfloat16 and (compiled if ASSEMBLY is None else ASSEMBLY)
 
