@@ -10,8 +10,13 @@ divided by 2**126, codes 0.5 and -0.5 among them, which are subnormal then. One 
 
 from __future__ import annotations
 
+import os
+
 import triton
 import triton.language as tl
+
+#: Triton's interpreter, chosen by the same variable, has no assembly.
+COMPILED = tl.constexpr(os.environ.get("TRITON_INTERPRET") != "1")
 
 
 @triton.jit
@@ -66,7 +71,9 @@ def complete(acc):
     Triton lets a product run on while the next step's factors are written over its own where nothing but the
     next product reads its result (its issue 9433). This reads it, by no instruction.
     """
-    return tl.inline_asm_elementwise("// $0 $1", "=r,0", [acc], dtype=tl.float32, is_pure=True, pack=1)
+    if COMPILED:
+        acc = tl.inline_asm_elementwise("// $0 $1", "=r,0", [acc], dtype=tl.float32, is_pure=True, pack=1)
+    return acc
 
 
 @triton.jit
@@ -140,8 +147,7 @@ def arranged_codes_times_inputs(
         at = x + row[:, None] * x_stride + (group * 32 + inner % 16)[None, :]
         acc = tl.dot(low, tl.trans(tl.load(at, mask=inside, other=0.0)), acc, input_precision="ieee")
         acc = tl.dot(high, tl.trans(tl.load(at + 16, mask=inside, other=0.0)), acc, input_precision="ieee")
-        if ASSEMBLY:
-            acc = complete(acc)
+        acc = complete(acc)
         scale = scale_ahead
     return acc
 
