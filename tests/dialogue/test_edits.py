@@ -235,6 +235,15 @@ def test_an_indentation_longer_than_a_program_is_refused_before_it_is_made(
     assert peak < 16 << 20, "8 GB for the first, 1.8 GB for the second"
 
 
+def test_a_line_in_other_capitals_is_named_as_the_program_has_it() -> None:
+    program = "ROWS = 1\nWARPS = 4\n"
+    error = refused(program, block_text(["rows = 1"], ["rows = 2"]))
+    assert "the first `rows = 1`, which it has as `ROWS = 1`; the nearest begin at line 1" in str(error)
+    # The first line is there as it is sought, and the second is not.
+    error = refused(program, block_text(["ROWS = 1", "TILES = 2"], ["ROWS = 2"]))
+    assert "the first `ROWS = 1`; the nearest begin at line 1" in str(error)
+
+
 def test_what_is_missing_or_stands_twice_says_which_block_and_shows_the_program() -> None:
     error = refused(CPP, f"{block(OLD, NEW)}\n{block('        if (i % 4) cout << i;', '')}")
     assert (

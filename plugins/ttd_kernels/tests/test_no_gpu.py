@@ -18,19 +18,25 @@ START = RmsNorm().starting_program()
 CALL = "def custom_kernel(data):\n"
 
 
+def changed(old: str, new: str) -> str:
+    """The starting program with other text at the first place of ``old``."""
+    assert old in START
+    return START.replace(old, new, 1)
+
+
 def in_kernel(line: str, before: str = "") -> str:
     """The starting program with a line more in its kernel, and lines before that."""
-    return before + START.replace("    normed = ", f"    {line}\n    normed = ", 1)
+    return before + changed("        unit = ", f"        {line}\n        unit = ")
 
 
 def before_launch(line: str) -> str:
     """The starting program with a line more on the host, each time it is called."""
-    return START.replace(CALL, f"{CALL}    {line}\n", 1)
+    return changed(CALL, f"{CALL}    {line}\n")
 
 
 def at_import(line: str) -> str:
     """The starting program with a line more where it is loaded."""
-    return START.replace("@triton.jit", f"{line}\n\n\n@triton.jit", 1)
+    return changed("@triton.jit", f"{line}\n\n\n@triton.jit")
 
 
 NEEDS_A_GPU = {
@@ -47,13 +53,13 @@ NEEDS_A_GPU = {
         "is_pure=True, pack=1)"
     ),
     "clock": in_kernel("now = globaltimer()", "from triton.language.extra.cuda import globaltimer\n"),
-    "atomics": in_kernel("tl.atomic_add(y + offset + c, value.to(tl.bfloat16), mask=inside)"),
+    "atomics": in_kernel("tl.atomic_add(y + at, value.to(tl.bfloat16), mask=inside)"),
     "graph": before_launch("torch.cuda.CUDAGraph()"),
     "stream": before_launch("torch.cuda.current_stream().synchronize()"),
     "device": before_launch('torch.empty(3, device="cuda")'),
     "driver": before_launch("triton.runtime.driver.active.get_current_device()"),
     "compiled": before_launch("torch.cuda._compile_kernel('__global__ void f() {}', 'f')"),
-    "handle": START.replace("    rows[", "    handle = rows[").replace(
+    "handle": changed("    normalise[", "    handle = normalise[").replace(
         "    return y,", "    handle.n_regs\n    return y,"
     ),
     "asks": before_launch("assert data[0].is_cuda"),
@@ -64,17 +70,17 @@ NEEDS_A_GPU = {
 
 BUGS = {
     "name": in_kernel("value = nosuch(value)"),
-    "shape": in_kernel("value = value + tl.arange(0, 2 * B)"),
+    "shape": in_kernel("value = value + tl.arange(0, 2 * BLOCK)"),
     "language": in_kernel("value = tl.nosuch(value)"),
     "libdevice": in_kernel("libdevice.nosuch(value)", "from triton.language.extra import libdevice\n"),
-    "static": in_kernel("tl.static_assert(B == 3)"),
+    "static": in_kernel("tl.static_assert(BLOCK == 3)"),
     "own": before_launch('raise NotImplementedError("to be done")'),
     "own in kernel": in_kernel('raise NotImplementedError("not supported in interpreter mode")'),
     "none": before_launch("None.dtype"),
     "builtin outside": before_launch("tl.load(data[0])"),
     "import": at_import("import a_package_of_nobody"),
     "at import": at_import("raise RuntimeError('a bug')"),
-    "launch": START.replace(", x.shape[1], B=", ", B="),
+    "launch": changed(", d, ROWS=", ", ROWS="),
 }
 
 

@@ -34,6 +34,8 @@ from ttd_core.types import Action, Status, Verdict
 
 #: Lines of the program that a failed block shows, and characters of each.
 _SHOWN_LINES, _SHOWN_CHARS = 12, 160
+#: Characters of a line that a message names.
+_TITLE_CHARS = 60
 _WORD = re.compile(r"\w++")
 
 
@@ -283,7 +285,7 @@ def _meant(indent: str, known: Mapping[str, str], by_length: Sequence[str]) -> s
 def _title(search: Sequence[str]) -> str:
     """How a message names the lines sought: the first that is not blank, cut."""
     line = next(line for line in search if line.strip()).strip()
-    return f"`{line[:60]}{'…' if len(line) > 60 else ''}`"
+    return f"`{line[:_TITLE_CHARS]}{'…' if len(line) > _TITLE_CHARS else ''}`"
 
 
 def _ambiguous(lines: Sequence[str], edit: Edit, match: _Match, name: str) -> EditError:
@@ -304,7 +306,18 @@ def _missing(lines: Sequence[str], search: Sequence[str], name: str) -> EditErro
     if place is None:
         return EditError(f"{message}; quote lines exactly as they stand")
     shown = _shown(lines, place, len(search), _SHOWN_LINES)
+    written = _in_other_case(lines, next(line for line in search if line.strip()).strip())
+    if written:
+        message += f", which it has as `{written}`"
     return EditError(f"{message}; the nearest begin at line {place + 1}", shown)
+
+
+def _in_other_case(lines: Sequence[str], sought: str) -> str:
+    """A line of the program that differs from one sought in capitals alone; nothing for a long one."""
+    if len(sought) > _TITLE_CHARS:
+        return ""
+    alike = {line.strip() for line in lines if line.strip().casefold() == sought.casefold()}
+    return "" if sought in alike else next(iter(sorted(alike)), "")
 
 
 def _shown(lines: Sequence[str], first: int, count: int, most: int) -> str:
