@@ -7,12 +7,12 @@ Of each shape (model and tokens, four experts a token, routed evenly at random) 
 second one, and if asked the first one's gradient: codes as they are published, as a model lays them out, by
 row and in fragments (`ttd_core.policy.local.lean.mxfp4`), then with other tiles than those of
 `ttd_core.policy.local.lean.kernels.tiles`. `outputs x inputs, warps, stages, rows` is what one program takes
-at once, `registers` what a thread may have; `plain` is without assembly; `decoded` are matrices decoded to
-memory first and multiplied as numbers, their decoding in the time. Microseconds are of one call. `floor` is
-reading what the experts need at the copy's rate, or multiplying at the product's, whichever takes longer;
-`error` is the largest difference from the published codes' result, over its largest number, and `unsteady`
-stands where 20 calls did not all give the same bits. A line at the end of each case names the best. What
-takes longer than --seconds is left out.
+at once; `plain` is without assembly; `decoded` are matrices decoded to memory first and multiplied as
+numbers, their decoding in the time. Microseconds are of one call. `floor` is reading what the experts need at
+the copy's rate, or multiplying at the product's, whichever takes longer; `error` is the largest difference
+from the published codes' result, over its largest number, and `unsteady` stands where 20 calls did not all
+give the same bits. A line at the end of each case names the best. What takes longer than --seconds is left
+out.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from ttd_core.policy.local.lean.kernels.tiles import Tile
 
 #: Tiles to try of codes in fragments, the most promising first.
 FRAGMENTS = [
-    Tile(256, 64, 8, 3, 128),
-    Tile(128, 64, 4, 3, 128),
-    Tile(64, 64, 4, 3),
-    Tile(128, 64, 4, 4),
-    Tile(256, 64, 8, 4, 128),
     Tile(256, 64, 8, 3),
+    Tile(128, 64, 4, 4),
+    Tile(64, 64, 4, 3),
+    Tile(128, 128, 4, 3),
+    Tile(256, 64, 8, 4),
     Tile(64, 64, 4, 4),
+    Tile(64, 128, 4, 3),
 ]
 #: Of numbers.
 NUMBERS = [Tile(256, 64, 8, 3), Tile(128, 64, 8, 4), Tile(128, 64, 4, 3)]
@@ -211,8 +211,7 @@ def variants(case: Case, rows: int) -> Iterator[Variant]:
 
 def described(tile: Tile, rows: int) -> str:
     """A tile in a few words."""
-    most = "" if tile.registers is None else f", at most {tile.registers} registers"
-    return f"{tile.outputs} x {tile.inputs}, warps {tile.warps}, stages {tile.stages}, rows {rows}{most}"
+    return f"{tile.outputs} x {tile.inputs}, warps {tile.warps}, stages {tile.stages}, rows {rows}"
 
 
 def measure_case(name: str, case: Case, weights: Matrices, routed: tuple[Tensor, int], until: float) -> None:
@@ -262,9 +261,9 @@ def report(name: str, call: Callable[[], Tensor], judge: Callable[[Tensor], floa
         del got
         took = microseconds(call)
     except Exception as failure:
-        print(f"   {name:72}  {type(failure).__name__}: {str(failure)[:100]}", flush=True)
+        print(f"   {name:48}  {type(failure).__name__}: {str(failure)[:100]}", flush=True)
         return math.inf
-    print(f"   {name:72}{took:9.0f} us{wrong}", flush=True)
+    print(f"   {name:48}{took:9.0f} us{wrong}", flush=True)
     return math.inf if "unsteady" in wrong else took
 
 

@@ -215,7 +215,7 @@ def test_arranged_products_are_those_of_the_published_codes(
     )
 
 
-@pytest.mark.parametrize("tile", [Tile(64, 64, 4, 3), Tile(256, 64, 8, 3, 128)])
+@pytest.mark.parametrize("tile", [Tile(128, 128, 4, 3), Tile(64, 64, 4, 3), Tile(256, 64, 8, 3)])
 def test_fragments_by_other_tiles(tile: Tile, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "FRAGMENT_TILES", dict.fromkeys((16, 32, 64, 128), tile))
     groups, _, tokens = grouped("experts without tokens")

@@ -54,13 +54,15 @@ def numbers_by_assembly(words, factor):
 
 
 @triton.jit
-def matrix_of(words, scales, BLOCK_OUT: tl.constexpr, DTYPE: tl.constexpr, ASSEMBLY: tl.constexpr):
-    """Numbers [BLOCK_OUT, 64] of the words of fragments, by strip of 16 outputs and thread.
+def matrix_of(
+    words, scales, STEPS: tl.constexpr, BLOCK_OUT: tl.constexpr, DTYPE: tl.constexpr, ASSEMBLY: tl.constexpr
+):
+    """Numbers [BLOCK_OUT, 64 * STEPS] of the words of fragments, by step, strip of 16 outputs and thread.
 
-    :param words: int32 [BLOCK_OUT * 8].
-    :param scales: int32 [BLOCK_OUT * 2], four bytes for each four words.
+    :param words: int32 [STEPS * BLOCK_OUT * 8].
+    :param scales: int32 [STEPS * BLOCK_OUT * 2], four bytes for each four words.
     """
-    COUNT: tl.constexpr = BLOCK_OUT * 8
+    COUNT: tl.constexpr = STEPS * BLOCK_OUT * 8
     wide = tl.reshape(tl.broadcast_to(scales[:, None], [COUNT // 4, 4]), [COUNT])
     # 2**(scale - 1) as a bfloat16, twice.
     factor = (((wide >> (tl.arange(0, COUNT) % 4 * 8)) & 255) + 126) * 0x00800080
@@ -76,25 +78,36 @@ def matrix_of(words, scales, BLOCK_OUT: tl.constexpr, DTYPE: tl.constexpr, ASSEM
         g = half_number(words, factor, 3, 0, DTYPE)
         h = half_number(words, factor, 3, 1, DTYPE)
     first, second = tl.join(tl.join(a, b), tl.join(c, d)), tl.join(tl.join(e, f), tl.join(g, h))
-    # Strip, g, t, group, half of the outputs; then the half word and the two bits of its place.
-    parts = tl.reshape(tl.join(first, second), [BLOCK_OUT // 16, 8, 4, 2, 2, 2, 2, 2])
-    return tl.reshape(tl.permute(parts, 0, 4, 1, 3, 7, 6, 2, 5), [BLOCK_OUT, 64])
+    # Step, strip, g, t, group, half of the outputs; then the half word and the two bits of its place.
+    parts = tl.reshape(tl.join(first, second), [STEPS, BLOCK_OUT // 16, 8, 4, 2, 2, 2, 2, 2])
+    return tl.reshape(tl.permute(parts, 1, 5, 2, 0, 4, 8, 7, 3, 6), [BLOCK_OUT, 64 * STEPS])
 
 
 @triton.jit
-def words_at(start, strip, strips, STRIPS: tl.constexpr, EACH: tl.constexpr):
-    """Where the words of so many strips of 16 outputs from ``strip`` on lie, in a block of 64 inputs.
+def load_words(
+    start,
+    first,
+    blocks,
+    strips,
+    strip,
+    STEPS: tl.constexpr,
+    STRIPS: tl.constexpr,
+    EACH: tl.constexpr,
+):
+    """Words of so many blocks of 64 inputs from ``first`` on, and strips of 16 outputs from ``strip`` on.
 
     ``EACH``: of a thread and strip; 4 are its codes, 1 is that of their scales, which four threads share.
-    Behind the last strip there is the last one again.
+    Behind the last block or strip there is the last one again.
     """
-    word = tl.arange(0, STRIPS * 32 * EACH)
+    word = tl.arange(0, STEPS * STRIPS * 32 * EACH)
     thread = word // EACH % 32
-    fragment = tl.minimum(strip + word // (32 * EACH), strips - 1)
+    fragment = tl.minimum(strip + word // (32 * EACH) % STRIPS, strips - 1)
+    block = first if STEPS == 1 else first + word // (32 * EACH * STRIPS)
+    fragment += tl.minimum(block, blocks - 1) * strips
     if EACH == 1:
-        return start + (fragment * 8 + thread // 4)
+        return tl.load(start + fragment * 8 + thread // 4)
     at = fragment * 128 + thread * EACH + word % EACH
-    return start + tl.max_contiguous(tl.multiple_of(at, EACH), EACH)
+    return tl.load(start + tl.max_contiguous(tl.multiple_of(at, EACH), EACH))
 
 
 @triton.jit
@@ -114,24 +127,25 @@ def fragments_times_inputs(
     BLOCK_IN: tl.constexpr,
 ):
     """``acc`` plus a matrix of codes in fragments times a tile's inputs."""
+    STEPS: tl.constexpr = BLOCK_IN // 64
     STRIPS: tl.constexpr = BLOCK_OUT // 16
+    values, scales = values.to(tl.pointer_type(tl.int32)), scales.to(tl.pointer_type(tl.int32))
     blocks, strips, strip = inputs // 64, outputs // 16, out_block * STRIPS
-    code_at = words_at(values.to(tl.pointer_type(tl.int32)), strip, strips, STRIPS, 4)
-    scale_at = words_at(scales.to(tl.pointer_type(tl.int32)), strip, strips, STRIPS, 1)
-    codes, scale = tl.load(code_at), tl.load(scale_at)
-    inner = tl.arange(0, 64)
-    x_at = x + row[:, None] * x_stride + inner[None, :]
-    for block in range(0, blocks):
-        # Behind the last block it is read again, for nothing.
-        step = tl.where(block + 1 < blocks, strips, 0)
-        code_at += step * 128
-        scale_at += step * 8
-        codes_ahead, scale_ahead = tl.load(code_at), tl.load(scale_at)
-        matrix = matrix_of(codes, scale, BLOCK_OUT, x.dtype.element_ty, ASSEMBLY)
-        columns = tl.load(x_at, mask=used[:, None], other=0.0)
-        acc = complete(tl.dot(matrix, tl.trans(columns), acc, input_precision="ieee"))
+    codes = load_words(values, 0, blocks, strips, strip, STEPS, STRIPS, 4)
+    scale = load_words(scales, 0, blocks, strips, strip, STEPS, STRIPS, 1)
+    inner = tl.arange(0, BLOCK_IN)
+    for first in range(0, blocks, STEPS):
+        codes_ahead = load_words(values, first + STEPS, blocks, strips, strip, STEPS, STRIPS, 4)
+        scale_ahead = load_words(scales, first + STEPS, blocks, strips, strip, STEPS, STRIPS, 1)
+        matrix = matrix_of(codes, scale, STEPS, BLOCK_OUT, x.dtype.element_ty, ASSEMBLY)
+        inside = used[:, None]
+        if STEPS > 1:
+            # What is read twice behind the last block is multiplied with zeros.
+            inside = inside & (first * 64 + inner < inputs)[None, :]
+        at = x + row[:, None] * x_stride + (first * 64 + inner)[None, :]
+        acc = tl.dot(matrix, tl.trans(tl.load(at, mask=inside, other=0.0)), acc, input_precision="ieee")
+        acc = complete(acc)
         codes, scale = codes_ahead, scale_ahead
-        x_at += 64
     return acc
 
 
@@ -149,22 +163,20 @@ def decode_fragments(
     ASSEMBLY: tl.constexpr,
 ):
     """What :func:`.arranged.decode_matrices` does, of codes in fragments."""
+    STEPS: tl.constexpr = GROUPS // 2
     place = tl.program_id(2).to(tl.int64)
     expert = first_expert + place
     if tl.load(offsets + expert) == tl.load(offsets + expert + 1):
         return
-    STRIPS: tl.constexpr = BLOCK_OUT // 16
-    blocks, strips, strip = groups // 2, outputs // 16, tl.program_id(1) * STRIPS
+    strip, first = tl.program_id(1) * (BLOCK_OUT // 16), tl.program_id(0) * STEPS
     values, scales = values.to(tl.pointer_type(tl.int32)), scales.to(tl.pointer_type(tl.int32))
-    code_at = words_at(values + expert * blocks * strips * 128, strip, strips, STRIPS, 4)
-    scale_at = words_at(scales + expert * blocks * strips * 8, strip, strips, STRIPS, 1)
+    values, scales = values + expert * groups * outputs * 4, scales + expert * groups * outputs // 4
+    blocks, strips = groups // 2, outputs // 16
+    codes = load_words(values, first, blocks, strips, strip, STEPS, BLOCK_OUT // 16, 4)
+    scale = load_words(scales, first, blocks, strips, strip, STEPS, BLOCK_OUT // 16, 1)
+    numbers = matrix_of(codes, scale, STEPS, BLOCK_OUT, result.dtype.element_ty, ASSEMBLY)
     output = tl.program_id(1) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
-    for step in tl.static_range(GROUPS // 2):
-        block = tl.program_id(0) * (GROUPS // 2) + step
-        if block < blocks:
-            codes = tl.load(code_at + block * strips * 128)
-            scale = tl.load(scale_at + block * strips * 8)
-            numbers = matrix_of(codes, scale, BLOCK_OUT, result.dtype.element_ty, ASSEMBLY)
-            column = block * 64 + tl.arange(0, 64)
-            at = result + (place * outputs + output[:, None]) * (groups * 32) + column[None, :]
-            tl.store(at, numbers, mask=(output < outputs)[:, None])
+    column = first * 64 + tl.arange(0, 64 * STEPS)
+    inside = (output < outputs)[:, None] & (column < groups * 32)[None, :]
+    at = result + (place * outputs + output[:, None]) * (groups * 32) + column[None, :]
+    tl.store(at, numbers, mask=inside)

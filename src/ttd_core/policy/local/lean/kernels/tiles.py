@@ -35,15 +35,12 @@ class Tile:
     :param inputs: at once; 32 of arranged codes are one group.
     :param warps: of 32 threads.
     :param stages: steps that are under way at once.
-    :param registers: most that a thread may have, so that more programs share a multiprocessor; ``None``: as
-        the compiler has it.
     """
 
     outputs: int
     inputs: int
     warps: int
     stages: int
-    registers: int | None = None
 
 
 #: Of arranged codes, by the assignments of a tile. Best of those tried for 16 and 64 (gpt-oss's first product
@@ -55,10 +52,10 @@ ARRANGED_TILES = {
     64: Tile(128, 64, 4, 3),
     128: Tile(128, 64, 4, 3),
 }
-#: Of codes in fragments, by the assignments of a tile; 64 inputs are one block of them. A thread has 75, 93,
-#: 134 and 218 registers, so a multiprocessor 6, 5, 3 and 2 programs. Not measured yet (docs/learner.md).
+#: Of codes in fragments, by the assignments of a tile. A thread has 93, 92 and 142 registers of 16, 32 and 64
+#: assignments, so a multiprocessor 5, 5 and 3 programs.
 FRAGMENT_TILES = {
-    16: Tile(128, 64, 4, 3, registers=80),
+    16: Tile(128, 64, 4, 3),
     32: Tile(128, 64, 4, 3),
     64: Tile(128, 64, 4, 3),
     128: Tile(128, 64, 4, 3),
@@ -80,7 +77,7 @@ def rows_of(average: int) -> int:
 
 def assembles(dtype: torch.dtype) -> bool:
     """Whether codes are decoded by assembly, for products in a type."""
-    # Triton decides by the same variable whether to interpret.
+    # Triton decides by the same variable when a kernel is defined.
     compiled = os.environ.get("TRITON_INTERPRET") != "1"
     return dtype == torch.bfloat16 and (compiled if ASSEMBLY is None else ASSEMBLY)
 

@@ -245,7 +245,6 @@ def _launch(
         BLOCK_IN=tile.inputs,
         num_warps=tile.warps,
         num_stages=tile.stages,
-        maxnreg=tile.registers,
     )
 
 
