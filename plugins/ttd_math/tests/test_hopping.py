@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib.resources
 import json
 import types
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from ttd_core import certifying
-from ttd_core.errors import StorageError, UsageError
+from ttd_core.errors import UsageError
 from ttd_core.plugin.registry import load
 from ttd_math.autocorrelation import first_bound
 from ttd_math.commands import MINIMAX_PROBLEMS
@@ -253,29 +252,17 @@ def test_from_a_file_the_best_is_no_worse_than_its_start(hop, tmp_path) -> None:
     assert origin["polished"][0]["command"].startswith("ttd math hops ac1 --from best.json ")
 
 
-def test_a_stopped_search_goes_on_as_if_it_had_not_been(hop, tmp_path, monkeypatch) -> None:
+def test_a_stopped_search_goes_on_as_if_it_had_not_been(hop, tmp_path, monkeypatch, saving_at_most) -> None:
     monkeypatch.setattr(running, "_SAVING", 1e9)
     assert hop("erdos", *FEW, "--out", "whole.json").exception is None
     with monkeypatch.context() as patched:
         # After the first round of the second length.
-        patched.setattr(running.checkpoint, "save", saving_at_most(4))
+        patched.setattr(running.checkpoint, "save", saving_at_most(checkpoint.save, 4))
         assert "stopped here" in str(hop("erdos", *FEW, "--out", "parts.json").exception)
     assert not (tmp_path / "parts.json").exists()
     assert hop("erdos", *FEW, "--out", "parts.json", "--resume").exception is None
     whole, parts = (np.load(tmp_path / f"{name}.h.npy") for name in ("whole", "parts"))
     assert (whole == parts).all()
-
-
-def saving_at_most(count: int) -> Callable[..., None]:
-    """What saves checkpoints, and fails once so many are on disk."""
-    save, left = checkpoint.save, iter(range(count - 1))
-
-    def saved(*given) -> None:
-        save(*given)
-        if next(left, None) is None:
-            raise StorageError("stopped here")
-
-    return saved
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from ttd_math.commands import math as command
 from ttd_math.erdos import overlap_bound, random_start
 
 torch = pytest.importorskip("torch")
+from ttd_math import improving  # noqa: E402
 from ttd_math.polishing import ascent, changes, checkpoint, objectives, running  # noqa: E402
 from ttd_math.polishing.population import Plan, Search  # noqa: E402
 
@@ -171,29 +171,19 @@ def test_what_is_said_of_the_start_is_carried_on(polish, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float64", "float32"])
-def test_a_stopped_search_goes_on_as_if_it_had_not_been(polish, tmp_path, monkeypatch, precision) -> None:
+def test_a_stopped_search_goes_on_as_if_it_had_not_been(
+    polish, tmp_path, monkeypatch, saving_at_most, precision
+) -> None:
     words = ("ac2", "--from", "random", "--coarse", "500", "--length", "1000", "--precision", precision, *FEW)
     assert polish(*words, "--out", "whole.json").exception is None
     with monkeypatch.context() as patched:
         # After the first round of the second length.
-        patched.setattr(running.checkpoint, "save", saving_at_most(3))
+        patched.setattr(running.checkpoint, "save", saving_at_most(checkpoint.save, 3))
         assert "stopped here" in str(polish(*words, "--out", "parts.json").exception)
     assert not (tmp_path / "parts.json").exists()
     assert polish(*words, "--out", "parts.json", "--resume").exception is None
     whole, parts = (np.load(tmp_path / f"{name}.f.npy") for name in ("whole", "parts"))
     assert (whole == parts).all()
-
-
-def saving_at_most(count: int) -> Callable[..., None]:
-    """What saves checkpoints, and fails once so many are on disk."""
-    save, left = checkpoint.save, iter(range(count - 1))
-
-    def saved(*given) -> None:
-        save(*given)
-        if next(left, None) is None:
-            raise StorageError("stopped here")
-
-    return saved
 
 
 @pytest.mark.parametrize(
@@ -276,6 +266,6 @@ def test_ever_fewer_lineages_go_on_each_with_its_own_pool() -> None:
 
 
 def test_lengths_double_as_often_as_fits() -> None:
-    assert running._lengths(1000, None) == (1000,)
-    assert running._lengths(1000, 4000) == (1000, 2000, 4000)
-    assert running._lengths(1000, 7999) == (1000, 2000, 4000)
+    assert improving.doubled(1000, None, "of the start") == (1000,)
+    assert improving.doubled(1000, 4000, "of the start") == (1000, 2000, 4000)
+    assert improving.doubled(1000, 7999, "of the start") == (1000, 2000, 4000)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import click
 
+from ttd_core.certificate import Certificate
 from ttd_core.cli.output import say
 from ttd_core.cli.parameters import FiniteNumber
 from ttd_core.config.settings import MOST_SECONDS
@@ -17,6 +19,67 @@ from ttd_core.plugin.spec import hookimpl
 STEP_FUNCTIONS = ("ac1", "ac2", "erdos")
 #: Those of them whose bound is a largest value and nothing else.
 MINIMAX_PROBLEMS = ("ac1", "erdos")
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Options that both commands have.
+_out_option = click.option(
+    "--out",
+    type=click.Path(path_type=pathlib.Path, dir_okay=False),
+    required=True,
+    help="Where the certificate is written, its arrays beside it.",
+)
+_rounds_option = click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    help="Most rounds at each length; with it a search can be repeated exactly.",
+)
+_device_option = click.option(
+    "--device", default="cpu", show_default=True, help="Where torch computes, such as cpu or cuda."
+)
+_seed_option = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all random numbers."
+)
+_resume_option = click.option(
+    "--resume", is_flag=True, help="Go on with the search that was left beside --out."
+)
+
+
+def _start_option(default: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--from",
+        "start",
+        default=default,
+        show_default=True,
+        metavar="best|random|FILE",
+        help="What to begin with: the one this package keeps, random heights, or a file as for `ttd eval`.",
+    )
+
+
+def _keep_option(default: int) -> Callable[[Command], Command]:
+    return click.option(
+        "--keep",
+        type=click.IntRange(1, 1000),
+        default=default,
+        show_default=True,
+        help="Functions of a lineage that are gone on with.",
+    )
+
+
+def _seconds_option(said: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--seconds",
+        type=FiniteNumber(0, MOST_SECONDS, min_open=True),
+        default=600.0,
+        show_default=True,
+        help=said,
+    )
+
+
+def _tell(proof: Certificate, written: Sequence[pathlib.Path]) -> None:
+    """Say what is proven, and which files hold it."""
+    say(proof.statement()["claim"])
+    say(f"written: {', '.join(str(path) for path in written)}")
 
 
 @hookimpl
@@ -32,20 +95,8 @@ def math() -> None:
 
 @math.command()
 @click.argument("problem", type=click.Choice(STEP_FUNCTIONS))
-@click.option(
-    "--from",
-    "start",
-    default="best",
-    show_default=True,
-    metavar="best|random|FILE",
-    help="What to begin with: the one this package keeps, random heights, or a file as for `ttd eval`.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=pathlib.Path, dir_okay=False),
-    required=True,
-    help="Where the certificate is written, its arrays beside it.",
-)
+@_start_option("best")
+@_out_option
 @click.option(
     "--length",
     type=click.IntRange(1),
@@ -64,13 +115,7 @@ def math() -> None:
     show_default=True,
     help="Most heights at a time, of all functions together.",
 )
-@click.option(
-    "--keep",
-    type=click.IntRange(1, 1000),
-    default=8,
-    show_default=True,
-    help="Functions of a lineage that are gone on with.",
-)
+@_keep_option(8)
 @click.option(
     "--lineages",
     type=click.IntRange(1, 1000),
@@ -92,19 +137,9 @@ def math() -> None:
     show_default=True,
     help="Iterations with noise from random starts.",
 )
-@click.option(
-    "--seconds",
-    type=FiniteNumber(0, MOST_SECONDS, min_open=True),
-    default=600.0,
-    show_default=True,
-    help="Time, shared evenly by the lengths; from random starts the first has half.",
-)
-@click.option(
-    "--rounds",
-    type=click.IntRange(1),
-    help="Most rounds at each length; with it a search can be repeated exactly.",
-)
-@click.option("--device", default="cpu", show_default=True, help="Where torch computes, such as cpu or cuda.")
+@_seconds_option("Time, shared evenly by the lengths; from random starts the first has half.")
+@_rounds_option
+@_device_option
 @click.option(
     "--precision",
     type=click.Choice(["float64", "float32"]),
@@ -112,8 +147,8 @@ def math() -> None:
     show_default=True,
     help="Of the optimiser; scores are exact in any case.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all random numbers.")
-@click.option("--resume", is_flag=True, help="Go on with the search that was left beside --out.")
+@_seed_option
+@_resume_option
 def polish(**given: Any) -> None:
     """Improve a step function by gradients, many variants at a time, at growing lengths.
 
@@ -129,27 +164,13 @@ def polish(**given: Any) -> None:
         from ttd_math.polishing import running  # noqa: PLC0415 - loads torch
     except ImportError as error:
         raise UsageError(f"ttd math polish needs torch: {error}") from error
-    proof, written = running.polish(running.Settings(**given), say)
-    say(proof.statement()["claim"])
-    say(f"written: {', '.join(str(path) for path in written)}")
+    _tell(*running.polish(running.Settings(**given), say))
 
 
 @math.command()
 @click.argument("problem", type=click.Choice(MINIMAX_PROBLEMS))
-@click.option(
-    "--from",
-    "start",
-    default="random",
-    show_default=True,
-    metavar="best|random|FILE",
-    help="What to begin with: the one this package keeps, random heights, or a file as for `ttd eval`.",
-)
-@click.option(
-    "--out",
-    type=click.Path(path_type=pathlib.Path, dir_okay=False),
-    required=True,
-    help="Where the certificate is written, its arrays beside it.",
-)
+@_start_option("random")
+@_out_option
 @click.option(
     "--length",
     type=click.IntRange(1),
@@ -167,13 +188,7 @@ def polish(**given: Any) -> None:
     show_default=True,
     help="Most values of the largest matrices of a batch: it takes some 36 bytes of memory for each.",
 )
-@click.option(
-    "--keep",
-    type=click.IntRange(1, 1000),
-    default=20,
-    show_default=True,
-    help="Functions of a lineage that are gone on with.",
-)
+@_keep_option(20)
 @click.option(
     "--lineages",
     type=click.IntRange(1, 10_000),
@@ -188,21 +203,11 @@ def polish(**given: Any) -> None:
     show_default=True,
     help="Of these, how many go on with twice as many heights; then a quarter at each length.",
 )
-@click.option(
-    "--seconds",
-    type=FiniteNumber(0, MOST_SECONDS, min_open=True),
-    default=600.0,
-    show_default=True,
-    help="Time: each length has half of that of the one before.",
-)
-@click.option(
-    "--rounds",
-    type=click.IntRange(1),
-    help="Most rounds at each length; with it a search can be repeated exactly.",
-)
-@click.option("--device", default="cpu", show_default=True, help="Where torch computes, such as cpu or cuda.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of all random numbers.")
-@click.option("--resume", is_flag=True, help="Go on with the search that was left beside --out.")
+@_seconds_option("Time: each length has half of that of the one before.")
+@_rounds_option
+@_device_option
+@_seed_option
+@_resume_option
 def hops(**given: Any) -> None:
     """Search for step functions by hops between local optima, many at a time, at growing lengths.
 
@@ -220,6 +225,4 @@ def hops(**given: Any) -> None:
         from ttd_math.hopping import running  # noqa: PLC0415 - loads torch
     except ImportError as error:
         raise UsageError(f"ttd math hops needs torch: {error}") from error
-    proof, written = running.hops(running.Settings(**given), say)
-    say(proof.statement()["claim"])
-    say(f"written: {', '.join(str(path) for path in written)}")
+    _tell(*running.hops(running.Settings(**given), say))

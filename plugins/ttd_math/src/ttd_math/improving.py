@@ -5,6 +5,7 @@ torch is needed here; the commands are in :mod:`ttd_math.commands`.
 
 from __future__ import annotations
 
+import math
 import pathlib
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -86,6 +87,19 @@ def require_length(problem: StepProblem, length: int) -> None:
             f"{problem.name} needs at least {least_heights(problem)} heights, and the last stage has "
             f"{length}: give a larger --length"
         )
+
+
+def doubled(first: int, most: int | None, whose: str) -> tuple[int, ...]:
+    """Numbers of heights from the first on, doubled as often as fits.
+
+    :param most: as many as the first where it is not given.
+    :param whose: what the first is of, for the message.
+    :raises UsageError: when that is less than the first.
+    """
+    most = first if most is None else most
+    if most < first:
+        raise UsageError(f"--length {most} is less than the {first} heights {whose}")
+    return tuple(first << doubling for doubling in range(int(math.log2(most // first)) + 1))
 
 
 def _start_file(asked: Asked) -> pathlib.Path | None:

@@ -16,6 +16,19 @@ from ttd_core.input_files import read_data_file
 T = TypeVar("T")
 
 
+def goes_on(path: pathlib.Path, resume: bool) -> bool:
+    """Whether a search goes on from the file that one left, rather than anew.
+
+    :param resume: whether that was asked for.
+    :raises UsageError: when there is such a file and nobody asked to go on, or none to go on with.
+    """
+    if resume and not path.exists():
+        raise UsageError(f"{path}: nothing to go on with; leave --resume out")
+    if path.exists() and not resume:
+        raise UsageError(f"{path}: left by a search; add --resume to go on with it, or remove it")
+    return resume
+
+
 def write(path: pathlib.Path, said: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     """Write the file whole or not at all.
 

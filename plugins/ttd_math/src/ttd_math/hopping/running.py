@@ -15,7 +15,7 @@ import torch
 from ttd_core import certificate, certifying
 from ttd_core.certificate import Certificate
 from ttd_core.errors import UsageError
-from ttd_math import improving
+from ttd_math import improving, search_files
 from ttd_math.hopping import checkpoint
 from ttd_math.hopping.checkpoint import Standing
 from ttd_math.hopping.search import Plan, Search, begun
@@ -72,7 +72,8 @@ def hops(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate, 
     start = improving.start_of(problem, settings, coarse, rng)
     fresh = settings.start == FROM_RANDOM
     least = improving.least_heights(problem)
-    lengths = _lengths(coarse if fresh else _coarse(start.size, settings), settings.length)
+    first = coarse if fresh else _coarse(start.size, settings)
+    lengths = improving.doubled(first, settings.length, "that the search begins with")
     problem = improving.problem_of(settings.problem, max(lengths[-1], start.size))
     plan = Plan(
         lengths=lengths,
@@ -132,22 +133,6 @@ def _standing(settings: Settings, plan: Plan, start: Floats, rng: np.random.Gene
 
     :raises UsageError: when there is one and nobody asked to go on, or none to go on with.
     """
-    path = settings.state_file
-    if settings.resume:
-        if not path.exists():
-            raise UsageError(f"{path}: nothing to go on with; leave --resume out")
-        return checkpoint.load(path, settings.shared(start), plan.device)
-    if path.exists():
-        raise UsageError(f"{path}: left by a search; add --resume to go on with it, or remove it")
+    if search_files.goes_on(settings.state_file, settings.resume):
+        return checkpoint.load(settings.state_file, settings.shared(start), plan.device)
     return begun(plan, start, rng)
-
-
-def _lengths(first: int, most: int | None) -> tuple[int, ...]:
-    """Numbers of heights, doubled as often as fits.
-
-    :raises UsageError: when that is less than the first.
-    """
-    most = first if most is None else most
-    if most < first:
-        raise UsageError(f"--length {most} is less than the {first} heights that the search begins with")
-    return tuple(first << doubling for doubling in range(int(math.log2(most / first)) + 1))

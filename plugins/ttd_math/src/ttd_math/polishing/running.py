@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +13,7 @@ import torch
 from ttd_core import certificate, certifying
 from ttd_core.certificate import Certificate
 from ttd_core.errors import UsageError
-from ttd_math import improving
+from ttd_math import improving, search_files
 from ttd_math.improving import FROM_RANDOM
 from ttd_math.plain import Floats
 from ttd_math.polishing import checkpoint
@@ -67,7 +66,7 @@ def polish(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate
     problem = improving.problem_of(settings.problem, settings.length or 0)
     rng = np.random.default_rng(settings.seed)
     start = improving.start_of(problem, settings, settings.coarse, rng)
-    lengths = _lengths(start.size, settings.length)
+    lengths = improving.doubled(start.size, settings.length, "of the start")
     problem = improving.problem_of(settings.problem, lengths[-1])
     improving.require_length(problem, lengths[-1])
     plan = Plan(
@@ -115,24 +114,8 @@ def _standing(settings: Settings, start: Floats, rng: np.random.Generator) -> St
 
     :raises UsageError: when there is one and nobody asked to go on, or none to go on with.
     """
-    path = settings.state_file
-    if settings.resume:
-        if not path.exists():
-            raise UsageError(f"{path}: nothing to go on with; leave --resume out")
-        return checkpoint.load(path, settings.shared(start))
-    if path.exists():
-        raise UsageError(f"{path}: left by a search; add --resume to go on with it, or remove it")
+    if search_files.goes_on(settings.state_file, settings.resume):
+        return checkpoint.load(settings.state_file, settings.shared(start))
     objective = OBJECTIVES[settings.problem]()
     loss = float(objective.exact(torch.from_numpy(start.copy())[None])[0])
     return Standing([[(loss, start)]], 0, 0, 0.0, dict(rng.bit_generator.state), [])
-
-
-def _lengths(first: int, most: int | None) -> tuple[int, ...]:
-    """Numbers of heights, doubled as often as fits.
-
-    :raises UsageError: when the start is longer than what is asked for.
-    """
-    if most is not None and most < first:
-        raise UsageError(f"--length {most} is less than the {first} heights of the start")
-    doublings = int(math.log2(most // first)) if most else 0
-    return tuple(first << doubling for doubling in range(doublings + 1))
