@@ -6,6 +6,7 @@ import importlib.resources
 import json
 import types
 
+import attrs
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -224,7 +225,7 @@ def hop(tmp_path, monkeypatch):
 
 
 def test_a_search_ends_in_a_certificate_that_holds(name, hop, tmp_path) -> None:
-    made = hop(name, *FEW, "--out", "best.json")
+    made = hop(name, *FEW, "--time-ratio", "1", "--out", "best.json")
     assert made.exception is None, made.output
     proof = certifying.check(load(name, {}), tmp_path / "best.json")
     assert float(proof.bound) < {"ac1": 1.6, "erdos": 0.39}[name]
@@ -233,6 +234,9 @@ def test_a_search_ends_in_a_certificate_that_holds(name, hop, tmp_path) -> None:
         f"ttd math hops {name} --from random --length 40 --coarse 20 --cells "
     )
     assert "no construction was given" in origin["start"]
+    # The command is one that can be given again.
+    again = command.commands["hops"].make_context("hops", origin["command"].split()[3:])
+    assert again.params["time_ratio"] == 1.0
     assert origin["curve"][-1][2] == pytest.approx(float(proof.bound), rel=1e-9)
     # Three rounds at either length, and the last optimisation.
     assert sum(" heights  round " in line for line in made.output.splitlines()) == 7
@@ -309,6 +313,8 @@ def test_the_worse_half_of_lineages_makes_room_for_others_and_idle_ones_are_put_
     assert [plan.lineages_at(*at) for at in ((0, 0.0), (0, 1.0), (1, 0.0), (1, 1.0))] == [4, 2, 2, 1]
     assert plan.deadline(0) == pytest.approx(2 / 3 * 1e9)
     assert plan.deadline(1) == 1e9
+    even = attrs.evolve(plan, time_ratio=1.0)
+    assert [even.deadline(stage) for stage in range(2)] == [5e8, 1e9]
     begun = search.begun(plan, np.ones(20), np.random.default_rng(0))
     made = search.Search(plan, begun)
     begun.pools.scores[:, 0] = torch.tensor([4.0, 1.0, 2.0, 3.0])

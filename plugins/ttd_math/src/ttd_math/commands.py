@@ -203,7 +203,14 @@ def polish(**given: Any) -> None:
     show_default=True,
     help="Of these, how many go on with twice as many heights; then a quarter at each length.",
 )
-@_seconds_option("Time: each length has half of that of the one before.")
+@_seconds_option("Time, of all lengths together.")
+@click.option(
+    "--time-ratio",
+    type=FiniteNumber(0.01, 100),
+    default=0.5,
+    show_default=True,
+    help="Time of a length as a share of that of the one before.",
+)
 @_rounds_option
 @_device_option
 @_seed_option

@@ -163,7 +163,9 @@ def _command(asked: Asked, command: str) -> str:
     fields = [field for field in attrs.fields(type(asked)) if field.name not in apart]
     values = {field.name: getattr(asked, field.name) for field in fields}
     changed = [
-        f"--{field.name} {values[field.name]}" for field in fields if values[field.name] != field.default
+        f"--{field.name.replace('_', '-')} {values[field.name]}"
+        for field in fields
+        if values[field.name] != field.default
     ]
     start = pathlib.Path(asked.start).name  # of best and random: themselves
     words = [f"ttd math {command}", asked.problem, "--from", start, *changed, "--out", asked.out.name]

@@ -42,6 +42,7 @@ class Settings:
     lineages: int = 128
     promoted: int = 48
     seconds: float = 600.0
+    time_ratio: float = 0.5
     rounds: int | None = None
     device: str = "cpu"
     seed: int = 0
@@ -79,6 +80,7 @@ def hops(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate, 
         lengths=lengths,
         device=device,
         fresh=fresh,
+        time_ratio=settings.time_ratio,
         **{
             name: getattr(settings, name)
             for name in ("problem", "cells", "keep", "lineages", "promoted", "seconds", "rounds")

@@ -54,9 +54,10 @@ class Plan:
     :param lineages: how many are under way at the first length.
     :param promoted: how many go on with the second.
     :param fresh: whether lineages begin at random.
-    :param seconds: for all stages together: each has half the time of the one before.
+    :param seconds: for all stages together.
     :param rounds: of each stage, at most; ``None`` for as many as there is time for.
     :param device: where torch computes.
+    :param time_ratio: the time of a stage as a share of that of the one before.
     """
 
     problem: str
@@ -69,6 +70,7 @@ class Plan:
     seconds: float
     rounds: int | None
     device: torch.device
+    time_ratio: float = 0.5
 
     def batch_at(self, length: int) -> int:
         """Functions at a time for a number of heights."""
@@ -76,7 +78,8 @@ class Plan:
 
     def deadline(self, stage: int) -> float:
         """Seconds after which a stage ends."""
-        return self.seconds * (2 - 0.5**stage) / (2 - 0.5 ** (len(self.lengths) - 1))
+        shares = [self.time_ratio**length for length in range(len(self.lengths))]
+        return self.seconds * sum(shares[: stage + 1]) / sum(shares)
 
     def lineages_at(self, stage: int, done: float) -> int:
         """How many lineages are under way.
