@@ -1,4 +1,4 @@
-"""``ttd math``: constructions improved on a device."""
+"""``ttd math``: constructions improved on a device, and packings proven to be local maxima."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ttd_core.certificate import Certificate
+from ttd_core.certificate import Certificate, decimal_text
 from ttd_core.cli.output import say
 from ttd_core.cli.parameters import FiniteNumber
 from ttd_core.config.settings import MOST_SECONDS
@@ -19,6 +19,8 @@ from ttd_core.plugin.spec import hookimpl
 STEP_FUNCTIONS = ("ac1", "ac2", "erdos")
 #: Those of them whose bound is a largest value and nothing else.
 MINIMAX_PROBLEMS = ("ac1", "erdos")
+#: Problems whose constructions are packings.
+PACKINGS = ("cp26", "cp32")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -90,7 +92,7 @@ def ttd_commands(cli: click.Group) -> None:
 
 @click.group()
 def math() -> None:
-    """Open problems in mathematics: their constructions improved on a device."""
+    """Open problems in mathematics: constructions improved on a device, packings proven locally best."""
 
 
 @math.command()
@@ -233,3 +235,42 @@ def hops(**given: Any) -> None:
     except ImportError as error:
         raise UsageError(f"ttd math hops needs torch: {error}") from error
     _tell(*running.hops(running.Settings(**given), say))
+
+
+@math.command(name="local-maximum")
+@click.argument("problem", type=click.Choice(PACKINGS))
+@click.option(
+    "--from",
+    "start",
+    default="best",
+    show_default=True,
+    metavar="best|FILE",
+    help="The packing: the one this package keeps, or a file as for `ttd eval`.",
+)
+@click.option(
+    "--digits", type=click.IntRange(1, 100), default=50, show_default=True, help="Decimals of the sum."
+)
+def local_maximum(problem: str, start: str, digits: int) -> None:
+    """Prove that a packing is a strict local maximum of the sum of radii.
+
+    All packings near it have a smaller sum. Shown with every rounding error enclosed: as many circles
+    and walls touch as there are numbers to choose, these contacts have one solution next to the
+    packing, and their multipliers are positive.
+
+    \b
+    Example:
+      ttd math local-maximum cp26
+    """
+    from ttd_math import local_maximum as proving  # noqa: PLC0415 - loads flint
+
+    proof = proving.prove(*proving.packing_of(problem, start))
+    say(
+        f"One packing of {proof.circles} circles lies within {proof.within:.1e} of this one and has these "
+        f"{proof.contacts} contacts exactly."
+    )
+    say("It is a strict local maximum of the sum of radii: every other packing near it has a smaller one.")
+    say(f"Its sum begins with {decimal_text(proof.lowest, digits, up=False)}.")
+    say(
+        f"Multipliers of the contacts are at least {proof.least_multiplier:.3g}; radii and slacks that must "
+        f"be positive at least {proof.least_gap:.3g}."
+    )
