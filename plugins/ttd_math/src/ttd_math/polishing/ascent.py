@@ -145,26 +145,70 @@ def converge(
     """
     best = Best(torch.full_like(powers[0], math.inf), x)
     for power in powers:
-        known = _Curvature()
-        loss, exact, slope = _gradient(objective, x, power)
-        best.take(exact, x)
-        for _ in range(iterations):
-            if stop():
-                return best
-            way = known.direction(slope)
-            descent = (way * slope).sum(-1)
-            # Rounding can turn a direction around; the gradient never does.
-            uphill = ~(descent < 0)
-            way = torch.where(uphill[:, None], -slope * 1e-3, way)
-            descent = torch.where(uphill, (way * slope).sum(-1), descent)
-            moved, taken = _search(objective, x, power, (loss, slope), (way, descent), best)
-            after, after_loss, after_slope = moved
-            known.add(after - x, after_slope - slope)
-            known.forget(~taken)
-            if not bool(taken.any()):
-                break
-            x, loss, slope = after, after_loss, after_slope
+        x = _descend(objective, x, power, iterations, stop, best)
     return best
+
+
+def anneal(
+    objective: Objective,
+    x: Tensor,
+    powers: list[Tensor],
+    iterations: int,
+    fewest: int,
+    stop: Callable[[], bool],
+) -> tuple[Tensor, Best]:
+    """L-BFGS from low powers of smoothing on, each beginning where the one before ended.
+
+    After every power but the first and the last the worse half of the rows falls out, by the exact loss.
+
+    :param x: [B, n], from where.
+    :param powers: of the smoothed maximum, rising, [B] each.
+    :param iterations: for each power.
+    :param fewest: rows that never fall out.
+    :param stop: asked after every step.
+    :return: the rows that are left, [b] of integers, and the best of each under the last power.
+    """
+    rows = torch.arange(x.shape[0], device=x.device)
+    for rung, power in enumerate(powers):
+        # Where a low power leads is no better at once by the exact loss: only the last best is kept.
+        best = Best(torch.full_like(power[rows], math.inf), x)
+        x = _descend(objective, x, power[rows], iterations, stop, best)
+        if stop():
+            break
+        if 0 < rung < len(powers) - 1:
+            kept = best.loss.argsort()[: max(fewest, (rows.numel() + 1) // 2)]
+            rows, x = rows[kept], x[kept]
+    return rows, best
+
+
+def _descend(
+    objective: Objective, x: Tensor, power: Tensor, iterations: int, stop: Callable[[], bool], best: Best
+) -> Tensor:
+    """Where L-BFGS ends for one power of smoothing, [B, n].
+
+    :param power: [B].
+    :param best: takes what is better on the way.
+    """
+    known = _Curvature()
+    loss, exact, slope = _gradient(objective, x, power)
+    best.take(exact, x)
+    for _ in range(iterations):
+        if stop():
+            break
+        way = known.direction(slope)
+        descent = (way * slope).sum(-1)
+        # Rounding can turn a direction around; the gradient never does.
+        uphill = ~(descent < 0)
+        way = torch.where(uphill[:, None], -slope * 1e-3, way)
+        descent = torch.where(uphill, (way * slope).sum(-1), descent)
+        moved, taken = _search(objective, x, power, (loss, slope), (way, descent), best)
+        after, after_loss, after_slope = moved
+        known.add(after - x, after_slope - slope)
+        known.forget(~taken)
+        if not bool(taken.any()):
+            break
+        x, loss, slope = after, after_loss, after_slope
+    return x
 
 
 def _search(

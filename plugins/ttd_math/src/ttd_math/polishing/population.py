@@ -7,6 +7,8 @@ stage goes on with twice as many.
 From random functions the first round is one long exploration with noise. How far a function gets by changes
 depends on where it began more than on the changes, so the best of what was explored become lineages, each
 with a pool of its own. They share the batch, and ever fewer of them go on: at the end of the first stage one.
+
+From combs every round of the first stage anneals new ones, and the best of all go on.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import attrs
 import numpy as np
 import torch
 
+from ttd_math import combs
 from ttd_math.plain import Floats
 from ttd_math.polishing import ascent, changes
 from ttd_math.polishing.checkpoint import Standing
@@ -28,6 +31,8 @@ from ttd_math.polishing.objectives import OBJECTIVES, Objective
 _FIRST_POWERS = (100.0, 300.0, 1000.0, 3000.0)
 _LAST_POWER = 1e5
 _RUNGS = 5
+#: Powers under which combs are annealed, one after the other, up to the last power.
+_COMB_RUNGS = 8
 #: Losses closer than this are one function.
 _APART = 1e-6
 
@@ -43,7 +48,8 @@ class Plan:
     :param keep: functions that a lineage holds.
     :param lineages: how many there are at first.
     :param iterations: of the optimiser, for each power of smoothing.
-    :param explore: iterations of the exploration of random functions.
+    :param combs: whether the first stage anneals combs rather than changing functions.
+    :param explore: iterations of the exploration of random functions, or of the annealing of combs.
     :param seconds: for all stages together; the first has half after an exploration, else all the same.
     :param rounds: of each stage, at most; ``None`` for as many as there is time for.
     :param device: where torch computes.
@@ -57,6 +63,7 @@ class Plan:
     keep: int
     lineages: int
     iterations: int
+    combs: bool
     explore: int
     seconds: float
     rounds: int | None
@@ -152,6 +159,9 @@ class Search:
         """Explore random functions, settle what was refined, or change and optimise; then keep the best."""
         length = self.plan.lengths[self.standing.stage]
         batch = self.plan.batch_at(length)
+        if self.standing.stage == 0 and self.plan.combs:
+            self._anneal(length, batch)
+            return
         if self.standing.rounds:
             self._change(batch)
             return
@@ -172,6 +182,30 @@ class Search:
         )
         self.standing.lineages += [[] for _ in found]
         self._keep([1 + row for row in range(len(found))], ["explore"] * len(found), found)
+
+    def _anneal(self, length: int, batch: int) -> None:
+        """Anneal new combs; the best of these and of the lineages before are the lineages."""
+        drawn = combs.drawn(batch, [comb for _, comb in self.standing.combs], self.rng)
+        fresh = [combs.heights(comb, length, self.rng) for comb in drawn]
+        first = np.array([comb.power for comb in drawn])
+        rising = [self._tensor(power) for power in _rising(first, _COMB_RUNGS)]
+        each = max(1, self.plan.explore // _COMB_RUNGS)
+        left: list[int] = []
+
+        def annealed(x: torch.Tensor) -> ascent.Best:
+            rows, best = ascent.anneal(self.objective, x, rising, each, self.plan.lineages, self._stop)
+            left.extend(rows.tolist())
+            return best
+
+        found = self._optimised(fresh, annealed)
+        sound = [
+            (loss, drawn[row]) for row, (loss, _) in zip(left, found, strict=True) if math.isfinite(loss)
+        ]
+        known = sorted(self.standing.combs + sound, key=lambda entry: entry[0])
+        self.standing.combs = known[: combs.REMEMBERED]
+        before = len(self.standing.lineages)
+        self.standing.lineages += [[] for _ in found]
+        self._keep([before + row for row in range(len(found))], ["comb"] * len(found), found)
 
     def _change(self, batch: int) -> None:
         """Change functions of every lineage, optimise all, and keep the best of each."""
@@ -200,8 +234,7 @@ class Search:
         return list(zip(losses.tolist(), heights.cpu().numpy(), strict=True))
 
     def _converged(self, x: torch.Tensor, first: Floats, iterations: int) -> ascent.Best:
-        rising = [first * (_LAST_POWER / first) ** (rung / (_RUNGS - 1)) for rung in range(_RUNGS)]
-        powers = [self._tensor(power) for power in rising]
+        powers = [self._tensor(power) for power in _rising(first, _RUNGS)]
         return ascent.converge(self.objective, x, powers, iterations, self._stop)
 
     def _stop(self) -> bool:
@@ -224,3 +257,8 @@ class Search:
             if not kept or entry[0] - kept[-1][0] > _APART:
                 kept.append(entry)
         return kept[: self.plan.keep]
+
+
+def _rising(first: Floats, rungs: int) -> list[Floats]:
+    """Powers from the first of each row to the last of all, evenly in the logarithm: [B] each."""
+    return [first * (_LAST_POWER / first) ** (rung / (rungs - 1)) for rung in range(rungs)]
