@@ -340,6 +340,37 @@ def test_ever_fewer_lineages_go_on_each_with_its_own_pool() -> None:
     assert [plan.deadline(stage) for stage in range(2)] == [5e8, 1e9]
 
 
+def test_of_combs_a_quarter_goes_on_at_each_length_and_no_round_is_begun_that_cannot_end() -> None:
+    few = {
+        "batch": 12,
+        "cells": 1 << 20,
+        "keep": 2,
+        "lineages": 8,
+        "iterations": 2,
+        "combs": True,
+        "explore": 16,
+    }
+    place = {"device": torch.device("cpu"), "precision": torch.float64}
+    plan = Plan(problem="ac2", lengths=(200, 400, 800), seconds=1e9, rounds=2, **few, **place)
+    rng = np.random.default_rng(0)
+
+    def standing():
+        return checkpoint.Standing([[(9.0, rng.random(200))]], 0, 0, 0.0, dict(rng.bit_generator.state), [])
+
+    search = Search(plan, standing())
+    counts = []
+    for _ in search.run():
+        counts.append(len(search.standing.lineages))
+    assert counts == [8, 8, 2, 2, 1, 1]
+    assert len(search.standing.combs) == 16
+    late = standing()
+    late.rounds, late.seconds = 1, 2e8
+    assert not Search(plan, late)._stage_is_over()
+    # Another round as long as the one before would end after half of the time, when the next length begins.
+    late.seconds = 3e8
+    assert Search(plan, late)._stage_is_over()
+
+
 def test_lengths_double_as_often_as_fits() -> None:
     assert improving.doubled(1000, None, "of the start") == (1000,)
     assert improving.doubled(1000, 4000, "of the start") == (1000, 2000, 4000)

@@ -50,7 +50,7 @@ RANGES = {
     "block": (0.03, 0.11, False),
     "mass": (0.2, 0.5, False),
     "begins": (0.22, 0.42, False),
-    "apart": (12.0, 150.0, True),
+    "apart": (20.0, 160.0, True),
     "width": (0.15, 0.55, False),
     "jitter": (0.05, 0.5, False),
     "falls": (0.0, 1.0, False),

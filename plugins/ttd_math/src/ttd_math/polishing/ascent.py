@@ -19,6 +19,8 @@ from ttd_math.polishing.objectives import Objective
 _PAIRS = 16
 #: Halvings of a step before a row gives up its curvature.
 _HALVINGS = 8
+#: How much longer steps become where the loss bends down along one.
+_LONGER = 4.0
 #: Share of the promised decrease that a step must bring (Armijo).
 _DECREASE = 1e-4
 
@@ -107,29 +109,31 @@ class _Curvature:
         pairs = list(zip(self.steps, self.changes, self.weights, strict=True))
         for step, change, weight in reversed(pairs):
             share = weight * (step * way).sum(-1)
-            way = way - share[:, None] * change
+            way = torch.addcmul(way, share[:, None], change, value=-1)
             shares.append(share)
         if self.scale is None:
-            length: Tensor = slope.norm(dim=-1, keepdim=True)
-            return way / length.clamp_min(1e-30)
+            self.scale = 1 / slope.norm(dim=-1).clamp_min(1e-30)
         way = way * self.scale[:, None]
         for step, change, weight in pairs:
-            way = way + (shares.pop() - weight * (change * way).sum(-1))[:, None] * step
+            lacking = shares.pop() - weight * (change * way).sum(-1)
+            way = torch.addcmul(way, lacking[:, None], step)
         return way
 
     def add(self, step: Tensor, change: Tensor) -> None:
-        """A new pair; rows where the curvature is not positive leave it out."""
+        """A new pair; rows where the curvature is not positive leave it out, and take longer steps."""
         product, square = (step * change).sum(-1), (change * change).sum(-1)
         sound = product > 1e-12 * square.sqrt() * step.norm(dim=-1)
         weight = torch.where(sound, 1 / product, torch.zeros_like(product))
-        first = self.scale if self.scale is not None else torch.ones_like(product)
-        self.scale = torch.where(sound, product / square, first)
+        before = self.scale if self.scale is not None else torch.ones_like(product)
+        self.scale = torch.where(sound, product / square, _LONGER * before)
         for kept, new in ((self.steps, step), (self.changes, change), (self.weights, weight)):
             kept.append(new)
             del kept[:-_PAIRS]
 
     def forget(self, rows: Tensor) -> None:
-        """Drop what is known of some rows, [B] of booleans."""
+        """Drop what is known of some rows, [B] of booleans, and begin with short steps again."""
+        if self.scale is not None:
+            self.scale = torch.where(rows, self.scale / _LONGER**2, self.scale)
         self.weights = [torch.where(rows, torch.zeros_like(weight), weight) for weight in self.weights]
 
 

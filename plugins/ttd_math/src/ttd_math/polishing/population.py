@@ -8,7 +8,8 @@ From random functions the first round is one long exploration with noise. How fa
 depends on where it began more than on the changes, so the best of what was explored become lineages, each
 with a pool of its own. They share the batch, and ever fewer of them go on: at the end of the first stage one.
 
-From combs every round of the first stage anneals new ones, and the best of all go on.
+From combs every round of the first stage anneals new ones. The best of all, as many as there are lineages,
+are settled at twice the length; a quarter of them goes on from each stage to the next.
 """
 
 from __future__ import annotations
@@ -119,9 +120,15 @@ class Search:
             self._refine()
 
     def _stage_is_over(self) -> bool:
-        if self.plan.rounds is not None and self.standing.rounds >= self.plan.rounds:
+        rounds = self.standing.rounds
+        if self.plan.rounds is not None and rounds >= self.plan.rounds:
             return True
-        return self._now() >= self._deadline()
+        # Combs of which the annealing is cut short are worth nothing: such a round is not begun.
+        another = self._now() / rounds if rounds and self._makes_combs() else 0.0
+        return self._now() + another >= self._deadline()
+
+    def _makes_combs(self) -> bool:
+        return self.plan.combs and self.standing.stage == 0
 
     def _now(self) -> float:
         return self._before + time.monotonic() - self._began
@@ -130,7 +137,9 @@ class Search:
         return self.plan.deadline(self.standing.stage)
 
     def _alive(self) -> int:
-        """How many lineages go on: ever fewer in the first stage, then one."""
+        """How many lineages go on: ever fewer in the first stage, then one; of combs a quarter a stage."""
+        if self.plan.combs:
+            return max(1, self.plan.lineages // 4**self.standing.stage)
         if self.standing.stage:
             return 1
         done = self._now() / self._deadline()
@@ -159,7 +168,7 @@ class Search:
         """Explore random functions, settle what was refined, or change and optimise; then keep the best."""
         length = self.plan.lengths[self.standing.stage]
         batch = self.plan.batch_at(length)
-        if self.standing.stage == 0 and self.plan.combs:
+        if self._makes_combs():
             self._anneal(length, batch)
             return
         if self.standing.rounds:
