@@ -123,6 +123,19 @@ def test_a_row_that_is_no_number_does_no_harm() -> None:
     assert not math.isfinite(best.loss[1])
 
 
+def test_steps_become_longer_where_the_loss_bends_down() -> None:
+    class Far:
+        """Falls ever faster from 0 to a least value near 7071."""
+
+        def both(self, x, power):
+            loss = (1e-14 * x**4 - 1e-6 * x**2).sum(-1)
+            return loss, loss.detach()
+
+    x, power = torch.ones((1, 1), dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    best = ascent.converge(Far(), x, [power], 25, never)
+    assert float(best.parameters) == pytest.approx(7071, rel=0.01)
+
+
 def test_annealing_drops_the_worse_half_again_and_again() -> None:
     objective = objectives.Second()
     rng = np.random.default_rng(0)

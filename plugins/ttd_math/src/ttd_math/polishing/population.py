@@ -139,7 +139,7 @@ class Search:
     def _alive(self) -> int:
         """How many lineages go on: ever fewer in the first stage, then one; of combs a quarter a stage."""
         if self.plan.combs:
-            return max(1, self.plan.lineages // 4**self.standing.stage)
+            return max(1, self.plan.lineages >> 2 * self.standing.stage)
         if self.standing.stage:
             return 1
         done = self._now() / self._deadline()
