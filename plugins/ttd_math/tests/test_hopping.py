@@ -275,6 +275,7 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_been(hop, tmp_path, monkeypat
         (("ac1", "--length", "100"), "--length 100 is less than the 180 heights that the search begins with"),
         (("ac1", "--from", "missing.json"), "missing.json: cannot be read"),
         (("ac1", "--from", "bad.json"), "is negative"),
+        (("ac1", "--from", "comb"), "--from comb is a start of ac2, not of ac1"),
         (("ac1", "--device", "abacus"), "--device abacus: torch cannot compute there"),
         (("ac1", "--resume"), "nothing to go on with"),
         (("ac1", "--seconds", "nan"), "nan is no finite number"),

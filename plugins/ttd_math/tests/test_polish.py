@@ -18,7 +18,7 @@ from ttd_math.commands import math as command
 from ttd_math.erdos import overlap_bound, random_start
 
 torch = pytest.importorskip("torch")
-from ttd_math import improving  # noqa: E402
+from ttd_math import combs, improving  # noqa: E402
 from ttd_math.polishing import ascent, changes, checkpoint, objectives, running  # noqa: E402
 from ttd_math.polishing.population import Plan, Search  # noqa: E402
 
@@ -123,6 +123,64 @@ def test_a_row_that_is_no_number_does_no_harm() -> None:
     assert not math.isfinite(best.loss[1])
 
 
+def test_steps_become_longer_where_the_loss_bends_down() -> None:
+    class Far:
+        """Falls ever faster from 0 to a least value near 7071."""
+
+        def both(self, x, power):
+            loss = (1e-14 * x**4 - 1e-6 * x**2).sum(-1)
+            return loss, loss.detach()
+
+    x, power = torch.ones((1, 1), dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    best = ascent.converge(Far(), x, [power], 25, never)
+    assert float(best.parameters) == pytest.approx(7071, rel=0.01)
+
+
+def test_annealing_drops_the_worse_half_again_and_again() -> None:
+    objective = objectives.Second()
+    rng = np.random.default_rng(0)
+    rows = np.stack([combs.heights(comb, 200, rng) for comb in combs.drawn(12, (), rng)])
+    x = objective.parameters(torch.from_numpy(rows), torch.full((12,), 1e-6, dtype=torch.float64))
+    before = objective.exact(objective.heights(x))
+    powers = [torch.full((12,), power, dtype=torch.float64) for power in (30.0, 100.0, 300.0, 1000.0, 3000.0)]
+    left, best = ascent.anneal(objective, x, powers, 20, 2, never)
+    assert len(set(left.tolist())) == left.numel() == 2
+    assert objective.exact(objective.heights(best.parameters)).numpy() == pytest.approx(best.loss.numpy())
+    assert (best.loss < before[left] - 0.05).all()
+    all_left, _ = ascent.anneal(objective, x, powers, 20, 12, never)
+    assert sorted(all_left.tolist()) == list(range(12))
+    at_once, _ = ascent.anneal(objective, x, powers, 20, 2, lambda: True)
+    assert at_once.tolist() == list(range(12))
+
+
+def test_combs_are_drawn_within_their_ranges_and_between_good_ones() -> None:
+    rng = np.random.default_rng(0)
+    known = combs.drawn(40, (), rng)
+    near = combs.drawn(400, known[:1] * 20, rng)
+    for comb in (*known, *near):
+        for name, (low, high, _) in combs.RANGES.items():
+            assert low <= getattr(comb, name) <= high
+    close = [comb for comb in near if abs(comb.begins - known[0].begins) < 0.03]
+    assert 150 < len(close) < 300
+
+
+def test_a_comb_is_a_block_a_gap_and_teeth() -> None:
+    rng = np.random.default_rng(0)
+    for n in (2, 7, 300, 5000):
+        for comb in combs.drawn(20, (), rng):
+            f = combs.heights(comb, n, rng)
+            assert f.shape == (n,)
+            assert np.isfinite(f).all()
+            assert f.min() > 0
+    comb = combs.Comb(0.1, 0.4, 0.3, 100.0, 0.3, 0.2, 0.0, 50.0)
+    f = combs.heights(comb, 10_000, rng)
+    high = f > 0.05 * f.mean()
+    assert f[:1000].sum() / f.sum() == pytest.approx(0.4, abs=0.01)
+    assert not high[1000:2900].any()
+    assert high[3100:].mean() == pytest.approx(0.3, abs=0.07)
+    assert np.diff(high[2900:].astype(int)).clip(0).sum() == pytest.approx(70, abs=3)
+
+
 @pytest.mark.parametrize("change", sorted(changes.CHANGES))
 def test_changes_leave_the_length_and_give_heights(change) -> None:
     rng = np.random.default_rng(0)
@@ -160,6 +218,21 @@ def test_a_search_ends_in_a_certificate_that_holds_and_is_no_worse_than_its_star
     assert sum(" heights  round " in line for line in made.output.splitlines()) == 4
 
 
+def test_a_search_from_combs_remembers_them_and_ends_in_a_certificate(polish, tmp_path) -> None:
+    words = ("--from", "comb", "--coarse", "1000", "--lineages", "2", *FEW)
+    made = polish("ac2", *words, "--out", "best.json")
+    assert made.exception is None, made.output
+    proof = certifying.check(load("ac2", {}), tmp_path / "best.json")
+    assert float(proof.bound) > 0.6
+    origin = json.loads((tmp_path / "best.json").read_text())["origin"]
+    assert origin["start"] == "random combs of 1000 heights: no construction was given"
+    said = json.loads(bytes(np.load(tmp_path / "best.polish.npz")["said"]).decode())
+    losses = [loss for loss, _ in said["combs"]]
+    assert len(losses) == 4
+    assert losses == sorted(losses)
+    assert math.exp(-losses[0]) == pytest.approx(float(proof.bound), rel=1e-9)
+
+
 def test_what_is_said_of_the_start_is_carried_on(polish, tmp_path) -> None:
     assert polish("ac2", "--from", "f.json", *FEW, "--out", "one.json").exception is None
     assert polish("ac2", "--from", "one.json", *FEW, "--out", "two.json").exception is None
@@ -170,11 +243,13 @@ def test_what_is_said_of_the_start_is_carried_on(polish, tmp_path) -> None:
     assert starts == ["one.json", "two.json"]
 
 
-@pytest.mark.parametrize("precision", ["float64", "float32"])
+@pytest.mark.parametrize(
+    ("start", "precision"), [("random", "float64"), ("random", "float32"), ("comb", "float64")]
+)
 def test_a_stopped_search_goes_on_as_if_it_had_not_been(
-    polish, tmp_path, monkeypatch, saving_at_most, precision
+    polish, tmp_path, monkeypatch, saving_at_most, start, precision
 ) -> None:
-    words = ("ac2", "--from", "random", "--coarse", "500", "--length", "1000", "--precision", precision, *FEW)
+    words = ("ac2", "--from", start, "--coarse", "500", "--length", "1000", "--precision", precision, *FEW)
     assert polish(*words, "--out", "whole.json").exception is None
     with monkeypatch.context() as patched:
         # After the first round of the second length.
@@ -191,6 +266,8 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_been(
     [
         (("ac2", "--length", "10"), "--length 10 is less than the"),
         (("ac2", "--from", "random", "--coarse", "100"), "needs at least 1000 heights"),
+        (("ac2", "--from", "comb", "--coarse", "100"), "needs at least 1000 heights"),
+        (("ac1", "--from", "comb"), "--from comb is a start of ac2, not of ac1"),
         (("ac2", "--from", "missing.json"), "missing.json: cannot be read"),
         (("ac2", "--from", "bad.json"), "is negative"),
         (("erdos", "--from", "f.json"), "sums to"),
@@ -220,7 +297,7 @@ def test_a_search_is_not_begun_over_another_nor_gone_on_with_by_another(polish, 
     assert polish(*words, "--resume", "--rounds", "3").exception is None
 
 
-@pytest.mark.parametrize("damage", ["text", "array", "heights", "random"])
+@pytest.mark.parametrize("damage", ["text", "array", "heights", "random", "combs"])
 def test_a_damaged_checkpoint_is_refused(polish, tmp_path, damage) -> None:
     words = ("ac2", "--from", "f.json", *FEW, "--out", "best.json")
     assert polish(*words).exception is None
@@ -233,7 +310,10 @@ def test_a_damaged_checkpoint_is_refused(polish, tmp_path, damage) -> None:
     elif damage == "heights":
         np.savez(path, **parts | {"functions": -parts["functions"]})
     else:
-        said = json.loads(bytes(parts["said"]).decode()) | {"random": {"bit_generator": "dice"}}
+        wrong = (
+            {"random": {"bit_generator": "dice"}} if damage == "random" else {"combs": [[0.1, {"apart": 3}]]}
+        )
+        said = json.loads(bytes(parts["said"]).decode()) | wrong
         np.savez(path, **parts | {"said": np.frombuffer(json.dumps(said).encode(), np.uint8)})
     error = polish(*words, "--resume").exception
     assert isinstance(error, UsageError)
@@ -248,7 +328,15 @@ def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path) -> None:
 
 
 def test_ever_fewer_lineages_go_on_each_with_its_own_pool() -> None:
-    few = {"batch": 8, "cells": 1 << 20, "keep": 2, "lineages": 8, "iterations": 2, "explore": 4}
+    few = {
+        "batch": 8,
+        "cells": 1 << 20,
+        "keep": 2,
+        "lineages": 8,
+        "iterations": 2,
+        "combs": False,
+        "explore": 4,
+    }
     place = {"device": torch.device("cpu"), "precision": torch.float64}
     plan = Plan(problem="ac2", lengths=(30, 60), seconds=1e9, rounds=4, **few, **place)
     rng = np.random.default_rng(0)
@@ -263,6 +351,37 @@ def test_ever_fewer_lineages_go_on_each_with_its_own_pool() -> None:
             assert math.exp(-loss) == pytest.approx(second_bound(f), rel=1e-10)
     assert counts == [8, 5, 3, 2, 1, 1, 1, 1]
     assert [plan.deadline(stage) for stage in range(2)] == [5e8, 1e9]
+
+
+def test_of_combs_a_quarter_goes_on_at_each_length_and_no_round_is_begun_that_cannot_end() -> None:
+    few = {
+        "batch": 12,
+        "cells": 1 << 20,
+        "keep": 2,
+        "lineages": 8,
+        "iterations": 2,
+        "combs": True,
+        "explore": 16,
+    }
+    place = {"device": torch.device("cpu"), "precision": torch.float64}
+    plan = Plan(problem="ac2", lengths=(200, 400, 800), seconds=1e9, rounds=2, **few, **place)
+    rng = np.random.default_rng(0)
+
+    def standing():
+        return checkpoint.Standing([[(9.0, rng.random(200))]], 0, 0, 0.0, dict(rng.bit_generator.state), [])
+
+    search = Search(plan, standing())
+    counts = []
+    for _ in search.run():
+        counts.append(len(search.standing.lineages))
+    assert counts == [8, 8, 2, 2, 1, 1]
+    assert len(search.standing.combs) == 16
+    late = standing()
+    late.rounds, late.seconds = 1, 2e8
+    assert not Search(plan, late)._stage_is_over()
+    # Another round as long as the one before would end after half of the time, when the next length begins.
+    late.seconds = 3e8
+    assert Search(plan, late)._stage_is_over()
 
 
 def test_lengths_double_as_often_as_fits() -> None:

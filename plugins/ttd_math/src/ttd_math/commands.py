@@ -47,14 +47,15 @@ _resume_option = click.option(
 )
 
 
-def _start_option(default: str) -> Callable[[Command], Command]:
+def _start_option(default: str, others: str, said: str) -> Callable[[Command], Command]:
     return click.option(
         "--from",
         "start",
         default=default,
         show_default=True,
-        metavar="best|random|FILE",
-        help="What to begin with: the one this package keeps, random heights, or a file as for `ttd eval`.",
+        metavar=f"best|random{others}|FILE",
+        help=f"What to begin with: the one this package keeps, random heights{said}, or a file as for "
+        "`ttd eval`.",
     )
 
 
@@ -97,7 +98,7 @@ def math() -> None:
 
 @math.command()
 @click.argument("problem", type=click.Choice(STEP_FUNCTIONS))
-@_start_option("best")
+@_start_option("best", "|comb", ", random combs (of ac2)")
 @_out_option
 @click.option(
     "--length",
@@ -105,7 +106,11 @@ def math() -> None:
     help="Most heights: the start is doubled as often as fits. Default: as many as the start.",
 )
 @click.option(
-    "--coarse", type=click.IntRange(2), default=1000, show_default=True, help="Heights of random starts."
+    "--coarse",
+    type=click.IntRange(2),
+    default=1000,
+    show_default=True,
+    help="Heights of random starts and of combs.",
 )
 @click.option(
     "--batch", type=click.IntRange(1), default=64, show_default=True, help="Most functions at a time."
@@ -123,7 +128,7 @@ def math() -> None:
     type=click.IntRange(1, 1000),
     default=16,
     show_default=True,
-    help="Random starts that are gone on with apart; ever fewer, one when the first length is done.",
+    help="Random starts or combs that are gone on with apart; ever fewer, one when the first length is done.",
 )
 @click.option(
     "--iterations",
@@ -137,9 +142,9 @@ def math() -> None:
     type=click.IntRange(0),
     default=20_000,
     show_default=True,
-    help="Iterations with noise from random starts.",
+    help="Iterations with noise from random starts; of the annealing of combs, all powers together.",
 )
-@_seconds_option("Time, shared evenly by the lengths; from random starts the first has half.")
+@_seconds_option("Time, shared evenly by the lengths; from random starts and combs the first has half.")
 @_rounds_option
 @_device_option
 @click.option(
@@ -171,7 +176,7 @@ def polish(**given: Any) -> None:
 
 @math.command()
 @click.argument("problem", type=click.Choice(MINIMAX_PROBLEMS))
-@_start_option("random")
+@_start_option("random", "", "")
 @_out_option
 @click.option(
     "--length",

@@ -19,11 +19,15 @@ from ttd_core.errors import UsageError
 from ttd_core.input_files import read_data_file
 from ttd_core.plugin import registry
 from ttd_core.types import State, array_digest
+from ttd_math import combs
 from ttd_math.base import BEST, StepProblem
 from ttd_math.plain import Floats
 
 #: What `--from` takes besides a file.
-FROM_BEST, FROM_RANDOM = "best", "random"
+FROM_BEST, FROM_RANDOM, FROM_COMB = "best", "random", "comb"
+
+#: The problem that a comb is a start of.
+COMB_PROBLEM = "ac2"
 
 
 class Asked(attrs.AttrsInstance, Protocol):
@@ -35,7 +39,7 @@ class Asked(attrs.AttrsInstance, Protocol):
 
     @property
     def start(self) -> str:
-        """What to begin with: ``best``, ``random`` or a file."""
+        """What to begin with: ``best``, ``random``, ``comb`` or a file."""
 
     @property
     def out(self) -> pathlib.Path:
@@ -43,7 +47,7 @@ class Asked(attrs.AttrsInstance, Protocol):
 
     @property
     def coarse(self) -> int | None:
-        """Heights of random starts."""
+        """Heights of random starts and combs."""
 
 
 def device_of(text: str) -> torch.device:
@@ -103,18 +107,23 @@ def doubled(first: int, most: int | None, whose: str) -> tuple[int, ...]:
 
 
 def _start_file(asked: Asked) -> pathlib.Path | None:
-    """The file that a search starts from; of random heights there is none."""
+    """The file that a search starts from; of random heights and combs there is none."""
     if asked.start == FROM_BEST:
         return BEST / f"{asked.problem}.json"
-    return None if asked.start == FROM_RANDOM else pathlib.Path(asked.start)
+    return None if asked.start in (FROM_RANDOM, FROM_COMB) else pathlib.Path(asked.start)
 
 
 def start_of(problem: StepProblem, asked: Asked, coarse: int, rng: np.random.Generator) -> Floats:
     """The heights to begin with.
 
     :param coarse: heights of a random start.
-    :raises UsageError: when a file cannot be read as a construction that is valid but for its length.
+    :raises UsageError: when a file cannot be read as a construction that is valid but for its length, or
+        the problem has no such start.
     """
+    if asked.start == FROM_COMB:
+        if problem.name != COMB_PROBLEM:
+            raise UsageError(f"--from {FROM_COMB} is a start of {COMB_PROBLEM}, not of {problem.name}")
+        return combs.heights(combs.drawn(1, (), rng)[0], coarse, rng)
     path = _start_file(asked)
     if path is None:
         f = rng.random(coarse) + 0.1
@@ -189,4 +198,6 @@ def _is_certificate(path: pathlib.Path) -> bool:
 def _origin_of_start(asked: Asked, start: Floats) -> str:
     if asked.start == FROM_RANDOM:
         return f"{start.size} random heights: no construction was given"
+    if asked.start == FROM_COMB:
+        return f"random combs of {start.size} heights: no construction was given"
     return f"a construction of {start.size} heights with SHA-256 {array_digest(start)}"

@@ -19,6 +19,8 @@ from ttd_math.polishing.objectives import Objective
 _PAIRS = 16
 #: Halvings of a step before a row gives up its curvature.
 _HALVINGS = 8
+#: How much longer steps become where the loss bends down along one.
+_LONGER = 4.0
 #: Share of the promised decrease that a step must bring (Armijo).
 _DECREASE = 1e-4
 
@@ -107,29 +109,31 @@ class _Curvature:
         pairs = list(zip(self.steps, self.changes, self.weights, strict=True))
         for step, change, weight in reversed(pairs):
             share = weight * (step * way).sum(-1)
-            way = way - share[:, None] * change
+            way = torch.addcmul(way, share[:, None], change, value=-1)
             shares.append(share)
         if self.scale is None:
-            length: Tensor = slope.norm(dim=-1, keepdim=True)
-            return way / length.clamp_min(1e-30)
+            self.scale = 1 / slope.norm(dim=-1).clamp_min(1e-30)
         way = way * self.scale[:, None]
         for step, change, weight in pairs:
-            way = way + (shares.pop() - weight * (change * way).sum(-1))[:, None] * step
+            lacking = shares.pop() - weight * (change * way).sum(-1)
+            way = torch.addcmul(way, lacking[:, None], step)
         return way
 
     def add(self, step: Tensor, change: Tensor) -> None:
-        """A new pair; rows where the curvature is not positive leave it out."""
+        """A new pair; rows where the curvature is not positive leave it out, and take longer steps."""
         product, square = (step * change).sum(-1), (change * change).sum(-1)
         sound = product > 1e-12 * square.sqrt() * step.norm(dim=-1)
         weight = torch.where(sound, 1 / product, torch.zeros_like(product))
-        first = self.scale if self.scale is not None else torch.ones_like(product)
-        self.scale = torch.where(sound, product / square, first)
+        before = self.scale if self.scale is not None else torch.ones_like(product)
+        self.scale = torch.where(sound, product / square, _LONGER * before)
         for kept, new in ((self.steps, step), (self.changes, change), (self.weights, weight)):
             kept.append(new)
             del kept[:-_PAIRS]
 
     def forget(self, rows: Tensor) -> None:
-        """Drop what is known of some rows, [B] of booleans."""
+        """Drop what is known of some rows, [B] of booleans, and begin with short steps again."""
+        if self.scale is not None:
+            self.scale = torch.where(rows, self.scale / _LONGER**2, self.scale)
         self.weights = [torch.where(rows, torch.zeros_like(weight), weight) for weight in self.weights]
 
 
@@ -145,26 +149,70 @@ def converge(
     """
     best = Best(torch.full_like(powers[0], math.inf), x)
     for power in powers:
-        known = _Curvature()
-        loss, exact, slope = _gradient(objective, x, power)
-        best.take(exact, x)
-        for _ in range(iterations):
-            if stop():
-                return best
-            way = known.direction(slope)
-            descent = (way * slope).sum(-1)
-            # Rounding can turn a direction around; the gradient never does.
-            uphill = ~(descent < 0)
-            way = torch.where(uphill[:, None], -slope * 1e-3, way)
-            descent = torch.where(uphill, (way * slope).sum(-1), descent)
-            moved, taken = _search(objective, x, power, (loss, slope), (way, descent), best)
-            after, after_loss, after_slope = moved
-            known.add(after - x, after_slope - slope)
-            known.forget(~taken)
-            if not bool(taken.any()):
-                break
-            x, loss, slope = after, after_loss, after_slope
+        x = _descend(objective, x, power, iterations, stop, best)
     return best
+
+
+def anneal(
+    objective: Objective,
+    x: Tensor,
+    powers: list[Tensor],
+    iterations: int,
+    fewest: int,
+    stop: Callable[[], bool],
+) -> tuple[Tensor, Best]:
+    """L-BFGS from low powers of smoothing on, each beginning where the one before ended.
+
+    After every power but the first and the last the worse half of the rows falls out, by the exact loss.
+
+    :param x: [B, n], from where.
+    :param powers: of the smoothed maximum, rising, [B] each.
+    :param iterations: for each power.
+    :param fewest: rows that never fall out.
+    :param stop: asked after every step.
+    :return: the rows that are left, [b] of integers, and the best of each under the last power.
+    """
+    rows = torch.arange(x.shape[0], device=x.device)
+    for rung, power in enumerate(powers):
+        # Where a low power leads is no better at once by the exact loss: only the last best is kept.
+        best = Best(torch.full_like(power[rows], math.inf), x)
+        x = _descend(objective, x, power[rows], iterations, stop, best)
+        if stop():
+            break
+        if 0 < rung < len(powers) - 1:
+            kept = best.loss.argsort()[: max(fewest, (rows.numel() + 1) // 2)]
+            rows, x = rows[kept], x[kept]
+    return rows, best
+
+
+def _descend(
+    objective: Objective, x: Tensor, power: Tensor, iterations: int, stop: Callable[[], bool], best: Best
+) -> Tensor:
+    """Where L-BFGS ends for one power of smoothing, [B, n].
+
+    :param power: [B].
+    :param best: takes what is better on the way.
+    """
+    known = _Curvature()
+    loss, exact, slope = _gradient(objective, x, power)
+    best.take(exact, x)
+    for _ in range(iterations):
+        if stop():
+            break
+        way = known.direction(slope)
+        descent = (way * slope).sum(-1)
+        # Rounding can turn a direction around; the gradient never does.
+        uphill = ~(descent < 0)
+        way = torch.where(uphill[:, None], -slope * 1e-3, way)
+        descent = torch.where(uphill, (way * slope).sum(-1), descent)
+        moved, taken = _search(objective, x, power, (loss, slope), (way, descent), best)
+        after, after_loss, after_slope = moved
+        known.add(after - x, after_slope - slope)
+        known.forget(~taken)
+        if not bool(taken.any()):
+            break
+        x, loss, slope = after, after_loss, after_slope
+    return x
 
 
 def _search(

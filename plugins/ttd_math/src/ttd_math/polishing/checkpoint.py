@@ -9,6 +9,7 @@ import attrs
 import numpy as np
 
 from ttd_math import search_files
+from ttd_math.combs import Comb
 from ttd_math.plain import Floats
 
 #: Marks the file, and its version.
@@ -25,6 +26,7 @@ class Standing:
     :param seconds: spent in all.
     :param random: state of the generator of random numbers.
     :param curve: seconds, heights and score of the best after each round that found a better one.
+    :param combs: losses and parameters of the best combs so far, the best first.
     """
 
     lineages: list[list[tuple[float, Floats]]]
@@ -33,6 +35,7 @@ class Standing:
     seconds: float
     random: dict[str, Any]
     curve: list[tuple[float, int, float]]
+    combs: list[tuple[float, Comb]] = attrs.field(factory=list)
 
 
 def save(path: pathlib.Path, standing: Standing, settings: dict[str, Any]) -> None:
@@ -72,7 +75,9 @@ def _built(said: dict[str, Any], held: Any) -> Standing:
         lineages[owner].append((loss, f))
     curve = [(float(s), int(n), float(score)) for s, n, score in said["curve"]]
     place = (int(said["stage"]), int(said["rounds"]), float(said["seconds"]))
-    standing = Standing(lineages, *place, said["random"], curve)
+    # Those of before there were combs have none.
+    known = [(float(loss), Comb(**comb)) for loss, comb in said.get("combs", [])]
+    standing = Standing(lineages, *place, said["random"], curve, known)
     np.random.default_rng().bit_generator.state = standing.random
     if functions.ndim != 2 or not all(lineages) or not functions.min() >= 0 or not np.isfinite(losses).all():
         raise ValueError("its functions are damaged")

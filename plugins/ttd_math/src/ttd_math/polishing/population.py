@@ -7,6 +7,9 @@ stage goes on with twice as many.
 From random functions the first round is one long exploration with noise. How far a function gets by changes
 depends on where it began more than on the changes, so the best of what was explored become lineages, each
 with a pool of its own. They share the batch, and ever fewer of them go on: at the end of the first stage one.
+
+From combs every round of the first stage anneals new ones. The best of all, as many as there are lineages,
+are settled at twice the length; a quarter of them goes on from each stage to the next.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import attrs
 import numpy as np
 import torch
 
+from ttd_math import combs
 from ttd_math.plain import Floats
 from ttd_math.polishing import ascent, changes
 from ttd_math.polishing.checkpoint import Standing
@@ -28,6 +32,8 @@ from ttd_math.polishing.objectives import OBJECTIVES, Objective
 _FIRST_POWERS = (100.0, 300.0, 1000.0, 3000.0)
 _LAST_POWER = 1e5
 _RUNGS = 5
+#: Powers under which combs are annealed, one after the other, up to the last power.
+_COMB_RUNGS = 8
 #: Losses closer than this are one function.
 _APART = 1e-6
 
@@ -43,7 +49,8 @@ class Plan:
     :param keep: functions that a lineage holds.
     :param lineages: how many there are at first.
     :param iterations: of the optimiser, for each power of smoothing.
-    :param explore: iterations of the exploration of random functions.
+    :param combs: whether the first stage anneals combs rather than changing functions.
+    :param explore: iterations of the exploration of random functions, or of the annealing of combs.
     :param seconds: for all stages together; the first has half after an exploration, else all the same.
     :param rounds: of each stage, at most; ``None`` for as many as there is time for.
     :param device: where torch computes.
@@ -57,6 +64,7 @@ class Plan:
     keep: int
     lineages: int
     iterations: int
+    combs: bool
     explore: int
     seconds: float
     rounds: int | None
@@ -112,9 +120,15 @@ class Search:
             self._refine()
 
     def _stage_is_over(self) -> bool:
-        if self.plan.rounds is not None and self.standing.rounds >= self.plan.rounds:
+        rounds = self.standing.rounds
+        if self.plan.rounds is not None and rounds >= self.plan.rounds:
             return True
-        return self._now() >= self._deadline()
+        # Combs of which the annealing is cut short are worth nothing: such a round is not begun.
+        another = self._now() / rounds if rounds and self._makes_combs() else 0.0
+        return self._now() + another >= self._deadline()
+
+    def _makes_combs(self) -> bool:
+        return self.plan.combs and self.standing.stage == 0
 
     def _now(self) -> float:
         return self._before + time.monotonic() - self._began
@@ -123,7 +137,9 @@ class Search:
         return self.plan.deadline(self.standing.stage)
 
     def _alive(self) -> int:
-        """How many lineages go on: ever fewer in the first stage, then one."""
+        """How many lineages go on: ever fewer in the first stage, then one; of combs a quarter a stage."""
+        if self.plan.combs:
+            return max(1, self.plan.lineages >> 2 * self.standing.stage)
         if self.standing.stage:
             return 1
         done = self._now() / self._deadline()
@@ -152,6 +168,9 @@ class Search:
         """Explore random functions, settle what was refined, or change and optimise; then keep the best."""
         length = self.plan.lengths[self.standing.stage]
         batch = self.plan.batch_at(length)
+        if self._makes_combs():
+            self._anneal(length, batch)
+            return
         if self.standing.rounds:
             self._change(batch)
             return
@@ -172,6 +191,30 @@ class Search:
         )
         self.standing.lineages += [[] for _ in found]
         self._keep([1 + row for row in range(len(found))], ["explore"] * len(found), found)
+
+    def _anneal(self, length: int, batch: int) -> None:
+        """Anneal new combs; the best of these and of the lineages before are the lineages."""
+        drawn = combs.drawn(batch, [comb for _, comb in self.standing.combs], self.rng)
+        fresh = [combs.heights(comb, length, self.rng) for comb in drawn]
+        first = np.array([comb.power for comb in drawn])
+        rising = [self._tensor(power) for power in _rising(first, _COMB_RUNGS)]
+        each = max(1, self.plan.explore // _COMB_RUNGS)
+        left: list[int] = []
+
+        def annealed(x: torch.Tensor) -> ascent.Best:
+            rows, best = ascent.anneal(self.objective, x, rising, each, self.plan.lineages, self._stop)
+            left.extend(rows.tolist())
+            return best
+
+        found = self._optimised(fresh, annealed)
+        sound = [
+            (loss, drawn[row]) for row, (loss, _) in zip(left, found, strict=True) if math.isfinite(loss)
+        ]
+        known = sorted(self.standing.combs + sound, key=lambda entry: entry[0])
+        self.standing.combs = known[: combs.REMEMBERED]
+        before = len(self.standing.lineages)
+        self.standing.lineages += [[] for _ in found]
+        self._keep([before + row for row in range(len(found))], ["comb"] * len(found), found)
 
     def _change(self, batch: int) -> None:
         """Change functions of every lineage, optimise all, and keep the best of each."""
@@ -200,8 +243,7 @@ class Search:
         return list(zip(losses.tolist(), heights.cpu().numpy(), strict=True))
 
     def _converged(self, x: torch.Tensor, first: Floats, iterations: int) -> ascent.Best:
-        rising = [first * (_LAST_POWER / first) ** (rung / (_RUNGS - 1)) for rung in range(_RUNGS)]
-        powers = [self._tensor(power) for power in rising]
+        powers = [self._tensor(power) for power in _rising(first, _RUNGS)]
         return ascent.converge(self.objective, x, powers, iterations, self._stop)
 
     def _stop(self) -> bool:
@@ -224,3 +266,8 @@ class Search:
             if not kept or entry[0] - kept[-1][0] > _APART:
                 kept.append(entry)
         return kept[: self.plan.keep]
+
+
+def _rising(first: Floats, rungs: int) -> list[Floats]:
+    """Powers from the first of each row to the last of all, evenly in the logarithm: [B] each."""
+    return [first * (_LAST_POWER / first) ** (rung / (rungs - 1)) for rung in range(rungs)]

@@ -14,7 +14,7 @@ from ttd_core import certificate, certifying
 from ttd_core.certificate import Certificate
 from ttd_core.errors import UsageError
 from ttd_math import improving, search_files
-from ttd_math.improving import FROM_RANDOM
+from ttd_math.improving import FROM_COMB, FROM_RANDOM
 from ttd_math.plain import Floats
 from ttd_math.polishing import checkpoint
 from ttd_math.polishing.checkpoint import Standing
@@ -73,7 +73,8 @@ def polish(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate
         lengths=lengths,
         device=device,
         precision={"float32": torch.float32, "float64": torch.float64}[settings.precision],
-        explore=settings.explore if settings.start == FROM_RANDOM else 0,
+        combs=settings.start == FROM_COMB,
+        explore=settings.explore if settings.start in (FROM_RANDOM, FROM_COMB) else 0,
         **{
             name: getattr(settings, name)
             for name in ("problem", "batch", "cells", "keep", "lineages", "iterations", "seconds", "rounds")
