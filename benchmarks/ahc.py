@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from command_line import positive_int
 
 from ttd_ahc.ahc039 import Fishing, check_polygon
 from ttd_ahc.ahc058 import Apples
@@ -158,7 +159,7 @@ def steadiness(cases: int) -> str:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--cases", type=int, default=20, help="cases of each run of a program")
+    parser.add_argument("--cases", type=positive_int, default=20, help="cases of each run of a program")
     parser.add_argument("--programs", action="store_true", help="run the programs too (minutes)")
     arguments = parser.parse_args()
     print(rates())

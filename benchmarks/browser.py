@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from command_line import positive_int
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -95,8 +97,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("page", type=pathlib.Path)
     parser.add_argument("target", type=pathlib.Path)
-    parser.add_argument("--width", type=int, default=1200)
-    parser.add_argument("--height", type=int, default=900)
+    parser.add_argument("--width", type=positive_int, default=1200)
+    parser.add_argument("--height", type=positive_int, default=900)
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--whole", action="store_true")
     arguments = parser.parse_args()

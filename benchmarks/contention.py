@@ -37,6 +37,7 @@ from collections.abc import Callable, Iterator
 import attrs
 import numpy as np
 import torch
+from command_line import positive_float, positive_int
 
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Execute
@@ -311,9 +312,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--size", default="1.5b", help="of the model, as benchmarks/models.py has it")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each line")
-    parser.add_argument("--budget", type=float, default=1.0, help="seconds that each program spins")
-    parser.add_argument("--reserve", type=int, default=1, help="cores kept in the last lines of a block")
+    parser.add_argument("--seconds", type=positive_float, default=3.0, help="of each line")
+    parser.add_argument("--budget", type=positive_float, default=1.0, help="seconds that each program spins")
+    parser.add_argument(
+        "--reserve", type=positive_int, default=1, help="cores kept in the last lines of a block"
+    )
     chosen = parser.parse_args()
     sampler = LeanSampler(chosen.size, chosen.device) if chosen.device == "cuda" else HostLoop()
     for _ in range(2):

@@ -20,6 +20,7 @@ import numpy as np
 import tokenizers
 import torch
 import transformers
+from command_line import positive_int
 
 from ttd_core import config as configs
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
@@ -78,10 +79,10 @@ def run(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--devices", type=int, default=2)
+    parser.add_argument("--devices", type=positive_int, default=2)
     parser.add_argument("--size", default="0.6b", choices=models.SIZES)
-    parser.add_argument("--groups", type=int, default=8)
-    parser.add_argument("--group", type=int, default=64)
+    parser.add_argument("--groups", type=positive_int, default=8)
+    parser.add_argument("--group", type=positive_int, default=64)
     chosen = parser.parse_args(arguments)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as temporary:

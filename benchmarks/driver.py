@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from command_line import non_negative_float, positive_int
 from limits import measure, show
 
 from ttd_core import config as configs
@@ -128,9 +129,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tokens", type=int, default=8000, help="of a reply")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 512], help="rollouts of a group")
-    parser.add_argument("--wait", type=float, default=0.05, help="seconds that a program takes")
+    parser.add_argument("--tokens", type=positive_int, default=8000, help="of a reply")
+    parser.add_argument(
+        "--sizes", type=positive_int, nargs="+", default=[64, 512], help="rollouts of a group"
+    )
+    parser.add_argument("--wait", type=non_negative_float, default=0.05, help="seconds that a program takes")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         measure_driver(pathlib.Path(name), options)

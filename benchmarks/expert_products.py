@@ -28,6 +28,7 @@ from unittest import mock
 import attrs
 import models
 import torch
+from command_line import positive_float
 from sampling import ceilings, versions
 from torch import Tensor
 
@@ -95,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--shapes", nargs="+", default=["20b-512", "120b-512", "20b-64", "20b-8192"])
     parser.add_argument("--products", nargs="+", default=["first", "second"], choices=PRODUCTS)
-    parser.add_argument("--seconds", type=float, default=75)
+    parser.add_argument("--seconds", type=positive_float, default=75)
     chosen = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         raise SystemExit("benchmarks/expert_products.py measures a GPU, and torch finds none here")

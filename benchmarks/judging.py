@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import pathlib
 import statistics
 import sys
 import time
 from typing import Any
 
+from command_line import positive_float, positive_int, writable
 from rich.console import Console
 from rich.table import Table
 
@@ -126,10 +126,14 @@ def main() -> int:
     parser.add_argument(
         "--program", nargs="+", choices=["ours", "wrong", "start"], default=["ours", "wrong", "start"]
     )
-    parser.add_argument("--candidates", type=int, default=3, help="judgements in a row of each program")
+    parser.add_argument(
+        "--candidates", type=positive_int, default=3, help="judgements in a row of each program"
+    )
     parser.add_argument("--devices", default="auto", help="as the option of the problems")
-    parser.add_argument("--seconds", type=float, default=1e9, help="begin no judgement after so many")
-    parser.add_argument("--json", type=pathlib.Path, help="write all numbers into this file")
+    parser.add_argument(
+        "--seconds", type=positive_float, default=1e9, help="begin no judgement after so many"
+    )
+    parser.add_argument("--json", type=writable, help="write all numbers into this file")
     arguments = parser.parse_args()
     if arguments.devices != gpus.CPU and not gpus.count():
         print("no GPU was found: times are taken on one; --devices cpu checks small shapes", file=sys.stderr)

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import pathlib
 import statistics
 import sys
 import time
@@ -26,6 +25,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import kernel_comparison
+from command_line import non_negative_int, positive_int, writable
 from kernel_clock import GpuClock
 from kernel_peers import PEERS
 from kernel_programs import CHEATS, COMPILED, EAGER
@@ -156,13 +156,15 @@ def main() -> int:
     parser.add_argument(
         "--peer", action="append", choices=[*PEERS, ALL], default=[], help="a library to time beside ours"
     )
-    parser.add_argument("--times", type=int, default=5, help="how often ours is judged; 0 for peers alone")
+    parser.add_argument(
+        "--times", type=non_negative_int, default=5, help="how often ours is judged; 0 for peers alone"
+    )
     parser.add_argument("--alone", action="store_true", help="judge ours without PyTorch's beside it")
-    parser.add_argument("--repeats", type=int, default=100, help="most timed calls of a shape")
-    parser.add_argument("--tests", type=int, default=18, help="shapes ours is tested on")
+    parser.add_argument("--repeats", type=positive_int, default=100, help="most timed calls of a shape")
+    parser.add_argument("--tests", type=positive_int, default=18, help="shapes ours is tested on")
     parser.add_argument("--warm", action="store_true", help="leave the GPU's cache as it is between calls")
     parser.add_argument("--cheats", action="store_true", help="judge the cheats too")
-    parser.add_argument("--json", type=pathlib.Path, help="write all numbers into this file")
+    parser.add_argument("--json", type=writable, help="write all numbers into this file")
     arguments = parser.parse_args()
     if not gpus.count():
         print("no GPU was found: kernels are timed on one", file=sys.stderr)

@@ -16,6 +16,7 @@ import tempfile
 import time
 
 import browser
+from command_line import positive_int
 from scripted_run import TTD, run_command
 
 IMPROVE = """import time
@@ -113,7 +114,7 @@ def make_run(folder: pathlib.Path, steps: int) -> pathlib.Path:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=positive_int, default=50)
     parser.add_argument("--keep", type=pathlib.Path, help="keep run and report in this folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:

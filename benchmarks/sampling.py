@@ -39,6 +39,7 @@ import models
 import numpy as np
 import torch
 import vllm_peer
+from command_line import positive_float, positive_int
 from timed_decoder import TimedDecoder
 
 from ttd_core.policy.local.lean import mxfp4, ops
@@ -335,18 +336,22 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     made.add_argument("--sizes", nargs="+", default=["0.6b", "8b"], choices=models.SIZES)
-    made.add_argument("--rows", nargs="+", type=int, default=[64, 512])
-    made.add_argument("--group", type=int, default=64)
-    made.add_argument("--new", type=int, default=128)
-    made.add_argument("--launches", type=int, help="of ours, 32 steps each; the rest is extrapolated")
+    made.add_argument("--rows", nargs="+", type=positive_int, default=[64, 512])
+    made.add_argument("--group", type=positive_int, default=64)
+    made.add_argument("--new", type=positive_int, default=128)
+    made.add_argument(
+        "--launches", type=positive_int, help="of ours, 32 steps each; the rest is extrapolated"
+    )
     made.add_argument("--adapt", default="auto", choices=["auto", "attention", "all"], help="of ours")
     made.add_argument("--check", action="store_true")
     made.add_argument("--quick", action="store_true", help="a short first call; vLLM with the adapter only")
     made.add_argument("--peer", nargs="*", default=["generate"], choices=["generate", "vllm"])
     made.add_argument("--without-ours", action="store_true")
     made.add_argument("--variants", nargs="*", default=[], help="VARIABLE=VALUE[,...]: ours again with these")
-    made.add_argument("--seconds", type=float, default=570, help="for everything")
-    made.add_argument("--each", type=float, default=240, help="seconds, the most that one engine may take")
+    made.add_argument("--seconds", type=positive_float, default=570, help="for everything")
+    made.add_argument(
+        "--each", type=positive_float, default=240, help="seconds, the most that one engine may take"
+    )
     made.add_argument("--child", choices=["", "ours", "generate"], default="", help=argparse.SUPPRESS)
     made.add_argument("--label", default="", help=argparse.SUPPRESS)
     return made

@@ -20,6 +20,7 @@ from typing import Any
 import attrs
 import models
 import torch
+from command_line import positive_int
 from sampling import ceilings, versions
 from torch.nn import functional
 
@@ -227,10 +228,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     dense = [size for size, config in models.SIZES.items() if "family" not in config]
     parser.add_argument("--size", default="8b", choices=dense)
-    parser.add_argument("--rows", nargs="+", type=int, default=[64, 512])
-    parser.add_argument("--group", type=int, default=64)
-    parser.add_argument("--own", type=int, default=64)
-    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--rows", nargs="+", type=positive_int, default=[64, 512])
+    parser.add_argument("--group", type=positive_int, default=64)
+    parser.add_argument("--own", type=positive_int, default=64)
+    parser.add_argument("--prompt", type=positive_int, default=512)
     chosen = parser.parse_args(arguments)
     if not torch.cuda.is_available():
         raise SystemExit("benchmarks/step_parts.py measures a GPU, and torch finds none here")

@@ -32,6 +32,7 @@ import engines
 import models
 import numpy as np
 import torch
+from command_line import positive_float, positive_int
 
 from ttd_core.config import LearnConfig
 from ttd_core.policy.base import Sequences
@@ -282,16 +283,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=["0.6b"], choices=models.SIZES)
-    parser.add_argument("--rollouts", type=int, default=8)
+    parser.add_argument("--rollouts", type=positive_int, default=8)
     parser.add_argument(
-        "--length", type=int, default=1024, help="tokens of a rollout, the prompt's among them"
+        "--length", type=positive_int, default=1024, help="tokens of a rollout, the prompt's among them"
     )
     parser.add_argument("--adapt", default="auto", choices=["auto", "attention", "all"], help="of ours")
     parser.add_argument("--without-peer", action="store_true")
     parser.add_argument("--largest", default="", choices=["", *models.SIZES])
     parser.add_argument("--quick", action="store_true", help="ours, shared prompt, one step after a warm-up")
-    parser.add_argument("--seconds", type=float, default=570, help="for everything")
-    parser.add_argument("--each", type=float, default=240, help="seconds, the most that one part may take")
+    parser.add_argument("--seconds", type=positive_float, default=570, help="for everything")
+    parser.add_argument(
+        "--each", type=positive_float, default=240, help="seconds, the most that one part may take"
+    )
     parser.add_argument(
         "--child", choices=["", "ours", "peer", "largest"], default="", help=argparse.SUPPRESS
     )

@@ -26,6 +26,7 @@ from typing import Any
 
 import browser
 import ui_pictures
+from command_line import positive_int
 from scripted_run import TTD, run_command, write_run
 from ui_pictures import whole
 
@@ -196,7 +197,7 @@ def measure_steps(chromium: Any, folder: pathlib.Path, steps: int = 15) -> None:
 def main() -> None:
     """Write, serve and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=positive_int, default=50)
     parser.add_argument("--keep", type=pathlib.Path, help="folder for the runs, which a later call uses")
     parser.add_argument(
         "--pictures", type=pathlib.Path, help="folder for pictures of every page; measures nothing"

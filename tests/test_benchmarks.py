@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import re
 import runpy
 import subprocess
 import sys
@@ -116,10 +117,10 @@ def test_kept_replies_are_read_in_the_encodings_of_text_files(encoding: str, tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--replies", "0"], "--replies must be at least 1, not 0"),
+        (["--replies", "0"], "argument --replies: must be a whole number from 1 to 1000000000, not '0'"),
         (
             ["--keep", "/nowhere/replies.jsonl"],
-            "--keep /nowhere/replies.jsonl: cannot be written: No such file",
+            "argument --keep: '/nowhere/replies.jsonl' cannot be written: No such file",
         ),
         (["--judge", "x", "--sample-only", "--keep", "/dev/null"], "give one of them"),
     ],
@@ -132,6 +133,64 @@ def test_what_could_not_be_kept_is_said_before_it_is_sampled(
     with pytest.raises(SystemExit):
         runpy.run_path(str(script), run_name="__main__")
     assert message in capsys.readouterr().err
+
+
+#: What an option that takes a number refuses, by the function that reads it.
+REFUSED = {
+    "positive_int": ["0", "-1", "1.5", "nan", "inf", "", "9" * 5000],
+    "non_negative_int": ["-1", "0.5", "nan", "1000000001"],
+    "positive_float": ["0", "-1", "nan", "inf", "-inf", "1e300", "soon"],
+    "non_negative_float": ["-0.1", "nan", "inf", "1e10"],
+    "finite": ["nan", "inf", "-inf", "x"],
+    "share": ["0", "-0.5", "1.1", "nan", "half"],
+}
+#: Such options of every benchmark, and of a subcommand of one: ``limits archive --states``.
+NUMBERS = [
+    (name, *found)
+    for name in NAMES
+    for found in re.findall(
+        r"""(\w+)\.add_argument\(\s*f?"--([\w-]+)",[^)]*?type=(\w+(?:_int|_float)|finite|share|int|float)\b""",
+        (FOLDER / f"{name}.py").read_text(encoding="utf-8"),
+    )
+]
+
+
+@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize(("name", "parser", "option", "kind"), NUMBERS)
+def test_a_number_that_makes_no_sense_is_refused_in_one_line(
+    name: str,
+    parser: str,
+    option: str,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    part = [parser] if name == "limits" else []
+    script = runpy.run_path(str(FOLDER / f"{name}.py"), run_name=name)
+    for text in REFUSED[kind]:
+        monkeypatch.setattr(sys, "argv", [name, *part, f"--{option}={text}"])
+        with pytest.raises(SystemExit) as ended:
+            script["main"]()
+        assert ended.value.code == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert f": error: argument --{option}: must be " in said
+        assert len(said) < 200
+
+
+@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("positive_int", "1", 1),
+        ("non_negative_int", "0", 0),
+        ("positive_float", "1e9", 1e9),
+        ("non_negative_float", "0", 0.0),
+        ("finite", "-1", -1.0),
+        ("share", "1", 1.0),
+    ],
+)
+def test_a_number_at_the_border_is_taken(kind: str, text: str, value: float) -> None:
+    assert runpy.run_path(str(FOLDER / "command_line.py"))[kind](text) == value
 
 
 #: What each says at its end, by its name and its arguments; ``FOLDER`` is one that the test gives.
