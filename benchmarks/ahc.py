@@ -16,11 +16,12 @@ import functools
 import math
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
-from command_line import positive_int
+from command_line import positive_int, run_benchmark
 
 from ttd_ahc.ahc039 import Fishing, check_polygon
 from ttd_ahc.ahc058 import Apples
@@ -169,4 +170,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

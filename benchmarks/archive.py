@@ -25,7 +25,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from command_line import non_negative_int, positive_int
+from command_line import non_negative_int, positive_int, run_benchmark
 from rich.console import Console
 from rich.table import Table
 
@@ -218,4 +218,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(run_benchmark(main))

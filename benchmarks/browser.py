@@ -11,11 +11,12 @@ import argparse
 import contextlib
 import pathlib
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from command_line import positive_int
+from command_line import leave, positive_int, run_benchmark
 
 FLAGS = [
     "--no-sandbox",
@@ -102,6 +103,9 @@ def main() -> None:
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--whole", action="store_true")
     arguments = parser.parse_args()
+    reason = lacking()
+    if reason:
+        leave(reason)
     with chromium() as browser:
         picture(
             browser,
@@ -115,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

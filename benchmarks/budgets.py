@@ -20,9 +20,10 @@ import json
 import multiprocessing
 import os
 import statistics
+import sys
 from typing import Any
 
-from command_line import positive_float, positive_int, writable
+from command_line import positive_float, positive_int, run_benchmark, writable
 from rich.console import Console
 from rich.table import Table
 
@@ -107,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

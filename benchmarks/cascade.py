@@ -16,11 +16,12 @@ from __future__ import annotations
 import argparse
 import collections
 import pathlib
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from command_line import non_negative_int, positive_float, positive_int, share
+from command_line import non_negative_int, positive_float, positive_int, run_benchmark, share
 
 from ttd_core import config as configs
 from ttd_core.cli.output import table
@@ -136,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

@@ -22,13 +22,14 @@ import contextlib
 import logging
 import os
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from command_line import positive_float, positive_int
+from command_line import positive_float, positive_int, run_benchmark
 
 from ttd_core.sandbox import ray_nodes
 from ttd_core.sandbox.base import Executor, JobResult, Limits, PythonJob
@@ -209,4 +210,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(run_benchmark(main))

@@ -1,17 +1,80 @@
-"""What benchmarks take from a command line: counts and seconds within bounds, or one line and exit status 2.
+"""What benchmarks share of a command line: the numbers they take, and how they say what a machine lacks.
 
-Each function is a ``type`` of :meth:`argparse.ArgumentParser.add_argument`, which puts the option's name
-before what is refused.
+Counts, seconds and shares are refused outside of their bounds in one line with exit status 2: each of those
+functions is a ``type`` of :meth:`argparse.ArgumentParser.add_argument`, which puts the option's name before
+it. Where a package, a GPU or something else is missing, one line and exit status 3 say so, never a traceback.
+
+Only the standard library is imported: the Python of another package's environment reads this too.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import math
 import pathlib
+import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 #: The largest count, and the most seconds or dollars, that are taken: what no measurement here comes near.
 LARGEST = 10**9
+#: Exit status where this machine lacks something.
+LACKING = 3
+
+
+def leave(reason: str) -> NoReturn:
+    """End the benchmark: this machine lacks what it needs.
+
+    :param reason: what, in one line.
+    :raises SystemExit: always.
+    """
+    print(f"{pathlib.Path(sys.argv[0]).name}: {' '.join(reason.split())}", file=sys.stderr)
+    raise SystemExit(LACKING)
+
+
+def require_packages(*names: str) -> None:
+    """Leave unless all of these can be imported; called above the imports that would fail.
+
+    :raises SystemExit: where one is missing.
+    """
+    for name in names:
+        if name not in sys.modules and importlib.util.find_spec(name) is None:
+            leave(_missing(name))
+
+
+def require_gpu(advice: str = "") -> None:
+    """Leave unless torch finds a GPU.
+
+    :param advice: what can be done without one.
+    :raises SystemExit: where there is none.
+    """
+    require_packages("torch")
+    import torch
+
+    if not torch.cuda.is_available():
+        leave(f"measures a GPU, and torch finds none here{advice and '; '}{advice}")
+
+
+def run_benchmark(main: Callable[[], int | None]) -> int | None:
+    """A benchmark, with an error for a person as one line.
+
+    :return: the exit status.
+    :raises SystemExit: where a package is missing.
+    """
+    from ttd_core.errors import TtdError
+
+    try:
+        return main()
+    except TtdError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except ModuleNotFoundError as error:
+        leave(_missing(error.name or str(error)))
+
+
+def _missing(package: str) -> str:
+    return f"the package {package} is not installed here, and this measures with it"
 
 
 def positive_int(text: str) -> int:

@@ -34,10 +34,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from command_line import positive_float, positive_int, require_gpu, require_packages, run_benchmark
+
+require_packages("torch")
+
 import attrs
 import numpy as np
 import torch
-from command_line import positive_float, positive_int
 
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.problem import Execute
@@ -318,6 +321,8 @@ def main() -> None:
         "--reserve", type=positive_int, default=1, help="cores kept in the last lines of a block"
     )
     chosen = parser.parse_args()
+    if chosen.device == "cuda":
+        require_gpu("--device cpu stands in for one")
     sampler = LeanSampler(chosen.size, chosen.device) if chosen.device == "cuda" else HostLoop()
     for _ in range(2):
         sampler.work()
@@ -340,4 +345,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

@@ -22,7 +22,7 @@ import sys
 
 import attrs
 import numpy as np
-from command_line import positive_float
+from command_line import positive_float, run_benchmark
 from rich.console import Console
 from rich.table import Table
 
@@ -252,4 +252,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_benchmark(main))

@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
+
+from command_line import positive_int, require_packages, run_benchmark
+
+require_packages("torch")
 
 import models
 import numpy as np
 import tokenizers
 import torch
 import transformers
-from command_line import positive_int
 
 from ttd_core import config as configs
 from ttd_core.policy.base import Sample, SamplingParams, Sequences
@@ -102,4 +106,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

@@ -24,7 +24,10 @@ import sys
 import time
 from typing import Any
 
-from command_line import finite, non_negative_int, writable
+from command_line import finite, leave, non_negative_int, require_packages, run_benchmark, writable
+
+require_packages("torch")
+
 from rich.console import Console
 from rich.table import Table
 
@@ -192,8 +195,7 @@ def main() -> int:
     parser.add_argument("--json", type=writable, help="write all numbers into this file")
     arguments = parser.parse_args()
     if not gpus.count():
-        print("no GPU was found: this is measured on one", file=sys.stderr)
-        return 3
+        leave("no GPU was found: this is measured on one")
     with LocalExecutor(1) as executor:
         measured = sweep(arguments, executor.run)
     if arguments.json:
@@ -203,4 +205,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_benchmark(main))

@@ -14,13 +14,14 @@ import argparse
 import functools
 import itertools
 import pathlib
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from command_line import non_negative_float, positive_int
+from command_line import non_negative_float, positive_int, run_benchmark
 from limits import measure, show
 
 from ttd_core import config as configs
@@ -140,4 +141,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

@@ -20,15 +20,19 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
+from command_line import positive_float, require_gpu, require_packages, run_benchmark
+
+require_packages("torch")
+
 import attrs
 import models
 import torch
-from command_line import positive_float
 from sampling import ceilings, versions
 from torch import Tensor
 
@@ -98,8 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--products", nargs="+", default=["first", "second"], choices=PRODUCTS)
     parser.add_argument("--seconds", type=positive_float, default=75)
     chosen = parser.parse_args(arguments)
-    if not torch.cuda.is_available():
-        raise SystemExit("benchmarks/expert_products.py measures a GPU, and torch finds none here")
+    require_gpu()
     begun = time.monotonic()
     device = torch.device("cuda")
     rates = ceilings(device)
@@ -281,4 +284,4 @@ def microseconds(call: Callable[[], Any], times: int = 10) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

@@ -20,7 +20,10 @@ import sys
 import time
 from typing import Any
 
-from command_line import positive_float, positive_int, writable
+from command_line import leave, positive_float, positive_int, require_packages, run_benchmark, writable
+
+require_packages("torch")
+
 from rich.console import Console
 from rich.table import Table
 
@@ -136,8 +139,7 @@ def main() -> int:
     parser.add_argument("--json", type=writable, help="write all numbers into this file")
     arguments = parser.parse_args()
     if arguments.devices != gpus.CPU and not gpus.count():
-        print("no GPU was found: times are taken on one; --devices cpu checks small shapes", file=sys.stderr)
-        return 3
+        leave("no GPU was found: times are taken on one; --devices cpu checks small shapes")
     if arguments.devices == gpus.CPU:
         # a judge of its own process, as on a GPU
         launch.evaluate_here = judge_pool().evaluate
@@ -164,4 +166,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_benchmark(main))

@@ -24,8 +24,11 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from command_line import leave, non_negative_int, positive_int, require_packages, run_benchmark, writable
+
+require_packages("torch")
+
 import kernel_comparison
-from command_line import non_negative_int, positive_int, writable
 from kernel_clock import GpuClock
 from kernel_peers import PEERS
 from kernel_programs import CHEATS, COMPILED, EAGER
@@ -167,8 +170,7 @@ def main() -> int:
     parser.add_argument("--json", type=writable, help="write all numbers into this file")
     arguments = parser.parse_args()
     if not gpus.count():
-        print("no GPU was found: kernels are timed on one", file=sys.stderr)
-        return 3
+        leave("no GPU was found: kernels are timed on one")
     console = Console(width=160)
     whole: dict[str, Any] = {}
     tables: list[Table] = []
@@ -204,4 +206,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_benchmark(main))

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from command_line import non_negative_int, positive_int
+from command_line import non_negative_int, positive_int, run_benchmark
 from scripted_run import TTD, begun, record_step
 
 from ttd_core import config as configs
@@ -330,4 +330,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

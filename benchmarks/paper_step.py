@@ -20,16 +20,27 @@ from __future__ import annotations
 import argparse
 import gc
 import pathlib
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from command_line import (
+    non_negative_float,
+    non_negative_int,
+    positive_int,
+    require_gpu,
+    require_packages,
+    run_benchmark,
+)
+
+require_packages("torch")
+
 import attrs
 import models
 import numpy as np
 import torch
-from command_line import non_negative_float, non_negative_int, positive_int
 from sampling import limits, peak_bytes, synchronize, versions
 from timed_decoder import TimedDecoder
 from training import group as random_group
@@ -236,10 +247,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     chosen = parser().parse_args(arguments)
-    if not torch.cuda.is_available() and not chosen.size.startswith("tiny"):
-        raise SystemExit(
-            "benchmarks/paper_step.py measures a GPU, and torch finds none here; try --size tiny-oss"
-        )
+    if not chosen.size.startswith("tiny"):
+        require_gpu("try --size tiny-oss")
     print(
         f"{versions()}\n{chosen.size}, one step of {chosen.groups} x {chosen.rollouts} rollouts of "
         f"{chosen.tokens:,} tokens, prompts of {chosen.prompt:,}, packs of {chosen.pack_tokens:,}",
@@ -259,4 +268,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

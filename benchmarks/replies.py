@@ -27,12 +27,12 @@ from typing import Any
 
 import attrs
 import numpy as np
-from command_line import positive_int, writable
+from command_line import positive_int, run_benchmark, writable
 
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.config.settings import parse_assignment
-from ttd_core.errors import TtdError, UnknownProblemError, UsageError
+from ttd_core.errors import UnknownProblemError, UsageError
 from ttd_core.input_files import MAX_JSON_BYTES, read_text_file
 from ttd_core.plugin import registry
 from ttd_core.plugin.hooks import Hooks
@@ -287,7 +287,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except TtdError as failure:
-        raise SystemExit(f"error: {failure}") from failure
+    sys.exit(run_benchmark(main))

@@ -12,11 +12,12 @@ import argparse
 import json
 import pathlib
 import subprocess
+import sys
 import tempfile
 import time
 
 import browser
-from command_line import positive_int
+from command_line import positive_int, run_benchmark
 from scripted_run import TTD, run_command
 
 IMPROVE = """import time
@@ -140,4 +141,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

@@ -34,12 +34,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from command_line import leave, positive_float, positive_int, require_gpu, require_packages, run_benchmark
+
+require_packages("torch")
+
 import engines
 import models
 import numpy as np
 import torch
 import vllm_peer
-from command_line import positive_float, positive_int
 from timed_decoder import TimedDecoder
 
 from ttd_core.policy.local.lean import mxfp4, ops
@@ -359,14 +362,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    chosen = parser().parse_args(arguments)
+    made = parser()
+    chosen = made.parse_args(arguments)
     for group in {min(chosen.group, rows) for rows in chosen.rows}:
         if any(rows % group for rows in chosen.rows if min(chosen.group, rows) == group):
-            raise SystemExit(f"--rows must be multiples of --group {chosen.group}")
-    if not torch.cuda.is_available() and not all(size.startswith("tiny") for size in chosen.sizes):
-        raise SystemExit("benchmarks/sampling.py measures a GPU, and torch finds none here")
+            made.error(f"--rows must be multiples of --group {chosen.group}")
+    if not all(size.startswith("tiny") for size in chosen.sizes):
+        require_gpu("try --sizes tiny")
     if "vllm" in chosen.peer and (reason := vllm_peer.why_missing()):
-        raise SystemExit(f"--peer vllm: {reason}")
+        leave(f"--peer vllm: {reason}")
     if chosen.child:
         serve(chosen)
     began = time.monotonic()
@@ -381,4 +385,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

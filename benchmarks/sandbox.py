@@ -30,7 +30,7 @@ from collections.abc import Callable
 import attrs
 import psutil
 from archive import PEER, install_peer
-from command_line import positive_int
+from command_line import positive_int, run_benchmark
 from rich.console import Console
 from rich.table import Table
 
@@ -307,4 +307,4 @@ def compare(console: Console, program: Program, evaluations: int, slow_evaluatio
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_benchmark(main))

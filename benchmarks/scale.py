@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import sys
 from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
-from command_line import non_negative_float, non_negative_int, positive_float, positive_int
+from command_line import non_negative_float, non_negative_int, positive_float, positive_int, run_benchmark
 from scale_model import CHUNK, Programs, Sampler, Schedule, Work, simulate
 
 
@@ -190,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import sys
 import tempfile
 import textwrap
 from collections.abc import Mapping
 
-from command_line import non_negative_float, positive_float, positive_int
+from command_line import non_negative_float, positive_float, positive_int, run_benchmark
 
 from ttd_core import config as configs
 from ttd_core.metrics import Timing
@@ -114,4 +115,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

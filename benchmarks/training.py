@@ -28,11 +28,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from command_line import positive_float, positive_int, require_gpu, require_packages, run_benchmark
+
+require_packages("torch")
+
 import engines
 import models
 import numpy as np
 import torch
-from command_line import positive_float, positive_int
 
 from ttd_core.config import LearnConfig
 from ttd_core.policy.base import Sequences
@@ -300,10 +303,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     chosen = parser.parse_args(arguments)
     if chosen.length <= 512:
-        raise SystemExit("--length must be above 512, the tokens of the shared prompt")
+        parser.error("--length must be above 512, the tokens of the shared prompt")
     sizes = [*chosen.sizes, *([chosen.largest] if chosen.largest else [])]
-    if not torch.cuda.is_available() and (chosen.largest or not all(s.startswith("tiny") for s in sizes)):
-        raise SystemExit("benchmarks/training.py measures a GPU, and torch finds none here")
+    if chosen.largest or not all(s.startswith("tiny") for s in sizes):
+        require_gpu("try --sizes tiny")
     if chosen.child:
         serve(chosen)
     began = time.monotonic()
@@ -321,4 +324,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

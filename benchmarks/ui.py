@@ -26,7 +26,7 @@ from typing import Any
 
 import browser
 import ui_pictures
-from command_line import positive_int
+from command_line import leave, positive_int, run_benchmark
 from scripted_run import TTD, run_command, write_run
 from ui_pictures import whole
 
@@ -205,7 +205,7 @@ def main() -> None:
     arguments = parser.parse_args()
     lacking = browser.lacking()
     if lacking:
-        sys.exit(lacking)
+        leave(lacking)
     with tempfile.TemporaryDirectory(prefix="ttd-") as temporary, browser.chromium() as chromium:
         runs = (arguments.keep or pathlib.Path(temporary)) / "runs"
         if arguments.pictures is not None:
@@ -228,4 +228,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

@@ -12,14 +12,13 @@ import importlib.util
 import json
 import os
 import pathlib
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import engines
-from command_line import positive_int
+from command_line import leave, positive_int
 
 #: Batch sizes that vLLM records graphs for, and those of the rows measured; its own list takes longer.
 CAPTURED = [1, 2, 4, 8, 16, 32, 64, 128, 256, 384, 512]
@@ -220,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--options", default="{}", help="JSON: more arguments of vllm.LLM")
     chosen = parser.parse_args(arguments)
     if reason := why_missing():
-        sys.exit(f"benchmarks/vllm_peer.py: {reason}")
+        leave(reason)
     os.environ |= {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
