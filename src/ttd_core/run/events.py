@@ -20,7 +20,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ttd_core.run.files import LineFile, storage_errors
+from ttd_core.run.files import LARGEST_LINE, LineFile, read_lines, storage_errors
 
 Event = dict[str, Any]
 
@@ -298,10 +298,15 @@ def read_log(path: pathlib.Path, offset: int = 0) -> tuple[list[Event], int]:
         return [], 0
     with storage_errors(path, "read"), open(path, "rb") as file:
         file.seek(offset)
-        content = file.read()
-    whole = content[: content.rfind(b"\n") + 1]
-    events = (_parse(line) for line in whole.split(b"\n"))
-    return [event for event in events if event is not None], offset + len(whole)
+        events: list[Event] = []
+        for line in read_lines(file, LARGEST_LINE):
+            if not line.endswith(b"\n"):
+                break
+            offset = file.tell()
+            event = _parse(line)
+            if event is not None:
+                events.append(event)
+    return events, offset
 
 
 def last_step_begins(path: pathlib.Path, committed: int) -> int:
@@ -336,7 +341,7 @@ def last_step_begins(path: pathlib.Path, committed: int) -> int:
 def _parse(line: bytes) -> Event | None:
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and _is_whole(event) else None
 
