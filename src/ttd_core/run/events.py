@@ -303,8 +303,7 @@ def read_log(path: pathlib.Path, offset: int = 0) -> tuple[list[Event], int]:
             if not line.endswith(b"\n"):
                 break
             offset = file.tell()
-            event = _parse(line)
-            if event is not None:
+            if (event := _parse(line)) is not None:
                 events.append(event)
     return events, offset
 
@@ -338,12 +337,23 @@ def last_step_begins(path: pathlib.Path, committed: int) -> int:
     return found
 
 
-def _parse(line: bytes) -> Event | None:
+def _parse(line: bytes | str) -> Event | None:
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and _is_whole(event) else None
+
+
+def decode_event(body: str) -> dict[str, Any]:
+    """An event from its row.
+
+    :raises ValueError: when it lacks what its kind says, or has it of another type.
+    """
+    event = _parse(body)
+    if event is None:
+        raise ValueError(f"{body:.60} lacks what an event of its kind has")
+    return event
 
 
 def _is_whole(event: Mapping[str, Any]) -> bool:
