@@ -231,6 +231,10 @@ def _is_marker(match: re.Match[str] | None) -> bool:
 
 
 def marker_of(number: int, line: str) -> Marker | None:
+    """What a line does to a block; ``None`` where it is no marker line.
+
+    :param number: of the line in its text.
+    """
     opening = _OPEN.fullmatch(line)
     if opening is not None and _is_marker(opening):
         return Marker(number, Kind.OPEN, len(opening["signs"]))
