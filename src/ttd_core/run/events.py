@@ -123,7 +123,7 @@ def rollout_evaluated(
 ) -> Event:
     """A rollout was judged.
 
-    :param step: the step it belongs to.
+    :param step: the step it was sampled in, also where it was late and joins another.
     :param group: index of its group in the step.
     :param index: index in its group.
     :param status: how it ended (:class:`~ttd_core.types.Status`).
