@@ -101,7 +101,7 @@ def test_a_resume_refuses_a_value_of_another_type_in_one_line(ttd, kept) -> None
         (
             "UPDATE rollouts SET tokens = x'00' WHERE step = 2",
             "compare kept kept",
-            "the column tokens holds 0.0 where a whole number belongs (step 2)",
+            "the column tokens holds 0.0 where a whole number from 0 belongs (step 2)",
         ),
         (
             'UPDATE states SET reward = \'{"value": "x", "score": 1}\' WHERE id = 2',
@@ -119,7 +119,26 @@ def test_a_resume_refuses_a_value_of_another_type_in_one_line(ttd, kept) -> None
             "rollouts kept --json",
             "it is ok and has no reward",
         ),
-        ("UPDATE states SET parent = id WHERE id = 3", "report kept", "which is not an older one"),
+        (
+            "UPDATE states SET parent = id WHERE id = 3",
+            "report kept",
+            "state 3 came from state 3, which is no older one",
+        ),
+        (
+            "UPDATE states SET parent = 77 WHERE id = 3",
+            "resume kept --steps 3",
+            "came from state 77, which is no older one",
+        ),
+        (
+            "UPDATE states SET data = '5'",
+            "resume kept --steps 3",
+            "the archive cannot be read (ValueError: 5 is no JSON object",
+        ),
+        (
+            "UPDATE node_stats SET visits = -1",
+            "resume kept --steps 3",
+            "holds -1 where a whole number from 0 belongs (id ",
+        ),
         ("DELETE FROM meta WHERE key = 'config'", "list-runs", ""),
         ("UPDATE meta SET value = 'now' WHERE key = 'created'", "list-runs", ""),
         ("UPDATE meta SET value = 'one' WHERE key = 'schema'", "best kept", "has schema one, this version"),

@@ -6,7 +6,6 @@ Any number of readers, in any process, work beside the one that writes; each met
 from __future__ import annotations
 
 import contextlib
-import json
 import pathlib
 import sqlite3
 import threading
@@ -31,8 +30,10 @@ from ttd_core.run.records import (
     StateRecord,
     StepRecord,
     columns,
+    decode_object,
     decode_reward,
     decode_row,
+    require_parents,
 )
 from ttd_core.run.row_types import damaged, damaged_rows, require_types
 from ttd_core.run.tables import FAILURES_AT, NODES, NODES_AT, check_version, connect_reader, has_table
@@ -268,10 +269,8 @@ class RunReader:
         found = self._records(
             StateRecord, f"FROM (SELECT {_NARROW_NODES}, {wide} FROM ({NODES})) ORDER BY id"
         )
-        known = {state.id for state in found}
-        orphan = next((each for each in found if each.parent is not None and each.parent not in known), None)
-        if orphan is not None:
-            raise damaged(self.path, f"state {orphan.id} came from state {orphan.parent}, which is missing")
+        with damaged_rows(self.path, "the states"):
+            require_parents(found, {state.id for state in found})
         return found
 
     def best(self, count: int = 1) -> list[StateRecord]:
@@ -314,6 +313,7 @@ class RunReader:
         arrays = LazyArrays(self.arrays)
         with damaged_rows(self.path, "the archive"):
             nodes = {row[0]: self._node(decode_row(row), arrays) for row in rows}
+            require_parents(nodes.values(), nodes)
             for start, status, message, output in map(decode_row, failures):
                 nodes[start].failures[Status(status)] = Failure.of(message, output)
         # Before the first step there are the seeds alone.
@@ -353,7 +353,7 @@ class RunReader:
         )
 
     def _state(self, code: str, output: str, data: str, arrays: LazyArrays | None = None) -> State:
-        value = {"code": code, "output": output, "data": json.loads(data)}
+        value = {"code": code, "output": output, "data": decode_object(data)}
         return State.from_json(value, arrays if arrays is not None else LazyArrays(self.arrays))
 
     # -- the database -------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Protocol
 
 import attrs
 
@@ -14,10 +14,10 @@ from ttd_core.types import Message, Reward, Status, StopReason
 
 def decode_reward(text: str | None) -> Reward | None:
     """A reward from its column; ``None`` for an unscored seed."""
-    return None if text is None else Reward(**_object(text))
+    return None if text is None else Reward(**decode_object(text))
 
 
-def _object(text: str) -> dict[str, Any]:
+def decode_object(text: str) -> dict[str, Any]:
     """A JSON object.
 
     :raises ValueError: when it is something else.
@@ -148,7 +148,7 @@ class RolloutRecord:
     level: str
     digest: str | None
     message: str
-    metrics: dict[str, Any] = attrs.field(converter=_object)
+    metrics: dict[str, Any] = attrs.field(converter=decode_object)
     code: str
     output: str
     text: str
@@ -226,10 +226,6 @@ class StateRecord:
     duplicates: int
     place: str
 
-    def __attrs_post_init__(self) -> None:
-        if self.parent is not None and self.parent >= self.id:
-            raise ValueError(f"state {self.id} came from state {self.parent}, which is not an older one")
-
 
 @attrs.frozen
 class HintRecord:
@@ -261,3 +257,22 @@ def columns(record: type[attrs.AttrsInstance]) -> str:
 def decode_row(row: Sequence[Any]) -> list[Any]:
     """A row as Python values: texts that UTF-8 cannot hold come back from their bytes."""
     return [value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value for value in row]
+
+
+class _HasParent(Protocol):
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def parent(self) -> int | None: ...
+
+
+def require_parents(states: Iterable[_HasParent], known: Collection[int]) -> None:
+    """Refuse a state whose parent is not there, or is no older one, so that every lineage has an end.
+
+    :param known: ids of all states that there are.
+    :raises ValueError: names both.
+    """
+    for state in states:
+        if state.parent is not None and (state.parent not in known or state.parent >= state.id):
+            raise ValueError(f"state {state.id} came from state {state.parent}, which is no older one")

@@ -38,7 +38,7 @@ _NAMES = {
 TYPES: Mapping[str, frozenset[type]] = {
     name: types for types, names in _NAMES.items() for name in names.split()
 }
-_IN_WORDS = {_WHOLE: "a whole number", _NUMBER: "a finite number", _TEXT: "text", _ANY_TEXT: "text"}
+_IN_WORDS = {_WHOLE: "a whole number from 0", _NUMBER: "a finite number", _TEXT: "text", _ANY_TEXT: "text"}
 #: Numbers of which a run may write an infinite one.
 _ANY_NUMBER = "measured"
 #: Columns that say which row it is.
@@ -54,10 +54,7 @@ def require_types(names: Sequence[str], rows: Sequence[Sequence[Any]], path: pat
     """
     for name, column in zip(names, zip(*rows, strict=True), strict=False):
         types = TYPES.get(name, frozenset())
-        finite = float not in types or name == _ANY_NUMBER
-        if not types or (
-            types.issuperset(map(type, column)) and (finite or all(map(math.isfinite, filter(None, column))))
-        ):
+        if not types or (types.issuperset(map(type, column)) and _within_bounds(name, column)):
             continue
         place = next(place for place, value in enumerate(column) if not _belongs(name, value))
         keys = [
@@ -80,10 +77,14 @@ def damaged(path: pathlib.Path, how: str) -> StorageError:
 
 
 def _belongs(name: str, value: Any) -> bool:
-    types = TYPES[name]
-    if type(value) is float and name != _ANY_NUMBER:
-        return float in types and math.isfinite(value)
-    return type(value) in types
+    return type(value) in TYPES[name] and _within_bounds(name, [value])
+
+
+def _within_bounds(name: str, column: Sequence[Any]) -> bool:
+    """Whether numbers of the right types are finite, and whole ones not below 0."""
+    if float in TYPES[name]:
+        return name == _ANY_NUMBER or all(map(math.isfinite, filter(None, column)))
+    return int not in TYPES[name] or min(filter(None, column), default=0) >= 0
 
 
 def _shown(value: Any) -> str:
