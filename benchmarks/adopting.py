@@ -23,6 +23,7 @@ import time
 from typing import Any
 
 import attrs
+from command_line import run_benchmark
 
 from ttd_core.adopting.reading import framework_of, read_task
 from ttd_core.adopting.task import Call, Task
@@ -207,4 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

@@ -16,10 +16,12 @@ import functools
 import math
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 
 import numpy as np
+from command_line import positive_int, run_benchmark
 
 from ttd_ahc.ahc039 import Fishing, check_polygon
 from ttd_ahc.ahc058 import Apples
@@ -158,7 +160,7 @@ def steadiness(cases: int) -> str:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--cases", type=int, default=20, help="cases of each run of a program")
+    parser.add_argument("--cases", type=positive_int, default=20, help="cases of each run of a program")
     parser.add_argument("--programs", action="store_true", help="run the programs too (minutes)")
     arguments = parser.parse_args()
     print(rates())
@@ -168,4 +170,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

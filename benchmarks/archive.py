@@ -25,6 +25,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+from command_line import non_negative_int, positive_int, run_benchmark
 from rich.console import Console
 from rich.table import Table
 
@@ -185,8 +186,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path.cwd(), help="disk to measure on")
-    parser.add_argument("--steps", type=int, default=20, help="steps of ours to measure")
-    parser.add_argument("--text", type=int, default=6000, help="characters of each rollout's completion")
+    parser.add_argument("--steps", type=positive_int, default=20, help="steps of ours to measure")
+    parser.add_argument(
+        "--text", type=non_negative_int, default=6000, help="characters of each rollout's completion"
+    )
     options = parser.parse_args()
     install_peer()
     with tempfile.TemporaryDirectory(dir=options.folder, prefix=".bench-archive-") as name:
@@ -215,4 +218,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(run_benchmark(main))

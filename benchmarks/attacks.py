@@ -16,6 +16,8 @@ import pathlib
 import subprocess
 import sys
 
+from command_line import run_benchmark
+
 SUITE = pathlib.Path(__file__).resolve().parents[1] / "tests" / "sandbox"
 
 
@@ -62,4 +64,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_benchmark(main))

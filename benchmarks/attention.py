@@ -25,6 +25,10 @@ from collections.abc import Callable
 from ctypes import c_float, c_int, c_void_p
 from typing import Any, NamedTuple
 
+from command_line import leave, require_packages, run_benchmark
+
+require_packages("torch")
+
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -294,14 +298,12 @@ def main() -> int:
     parser.add_argument("--compile", action="store_true", help="compile, and no more")
     chosen = parser.parse_args()
     if importlib.util.find_spec("cuda") is None:
-        print("cuda-bindings is missing: pip install cuda-bindings nvidia-cuda-nvrtc", file=sys.stderr)
-        return 3
+        leave("cuda-bindings is missing: pip install cuda-bindings nvidia-cuda-nvrtc")
     if chosen.compile:
         print(f"{len(compiled(chosen.define))} bytes of machine code")
         return 0
     if not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9:
-        print("no Hopper GPU was found: both kernels are made for one", file=sys.stderr)
-        return 3
+        leave("no Hopper GPU was found: both kernels are made for one")
     program = program_in_use()
     ours, rotations = functools.partial(in_use, program), program.rotations
     other = TwoGroups(chosen.define)
@@ -328,4 +330,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_benchmark(main))

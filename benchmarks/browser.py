@@ -11,9 +11,12 @@ import argparse
 import contextlib
 import pathlib
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
+
+from command_line import leave, positive_int, run_benchmark
 
 FLAGS = [
     "--no-sandbox",
@@ -95,11 +98,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("page", type=pathlib.Path)
     parser.add_argument("target", type=pathlib.Path)
-    parser.add_argument("--width", type=int, default=1200)
-    parser.add_argument("--height", type=int, default=900)
+    parser.add_argument("--width", type=positive_int, default=1200)
+    parser.add_argument("--height", type=positive_int, default=900)
     parser.add_argument("--dark", action="store_true")
     parser.add_argument("--whole", action="store_true")
     arguments = parser.parse_args()
+    reason = lacking()
+    if reason:
+        leave(reason)
     with chromium() as browser:
         picture(
             browser,
@@ -113,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

@@ -19,10 +19,11 @@ import io
 import json
 import multiprocessing
 import os
-import pathlib
 import statistics
+import sys
 from typing import Any
 
+from command_line import positive_float, positive_int, run_benchmark, writable
 from rich.console import Console
 from rich.table import Table
 
@@ -79,10 +80,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--problem", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--seconds", nargs="+", type=float, default=[30.0, 60.0, 120.0, 240.0])
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json", type=pathlib.Path, help="where each row is appended to as it comes")
+    parser.add_argument("--seeds", nargs="+", type=positive_int, default=[1, 2, 3])
+    parser.add_argument("--seconds", nargs="+", type=positive_float, default=[30.0, 60.0, 120.0, 240.0])
+    parser.add_argument("--processes", type=positive_int, default=os.cpu_count() or 1)
+    parser.add_argument("--json", type=writable, help="where each row is appended to as it comes")
     chosen = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = "1"  # before the processes that compute import a library
@@ -107,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

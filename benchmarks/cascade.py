@@ -16,10 +16,12 @@ from __future__ import annotations
 import argparse
 import collections
 import pathlib
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from command_line import non_negative_int, positive_float, positive_int, run_benchmark, share
 
 from ttd_core import config as configs
 from ttd_core.cli.output import table
@@ -112,12 +114,13 @@ def columns(run: Sequence[Mapping[str, float]], step: int) -> list[str]:
 def main() -> None:
     """Make both runs and print them beside each other."""
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
-    numbers = {"steps": 2, "cascade-steps": 4, "groups": 2, "size": 12, "workers": 2, "seed": 0}
+    numbers = {"steps": 2, "cascade-steps": 4, "groups": 2, "size": 12, "workers": 2}
     for name, default in numbers.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--budget", type=float, default=8.0)
-    parser.add_argument("--keep", type=float, default=0.25)
-    parser.add_argument("--cascade", type=float, nargs="+", default=[0.1, 1.0])
+        parser.add_argument(f"--{name}", type=positive_int, default=default)
+    parser.add_argument("--seed", type=non_negative_int, default=0)
+    parser.add_argument("--budget", type=positive_float, default=8.0)
+    parser.add_argument("--keep", type=share, default=0.25)
+    parser.add_argument("--cascade", type=share, nargs="+", default=[0.1, 1.0])
     parser.add_argument("--keep-runs", type=pathlib.Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -134,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

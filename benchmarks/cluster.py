@@ -22,12 +22,14 @@ import contextlib
 import logging
 import os
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from command_line import positive_float, positive_int, run_benchmark
 
 from ttd_core.sandbox import ray_nodes
 from ttd_core.sandbox.base import Executor, JobResult, Limits, PythonJob
@@ -178,10 +180,10 @@ def added_node(made: Any, executor: RayExecutor, count: int, cpus: int) -> bool:
 def main() -> int:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--nodes", type=int, default=2)
-    parser.add_argument("--cpus", type=int, default=1, help="processors of each node")
-    parser.add_argument("--jobs", type=int, default=200)
-    parser.add_argument("--array-mb", type=float, default=8.0)
+    parser.add_argument("--nodes", type=positive_int, default=2)
+    parser.add_argument("--cpus", type=positive_int, default=1, help="processors of each node")
+    parser.add_argument("--jobs", type=positive_int, default=200)
+    parser.add_argument("--array-mb", type=positive_float, default=8.0)
     chosen = parser.parse_args()
     if chosen.nodes < 2:
         parser.error("one node is killed: --nodes must be 2 at least")
@@ -208,4 +210,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(run_benchmark(main))

@@ -34,6 +34,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from command_line import positive_float, positive_int, require_gpu, require_packages, run_benchmark
+
+require_packages("torch")
+
 import attrs
 import numpy as np
 import torch
@@ -311,10 +315,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--size", default="1.5b", help="of the model, as benchmarks/models.py has it")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each line")
-    parser.add_argument("--budget", type=float, default=1.0, help="seconds that each program spins")
-    parser.add_argument("--reserve", type=int, default=1, help="cores kept in the last lines of a block")
+    parser.add_argument("--seconds", type=positive_float, default=3.0, help="of each line")
+    parser.add_argument("--budget", type=positive_float, default=1.0, help="seconds that each program spins")
+    parser.add_argument(
+        "--reserve", type=positive_int, default=1, help="cores kept in the last lines of a block"
+    )
     chosen = parser.parse_args()
+    if chosen.device == "cuda":
+        require_gpu("--device cpu stands in for one")
     sampler = LeanSampler(chosen.size, chosen.device) if chosen.device == "cuda" else HostLoop()
     for _ in range(2):
         sampler.work()
@@ -337,4 +345,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

@@ -22,6 +22,7 @@ import sys
 
 import attrs
 import numpy as np
+from command_line import positive_float, run_benchmark
 from rich.console import Console
 from rich.table import Table
 
@@ -232,7 +233,7 @@ def main() -> int:
     parser.add_argument("--published", type=pathlib.Path, help="a copy of the published program")
     parser.add_argument("--pictures", type=pathlib.Path)
     parser.add_argument(
-        "--timeout", type=float, default=400.0, help="wall seconds of each, on a busy machine"
+        "--timeout", type=positive_float, default=400.0, help="wall seconds of each, on a busy machine"
     )
     parser.add_argument("--sandbox", default="best")
     given = parser.parse_args()
@@ -251,4 +252,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_benchmark(main))

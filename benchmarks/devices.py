@@ -11,9 +11,14 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
+
+from command_line import positive_int, require_packages, run_benchmark
+
+require_packages("torch")
 
 import models
 import numpy as np
@@ -78,10 +83,10 @@ def run(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--devices", type=int, default=2)
+    parser.add_argument("--devices", type=positive_int, default=2)
     parser.add_argument("--size", default="0.6b", choices=models.SIZES)
-    parser.add_argument("--groups", type=int, default=8)
-    parser.add_argument("--group", type=int, default=64)
+    parser.add_argument("--groups", type=positive_int, default=8)
+    parser.add_argument("--group", type=positive_int, default=64)
     chosen = parser.parse_args(arguments)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with tempfile.TemporaryDirectory() as temporary:
@@ -101,4 +106,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

@@ -24,6 +24,10 @@ import sys
 import time
 from typing import Any
 
+from command_line import finite, leave, non_negative_int, require_packages, run_benchmark, writable
+
+require_packages("torch")
+
 from rich.console import Console
 from rich.table import Table
 
@@ -183,14 +187,15 @@ def main() -> int:
     """Sweep, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     leads = [HONEST, 0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 300.0, 500.0, 1000.0]
-    parser.add_argument("--leads", nargs="+", type=float, default=leads, help="microseconds")
-    parser.add_argument("--calls", type=int, default=12, help="timed calls of each lead")
-    parser.add_argument("--looks", type=int, default=12, help="calls of each lead that are looked at")
-    parser.add_argument("--json", type=pathlib.Path, help="write all numbers into this file")
+    parser.add_argument("--leads", nargs="+", type=finite, default=leads, help="microseconds")
+    parser.add_argument("--calls", type=non_negative_int, default=12, help="timed calls of each lead")
+    parser.add_argument(
+        "--looks", type=non_negative_int, default=12, help="calls of each lead that are looked at"
+    )
+    parser.add_argument("--json", type=writable, help="write all numbers into this file")
     arguments = parser.parse_args()
     if not gpus.count():
-        print("no GPU was found: this is measured on one", file=sys.stderr)
-        return 3
+        leave("no GPU was found: this is measured on one")
     with LocalExecutor(1) as executor:
         measured = sweep(arguments, executor.run)
     if arguments.json:
@@ -200,4 +205,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_benchmark(main))

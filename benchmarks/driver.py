@@ -14,12 +14,14 @@ import argparse
 import functools
 import itertools
 import pathlib
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from command_line import non_negative_float, positive_int, run_benchmark
 from limits import measure, show
 
 from ttd_core import config as configs
@@ -128,13 +130,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--tokens", type=int, default=8000, help="of a reply")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 512], help="rollouts of a group")
-    parser.add_argument("--wait", type=float, default=0.05, help="seconds that a program takes")
+    parser.add_argument("--tokens", type=positive_int, default=8000, help="of a reply")
+    parser.add_argument(
+        "--sizes", type=positive_int, nargs="+", default=[64, 512], help="rollouts of a group"
+    )
+    parser.add_argument("--wait", type=non_negative_float, default=0.05, help="seconds that a program takes")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         measure_driver(pathlib.Path(name), options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

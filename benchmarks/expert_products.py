@@ -20,10 +20,15 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from unittest import mock
+
+from command_line import positive_float, require_gpu, require_packages, run_benchmark
+
+require_packages("torch")
 
 import attrs
 import models
@@ -95,10 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--shapes", nargs="+", default=["20b-512", "120b-512", "20b-64", "20b-8192"])
     parser.add_argument("--products", nargs="+", default=["first", "second"], choices=PRODUCTS)
-    parser.add_argument("--seconds", type=float, default=75)
+    parser.add_argument("--seconds", type=positive_float, default=75)
     chosen = parser.parse_args(arguments)
-    if not torch.cuda.is_available():
-        raise SystemExit("benchmarks/expert_products.py measures a GPU, and torch finds none here")
+    require_gpu()
     begun = time.monotonic()
     device = torch.device("cuda")
     rates = ceilings(device)
@@ -280,4 +284,4 @@ def microseconds(call: Callable[[], Any], times: int = 10) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

@@ -15,11 +15,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import pathlib
 import statistics
 import sys
 import time
 from typing import Any
+
+from command_line import leave, positive_float, positive_int, require_packages, run_benchmark, writable
+
+require_packages("torch")
 
 from rich.console import Console
 from rich.table import Table
@@ -126,14 +129,17 @@ def main() -> int:
     parser.add_argument(
         "--program", nargs="+", choices=["ours", "wrong", "start"], default=["ours", "wrong", "start"]
     )
-    parser.add_argument("--candidates", type=int, default=3, help="judgements in a row of each program")
+    parser.add_argument(
+        "--candidates", type=positive_int, default=3, help="judgements in a row of each program"
+    )
     parser.add_argument("--devices", default="auto", help="as the option of the problems")
-    parser.add_argument("--seconds", type=float, default=1e9, help="begin no judgement after so many")
-    parser.add_argument("--json", type=pathlib.Path, help="write all numbers into this file")
+    parser.add_argument(
+        "--seconds", type=positive_float, default=1e9, help="begin no judgement after so many"
+    )
+    parser.add_argument("--json", type=writable, help="write all numbers into this file")
     arguments = parser.parse_args()
     if arguments.devices != gpus.CPU and not gpus.count():
-        print("no GPU was found: times are taken on one; --devices cpu checks small shapes", file=sys.stderr)
-        return 3
+        leave("no GPU was found: times are taken on one; --devices cpu checks small shapes")
     if arguments.devices == gpus.CPU:
         # a judge of its own process, as on a GPU
         launch.evaluate_here = judge_pool().evaluate
@@ -160,4 +166,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_benchmark(main))

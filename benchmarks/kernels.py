@@ -18,12 +18,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import pathlib
 import statistics
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from command_line import leave, non_negative_int, positive_int, require_packages, run_benchmark, writable
+
+require_packages("torch")
 
 import kernel_comparison
 from kernel_clock import GpuClock
@@ -156,17 +159,18 @@ def main() -> int:
     parser.add_argument(
         "--peer", action="append", choices=[*PEERS, ALL], default=[], help="a library to time beside ours"
     )
-    parser.add_argument("--times", type=int, default=5, help="how often ours is judged; 0 for peers alone")
+    parser.add_argument(
+        "--times", type=non_negative_int, default=5, help="how often ours is judged; 0 for peers alone"
+    )
     parser.add_argument("--alone", action="store_true", help="judge ours without PyTorch's beside it")
-    parser.add_argument("--repeats", type=int, default=100, help="most timed calls of a shape")
-    parser.add_argument("--tests", type=int, default=18, help="shapes ours is tested on")
+    parser.add_argument("--repeats", type=positive_int, default=100, help="most timed calls of a shape")
+    parser.add_argument("--tests", type=positive_int, default=18, help="shapes ours is tested on")
     parser.add_argument("--warm", action="store_true", help="leave the GPU's cache as it is between calls")
     parser.add_argument("--cheats", action="store_true", help="judge the cheats too")
-    parser.add_argument("--json", type=pathlib.Path, help="write all numbers into this file")
+    parser.add_argument("--json", type=writable, help="write all numbers into this file")
     arguments = parser.parse_args()
     if not gpus.count():
-        print("no GPU was found: kernels are timed on one", file=sys.stderr)
-        return 3
+        leave("no GPU was found: kernels are timed on one")
     console = Console(width=160)
     whole: dict[str, Any] = {}
     tables: list[Table] = []
@@ -202,4 +206,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_benchmark(main))

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from command_line import non_negative_int, positive_int, run_benchmark
 from scripted_run import TTD, begun, record_step
 
 from ttd_core import config as configs
@@ -308,13 +309,13 @@ def main() -> None:
     )
     parts = parser.add_subparsers(dest="part", required=True)
     archive = parts.add_parser("archive")
-    archive.add_argument("--states", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    archive.add_argument("--states", type=positive_int, nargs="+", default=[1000, 10_000, 100_000])
     database = parts.add_parser("database")
-    database.add_argument("--rollouts", type=int, default=1_000_000)
-    database.add_argument("--numbers", type=int, default=40, help="numbers of a construction")
-    database.add_argument("--text", type=int, default=2400, help="characters of a reply")
-    database.add_argument("--code", type=int, default=800, help="characters of a program")
-    database.add_argument("--capacity", type=int, default=1000, help="search.capacity")
+    database.add_argument("--rollouts", type=positive_int, default=1_000_000)
+    database.add_argument("--numbers", type=positive_int, default=40, help="numbers of a construction")
+    database.add_argument("--text", type=non_negative_int, default=2400, help="characters of a reply")
+    database.add_argument("--code", type=non_negative_int, default=800, help="characters of a program")
+    database.add_argument("--capacity", type=positive_int, default=1000, help="search.capacity")
     database.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("/tmp/limits"))
     reading = parts.add_parser("read")
     reading.add_argument("folder", type=pathlib.Path)
@@ -329,4 +330,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

@@ -20,10 +20,22 @@ from __future__ import annotations
 import argparse
 import gc
 import pathlib
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
+
+from command_line import (
+    non_negative_float,
+    non_negative_int,
+    positive_int,
+    require_gpu,
+    require_packages,
+    run_benchmark,
+)
+
+require_packages("torch")
 
 import attrs
 import models
@@ -214,25 +226,29 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     made.add_argument("--size", default="0.6b", choices=models.SIZES)
-    made.add_argument("--groups", type=int, default=8)
-    made.add_argument("--rollouts", type=int, default=64, help="of a group")
-    made.add_argument("--tokens", type=int, default=2048, help="of a reply")
-    made.add_argument("--prompt", type=int, default=1500, help="tokens of a prompt")
-    made.add_argument("--pack-tokens", type=int, default=16_384, help="learn.micro_batch_tokens")
-    made.add_argument("--sampled", type=int, default=0, help="tokens of a reply that are sampled; 0 is all")
-    made.add_argument("--packs", type=int, default=0, help="packs that are learnt from; 0 is all")
-    made.add_argument("--steps", type=int, default=50)
-    made.add_argument("--price", type=float, default=4.0, help="of the device, in dollars an hour")
+    made.add_argument("--groups", type=positive_int, default=8)
+    made.add_argument("--rollouts", type=positive_int, default=64, help="of a group")
+    made.add_argument("--tokens", type=positive_int, default=2048, help="of a reply")
+    made.add_argument("--prompt", type=positive_int, default=1500, help="tokens of a prompt")
+    made.add_argument("--pack-tokens", type=positive_int, default=16_384, help="learn.micro_batch_tokens")
+    made.add_argument(
+        "--sampled", type=non_negative_int, default=0, help="tokens of a reply that are sampled; 0 is all"
+    )
+    made.add_argument(
+        "--packs", type=non_negative_int, default=0, help="packs that are learnt from; 0 is all"
+    )
+    made.add_argument("--steps", type=positive_int, default=50)
+    made.add_argument(
+        "--price", type=non_negative_float, default=4.0, help="of the device, in dollars an hour"
+    )
     return made
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     chosen = parser().parse_args(arguments)
-    if not torch.cuda.is_available() and not chosen.size.startswith("tiny"):
-        raise SystemExit(
-            "benchmarks/paper_step.py measures a GPU, and torch finds none here; try --size tiny-oss"
-        )
+    if not chosen.size.startswith("tiny"):
+        require_gpu("try --size tiny-oss")
     print(
         f"{versions()}\n{chosen.size}, one step of {chosen.groups} x {chosen.rollouts} rollouts of "
         f"{chosen.tokens:,} tokens, prompts of {chosen.prompt:,}, packs of {chosen.pack_tokens:,}",
@@ -252,4 +268,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

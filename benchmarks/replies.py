@@ -27,11 +27,12 @@ from typing import Any
 
 import attrs
 import numpy as np
+from command_line import positive_int, run_benchmark, writable
 
 from ttd_core import config as configs
 from ttd_core.config import RunConfig
 from ttd_core.config.settings import parse_assignment
-from ttd_core.errors import TtdError, UnknownProblemError, UsageError
+from ttd_core.errors import UnknownProblemError, UsageError
 from ttd_core.input_files import MAX_JSON_BYTES, read_text_file
 from ttd_core.plugin import registry
 from ttd_core.plugin.hooks import Hooks
@@ -221,13 +222,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="qwen2.5-coder-0.5b")
     parser.add_argument("--backend", default="local")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--replies", type=int, default=64)
+    parser.add_argument("--replies", type=positive_int, default=64)
     parser.add_argument("--problems", nargs="+", default=list(PROBLEMS))
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=FORMS)
-    parser.add_argument("--max-new-tokens", type=int, default=1536)
+    parser.add_argument("--max-new-tokens", type=positive_int, default=1536)
     parser.add_argument("-o", dest="options", action="append", default=[], metavar="PROBLEM.NAME=VALUE")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--keep", type=pathlib.Path, help="add the replies to this file of JSON lines")
+    parser.add_argument("--keep", type=writable, help="add the replies to this file of JSON lines")
     parser.add_argument("--sample-only", action="store_true", help="with --keep: judge nothing")
     parser.add_argument("--judge", type=pathlib.Path, help="judge what --keep wrote, and load no model")
     given = parser.parse_args()
@@ -235,14 +236,6 @@ def arguments() -> argparse.Namespace:
         parser.error("--sample-only needs --keep FILE")
     if given.sample_only and given.judge is not None:
         parser.error("--sample-only judges nothing, and --judge samples nothing: give one of them")
-    if given.replies < 1:
-        parser.error(f"--replies must be at least 1, not {given.replies}")
-    if given.keep is not None:
-        # Before hours of sampling whose replies could not be kept.
-        try:
-            given.keep.open("ab").close()
-        except OSError as error:
-            parser.error(f"--keep {given.keep}: cannot be written: {error.strerror}")
     return given
 
 
@@ -294,7 +287,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except TtdError as failure:
-        raise SystemExit(f"error: {failure}") from failure
+    sys.exit(run_benchmark(main))

@@ -12,10 +12,12 @@ import argparse
 import json
 import pathlib
 import subprocess
+import sys
 import tempfile
 import time
 
 import browser
+from command_line import positive_int, run_benchmark
 from scripted_run import TTD, run_command
 
 IMPROVE = """import time
@@ -113,7 +115,7 @@ def make_run(folder: pathlib.Path, steps: int) -> pathlib.Path:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=positive_int, default=50)
     parser.add_argument("--keep", type=pathlib.Path, help="keep run and report in this folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -139,4 +141,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

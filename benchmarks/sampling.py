@@ -34,6 +34,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from command_line import leave, positive_float, positive_int, require_gpu, require_packages, run_benchmark
+
+require_packages("torch")
+
 import engines
 import models
 import numpy as np
@@ -335,18 +339,22 @@ def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     made.add_argument("--sizes", nargs="+", default=["0.6b", "8b"], choices=models.SIZES)
-    made.add_argument("--rows", nargs="+", type=int, default=[64, 512])
-    made.add_argument("--group", type=int, default=64)
-    made.add_argument("--new", type=int, default=128)
-    made.add_argument("--launches", type=int, help="of ours, 32 steps each; the rest is extrapolated")
+    made.add_argument("--rows", nargs="+", type=positive_int, default=[64, 512])
+    made.add_argument("--group", type=positive_int, default=64)
+    made.add_argument("--new", type=positive_int, default=128)
+    made.add_argument(
+        "--launches", type=positive_int, help="of ours, 32 steps each; the rest is extrapolated"
+    )
     made.add_argument("--adapt", default="auto", choices=["auto", "attention", "all"], help="of ours")
     made.add_argument("--check", action="store_true")
     made.add_argument("--quick", action="store_true", help="a short first call; vLLM with the adapter only")
     made.add_argument("--peer", nargs="*", default=["generate"], choices=["generate", "vllm"])
     made.add_argument("--without-ours", action="store_true")
     made.add_argument("--variants", nargs="*", default=[], help="VARIABLE=VALUE[,...]: ours again with these")
-    made.add_argument("--seconds", type=float, default=570, help="for everything")
-    made.add_argument("--each", type=float, default=240, help="seconds, the most that one engine may take")
+    made.add_argument("--seconds", type=positive_float, default=570, help="for everything")
+    made.add_argument(
+        "--each", type=positive_float, default=240, help="seconds, the most that one engine may take"
+    )
     made.add_argument("--child", choices=["", "ours", "generate"], default="", help=argparse.SUPPRESS)
     made.add_argument("--label", default="", help=argparse.SUPPRESS)
     return made
@@ -354,14 +362,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
-    chosen = parser().parse_args(arguments)
+    made = parser()
+    chosen = made.parse_args(arguments)
     for group in {min(chosen.group, rows) for rows in chosen.rows}:
         if any(rows % group for rows in chosen.rows if min(chosen.group, rows) == group):
-            raise SystemExit(f"--rows must be multiples of --group {chosen.group}")
-    if not torch.cuda.is_available() and not all(size.startswith("tiny") for size in chosen.sizes):
-        raise SystemExit("benchmarks/sampling.py measures a GPU, and torch finds none here")
+            made.error(f"--rows must be multiples of --group {chosen.group}")
+    if not all(size.startswith("tiny") for size in chosen.sizes):
+        require_gpu("try --sizes tiny")
     if "vllm" in chosen.peer and (reason := vllm_peer.why_missing()):
-        raise SystemExit(f"--peer vllm: {reason}")
+        leave(f"--peer vllm: {reason}")
     if chosen.child:
         serve(chosen)
     began = time.monotonic()
@@ -376,4 +385,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

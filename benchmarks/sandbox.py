@@ -30,6 +30,7 @@ from collections.abc import Callable
 import attrs
 import psutil
 from archive import PEER, install_peer
+from command_line import positive_int, run_benchmark
 from rich.console import Console
 from rich.table import Table
 
@@ -244,9 +245,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--jobs", type=int, default=5000, help="jobs in a row")
-    parser.add_argument("--evaluations", type=int, default=600, help="evaluations of ours for a rate")
-    parser.add_argument("--peer-evaluations", type=int, default=60, help="evaluations of the slower ones")
+    parser.add_argument("--jobs", type=positive_int, default=5000, help="jobs in a row")
+    parser.add_argument(
+        "--evaluations", type=positive_int, default=600, help="evaluations of ours for a rate"
+    )
+    parser.add_argument(
+        "--peer-evaluations", type=positive_int, default=60, help="evaluations of the slower ones"
+    )
     chosen = parser.parse_args()
     console = Console(width=110)
     missed: list[str] = []
@@ -302,4 +307,4 @@ def compare(console: Console, program: Program, evaluations: int, slow_evaluatio
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_benchmark(main))

@@ -14,10 +14,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import sys
 from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
+from command_line import non_negative_float, non_negative_int, positive_float, positive_int, run_benchmark
 from scale_model import CHUNK, Programs, Sampler, Schedule, Work, simulate
 
 
@@ -153,24 +155,26 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", nargs="+", default=list(MODELS), choices=MODELS)
-    parser.add_argument("--cores", nargs="+", type=int, default=[16, 64, 256, 1024])
+    parser.add_argument("--cores", nargs="+", type=positive_int, default=[16, 64, 256, 1024])
     parser.add_argument(
         "--schedules",
         nargs="+",
         default=["sync", "pipelined", "pipelined+cascade", "pipelined+cascade+deadline"],
     )
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--groups", type=int, default=8)
-    parser.add_argument("--size", type=int, default=64, help="rollouts of a group")
-    parser.add_argument("--reply", type=float, default=8000, help="mean tokens of a reply")
-    parser.add_argument("--spread", type=float, default=0.5, help="of their logarithm")
-    parser.add_argument("--limit", type=float, default=1100, help="seconds that a program may take")
-    parser.add_argument("--cores-each", type=int, default=2, help="cores of a program")
-    parser.add_argument("--job-s", type=float, default=0.05, help="seconds of its sandbox")
-    parser.add_argument("--step-s", type=float, default=1.0, help="seconds to admit, commit, checkpoint")
-    parser.add_argument("--gpu-price", type=float, default=3.5, help="dollars an hour")
-    parser.add_argument("--core-price", type=float, default=0.04, help="dollars an hour")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=positive_int, default=50)
+    parser.add_argument("--groups", type=positive_int, default=8)
+    parser.add_argument("--size", type=positive_int, default=64, help="rollouts of a group")
+    parser.add_argument("--reply", type=positive_float, default=8000, help="mean tokens of a reply")
+    parser.add_argument("--spread", type=non_negative_float, default=0.5, help="of their logarithm")
+    parser.add_argument("--limit", type=positive_float, default=1100, help="seconds that a program may take")
+    parser.add_argument("--cores-each", type=positive_int, default=2, help="cores of a program")
+    parser.add_argument("--job-s", type=non_negative_float, default=0.05, help="seconds of its sandbox")
+    parser.add_argument(
+        "--step-s", type=non_negative_float, default=1.0, help="seconds to admit, commit, checkpoint"
+    )
+    parser.add_argument("--gpu-price", type=non_negative_float, default=3.5, help="dollars an hour")
+    parser.add_argument("--core-price", type=non_negative_float, default=0.04, help="dollars an hour")
+    parser.add_argument("--seed", type=non_negative_int, default=0)
     options = parser.parse_args()
     shape = f"{options.groups} x {options.size}"
     print(f"{options.steps} steps of {shape} replies of {options.reply:,.0f} tokens;")
@@ -187,4 +191,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

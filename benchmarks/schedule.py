@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import sys
 import tempfile
 import textwrap
 from collections.abc import Mapping
+
+from command_line import non_negative_float, positive_float, positive_int, run_benchmark
 
 from ttd_core import config as configs
 from ttd_core.metrics import Timing
@@ -94,12 +97,16 @@ def measure(folder: pathlib.Path, arguments: argparse.Namespace, **settings: obj
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--groups", type=int, default=2, help="of eight rollouts each")
-    parser.add_argument("--reply", type=float, default=0.05, help="seconds that a reply takes to sample")
-    parser.add_argument("--program", type=float, default=0.8, help="seconds that most programs run")
-    parser.add_argument("--slow", type=float, default=1.0, help="one in eight takes so many times that")
-    parser.add_argument("--workers", type=int, default=16)
+    parser.add_argument("--steps", type=positive_int, default=8)
+    parser.add_argument("--groups", type=positive_int, default=2, help="of eight rollouts each")
+    parser.add_argument(
+        "--reply", type=non_negative_float, default=0.05, help="seconds that a reply takes to sample"
+    )
+    parser.add_argument("--program", type=positive_float, default=0.8, help="seconds that most programs run")
+    parser.add_argument(
+        "--slow", type=positive_float, default=1.0, help="one in eight takes so many times that"
+    )
+    parser.add_argument("--workers", type=positive_int, default=16)
     arguments = parser.parse_args()
     print(f"{'':42}  s a step  sampling  GPU idle  waiting s  cores idle  rollouts")
     with tempfile.TemporaryDirectory() as temporary:
@@ -108,4 +115,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

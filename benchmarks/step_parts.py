@@ -14,8 +14,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+from command_line import positive_int, require_gpu, require_packages, run_benchmark
+
+require_packages("torch")
 
 import attrs
 import models
@@ -227,13 +232,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     dense = [size for size, config in models.SIZES.items() if "family" not in config]
     parser.add_argument("--size", default="8b", choices=dense)
-    parser.add_argument("--rows", nargs="+", type=int, default=[64, 512])
-    parser.add_argument("--group", type=int, default=64)
-    parser.add_argument("--own", type=int, default=64)
-    parser.add_argument("--prompt", type=int, default=512)
+    parser.add_argument("--rows", nargs="+", type=positive_int, default=[64, 512])
+    parser.add_argument("--group", type=positive_int, default=64)
+    parser.add_argument("--own", type=positive_int, default=64)
+    parser.add_argument("--prompt", type=positive_int, default=512)
     chosen = parser.parse_args(arguments)
-    if not torch.cuda.is_available():
-        raise SystemExit("benchmarks/step_parts.py measures a GPU, and torch finds none here")
+    require_gpu()
     rates = ceilings(DEVICE)
     print(f"{versions()}; copy {rates[0] / 1e12:.2f} TB/s, product {rates[1] / 1e12:.0f} TFLOP/s")
     layers = models.SIZES[chosen.size]["num_hidden_layers"]
@@ -257,4 +261,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

@@ -61,23 +61,26 @@ class TimedDecoder(LeanDecoder):
         """Sample ``group`` replies to each prompt, all of the length that ``limits`` says.
 
         :param launches: stop after so many and extrapolate: seconds a step grow linearly with a reply's
-            length. All replies must be under way from the start.
+            length. All replies must be under way from the start. Those that ended before are returned.
         :param length: extrapolate to replies of so many tokens, though these end earlier.
+        :raises ValueError: when there was nothing to sample, and so nothing to time.
         """
         self._most, self._log = launches, []
         replies: list[DecodingReply] = []
-        ended = False
+        enough = False
         start = time.perf_counter()
         try:
             for reply in self._decode(prompts, group, limits, seed):
                 replies.append(reply)
-            ended = True
         except _EnoughError:
-            pass
+            # The rest is extrapolated; any other error is the caller's.
+            enough = True
         took = time.perf_counter() - start
+        if not self._log:
+            raise ValueError(f"no launch was made for {len(prompts)} prompts of {group} replies each")
         first = self._log[0][1] - start
         longest = max(limits.max_tokens)
-        if ended and (length is None or length <= longest):
+        if not enough and (length is None or length <= longest):
             return Sampled(replies, took, first, 0)
         return Sampled(replies, took + self._rest(length or longest), first, len(self._log))
 

@@ -28,6 +28,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from command_line import positive_float, positive_int, require_gpu, require_packages, run_benchmark
+
+require_packages("torch")
+
 import engines
 import models
 import numpy as np
@@ -282,25 +286,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sizes", nargs="+", default=["0.6b"], choices=models.SIZES)
-    parser.add_argument("--rollouts", type=int, default=8)
+    parser.add_argument("--rollouts", type=positive_int, default=8)
     parser.add_argument(
-        "--length", type=int, default=1024, help="tokens of a rollout, the prompt's among them"
+        "--length", type=positive_int, default=1024, help="tokens of a rollout, the prompt's among them"
     )
     parser.add_argument("--adapt", default="auto", choices=["auto", "attention", "all"], help="of ours")
     parser.add_argument("--without-peer", action="store_true")
     parser.add_argument("--largest", default="", choices=["", *models.SIZES])
     parser.add_argument("--quick", action="store_true", help="ours, shared prompt, one step after a warm-up")
-    parser.add_argument("--seconds", type=float, default=570, help="for everything")
-    parser.add_argument("--each", type=float, default=240, help="seconds, the most that one part may take")
+    parser.add_argument("--seconds", type=positive_float, default=570, help="for everything")
+    parser.add_argument(
+        "--each", type=positive_float, default=240, help="seconds, the most that one part may take"
+    )
     parser.add_argument(
         "--child", choices=["", "ours", "peer", "largest"], default="", help=argparse.SUPPRESS
     )
     chosen = parser.parse_args(arguments)
     if chosen.length <= 512:
-        raise SystemExit("--length must be above 512, the tokens of the shared prompt")
+        parser.error("--length must be above 512, the tokens of the shared prompt")
     sizes = [*chosen.sizes, *([chosen.largest] if chosen.largest else [])]
-    if not torch.cuda.is_available() and (chosen.largest or not all(s.startswith("tiny") for s in sizes)):
-        raise SystemExit("benchmarks/training.py measures a GPU, and torch finds none here")
+    if chosen.largest or not all(s.startswith("tiny") for s in sizes):
+        require_gpu("try --sizes tiny")
     if chosen.child:
         serve(chosen)
     began = time.monotonic()
@@ -318,4 +324,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

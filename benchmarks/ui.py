@@ -26,6 +26,7 @@ from typing import Any
 
 import browser
 import ui_pictures
+from command_line import leave, positive_int, run_benchmark
 from scripted_run import TTD, run_command, write_run
 from ui_pictures import whole
 
@@ -196,7 +197,7 @@ def measure_steps(chromium: Any, folder: pathlib.Path, steps: int = 15) -> None:
 def main() -> None:
     """Write, serve and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=positive_int, default=50)
     parser.add_argument("--keep", type=pathlib.Path, help="folder for the runs, which a later call uses")
     parser.add_argument(
         "--pictures", type=pathlib.Path, help="folder for pictures of every page; measures nothing"
@@ -204,7 +205,7 @@ def main() -> None:
     arguments = parser.parse_args()
     lacking = browser.lacking()
     if lacking:
-        sys.exit(lacking)
+        leave(lacking)
     with tempfile.TemporaryDirectory(prefix="ttd-") as temporary, browser.chromium() as chromium:
         runs = (arguments.keep or pathlib.Path(temporary)) / "runs"
         if arguments.pictures is not None:
@@ -227,4 +228,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import sys
 import timeit
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 
 import numpy as np
+from command_line import run_benchmark
 
 from ttd_math import exact
 from ttd_math.autocorrelation import first_bound, second_bound
@@ -159,4 +161,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_benchmark(main))

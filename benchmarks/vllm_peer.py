@@ -12,13 +12,13 @@ import importlib.util
 import json
 import os
 import pathlib
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import engines
+from command_line import leave, positive_int
 
 #: Batch sizes that vLLM records graphs for, and those of the rows measured; its own list takes longer.
 CAPTURED = [1, 2, 4, 8, 16, 32, 64, 128, 256, 384, 512]
@@ -211,15 +211,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", required=True)
     parser.add_argument("--mode", choices=_MODES, default="lora")
-    parser.add_argument("--rows", nargs="+", type=int, default=[64, 512])
-    parser.add_argument("--group", type=int, default=64)
-    parser.add_argument("--prompt", type=int, default=512)
-    parser.add_argument("--new", type=int, default=128)
+    parser.add_argument("--rows", nargs="+", type=positive_int, default=[64, 512])
+    parser.add_argument("--group", type=positive_int, default=64)
+    parser.add_argument("--prompt", type=positive_int, default=512)
+    parser.add_argument("--new", type=positive_int, default=128)
     parser.add_argument("--eager", action="store_true", help="neither torch.compile nor CUDA graphs")
     parser.add_argument("--options", default="{}", help="JSON: more arguments of vllm.LLM")
     chosen = parser.parse_args(arguments)
     if reason := why_missing():
-        sys.exit(f"benchmarks/vllm_peer.py: {reason}")
+        leave(reason)
     os.environ |= {name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)

@@ -7,14 +7,19 @@ shapes.
 
 from __future__ import annotations
 
+import importlib
 import json
 import pathlib
+import re
 import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
+import torch
+
+from ttd_core.errors import SandboxUnavailableError
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "benchmarks"
 #: Run by the Python of another package's environment, which has what they import.
@@ -84,7 +89,11 @@ KEPT = {
     ],
 )
 def test_a_file_of_replies_that_is_none_is_one_line(
-    content: bytes, message: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    content: bytes,
+    message: str,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "replies.jsonl"
     path.write_bytes(content)
@@ -92,9 +101,9 @@ def test_a_file_of_replies_that_is_none_is_one_line(
     monkeypatch.setattr(sys, "argv", [str(script), "--judge", str(path)])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(script), run_name="__main__")
-    said = str(ended.value.code)
+    assert ended.value.code == 2
+    (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith(f"error: {path}")
-    assert "\n" not in said
     assert message in said
 
 
@@ -116,10 +125,10 @@ def test_kept_replies_are_read_in_the_encodings_of_text_files(encoding: str, tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--replies", "0"], "--replies must be at least 1, not 0"),
+        (["--replies", "0"], "argument --replies: must be a whole number from 1 to 1000000000, not '0'"),
         (
             ["--keep", "/nowhere/replies.jsonl"],
-            "--keep /nowhere/replies.jsonl: cannot be written: No such file",
+            "argument --keep: '/nowhere/replies.jsonl' cannot be written: No such file",
         ),
         (["--judge", "x", "--sample-only", "--keep", "/dev/null"], "give one of them"),
     ],
@@ -132,6 +141,136 @@ def test_what_could_not_be_kept_is_said_before_it_is_sampled(
     with pytest.raises(SystemExit):
         runpy.run_path(str(script), run_name="__main__")
     assert message in capsys.readouterr().err
+
+
+#: What an option that takes a number refuses, by the function that reads it.
+REFUSED = {
+    "positive_int": ["0", "-1", "1.5", "nan", "inf", "", "9" * 5000],
+    "non_negative_int": ["-1", "0.5", "nan", "1000000001"],
+    "positive_float": ["0", "-1", "nan", "inf", "-inf", "1e300", "soon"],
+    "non_negative_float": ["-0.1", "nan", "inf", "1e10"],
+    "finite": ["nan", "inf", "-inf", "x"],
+    "share": ["0", "-0.5", "1.1", "nan", "half"],
+}
+#: Such options of every benchmark, and of a subcommand of one: ``limits archive --states``.
+NUMBERS = [
+    (name, *found)
+    for name in NAMES
+    for found in re.findall(
+        r"""(\w+)\.add_argument\(\s*f?"--([\w-]+)",[^)]*?type=(\w+(?:_int|_float)|finite|share|int|float)\b""",
+        (FOLDER / f"{name}.py").read_text(encoding="utf-8"),
+    )
+]
+
+
+@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize(("name", "parser", "option", "kind"), NUMBERS)
+def test_a_number_that_makes_no_sense_is_refused_in_one_line(
+    name: str,
+    parser: str,
+    option: str,
+    kind: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    part = [parser] if name == "limits" else []
+    script = runpy.run_path(str(FOLDER / f"{name}.py"), run_name=name)
+    for text in REFUSED[kind]:
+        monkeypatch.setattr(sys, "argv", [name, *part, f"--{option}={text}"])
+        with pytest.raises(SystemExit) as ended:
+            script["main"]()
+        assert ended.value.code == 2
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert f": error: argument --{option}: must be " in said
+        assert len(said) < 200
+
+
+@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        ("positive_int", "1", 1),
+        ("non_negative_int", "0", 0),
+        ("positive_float", "1e9", 1e9),
+        ("non_negative_float", "0", 0.0),
+        ("finite", "-1", -1.0),
+        ("share", "1", 1.0),
+    ],
+)
+def test_a_number_at_the_border_is_taken(kind: str, text: str, value: float) -> None:
+    assert runpy.run_path(str(FOLDER / "command_line.py"))[kind](text) == value
+
+
+#: Commands that need a GPU, with what stands in for one where something does.
+ON_A_GPU = {
+    "attention": "",
+    "contention --device cuda": "--device cpu stands in for one",
+    "done_signal": "",
+    "expert_products": "",
+    "judging": "--devices cpu checks small shapes",
+    "kernels": "",
+    "paper_step": "try --size tiny-oss",
+    "sampling": "try --sizes tiny",
+    "step_parts": "",
+    "training": "try --sizes tiny",
+    "vllm_peer --size 0.6b": "",
+}
+
+
+@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize("command", ON_A_GPU)
+def test_without_a_gpu_one_line_says_so(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("measures a GPU where there is one")
+    name, *arguments = command.split()
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(FOLDER / f"{name}.py"), run_name="__main__")
+    assert ended.value.code == 3
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"{name}.py: ")
+    assert said.endswith(ON_A_GPU[command])
+
+
+#: Makes torch a package that is not installed, then runs the script that is named.
+WITHOUT_TORCH = """
+import importlib.util, runpy, sys
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, package=None: None if name == "torch" else find(name, package)
+sys.argv = sys.argv[1:]
+sys.path.insert(0, FOLDER)
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("name", sorted({command.split()[0] for command in ON_A_GPU} - {"vllm_peer"}))
+def test_without_torch_one_line_says_so(name: str) -> None:
+    program = WITHOUT_TORCH.replace("FOLDER", repr(str(FOLDER)))
+    script = [sys.executable, "-c", program, str(FOLDER / f"{name}.py")]
+    ran = subprocess.run(script, capture_output=True, text=True)
+    assert ran.returncode == 3
+    assert ran.stderr == f"{name}.py: the package torch is not installed here, and this measures with it\n"
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_an_error_for_a_person_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    run = runpy.run_path(str(FOLDER / "command_line.py"))["run_benchmark"]
+
+    def lacks_a_sandbox() -> None:
+        raise SandboxUnavailableError("bubblewrap is not installed")
+
+    def lacks_a_package() -> None:
+        importlib.import_module("no_such_package")
+
+    assert run(lacks_a_sandbox) == 3
+    assert capsys.readouterr().err == "error: bubblewrap is not installed\n"
+    with pytest.raises(SystemExit) as ended:
+        run(lacks_a_package)
+    assert ended.value.code == 3
+    assert "the package no_such_package is not installed here" in capsys.readouterr().err
+    assert run(lambda: 1) == 1
 
 
 #: What each says at its end, by its name and its arguments; ``FOLDER`` is one that the test gives.

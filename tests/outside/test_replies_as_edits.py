@@ -155,6 +155,38 @@ def judged(program: str, reply: str) -> Action | Verdict:
             id="lower case",
         ),
         pytest.param(
+            PACKING,
+            "```python\n<<<<<<< SEARCH\nSTEPS = 30\n>>>>>>> REPLACE\nSTEPS = 60\n```\nThis takes more steps.",
+            [("STEPS = 30", "STEPS = 60")],
+            id="no divider, the new line behind the last one",
+        ),
+        pytest.param(
+            PACKING,
+            "```python\n<<<<<<< SEARCH\nROUNDS = 3\n>>>>>>> REPLACE\nROUNDS = 8\n\n"
+            "<<<<<<< SEARCH\nSTEPS = 30\n>>>>>>> REPLACE\nSTEPS = 60\n",
+            [("ROUNDS = 3", "ROUNDS = 8"), ("STEPS = 30", "STEPS = 60")],
+            id="no divider, two blocks in a fence that never ends",
+        ),
+        pytest.param(
+            PACKING,
+            "More steps.\n<<<<<<< SEARCH\nSTEPS = 30\n>>>>>>> REPLACE\nSTEPS = 60\n>>>>>>> REPLACE\nDone.",
+            [("STEPS = 30", "STEPS = 60")],
+            id="no divider, one more last line, no fence",
+        ),
+        pytest.param(
+            PACKING,
+            "<<<<<<< SEARCH\nSTEPS = 30\n>>>>>>> REPLACE\n=======\nSTEPS = 60\n>>>>>>> REPLACE\n",
+            [("STEPS = 30", "STEPS = 60")],
+            id="a last line and a divider where the divider belongs",
+        ),
+        pytest.param(
+            PACKING,
+            "<<<<<<< SEARCH\nSTEPS = 30\n>>>>>>> SEARCH\nSTEPS = 60\n>>>>>>> REPLACE\n"
+            "<<<<<<< SEARCH\nROUNDS = 3\n=======\nROUNDS = 8\n>>>>>>> REPLACE\n",
+            [("STEPS = 30", "STEPS = 60"), ("ROUNDS = 3", "ROUNDS = 8")],
+            id="the first word again in place of a divider, then a whole block",
+        ),
+        pytest.param(
             APPLES,
             "```cpp\n<<<<<<< SEARCH\ndouble best = 1.0;\n=======\ndouble best = 1.0;\n>>>>>>> REPLACE\n```",
             [],
@@ -206,6 +238,26 @@ def test_replies_that_mean_a_change_make_it(program: str, reply: str, changes: l
         ),
         pytest.param(
             PACKING, "```python\n<<<<<<< SEARCH\nSTEPS = 30\n", Status.EDIT_ERROR, "cut off", id="cut off"
+        ),
+        *(
+            pytest.param(
+                PACKING,
+                reply,
+                Status.EDIT_ERROR,
+                "block 1 has no line ======= between what it seeks and what replaces it",
+                id=name,
+            )
+            for name, reply in {
+                "nothing replaces it": "```\n<<<<<<< SEARCH\nSTEPS = 30\n>>>>>>> REPLACE\n```",
+                "code or prose": "<<<<<<< SEARCH\nSTEPS = 30\n>>>>>>> REPLACE\nSTEPS = 60\nIt is better.",
+                "the program in a fence of its own": "<<<<<<< SEARCH\nSTEPS = 30\n>>>>>>> REPLACE\n"
+                "```python\nSTEPS = 60\n```",
+                "nothing is sought": "```\n<<<<<<< SEARCH\n\n>>>>>>> REPLACE\nSTEPS = 60\n```",
+                "two first words": "<<<<<<< SEARCH\nSTEPS = 30\n>>>>>>> SEARCH\nSTEPS = 60\n"
+                ">>>>>>> SEARCH\nSTEPS = 90\n>>>>>>> REPLACE",
+                "eight signs": "```\n<<<<<<<< SEARCH\nSTEPS = 30\n>>>>>>>> REPLACE\nSTEPS = 60\n```",
+                "on the line itself": "<<<<<<< SEARCH\nSTEPS = 30\n>>>>>>> REPLACE STEPS = 60\n",
+            }.items()
         ),
         pytest.param(
             PACKING,

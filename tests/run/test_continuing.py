@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import logging
 import pathlib
 import shutil
@@ -14,7 +15,7 @@ import pytest
 from tests.run.test_loop import VALID, TrainableScript, config  # noqa: F401 - a fixture
 
 from ttd_core import config as configs
-from ttd_core.errors import ResumeError
+from ttd_core.errors import ConfigError, ResumeError
 from ttd_core.plugin.spec import hookimpl
 from ttd_core.run import loop
 from ttd_core.run.loop import RunResult, resume_run, start_run
@@ -124,3 +125,32 @@ def test_what_a_kill_cost_is_said(begin, folder, caplog) -> None:
         "stopped with no checkpoint after step 5, so steps 6 to 8 are repeated (checkpoint_every = 5)"
         in caplog.text
     )
+
+
+@pytest.mark.parametrize("said", ["", "2024-02-29"])
+def test_prompts_tell_the_first_day_also_when_the_run_goes_on(said: str, begin, folder, monkeypatch) -> None:
+    told: list[datetime.date] = []
+
+    class Dated(TrainableScript):
+        def date_prompts(self, day: datetime.date) -> None:
+            told.append(day)
+
+    monkeypatch.setattr(loop, "open_policy", lambda hooks, settings: Dated(VALID))
+    before = datetime.datetime.now(datetime.UTC).date()
+    begin(steps=1, **{"policy.prompt_date": said})
+    after = datetime.datetime.now(datetime.UTC).date()
+    with contextlib.closing(sqlite3.connect(folder / "run.db")) as database, database:
+        # The last second of a day by UTC.
+        database.execute("UPDATE meta SET value = '1754438399.5' WHERE key = 'created'")
+    resume(folder, 2)
+    if said:
+        assert told == [datetime.date(2024, 2, 29)] * 2
+    else:
+        assert before <= told[0] <= after
+        assert told[1] == datetime.date(2025, 8, 5)
+
+
+@pytest.mark.parametrize("said", ["today", "2026-1-3", "20260103", "2026-02-30"])
+def test_a_day_that_is_none_is_refused(said: str, config) -> None:  # noqa: F811
+    with pytest.raises(ConfigError, match="prompt_date must be a day like 2026-01-31, or empty, not "):
+        config(VALID, **{"policy.prompt_date": said})

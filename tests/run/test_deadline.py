@@ -92,6 +92,21 @@ def test_late_rollouts_join_a_later_step_with_the_advantage_among_their_own_grou
     assert joined[0][1][:2] == ["1/0/0", "1/0/1"]
     named = [sorted(name for _, names in each for name in names) for each in (late, joined)]
     assert named[0] == named[1]
+    # Every rollout is sampled and judged once in the log, by the same place; a late one before it joins.
+    places: dict[str, list[str]] = {"rollout_sampled": [], "rollout_evaluated": []}
+    for each in seen:
+        if each["kind"] in places:
+            places[each["kind"]].append(f"{each['step']}/{each['group']}/{each['index']}")
+        elif each["kind"] == "rollouts_joined":
+            assert set(each["places"]) <= set(places["rollout_evaluated"])
+            assert not set(places["rollout_evaluated"][: -len(each["places"])]) & set(each["places"])
+    assert sorted(places["rollout_evaluated"]) == sorted(places["rollout_sampled"])
+    assert len(set(places["rollout_sampled"])) == len(places["rollout_sampled"]) == STEPS * STEP
+    by_place = {
+        (each["step"], each["group"], each["index"]): each["value"]
+        for each in seen
+        if each["kind"] == "rollout_evaluated"
+    }
     with RunReader.open(folder) as run:
         groups = {(each.step, each.group_index): each for each in run.groups()}
         of_group = {
@@ -105,6 +120,7 @@ def test_late_rollouts_join_a_later_step_with_the_advantage_among_their_own_grou
     assert groups[2, GROUPS].start == groups[1, 0].start
     assert groups[2, GROUPS].prompt == groups[1, 0].prompt
     rewards = [each.value or 0.0 for each in (*in_time, *after)]
+    assert [by_place[1, 0, index] for index in (0, 1)] == [each.value for each in after]
     expected = group_advantages(rewards, LearnConfig(advantage="mean")).values[-2:]
     np.testing.assert_array_equal([each.advantage for each in after], expected)
     assert len(set(rewards)) > 1

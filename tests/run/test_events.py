@@ -8,6 +8,7 @@ import math
 import os
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -149,6 +150,29 @@ def test_threads_never_interleave_lines(tmp_path):
     assert len(found) == 800
     for number in range(4):
         assert [event["index"] for event in found if event["thread"] == number] == list(range(200))
+
+
+def test_a_line_without_an_end_is_not_read_into_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(events, "LARGEST_LINE", 1_000_000)
+    path = tmp_path / "log.jsonl"
+    log = EventLog(path)
+    log.append({"kind": "k", "time": 0})
+    log.close()
+    with path.open("ab") as file:
+        file.write(b"[" * 100_000 + b"\n")
+        size = file.tell()
+        # Holes: they are read as zeros and take no room on the disk.
+        file.truncate(size + 200_000_000)
+    tracemalloc.start()
+    try:
+        assert read_log(path) == ([{"kind": "k", "time": 0}], size)
+        log = EventLog(path)  # it ends the torn line
+        log.append({"kind": "k", "time": 1})
+        log.close()
+        assert read_log(path, size) == ([{"kind": "k", "time": 1}], path.stat().st_size)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("block", [130, 300, 1 << 20])

@@ -15,6 +15,7 @@ from ttd_core.errors import ResumeError, StorageError
 from ttd_core.run.files import (
     WriterLock,
     other_machine,
+    read_lines,
     require_plain_file,
     storage_errors,
     write_atomically,
@@ -143,3 +144,23 @@ def test_a_pipe_or_a_device_is_not_read(tmp_path: pathlib.Path) -> None:
             require_plain_file(path)
     with pytest.raises(StorageError, match=r"a folder is in its place\. Move that away"):
         require_plain_file(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        (b"", []),
+        (b"ab\ncd", [b"ab\n", b"cd"]),
+        (b"abcd\nef\n", [b"abcd\n", b"ef\n"]),
+        (b"abcde\nef\n", [b"\n", b"ef\n"]),
+        (b"ef\n" + b"x" * 3_000_000 + b"\nab\n", [b"ef\n", b"\n", b"ab\n"]),
+        (b"ef\n" + b"x" * 3_000_000, [b"ef\n", b""]),
+    ],
+)
+def test_of_a_line_that_is_too_long_its_end_alone_is_read(
+    content: bytes, lines: list[bytes], tmp_path: pathlib.Path
+) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(content)
+    with path.open("rb") as file:
+        assert list(read_lines(file, 5)) == lines

@@ -6,6 +6,7 @@ import collections
 import os
 import pathlib
 import shutil
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -259,6 +260,38 @@ def test_lines_of_any_form_end_no_run(stopped, policies) -> None:
     lines.insert(3, b"[" * 100_000)
     (folder / PENDING).write_bytes(b"\n".join(lines) + b"\n")
     assert kept_in_step_2(folder) == GROUPS * SIZE - 1
+
+
+def test_a_line_without_an_end_is_not_read_into_memory(stopped, policies, monkeypatch) -> None:
+    monkeypatch.setattr("ttd_core.run.pending.LARGEST_LINE", 1_000_000)
+    folder = stopped()
+    with (folder / PENDING).open("ab") as file:
+        # Holes: they are read as zeros and take no room on the disk.
+        file.truncate(file.seek(0, os.SEEK_END) + 200_000_000)
+    tracemalloc.start()
+    try:
+        assert kept_in_step_2(folder) == GROUPS * SIZE
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_is_one_line_without_an_end_keeps_nothing(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("ttd_core.run.pending.LARGEST_LINE", 1_000_000)
+    for name in (PENDING, "pending-000003.jsonl"):
+        (tmp_path / name).touch()
+        os.truncate(tmp_path / name, 200_000_000)
+    tracemalloc.start()
+    try:
+        assert PendingRollouts(tmp_path, overlapping=3).begun(3) is None
+        pending = PendingRollouts(tmp_path)
+        pending.begin(4, "digest", ["key"])
+        assert pending.kept(8) == {}
+        pending.close()
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / PENDING).stat().st_size < 1000
 
 
 def test_a_pipe_in_the_place_of_the_file_keeps_nobody_waiting(stopped, policies) -> None:

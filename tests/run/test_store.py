@@ -23,12 +23,12 @@ import pytest
 
 from ttd_core.config import SearchConfig
 from ttd_core.errors import ResumeError, StorageError
-from ttd_core.run import events, reading
+from ttd_core.run import events
 from ttd_core.run.browsing import RunBrowser
 from ttd_core.run.reading import RunReader
 from ttd_core.run.rollout_query import RolloutQuery
 from ttd_core.run.store import RunStore
-from ttd_core.run.tables import NODES
+from ttd_core.run.tables import FAILURES_AT, NODES, NODES_AT
 from ttd_core.search.archive import Archive, Fate
 from ttd_core.types import Completion, Group, Reward, Rollout, State, Status, StopReason, Verdict
 
@@ -324,10 +324,10 @@ def test_what_a_large_run_is_asked_for_is_read_from_narrow_columns(store):
     ):
         statement, values = query.statement()
         assert any(short in line for line in plan(store._connection, statement, *values)), query
-    failures = plan(store._connection, reading._FAILURES_AT, 3)
+    failures = plan(store._connection, FAILURES_AT, 3)
     assert any(line.startswith("SEARCH rollouts") and short in line for line in failures)
     # A state's newest statistics are looked up; there are many times as many rows of these as states.
-    for query in (NODES, reading._NODES_AT):
+    for query in (NODES, NODES_AT):
         values = () if query is NODES else (3,)
         assert not any(
             line.startswith(("SCAN last", "SCAN node_stats"))
@@ -511,7 +511,7 @@ def test_readers_in_other_threads_and_processes_see_whole_steps_only(store):
 
 def dump(store):
     tables = ("meta", "steps", "states", "node_stats", "groups", "rollouts", "metrics", "events")
-    return {table: store._rows(f"SELECT * FROM {table}") for table in tables}
+    return {table: store._connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
 
 
 def test_a_full_database_loses_nothing_and_the_step_can_be_committed_later(store):

@@ -112,7 +112,7 @@ def test_a_look_that_fails_is_told_and_the_next_one_counts(serve, tmp_path) -> N
     with store._connection as database:
         database.execute("UPDATE events SET body = '{' WHERE kind = 'run_started'")
     stream = client.follow("/stream?run=live")
-    assert next(stream)["trouble"].startswith("This page cannot be kept up to date: JSONDecodeError")
+    assert next(stream)["trouble"].endswith("Restore the run folder from a copy")
     with store._connection as database:
         database.execute("DELETE FROM events WHERE kind = 'run_started'")
     assert next(stream)["trouble"] == ""

@@ -17,6 +17,7 @@ from ttd_core.config.settings import (
     at_least,
     at_most,
     between,
+    is_day,
     is_share,
     setting,
 )
@@ -96,6 +97,11 @@ class PolicyConfig:
     )
     prefill: str = setting("", "text that starts every reply: forced, never trained")
     reasoning_effort: str = setting("", "passed to the chat template of models that take it")
+    prompt_date: str = setting(
+        "",
+        "day, like 2026-01-31, that chat templates which ask for the date are told; default the run's first",
+        validator=is_day,
+    )
     batch: int | None = setting(
         None, "most replies decoded at once; default 64, with the lean engine 512", validator=at_least(1)
     )

@@ -7,6 +7,7 @@ absent value, so the word ``none`` stands for it wherever a setting may be absen
 
 from __future__ import annotations
 
+import datetime
 import functools
 import math
 import re
@@ -62,6 +63,16 @@ def is_share(_instance: Any, attribute: attrs.Attribute[Any], value: Any) -> Non
     """Attrs validator: the value is ``None`` or a part of a whole: above 0 and at most 1."""
     if value is not None and not 0 < value <= 1:
         raise ValueError(f"{attribute.name} must be above 0 and at most 1, not {value!r}")
+
+
+def is_day(_instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """Attrs validator: the value is empty, or a day of the calendar as YYYY-MM-DD."""
+    try:
+        told = value and datetime.date.fromisoformat(value).isoformat()
+    except ValueError:
+        told = None
+    if told != value:
+        raise ValueError(f"{attribute.name} must be a day like 2026-01-31, or empty, not {value!r}")
 
 
 def between(low: float, high: float) -> Any:

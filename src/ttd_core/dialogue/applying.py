@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
+from ttd_core.dialogue.dividing import with_dividers
 from ttd_core.dialogue.edits import (
     USUAL_SIGNS,
     Edit,
@@ -59,7 +60,7 @@ def read_edits(text: str, language: str, entry: str) -> Action | Verdict:
         whole = parse_program(text, language, entry)
         if isinstance(whole, Action) and holds_blocks(whole.code):
             return whole
-    blocks = blocks_alone(text)
+    blocks = blocks_alone(with_dividers(text))
     try:
         read_blocks(blocks)
     except EditError as error:

@@ -45,7 +45,7 @@ class EditError(ValueError):
         self.excerpt = excerpt
 
 
-class _Kind(enum.Enum):
+class Kind(enum.Enum):
     """What a marker line does, and the words that may say so behind its signs."""
 
     OPEN = "SEARCH|ORIGINAL|FIND|BEFORE|OLD"
@@ -56,32 +56,32 @@ class _Kind(enum.Enum):
 # Every repetition is possessive or bounded, so that no line is scanned twice.
 _OPEN = re.compile(
     rf"[ \t]*+(?:`{{3,}}+\w*+[ \t]*+)?(?P<signs><{{3,}}+)[ \t]*+"
-    rf"(?:(?P<word>{_Kind.OPEN.value})\b(?P<rest>.*+))?",
+    rf"(?:(?P<word>{Kind.OPEN.value})\b(?P<rest>.*+))?",
     re.IGNORECASE,
 )
 _CLOSE = re.compile(
-    rf"[ \t]*+(?P<signs>>{{3,}}+)[ \t]*+(?:(?P<word>{_Kind.CLOSE.value})\b(?P<rest>.*+))?", re.IGNORECASE
+    rf"[ \t]*+(?P<signs>>{{3,}}+)[ \t]*+(?:(?P<word>{Kind.CLOSE.value})\b(?P<rest>.*+))?", re.IGNORECASE
 )
 _DIVIDE = re.compile(
-    rf"[ \t]*+(?:(?P<signs>={{3,}}+)(?:[ \t]*+(?P<word>{_Kind.DIVIDE.value})\b[ \t]*+=*+)?"
+    rf"[ \t]*+(?:(?P<signs>={{3,}}+)(?:[ \t]*+(?P<word>{Kind.DIVIDE.value})\b[ \t]*+=*+)?"
     r"|[-~*#]{3,}+[ \t]*+(?P<other>DIVIDER)\b[ \t]*+[-~*#=]*+|(?P<alone>DIVIDER)"
     r"|<{3,}+[ \t]*+(?P<second>REPLACE)\b.*+)[ \t]*+",
     re.IGNORECASE,
 )
 #: Ends the part that is sought where the replacement has a first line of its own.
-_SEARCH_ENDS = re.compile(r"[ \t]*+>{3,}+[ \t]*+SEARCH\b.*+", re.IGNORECASE)
-_FENCE = re.compile(r"[ \t]*+(?:`{3,}+[^`]*+|~{3,}+.*+)")
+SEARCH_ENDS = re.compile(r"[ \t]*+>{3,}+[ \t]*+SEARCH\b.*+", re.IGNORECASE)
+FENCE = re.compile(r"[ \t]*+(?:`{3,}+[^`]*+|~{3,}+.*+)")
 _BARE_FENCE = re.compile(r"[ \t]*+(?:`{3,}+|~{3,}+)[ \t]*+")
 #: Behind a word on a line of few signs; more would be a line of code, ``>>> new = 1`` say.
 _NOTHING_ELSE = re.compile(r"[ \t<>`:]*+")
 
 
 @attrs.frozen
-class _Marker:
+class Marker:
     """A marker line: its number in the text, what it does, how many signs it has; 0 for a word alone."""
 
     line: int
-    kind: _Kind
+    kind: Kind
     signs: int
 
 
@@ -127,7 +127,7 @@ class EditBlock:
 def _sought(lines: Sequence[str]) -> Sequence[str]:
     """The lines sought, without a line that says where they end."""
     last = next((number for number in reversed(range(len(lines))) if lines[number].strip()), None)
-    return lines[:last] if last is not None and _SEARCH_ENDS.fullmatch(lines[last]) else lines
+    return lines[:last] if last is not None and SEARCH_ENDS.fullmatch(lines[last]) else lines
 
 
 def _without_fences(lines: Sequence[str], single: int) -> Sequence[str]:
@@ -139,11 +139,11 @@ def _without_fences(lines: Sequence[str], single: int) -> Sequence[str]:
     if not filled:
         return lines
     first, last = filled[0], filled[-1]
-    opens = _FENCE.fullmatch(lines[first]) is not None
+    opens = FENCE.fullmatch(lines[first]) is not None
     closes = _BARE_FENCE.fullmatch(lines[last]) is not None
     if opens and closes and first < last:
         return lines[first + 1 : last]
-    odd = sum(_FENCE.fullmatch(line) is not None for line in lines) % 2 == 1
+    odd = sum(FENCE.fullmatch(line) is not None for line in lines) % 2 == 1
     if odd and single == 0 and opens:
         return lines[first + 1 :]
     if odd and single == 1 and closes:
@@ -159,8 +159,8 @@ def holds_blocks(text: str) -> bool:
 def lacks_beginnings(text: str) -> bool:
     """Whether a reply has lines that part or end blocks, and none that begins one."""
     lines = with_line_ends(text).split("\n")
-    markers = [marker for number, line in enumerate(lines) if (marker := _marker(number, line)) is not None]
-    begins = any(marker.kind is _Kind.OPEN for marker in markers)
+    markers = [marker for number, line in enumerate(lines) if (marker := marker_of(number, line)) is not None]
+    begins = any(marker.kind is Kind.OPEN for marker in markers)
     return not begins and any(marker.signs >= USUAL_SIGNS for marker in markers)
 
 
@@ -173,11 +173,11 @@ def begins_with_block(text: str) -> bool:
 def blocks_alone(text: str) -> str:
     """A reply without what stands before its first block and behind its last; empty without any."""
     lines = with_line_ends(text).split("\n")
-    markers = [marker for number, line in enumerate(lines) if (marker := _marker(number, line)) is not None]
-    opening = [marker.line for marker in markers if marker.kind is _Kind.OPEN]
+    markers = [marker for number, line in enumerate(lines) if (marker := marker_of(number, line)) is not None]
+    opening = [marker.line for marker in markers if marker.kind is Kind.OPEN]
     if not opening:
         return ""
-    closing = max((marker.line for marker in markers if marker.kind is _Kind.CLOSE), default=-1)
+    closing = max((marker.line for marker in markers if marker.kind is Kind.CLOSE), default=-1)
     # A last block that is never closed goes on to the end.
     return "\n".join(lines[opening[0] : closing + 1 if closing > opening[-1] else len(lines)])
 
@@ -193,17 +193,17 @@ def read_blocks(text: str) -> list[EditBlock]:
         longer than a program may be.
     """
     lines = with_line_ends(text).split("\n")
-    markers = [marker for number, line in enumerate(lines) if (marker := _marker(number, line)) is not None]
+    markers = [marker for number, line in enumerate(lines) if (marker := marker_of(number, line)) is not None]
     blocks: list[EditBlock] = []
     size, place = 0, 0
     while place < len(markers):
-        if markers[place].kind is not _Kind.OPEN:
+        if markers[place].kind is not Kind.OPEN:
             place += 1
             continue
         if len(blocks) == MAX_BLOCKS:
             raise EditError(f"the reply has more than {MAX_BLOCKS} blocks; give fewer, or the whole program")
         end = _end(markers, place)
-        closed = end < len(markers) and markers[end].kind is _Kind.CLOSE
+        closed = end < len(markers) and markers[end].kind is Kind.CLOSE
         last = markers[end].line if end < len(markers) else len(lines)
         body = lines[markers[place].line + 1 : last]
         block = _block(body, markers[place], markers[place + 1 : end], closed)
@@ -211,7 +211,7 @@ def read_blocks(text: str) -> list[EditBlock]:
             cut = " and is cut off" if end == len(markers) else ""
             raise EditError(
                 f"block {len(blocks) + 1} has no line {'=' * USUAL_SIGNS} between what it seeks and what "
-                f"replaces it{cut}"
+                f"replaces it{cut}; what replaces it stands above its line {'>' * USUAL_SIGNS} REPLACE"
             )
         blocks.append(block)
         size += sum(len(line) + 1 for line in block.lines)
@@ -230,20 +230,30 @@ def _is_marker(match: re.Match[str] | None) -> bool:
     return match["word"] is not None and _NOTHING_ELSE.fullmatch(match["rest"]) is not None
 
 
-def _marker(number: int, line: str) -> _Marker | None:
+def marker_of(number: int, line: str) -> Marker | None:
+    """What a line does to a block; ``None`` where it is no marker line.
+
+    :param number: of the line in its text.
+    """
     opening = _OPEN.fullmatch(line)
     if opening is not None and _is_marker(opening):
-        return _Marker(number, _Kind.OPEN, len(opening["signs"]))
+        return Marker(number, Kind.OPEN, len(opening["signs"]))
     closing = _CLOSE.fullmatch(line)
     if closing is not None and _is_marker(closing):
-        return _Marker(number, _Kind.CLOSE, len(closing["signs"]))
+        return Marker(number, Kind.CLOSE, len(closing["signs"]))
     dividing = _DIVIDE.fullmatch(line)
     if dividing is not None:
-        return _Marker(number, _Kind.DIVIDE, len(dividing["signs"] or ""))
+        return Marker(number, Kind.DIVIDE, len(dividing["signs"] or ""))
     return None
 
 
-def _end(markers: Sequence[_Marker], place: int) -> int:
+def is_bare_close(line: str) -> bool:
+    """Whether a line ends a block, says so in a word, and says nothing else."""
+    match = _CLOSE.fullmatch(line)
+    return match is not None and bool(match["word"]) and _NOTHING_ELSE.fullmatch(match["rest"]) is not None
+
+
+def _end(markers: Sequence[Marker], place: int) -> int:
     """Which marker ends the block that one opens: one that closes, or the next that opens.
 
     It is the number of markers where none does.
@@ -256,20 +266,18 @@ def _end(markers: Sequence[_Marker], place: int) -> int:
     first_end = len(markers)
     for number in range(place + 1, len(markers)):
         marker = markers[number]
-        if marker.kind is _Kind.CLOSE and (not strict or marker.signs == signs):
+        if marker.kind is Kind.CLOSE and (not strict or marker.signs == signs):
             return number
-        if marker.kind is _Kind.OPEN and (not strict or marker.signs == signs):
+        if marker.kind is Kind.OPEN and (not strict or marker.signs == signs):
             return min(number, first_end)
-        if marker.kind is _Kind.CLOSE:
+        if marker.kind is Kind.CLOSE:
             first_end = min(number, first_end)
     return first_end
 
 
-def _block(
-    body: Sequence[str], opening: _Marker, inside: Sequence[_Marker], closed: bool
-) -> EditBlock | None:
+def _block(body: Sequence[str], opening: Marker, inside: Sequence[Marker], closed: bool) -> EditBlock | None:
     """The block of these lines; ``None`` where nothing divides it."""
-    every = [marker for marker in inside if marker.kind is _Kind.DIVIDE]
+    every = [marker for marker in inside if marker.kind is Kind.DIVIDE]
     if not every:
         return None
     literal = opening.signs > USUAL_SIGNS
@@ -284,7 +292,7 @@ def _block(
     return EditBlock(tuple(body), tuple(dividers), literal)
 
 
-def _few(markers: Sequence[_Marker]) -> Sequence[_Marker]:
+def _few(markers: Sequence[Marker]) -> Sequence[Marker]:
     """The markers from the last to the first; of many the last and the first ones."""
     half = _MAX_DIVIDERS // 2
     if len(markers) > _MAX_DIVIDERS:
@@ -297,9 +305,9 @@ def _unclosed(body: Sequence[str], divider: int) -> Sequence[str]:
     filled = [number for number in range(divider + 1, len(body)) if body[number].strip()]
     if not filled:
         return body[: divider + 1]
-    wrapped = _FENCE.fullmatch(body[filled[0]]) is not None
+    wrapped = FENCE.fullmatch(body[filled[0]]) is not None
     for number in filled[wrapped:]:
-        if _FENCE.fullmatch(body[number]):
+        if FENCE.fullmatch(body[number]):
             return body[: number + wrapped]
     return body[: filled[-1] + 1]
 
@@ -308,12 +316,12 @@ def longer_signs(program: str) -> int:
     """How many signs marker lines need so that no line of the program is taken for one of them."""
     longest = USUAL_SIGNS - 1
     for number, line in enumerate(with_line_ends(program).split("\n")):
-        marker = _marker(number, line)
+        marker = marker_of(number, line)
         if marker is not None:
             # Of dividers with fewer signs than its own a block knows the right one.
-            least = 0 if marker.kind is _Kind.DIVIDE and marker.signs else USUAL_SIGNS
+            least = 0 if marker.kind is Kind.DIVIDE and marker.signs else USUAL_SIGNS
             longest = max(longest, marker.signs, least)
-        elif _FENCE.fullmatch(line):
+        elif FENCE.fullmatch(line):
             longest = max(longest, USUAL_SIGNS)
     return longest + 1
 

@@ -7,6 +7,7 @@ of a group :class:`SamplesParts`, and one that counts what it asks of a server :
 
 from __future__ import annotations
 
+import datetime
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
@@ -183,6 +184,15 @@ class TellsEngine(Protocol):
     @property
     def engine(self) -> object:
         """Which one, and why; its text is a line for people."""
+        ...
+
+
+@runtime_checkable
+class DatesPrompts(Protocol):
+    """A policy whose chat template may put a date into prompts."""
+
+    def date_prompts(self, day: datetime.date) -> None:
+        """Have prompts say that it is this day, whatever day it is: a run stays the same on the next."""
         ...
 
 

@@ -54,7 +54,10 @@ def ticks(low: float, high: float, count: int, whole: bool = False) -> list[floa
     """At most ``count`` + 1 round values in [low, high].
 
     :param whole: only whole numbers, for steps.
+    :return: ``low`` alone where there is nothing between them.
     """
+    if high <= low:
+        return [low]
     step = _round_step((high - low) / max(1, count))
     if whole:
         step = max(1.0, math.ceil(step))

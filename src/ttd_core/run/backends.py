@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from typing import Any, cast
 
 from ttd_core.config import RunConfig
 from ttd_core.errors import ConfigError, did_you_mean
 from ttd_core.plugin.hooks import Hooks
-from ttd_core.policy.base import Policy
+from ttd_core.policy.base import DatesPrompts, Policy
 from ttd_core.sandbox.base import Executor
 
 
@@ -19,6 +20,17 @@ def open_policy(hooks: Hooks, config: RunConfig) -> Policy:
     """
     factory = _named("policy.backend", config.policy.backend, hooks.policies())
     return cast(Policy, factory(config))
+
+
+def date_prompts(policy: Policy, config: RunConfig, begun: float) -> None:
+    """Have prompts tell one day for all of a run, whenever it goes on: ``policy.prompt_date``, or its first.
+
+    :param begun: when the run was begun, in seconds since the epoch, as its folder says.
+    """
+    if isinstance(policy, DatesPrompts):
+        first = datetime.datetime.fromtimestamp(begun, datetime.UTC).date()
+        told = config.policy.prompt_date
+        policy.date_prompts(datetime.date.fromisoformat(told) if told else first)
 
 
 def open_executor(hooks: Hooks, config: RunConfig) -> Executor:

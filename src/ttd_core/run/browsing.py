@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import attrs
 
 from ttd_core.run.files import storage_errors
-from ttd_core.run.reading import DATABASE, RunReader
-from ttd_core.run.records import GroupRecord, HeldNode, Place, RolloutRecord, StateRecord, decode_row
+from ttd_core.run.reading import RunReader
+from ttd_core.run.records import GroupRecord, HeldNode, Place, RolloutRecord, StateRecord
 from ttd_core.run.rollout_query import RolloutQuery, limited
+from ttd_core.run.row_types import require_types
 from ttd_core.run.tables import KNOWN_AT, NODES
 
 
@@ -67,8 +68,11 @@ class RunBrowser(RunReader):
         :param seconds: how long it may take.
         :raises UsageError: when it takes longer.
         """
-        with self._lock, storage_errors(self.folder / DATABASE, "read"), limited(self._connection, seconds):
-            return self._connection.execute(*query.statement()).fetchall()
+        with self._lock, storage_errors(self.path, "read"), limited(self._connection, seconds):
+            cursor = self._connection.execute(*query.statement())
+            rows = cursor.fetchall()
+        require_types([name for name, *_ in cursor.description], rows, self.path)
+        return rows
 
     def short_rollouts(self, places: Sequence[Place]) -> list[RolloutRecord]:
         """The rollouts of some places, in their order, without program, output and text."""
@@ -78,7 +82,7 @@ class RunBrowser(RunReader):
         )
         query = f"SELECT {names} FROM rollouts WHERE step = ? AND group_index = ? AND rollout_index = ?"
         rows = [row for place in places for row in self._rows(query, place)]
-        return [RolloutRecord(*decode_row(row)) for row in rows]
+        return self._decoded(RolloutRecord, rows)
 
     def state_record(self, node: int) -> StateRecord:
         """One state as :meth:`states` has it.
@@ -97,7 +101,7 @@ class RunBrowser(RunReader):
             " AND place = 'held' ORDER BY states.id",
             (step,),
         )
-        return [HeldNode(*row) for row in rows]
+        return self._decoded(HeldNode, rows)
 
     def expansions(self, step: int) -> int:
         """T of PUCT when a step was committed; 0 before the first."""

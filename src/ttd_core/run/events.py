@@ -20,7 +20,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ttd_core.run.files import LineFile, storage_errors
+from ttd_core.run.files import LARGEST_LINE, LineFile, read_lines, storage_errors
 
 Event = dict[str, Any]
 
@@ -123,7 +123,7 @@ def rollout_evaluated(
 ) -> Event:
     """A rollout was judged.
 
-    :param step: the step it belongs to.
+    :param step: the step it was sampled in, also where it was late and joins another.
     :param group: index of its group in the step.
     :param index: index in its group.
     :param status: how it ended (:class:`~ttd_core.types.Status`).
@@ -298,10 +298,14 @@ def read_log(path: pathlib.Path, offset: int = 0) -> tuple[list[Event], int]:
         return [], 0
     with storage_errors(path, "read"), open(path, "rb") as file:
         file.seek(offset)
-        content = file.read()
-    whole = content[: content.rfind(b"\n") + 1]
-    events = (_parse(line) for line in whole.split(b"\n"))
-    return [event for event in events if event is not None], offset + len(whole)
+        events: list[Event] = []
+        for line in read_lines(file, LARGEST_LINE):
+            if not line.endswith(b"\n"):
+                break
+            offset = file.tell()
+            if (event := _parse(line)) is not None:
+                events.append(event)
+    return events, offset
 
 
 def last_step_begins(path: pathlib.Path, committed: int) -> int:
@@ -333,12 +337,23 @@ def last_step_begins(path: pathlib.Path, committed: int) -> int:
     return found
 
 
-def _parse(line: bytes) -> Event | None:
+def _parse(line: bytes | str) -> Event | None:
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and _is_whole(event) else None
+
+
+def decode_event(body: str) -> dict[str, Any]:
+    """An event from its row.
+
+    :raises ValueError: when it lacks what its kind says, or has it of another type.
+    """
+    event = _parse(body)
+    if event is None:
+        raise ValueError(f"{body:.60} lacks what an event of its kind has")
+    return event
 
 
 def _is_whole(event: Mapping[str, Any]) -> bool:

@@ -17,9 +17,16 @@ from collections.abc import Iterator
 from typing import IO
 
 from ttd_core.errors import ResumeError, StorageError
+from ttd_core.input_files import MAX_FILE_BYTES
+
+#: Most bytes of a line that is read back, and of a verdict: twice what a file that people hand in may have,
+#: so that a record with the largest arrays fits as base 64. No record of a run reaches it.
+LARGEST_LINE = 2 * MAX_FILE_BYTES
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _IN_THE_WAY = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
+#: Bytes in which a line that is too long is passed over.
+_PIECE = 1024 * 1024
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -105,8 +112,24 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
         raise
 
 
+def read_lines(file: IO[bytes], limit: int) -> Iterator[bytes]:
+    """The lines of a file from where it stands, each with its end; after each the file stands behind it.
+
+    :param limit: most bytes of a line, as a rule :data:`LARGEST_LINE`. Of a longer one the end alone comes,
+        as of one that is damaged, and no more than ``limit`` bytes of it are ever in memory.
+    """
+    while line := file.readline(limit + 1):
+        if len(line) > limit:
+            while line and not line.endswith(b"\n"):
+                line = file.readline(_PIECE)
+            line = line[-1:]
+        yield line
+
+
 class LineFile:
     """Appends lines to a file, one write a line, so that concurrent writers never interleave.
+
+    Readers pass over a line of more than :data:`LARGEST_LINE` bytes (:func:`read_lines`).
 
     What was appended survives the end of this process, however it ends; a power cut may take the last lines.
 

@@ -25,10 +25,9 @@ from typing import Any
 import attrs
 
 from ttd_core.errors import StorageError
-from ttd_core.input_files import MAX_FILE_BYTES
 from ttd_core.problem import Problem
 from ttd_core.run.evaluate import NOT_OF_THE_PROGRAM
-from ttd_core.run.files import require_plain_file, storage_errors
+from ttd_core.run.files import LARGEST_LINE, require_plain_file, storage_errors
 from ttd_core.run.pending_lines import UNREADABLE, parsed, read_verdict, verdict_line
 from ttd_core.run.row_encoding import exact_json
 from ttd_core.run.tables import connect_writer
@@ -45,8 +44,6 @@ CREATE TABLE IF NOT EXISTS verdicts (
     verdict BLOB NOT NULL
 )
 """
-#: Most bytes of a verdict, unpacked: twice what a file that people hand in may have. One cut here is no JSON.
-_LARGEST = 2 * MAX_FILE_BYTES
 #: How SQLite calls a file that is damaged, is none of its own, or has other tables.
 _NOT_OURS = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR"})
 #: Entry of a verdict's metrics: seconds that the program ran when it was judged.
@@ -107,7 +104,8 @@ class KnownVerdicts:
         if not found:
             return None
         try:
-            return read_verdict(parsed(zlib.decompressobj().decompress(found[0][0], _LARGEST)))
+            # One cut at that length is no JSON.
+            return read_verdict(parsed(zlib.decompressobj().decompress(found[0][0], LARGEST_LINE)))
         except (*UNREADABLE, zlib.error):
             return None
 

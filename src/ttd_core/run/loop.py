@@ -24,7 +24,7 @@ from ttd_core.errors import StorageError
 from ttd_core.metrics import Metric, Timing
 from ttd_core.policy.base import Policy, TellsEngine, Trainer
 from ttd_core.run import events, requests
-from ttd_core.run.backends import open_executor, open_policy
+from ttd_core.run.backends import date_prompts, open_executor, open_policy
 from ttd_core.run.beginning import BegunStep, step_rng
 from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
@@ -91,6 +91,7 @@ def start_run(setup: RunSetup, folder: pathlib.Path, observers: Sequence[Any] = 
         text = configs.to_toml(setup.config)
         with contextlib.closing(RunStore.create(folder, text)) as store:
             _write_config(folder, text)
+            date_prompts(policy, setup.config, store.created())
             _note_problem(setup, store)
             archive = Archive(setup.config.search)
             _add_seeds(setup, executor, store, archive)
@@ -114,6 +115,7 @@ def resume_run(
         setup.problem.require_machine()
         setup.hooks.observe(observers)
         with _open_backends(setup) as (executor, policy):
+            date_prompts(policy, setup.config, store.created())
             changes = _change_settings(setup, store)
             _rewind(store, policy, setup.config, back_to)
             if changes:

@@ -4,7 +4,8 @@
 learned; then each reply has a line when it is sampled and one when it is judged, appended at once. A step
 that is begun again takes the replies that answer the same prompt, and their verdicts; what is missing alone
 is sampled and judged. The file is removed when the step is committed, and never read for anything else: a
-line that is torn or damaged is a rollout that is owed again.
+line that is torn or damaged, or longer than :data:`~ttd_core.run.files.LARGEST_LINE`, is a rollout that is
+owed again.
 
 Where steps overlap (``schedule = "pipelined"``) each has a file of its own, ``pending-000007.jsonl``, whose
 first line also says after which committed step it was begun; a reply that another policy gave, after a
@@ -24,7 +25,7 @@ import attrs
 
 from ttd_core.policy.base import Sample, SamplingParams
 from ttd_core.run.evaluate import NOT_OF_THE_PROGRAM
-from ttd_core.run.files import LineFile, require_plain_file, storage_errors
+from ttd_core.run.files import LARGEST_LINE, LineFile, read_lines, require_plain_file, storage_errors
 from ttd_core.run.pending_lines import (
     UNREADABLE,
     parsed,
@@ -113,7 +114,7 @@ class PendingRollouts:
             return None
         require_plain_file(self._path)
         with storage_errors(self._path, "read"), open(self._path, "rb") as file:
-            header = parsed(file.readline())
+            header = parsed(next(read_lines(file, LARGEST_LINE), b""))
         after, policy = header.get("after"), header.get("policy")
         if header.get("step") != step or type(after) is not int or type(policy) is not str:
             return None
@@ -212,9 +213,10 @@ class PendingRollouts:
             return
         require_plain_file(self._path)
         with storage_errors(self._path, "read"), open(self._path, "rb") as file:
-            if parsed(file.readline()) != header:
+            lines = map(parsed, read_lines(file, LARGEST_LINE))
+            if next(lines, {}) != header:
                 return
-            for line in map(parsed, file):
+            for line in lines:
                 self._take(line)
 
     def _take(self, line: dict[str, Any]) -> None:

@@ -6,7 +6,6 @@ Any number of readers, in any process, work beside the one that writes; each met
 from __future__ import annotations
 
 import contextlib
-import json
 import pathlib
 import sqlite3
 import threading
@@ -20,8 +19,9 @@ import numpy.typing as npt
 
 from ttd_core.config import SearchConfig
 from ttd_core.run.arrays import ArrayFiles, LazyArrays
-from ttd_core.run.events import Event
+from ttd_core.run.events import Event, decode_event
 from ttd_core.run.files import storage_errors
+from ttd_core.run.pending_lines import finite_number
 from ttd_core.run.records import (
     GroupRecord,
     HintRecord,
@@ -30,12 +30,15 @@ from ttd_core.run.records import (
     StateRecord,
     StepRecord,
     columns,
+    decode_object,
     decode_reward,
     decode_row,
+    require_parents,
 )
-from ttd_core.run.tables import KNOWN_AT, NODES, check_version, connect_reader, has_table
+from ttd_core.run.row_types import damaged, damaged_rows, require_types
+from ttd_core.run.tables import FAILURES_AT, NODES, NODES_AT, check_version, connect_reader, has_table
 from ttd_core.run.tokens import TokenRecord, read_tokens
-from ttd_core.search.archive import NOT_FOR_PROMPTS, Archive, Node
+from ttd_core.search.archive import Archive, Node
 from ttd_core.types import Failure, State, Status
 
 Record = TypeVar("Record", bound=attrs.AttrsInstance)
@@ -51,27 +54,6 @@ DATABASE = "run.db"
 ARRAYS = "arrays"
 LOG = "log.jsonl"
 
-_NODES_AT = f"""
-    SELECT states.id, parent, states.step, seed, digest, reward, code, output, data,
-           visits, best_child, attempts, duplicates, place
-    {KNOWN_AT}
-"""
-# The last failed rollout of each start and status, in the order in which the archive took them in. Which ones
-# they are is found from narrow columns alone; only then are their outputs read.
-_FAILURES_AT = f"""
-    WITH known AS (SELECT states.id {KNOWN_AT}), last AS (
-        SELECT start, status, max((step * 1000000 + group_index) * 1000000 + rollout_index) AS number
-        FROM groups CROSS JOIN rollouts USING (step, group_index)
-        WHERE step <= ?1 AND start IN known
-            AND status NOT IN ({", ".join(f"'{status}'" for status in sorted(NOT_FOR_PROMPTS))})
-        GROUP BY start, status
-    )
-    SELECT start, last.status, message, output
-    FROM last JOIN rollouts ON step = number / 1000000000000
-        AND group_index = number / 1000000 % 1000000 AND rollout_index = number % 1000000
-    ORDER BY number
-"""
-
 
 class RunReader:
     """A run folder, for reading.
@@ -82,6 +64,7 @@ class RunReader:
 
     def __init__(self, folder: pathlib.Path, connection: sqlite3.Connection) -> None:
         self.folder = folder
+        self.path = folder / DATABASE
         self.arrays = ArrayFiles(folder / ARRAYS)
         self._connection = connection
         self._lock = threading.RLock()
@@ -118,15 +101,15 @@ class RunReader:
 
     def config(self) -> str:
         """The config's text, as it was given to ``create``."""
-        return str(self._rows("SELECT value FROM meta WHERE key = 'config'")[0][0])
+        return self._entry("config")
 
     def problem_record(self) -> str | None:
         """What was noted of the run's problem (:mod:`ttd_core.run.problem_record`), as JSON.
 
         ``None`` in runs of versions that noted nothing.
         """
-        rows = self._rows("SELECT value FROM meta WHERE key = 'problem'")
-        return str(rows[0][0]) if rows else None
+        rows = self._rows("SELECT value AS entry FROM meta WHERE key = 'problem'")
+        return rows[0][0] if rows else None
 
     def problem_changes(self) -> dict[int, str]:
         """Changes of the problem that were accepted on a resume: by the step they came after, in a line."""
@@ -134,7 +117,8 @@ class RunReader:
 
     def created(self) -> float:
         """When the run was begun, in seconds since the epoch."""
-        return float(self._rows("SELECT value FROM meta WHERE key = 'created'")[0][0])
+        with damaged_rows(self.path, "when the run was begun"):
+            return finite_number(float(self._entry("created")))
 
     def checkpoint_digests(self) -> dict[int, str]:
         """The checkpoints that the run wrote, by step (:meth:`~ttd_core.run.checkpoints.Checkpoints.digest`).
@@ -145,12 +129,22 @@ class RunReader:
 
     def _meta_by_step(self, name: str) -> dict[int, str]:
         """The entries ``NAME:STEP`` of the table ``meta``, by step."""
-        rows = self._rows("SELECT key, value FROM meta WHERE key LIKE ?", (f"{name}:%",))
-        return {int(key.partition(":")[2]): str(value) for key, value in rows}
+        rows = self._rows("SELECT key, value AS entry FROM meta WHERE key LIKE ?", (f"{name}:%",))
+        with damaged_rows(self.path, f"an entry {name}:STEP"):
+            return {int(key.partition(":")[2]): value for key, value in rows}
+
+    def _entry(self, key: str) -> str:
+        """An entry of the table ``meta`` that every run has.
+
+        :raises StorageError: where this one has not.
+        """
+        for (value,) in self._rows("SELECT value AS entry FROM meta WHERE key = ?", (key,)):
+            return str(value)
+        raise damaged(self.path, f"the table meta has no entry '{key}'")
 
     def last_step(self) -> int:
         """Number of the last committed step; 0 before the first."""
-        return int(self._rows("SELECT coalesce(max(step), 0) FROM steps")[0][0])
+        return int(self._rows("SELECT coalesce(max(step), 0) AS step FROM steps")[0][0])
 
     # -- what happened ------------------------------------------------------------------------------
 
@@ -176,13 +170,12 @@ class RunReader:
 
     def outcomes(self) -> list[Outcomes]:
         """How each step's rollouts ended and what they cost, those of a step in the order of their first."""
-        return [
-            Outcomes(*row)
-            for row in self._rows(
-                "SELECT step, status, count(*), sum(tokens), sum(seconds) FROM rollouts GROUP BY step, status"
-                " ORDER BY step, min(group_index * 1000000 + rollout_index)"
-            )
-        ]
+        # The sum of a column in which a text stands is no whole number.
+        rows = self._rows(
+            "SELECT step, status, count(*), sum(tokens) AS tokens, sum(seconds) AS seconds FROM rollouts"
+            " GROUP BY step, status ORDER BY step, min(group_index * 1000000 + rollout_index)"
+        )
+        return self._decoded(Outcomes, rows)
 
     def rewards(self) -> dict[int, npt.NDArray[np.float64]]:
         """By step, float64 [valid rollouts], in their order; steps without any are left out."""
@@ -204,7 +197,8 @@ class RunReader:
             " ORDER BY step, group_index, rollout_index LIMIT 1",
             (status.value,),
         )
-        return str(decode_row(rows[0])[0]) if rows else ""
+        with damaged_rows(self.path, "a message"):
+            return str(decode_row(rows[0])[0]) if rows else ""
 
     def tokens(self, step: int) -> dict[tuple[int, int], TokenRecord]:
         """The kept tokens of a step's rollouts, by the indices of group and rollout (``keep_tokens``).
@@ -215,7 +209,8 @@ class RunReader:
             return {}
         rows = self._rows("SELECT data FROM tokens WHERE step = ?", (step,))
         texts = dict(self._rows("SELECT token, text FROM vocabulary")) if rows else {}
-        return read_tokens(rows[0][0], LazyArrays(self.arrays), texts) if rows else {}
+        with damaged_rows(self.path, f"the tokens of step {step}"):
+            return read_tokens(rows[0][0], LazyArrays(self.arrays), texts) if rows else {}
 
     def metrics(self) -> dict[int, dict[str, float]]:
         """Each step's metrics by name (:class:`~ttd_core.metrics.Metric`), NaN where one is stored as null.
@@ -223,7 +218,8 @@ class RunReader:
         Among them are the timings, in seconds, named ``seconds/...`` (:class:`~ttd_core.metrics.Timing`).
         """
         result: dict[int, dict[str, float]] = {}
-        for step, name, value in self._rows("SELECT step, name, value FROM metrics ORDER BY step, name"):
+        query = "SELECT step, name AS metric, value AS measured FROM metrics ORDER BY step, name"
+        for step, name, value in self._rows(query):
             result.setdefault(step, {})[name] = float("nan") if value is None else value
         return result
 
@@ -237,7 +233,8 @@ class RunReader:
             "SELECT number, body FROM events WHERE number > ?1 AND (?2 IS NULL OR kind = ?2) ORDER BY number",
             (since, kind),
         )
-        return [{"number": number, **json.loads(body)} for number, body in rows]
+        with damaged_rows(self.path, "an event"):
+            return [{"number": number, **decode_event(body)} for number, body in rows]
 
     def newest_event(self, *kinds: str) -> Event | None:
         """The newest event of some kinds; ``None`` where there is none."""
@@ -245,20 +242,21 @@ class RunReader:
         rows = self._rows(
             f"SELECT body FROM events WHERE kind IN ({marks}) ORDER BY number DESC LIMIT 1", kinds
         )
-        return json.loads(rows[0][0]) if rows else None
+        with damaged_rows(self.path, "an event"):
+            return decode_event(rows[0][0]) if rows else None
 
     def hints(self, step: int | None = None) -> list[HintRecord]:
         """Hints of people that prompts carried, in the order of their numbers.
 
-        The step under way counts. Hints that no step has begun with yet are in the folder alone
+        The step under way counts. Those that no step has begun with yet are in the folder alone
         (:func:`ttd_core.run.requests.hints`).
 
         :param step: only those that the prompts of this step carry.
         """
-        if not self._has_table("hints"):
-            return []
-        found = self._records(HintRecord, "FROM hints ORDER BY number, written")
-        return found if step is None else [hint for hint in found if hint.stands(step)]
+        found: list[HintRecord] = []
+        if self._has_table("hints"):
+            found = self._records(HintRecord, "FROM hints ORDER BY number, written")
+        return [hint for hint in found if step is None or hint.stands(step)]
 
     # -- what was found -----------------------------------------------------------------------------
 
@@ -268,7 +266,12 @@ class RunReader:
         :param text: whether to read the programs and what they printed.
         """
         wide = "code, output" if text else "'' AS code, '' AS output"
-        return self._records(StateRecord, f"FROM (SELECT {_NARROW_NODES}, {wide} FROM ({NODES})) ORDER BY id")
+        found = self._records(
+            StateRecord, f"FROM (SELECT {_NARROW_NODES}, {wide} FROM ({NODES})) ORDER BY id"
+        )
+        with damaged_rows(self.path, "the states"):
+            require_parents(found, {state.id for state in found})
+        return found
 
     def best(self, count: int = 1) -> list[StateRecord]:
         """The ``count`` scored states of highest reward, best first; the older of equals first."""
@@ -287,11 +290,12 @@ class RunReader:
         rows = self._rows("SELECT code, output, data FROM states WHERE id = ?", (node,))
         if not rows:
             raise KeyError(node)
-        return self._state(*decode_row(rows[0]))
+        with damaged_rows(self.path, f"state {node}"):
+            return self._state(*decode_row(rows[0]))
 
     def node_with_program(self, code: str) -> int | None:
         """The first state that the run found with a program; ``None`` when there is none."""
-        rows = self._rows("SELECT min(id) FROM states WHERE code = ? AND seed = 0", (code,))
+        rows = self._rows("SELECT min(id) AS first_node FROM states WHERE code = ? AND seed = 0", (code,))
         return None if rows[0][0] is None else int(rows[0][0])
 
     def load_archive(self, config: SearchConfig, step: int | None = None) -> Archive:
@@ -303,13 +307,15 @@ class RunReader:
         """
         with self._snapshot():
             step = self.last_step() if step is None else step
-            rows = [decode_row(row) for row in self._rows(_NODES_AT, (step,))]
+            rows = self._rows(NODES_AT, (step,))
             counts = self._rows("SELECT expansions, next_node FROM steps WHERE step = ?", (step,))
-            failures = [decode_row(row) for row in self._rows(_FAILURES_AT, (step,))]
+            failures = self._rows(FAILURES_AT, (step,))
         arrays = LazyArrays(self.arrays)
-        nodes = {row[0]: self._node(row, arrays) for row in rows}
-        for start, status, message, output in failures:
-            nodes[start].failures[Status(status)] = Failure.of(message, output)
+        with damaged_rows(self.path, "the archive"):
+            nodes = {row[0]: self._node(decode_row(row), arrays) for row in rows}
+            require_parents(nodes.values(), nodes)
+            for start, status, message, output in map(decode_row, failures):
+                nodes[start].failures[Status(status)] = Failure.of(message, output)
         # Before the first step there are the seeds alone.
         expansions, next_node = counts[0] if counts else (0, len(rows))
         return Archive.from_nodes(config, nodes.values(), expansions, next_node)
@@ -347,7 +353,7 @@ class RunReader:
         )
 
     def _state(self, code: str, output: str, data: str, arrays: LazyArrays | None = None) -> State:
-        value = {"code": code, "output": output, "data": json.loads(data)}
+        value = {"code": code, "output": output, "data": decode_object(data)}
         return State.from_json(value, arrays if arrays is not None else LazyArrays(self.arrays))
 
     # -- the database -------------------------------------------------------------------------------
@@ -355,7 +361,7 @@ class RunReader:
     @contextlib.contextmanager
     def _snapshot(self) -> Iterator[None]:
         """Several reads that see the same committed step."""
-        with self._lock, storage_errors(self.folder / DATABASE, "read"):
+        with self._lock, storage_errors(self.path, "read"):
             self._connection.execute("BEGIN")
             try:
                 yield
@@ -364,13 +370,19 @@ class RunReader:
 
     def _has_table(self, name: str) -> bool:
         """Whether there is a table, which runs of older versions may lack."""
-        with self._lock, storage_errors(self.folder / DATABASE, "read"):
+        with self._lock, storage_errors(self.path, "read"):
             return has_table(self._connection, name)
 
     def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock, storage_errors(self.folder / DATABASE, "read"):
-            return self._connection.execute(query, values).fetchall()
+        with self._lock, storage_errors(self.path, "read"):
+            cursor = self._connection.execute(query, values)
+            rows = cursor.fetchall()
+        require_types([name for name, *_ in cursor.description], rows, self.path)
+        return rows
 
     def _records(self, record: type[Record], source: str, values: Sequence[Any] = ()) -> list[Record]:
-        rows = self._rows(f"SELECT {columns(record)} {source}", values)
-        return [record(*decode_row(row)) for row in rows]
+        return self._decoded(record, self._rows(f"SELECT {columns(record)} {source}", values))
+
+    def _decoded(self, record: type[Record], rows: Sequence[Sequence[Any]]) -> list[Record]:
+        with damaged_rows(self.path, f"a {record.__name__}"):
+            return [record(*decode_row(row)) for row in rows]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, Protocol
 
 import attrs
 
@@ -13,7 +14,40 @@ from ttd_core.types import Message, Reward, Status, StopReason
 
 def decode_reward(text: str | None) -> Reward | None:
     """A reward from its column; ``None`` for an unscored seed."""
-    return None if text is None else Reward(**json.loads(text))
+    return None if text is None else Reward(**decode_object(text))
+
+
+def decode_object(text: str) -> dict[str, Any]:
+    """A JSON object.
+
+    :raises ValueError: when it is something else.
+    """
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError(f"{text:.40} is no JSON object")
+    return value
+
+
+def _messages(text: str) -> list[Message]:
+    """A prompt.
+
+    :raises ValueError: when it is something else.
+    """
+    value = json.loads(text)
+    if not isinstance(value, list):
+        raise ValueError(f"{text:.40} is no prompt")
+    for message in value:
+        if not isinstance(message, dict) or not all(
+            isinstance(message.get(name), str) for name in ("role", "content")
+        ):
+            raise ValueError(f"{message!r:.40} is no message of a prompt")
+    return value
+
+
+def _require_both(value: float | None, score: float | None) -> None:
+    """Refuse a reward without its score, and a score without its reward."""
+    if (value is None) != (score is None):
+        raise ValueError(f"a reward of {value} and a score of {score}, of which one is missing")
 
 
 #: Index of a group in its step, and of a rollout in that group.
@@ -50,6 +84,9 @@ class StepRecord:
     best_score: float | None
     expansions: int
 
+    def __attrs_post_init__(self) -> None:
+        _require_both(self.best_value, self.best_score)
+
 
 @attrs.frozen
 class GroupRecord:
@@ -66,7 +103,7 @@ class GroupRecord:
     group_index: int
     start: int
     prompt_tokens: int
-    prompt: list[Message] = attrs.field(converter=json.loads)
+    prompt: list[Message] = attrs.field(converter=_messages)
 
 
 @attrs.frozen
@@ -111,10 +148,15 @@ class RolloutRecord:
     level: str
     digest: str | None
     message: str
-    metrics: dict[str, Any] = attrs.field(converter=json.loads)
+    metrics: dict[str, Any] = attrs.field(converter=decode_object)
     code: str
     output: str
     text: str
+
+    def __attrs_post_init__(self) -> None:
+        _require_both(self.value, self.score)
+        if self.value is None and self.status is Status.OK:
+            raise ValueError("it is ok and has no reward")
 
 
 @attrs.frozen
@@ -212,6 +254,25 @@ def columns(record: type[attrs.AttrsInstance]) -> str:
     return ", ".join(field.name for field in attrs.fields(record))
 
 
-def decode_row(row: tuple[Any, ...]) -> list[Any]:
+def decode_row(row: Sequence[Any]) -> list[Any]:
     """A row as Python values: texts that UTF-8 cannot hold come back from their bytes."""
     return [value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value for value in row]
+
+
+class _HasParent(Protocol):
+    @property
+    def id(self) -> int: ...
+
+    @property
+    def parent(self) -> int | None: ...
+
+
+def require_parents(states: Iterable[_HasParent], known: Collection[int]) -> None:
+    """Refuse a state whose parent is not there, or is no older one, so that every lineage has an end.
+
+    :param known: ids of all states that there are.
+    :raises ValueError: names both.
+    """
+    for state in states:
+        if state.parent is not None and (state.parent not in known or state.parent >= state.id):
+            raise ValueError(f"state {state.id} came from state {state.parent}, which is no older one")

@@ -22,7 +22,7 @@ from ttd_core.learn.learner import (
 from ttd_core.metrics import Metric, Timing
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.policy.base import Policy, Trainer
-from ttd_core.run import events
+from ttd_core.run import events, rollout_events
 from ttd_core.run.beginning import BegunStep, Emit, StepBeginner
 from ttd_core.run.deadline import JoinedGroup, LateRollouts, timed_out, wait_for
 from ttd_core.run.judging import Judging
@@ -207,8 +207,11 @@ class StepRunner:
             wait_for(current.rollouts, beside, deadline)
 
     def _joined(self, step: int) -> list[JoinedGroup]:
-        """Late rollouts of earlier steps that are judged by now."""
+        """Late rollouts of earlier steps that are judged by now; events tell of each by its own place."""
         joined = self._late.take()
+        for each in joined:
+            for late, rollout in zip(each.rollouts, each.group, strict=True):
+                self._emit(rollout_events.evaluated(late.step, late.index, rollout.verdict))
         if joined:
             names = [rollout.name for each in joined for rollout in each.rollouts]
             self._emit(events.rollouts_joined(step=step, places=names))

@@ -64,11 +64,12 @@ class RunStore(RunReader):
     def __init__(self, folder: pathlib.Path, connection: sqlite3.Connection, lock: WriterLock) -> None:
         super().__init__(folder, connection)
         self._writer = lock
+        #: What the database has of the nodes that are not dropped: those that an archive may still change.
+        self._written = self._read_statistics()
+        # Opened last: nothing closes it where the database is refused.
         self._log = EventLog(folder / LOG)
         #: Events that are in the log but not yet in the database: they wait for their step's commit.
         self._pending_events: list[Event] = []
-        #: What the database has of the nodes that are not dropped: those that an archive may still change.
-        self._written = self._read_statistics()
 
     @classmethod
     def create(cls, folder: pathlib.Path | str, config: str) -> Self:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import attrs
 
 from ttd_core.metrics import Metric
@@ -46,8 +49,7 @@ def summarise(run: RunReader, problem: Problem) -> RunSummary:
     metrics = run.metrics()
     seeds = [state.reward.score for state in run.states() if state.seed and state.reward is not None]
     novel = [values[Metric.SCORE_NOVEL] for values in metrics.values() if Metric.SCORE_NOVEL in values]
-    programs = sum(values.get(Metric.PROGRAMS, 0.0) for values in metrics.values())
-    repeated = sum(values.get(Metric.REPEATS, 0.0) for values in metrics.values())
+    programs, repeated = (_total(metrics, name) for name in (Metric.PROGRAMS, Metric.REPEATS))
     best = run.best(1)
     start = problem.best_of(seeds) if seeds else None
     best_novel = problem.best_of(novel) if novel else None
@@ -61,5 +63,11 @@ def summarise(run: RunReader, problem: Problem) -> RunSummary:
         start_score=start,
         novel_score=best_novel,
         novel_gain=gain,
-        update_norm=sum(values.get(Metric.UPDATE_NORM, 0.0) for values in metrics.values()),
+        update_norm=_total(metrics, Metric.UPDATE_NORM),
     )
+
+
+def _total(metrics: Mapping[int, Mapping[str, float]], name: str) -> float:
+    """The sum of a metric over the steps that have it as a finite number."""
+    numbers = [values.get(name, 0.0) for values in metrics.values()]
+    return sum(number for number in numbers if math.isfinite(number))

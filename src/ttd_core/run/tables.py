@@ -11,6 +11,8 @@ from typing import Any
 
 from ttd_core.errors import ResumeError, StorageError
 from ttd_core.run.files import resume_command, storage_errors, writing_process
+from ttd_core.search.archive import NOT_FOR_PROMPTS
+from ttd_core.text import showable_line
 
 #: Raised when a table changes its meaning; a newer one is refused, naming both.
 SCHEMA_VERSION = 1
@@ -30,6 +32,28 @@ KNOWN_AT = """
     FROM states CROSS JOIN node_stats AS last ON last.node = states.id AND last.step =
         (SELECT max(step) FROM node_stats WHERE node = states.id AND step <= ?1)
     WHERE states.step <= ?1 AND place <> 'dropped'
+"""
+
+#: Those states, for an archive.
+NODES_AT = f"""
+    SELECT states.id, parent, states.step, seed, digest, reward, code, output, data,
+           visits, best_child, attempts, duplicates, place
+    {KNOWN_AT}
+"""
+# The last failed rollout of each start and status, in the order in which the archive took them in. Which ones
+# they are is found from narrow columns alone; only then are their outputs read.
+FAILURES_AT = f"""
+    WITH known AS (SELECT states.id {KNOWN_AT}), last AS (
+        SELECT start, status, max((step * 1000000 + group_index) * 1000000 + rollout_index) AS number
+        FROM groups CROSS JOIN rollouts USING (step, group_index)
+        WHERE step <= ?1 AND start IN known
+            AND status NOT IN ({", ".join(f"'{status}'" for status in sorted(NOT_FOR_PROMPTS))})
+        GROUP BY start, status
+    )
+    SELECT start, last.status, message, output
+    FROM last JOIN rollouts ON step = number / 1000000000000
+        AND group_index = number / 1000000 % 1000000 AND rollout_index = number % 1000000
+    ORDER BY number
 """
 
 # Wide columns come last, so that a scan over the narrow ones does not read them. With a page for each row or
@@ -258,9 +282,10 @@ def check_version(connection: sqlite3.Connection, path: pathlib.Path) -> None:
             f"{path.parent} holds no run: it was stopped before its first write; remove the folder and "
             "start again"
         )
-    if int(row[0]) != SCHEMA_VERSION:
+    if str(row[0]) != str(SCHEMA_VERSION):
+        schema = showable_line(str(row[0]))[:40]
         raise ResumeError(
-            f"{path} has schema {row[0]}, this version of ttd reads {SCHEMA_VERSION}; "
+            f"{path} has schema {schema}, this version of ttd reads {SCHEMA_VERSION}; "
             "use the version of ttd that wrote it"
         )
 

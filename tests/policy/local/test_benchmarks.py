@@ -8,6 +8,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -83,7 +84,9 @@ def test_seconds_of_longer_replies_are_extrapolated(benchmark: Callable[[str], A
     assert decoder._rest(200) == pytest.approx(expected, rel=0.01)
 
 
-def test_a_device_is_asked_for(benchmark: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_is_asked_for(
+    benchmark: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for name, arguments in (
         ("sampling", ["--sizes", "8b"]),
@@ -92,15 +95,49 @@ def test_a_device_is_asked_for(benchmark: Callable[[str], Any], monkeypatch: pyt
         ("step_parts", []),
         ("expert_products", []),
     ):
-        with pytest.raises(SystemExit, match="finds no"):
+        with pytest.raises(SystemExit) as ended:
             benchmark(name).main(arguments)
+        assert ended.value.code == 3
+        assert "finds no" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed here")
-def test_a_peer_that_is_not_installed_is_named(benchmark: Callable[[str], Any]) -> None:
-    with pytest.raises(SystemExit, match="--peer vllm: vLLM is not installed here") as refusal:
+def test_a_peer_that_is_not_installed_is_named(
+    benchmark: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
         benchmark("sampling").main(["--sizes", "tiny", "--peer", "vllm"])
-    assert "\n" not in str(refusal.value)
+    assert ended.value.code == 3
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "--peer vllm: vLLM is not installed here" in said
+
+
+def test_a_clocked_decoder_tells_of_the_errors_of_the_one_below(
+    benchmark: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = benchmark("timed_decoder")
+    decoder = object.__new__(script.TimedDecoder)
+    ended = iter([["a reply"], ["another"]])
+
+    def collect(*_: Any) -> Any:
+        return next(ended)
+
+    def decode(*_: Any) -> Iterator[Any]:
+        for _ in range(2):
+            yield from decoder._collect(32, [], None)
+        raise RuntimeError("out of pages")
+
+    monkeypatch.setattr(script.LeanDecoder, "_collect", lambda self, *arguments: collect(*arguments))
+    monkeypatch.setattr(decoder, "_decode", decode, raising=False)
+    monkeypatch.setattr(script.TimedDecoder, "_rest", lambda self, length: 0.0)
+    ample = SimpleNamespace(max_tokens=[64])
+    assert decoder.call([[1]], 2, ample, 0, launches=2).launches == 2
+    ended = iter([["a reply"], ["another"]])
+    with pytest.raises(RuntimeError, match="out of pages"):
+        decoder.call([[1]], 2, ample, 0)
+    monkeypatch.setattr(decoder, "_decode", lambda *_: iter(()))
+    with pytest.raises(ValueError, match="no launch was made for 1 prompts of 2 replies each"):
+        decoder.call([[1]], 2, ample, 0)
 
 
 @pytest.mark.parametrize(("size", "adapted"), [("tiny", 7), ("tiny-moe", 4), ("tiny-oss", 4)])

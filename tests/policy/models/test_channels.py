@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import datetime
 import re
 from typing import Any
 
@@ -83,6 +85,36 @@ def test_the_effort_reaches_the_prompt(tokenizer: Any, effort: str, said: str) -
     assert f"Reasoning: {said}\n" in prompt
     assert "<|start|>developer<|message|># Instructions\n\nBe brief.<|end|>" in prompt
     assert prompt.endswith("<|start|>user<|message|>Go.<|end|><|start|>assistant")
+
+
+@pytest.mark.parametrize("inside", ["{text}", "{{%- macro said() %}}{text}{{%- endmacro %}}{{{{ said() }}}}"])
+def test_a_template_that_asks_for_the_date_is_told_the_same_on_every_day(tokenizer: Any, inside: str) -> None:
+    asked = "{{ 'Today: ' + strftime_now('%Y-%m-%d, %-d %B 100 %%d') }}"
+    dated = copy.deepcopy(tokenizer)
+    dated.chat_template = (
+        f"  {{% if true %}}\n{inside.format(text=asked)}{{% endif %}}\n{tokenizer.chat_template}"
+    )
+    messages: Any = [{"role": "user", "content": "Go."}]
+
+    def begins(codec: ChatCodec) -> str:
+        return str(dated.decode(codec.encode(messages, ""))).partition("<")[0]
+
+    today = datetime.date.today()
+    codec = ChatCodec(dated, PolicyConfig())
+    assert begins(codec)[7:17] in (f"{today}", f"{datetime.date.today()}")
+    codec.date_prompts(datetime.date(2025, 8, 5))
+    assert begins(codec) == "Today: 2025-08-05, 5 August 100 %d"
+    codec = ChatCodec(dated, PolicyConfig(prompt_date="2024-02-29"))
+    assert begins(codec) == "Today: 2024-02-29, 29 February 100 %d"
+    codec.date_prompts(today)
+    undated = ChatCodec(dated, PolicyConfig())
+    assert codec.encode(messages, "") == undated.encode(messages, "")
+
+
+def test_a_template_that_does_not_ask_stays_as_it_is(tokenizer: Any) -> None:
+    messages: Any = [{"role": "user", "content": "Go."}]
+    dated = ChatCodec(tokenizer, PolicyConfig(prompt_date="2024-02-29"))
+    assert dated.encode(messages, "") == ChatCodec(tokenizer, PolicyConfig()).encode(messages, "")
 
 
 def test_a_message_cannot_write_a_header(codec: ChatCodec, tokenizer: Any) -> None:

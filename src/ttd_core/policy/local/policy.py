@@ -6,6 +6,7 @@ the base that the KL is measured against. On several devices each has a copy of 
 
 from __future__ import annotations
 
+import datetime
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -268,6 +269,10 @@ class LocalPolicy:
         return adapter
 
     # -- learning -----------------------------------------------------------------------------------
+
+    def date_prompts(self, day: datetime.date) -> None:
+        """Have prompts say that it is this day, where the chat template asks."""
+        self._codec.date_prompts(day)
 
     def token_texts(self, tokens: Sequence[int]) -> list[str]:
         """The text of each token by itself."""

@@ -6,6 +6,7 @@ may become such tokens, never a message's content.
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
@@ -46,7 +47,8 @@ class ChatCodec:
     """Chat messages to token ids and back, by one model's chat template and tokeniser.
 
     :param tokenizer: a transformers tokeniser with a chat template.
-    :param config: its ``reasoning_effort`` goes to the template; its ``prefill`` begins every reply.
+    :param config: its ``reasoning_effort`` and its ``prompt_date`` go to the template; its ``prefill`` begins
+        every reply.
     :param end_tokens: token ids that end a reply, besides the tokeniser's own.
     :raises ModelUnavailableError: when the template cannot render a prompt.
     """
@@ -55,6 +57,8 @@ class ChatCodec:
         self._tokenizer = tokenizer
         effort = config.reasoning_effort
         self._template = ChatTemplate(tokenizer, {"reasoning_effort": effort} if effort else {})
+        if config.prompt_date:
+            self.date_prompts(datetime.date.fromisoformat(config.prompt_date))
         self._thinking = ThinkingFormat.of(self._template)
         self._markup = _markup(tokenizer)
         self._prefill = config.prefill
@@ -64,6 +68,10 @@ class ChatCodec:
         of_template = stops if self._thinking.in_channels else []
         #: Token ids that end a reply.
         self.end_tokens = frozenset([*end_tokens, *of_template, *([] if eos is None else [eos])])
+
+    def date_prompts(self, day: datetime.date) -> None:
+        """Have a template that asks for the date be told this day."""
+        self._template.day = day
 
     def encode(self, prompt: Sequence[Message], prefill: str) -> list[int]:
         """Token ids of the rendered chat, up to where the reply (after any prefill) begins.

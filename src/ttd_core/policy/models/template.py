@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 import queue
 import threading
 from collections.abc import Sequence
@@ -15,6 +17,13 @@ from ttd_core.types import Message
 _TRIED = "QUESTIONMARK"
 #: Wall seconds in which it must be rendered; it takes milliseconds.
 _MOST_SECONDS = 20.0
+#: The function that templates ask for the date, with a form as that of ``datetime.strftime``.
+_CLOCK = "strftime_now"
+#: What such a form may hold; a day begins at midnight.
+_DIRECTIVES = [
+    *(f"%{letter}" for letter in "aAbBcdfGHIjmMpSuUVwWxXyY"),
+    *(f"%-{letter}" for letter in "dmyHIMSj"),
+]
 
 
 class ChatTemplate:
@@ -28,6 +37,8 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any, options: dict[str, Any]) -> None:
         self._tokenizer = tokenizer
         self._options = options
+        #: What templates that ask for the date are told; ``None`` for the date of the machine's clock.
+        self.day: datetime.date | None = None
         if not tokenizer.chat_template:
             raise ModelUnavailableError(
                 f"the tokeniser of {_where(tokenizer)} has no chat template, which says how a prompt is "
@@ -55,12 +66,20 @@ class ChatTemplate:
                 tokenize=False,
                 add_generation_prompt=prompt,
                 **self._options,
+                **self._dated(),
             )
         except Exception as error:
             raise ModelUnavailableError(
                 f"the chat template of {_where(self._tokenizer)} does not render the prompt: {brief(error)}"
             ) from error
         return text
+
+    def _dated(self) -> dict[str, Any]:
+        """The template with its own clock, where it asks for one and a day is set."""
+        if self.day is None:
+            return {}
+        template = self._tokenizer.get_chat_template()
+        return {"chat_template": _clock_of(self.day) + template} if _CLOCK in template else {}
 
     def _shown(self, message: Message) -> dict[str, Any]:
         content = message["content"]
@@ -91,3 +110,19 @@ class ChatTemplate:
 
 def _where(tokenizer: Any) -> str:
     return str(getattr(tokenizer, "name_or_path", "")) or "the model"
+
+
+def _clock_of(day: datetime.date) -> str:
+    """A macro that takes the function's place in a template: transformers hands no functions on to it.
+
+    Its line ends where the template begins, so that blanks there mean what they did.
+    """
+    midnight = datetime.datetime.combine(day, datetime.time())
+    filled = "".join(
+        f" | replace({json.dumps(form)}, {json.dumps(midnight.strftime(form))})" for form in _DIRECTIVES
+    )
+    return (
+        f"{{%- macro {_CLOCK}(form) -%}}"
+        f'{{{{ form | replace("%%", "\\0"){filled} | replace("\\0", "%") }}}}'
+        "{%- endmacro %}\n"
+    )

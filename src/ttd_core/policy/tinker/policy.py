@@ -9,6 +9,7 @@ path. Log-probabilities are of temperature 1 on both ways of the protocol, so ot
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hashlib
 import json
 import os
@@ -140,6 +141,10 @@ class TinkerPolicy:
     def measure_prompt(self, prompt: Sequence[Message], params: SamplingParams) -> tuple[int, int]:
         """Tokens of a prompt, and those that it and a reply may have together."""
         return len(self._codec.encode(prompt, params.prefill)), min(params.context, self._longest_context)
+
+    def date_prompts(self, day: datetime.date) -> None:
+        """Have prompts say that it is this day, where the chat template asks."""
+        self._codec.date_prompts(day)
 
     def token_texts(self, tokens: Sequence[int]) -> list[str]:
         """The text of each token by itself."""
