@@ -256,6 +256,18 @@ def test_from_a_file_the_best_is_no_worse_than_its_start(hop, tmp_path) -> None:
     assert origin["polished"][0]["command"].startswith("ttd math hops ac1 --from best.json ")
 
 
+def test_a_start_with_more_heights_than_are_asked_for_is_only_begun_with(hop, tmp_path) -> None:
+    f = np.random.default_rng(3).random(2200) + 0.1
+    (tmp_path / "long.json").write_text(json.dumps(f.tolist()))
+    few = ("--rounds", "1", "--lineages", "1", "--promoted", "1", "--keep", "1", "--cells", "40000")
+    words = ("--coarse", "55", "--length", "110", *few, "--out", "best.json")
+    assert hop("ac1", "--from", "long.json", *words).exception is None
+    made = json.loads((tmp_path / "best.json").read_text())
+    # 110 heights, each repeated for the fewest that the problem takes.
+    assert made["facts"]["values"] == 1100
+    assert made["origin"]["start"].startswith("a construction of 2200 heights with SHA-256")
+
+
 def test_a_stopped_search_goes_on_as_if_it_had_not_been(hop, tmp_path, monkeypatch, saving_at_most) -> None:
     monkeypatch.setattr(running, "_SAVING", 1e9)
     assert hop("erdos", *FEW, "--out", "whole.json").exception is None

@@ -243,6 +243,23 @@ def test_what_is_said_of_the_start_is_carried_on(polish, tmp_path) -> None:
     assert starts == ["one.json", "two.json"]
 
 
+def test_a_start_with_more_heights_than_are_asked_for_is_halved(polish, tmp_path) -> None:
+    f = np.random.default_rng(2).random(6000) + 0.1
+    (tmp_path / "long.json").write_text(json.dumps(f.tolist()))
+    few = ("--rounds", "1", "--iterations", "1", "--batch", "1", "--out", "best.json")
+    assert polish("ac2", "--from", "long.json", "--length", "1500", *few).exception is None
+    assert np.load(tmp_path / "best.f.npy").size == 1500
+    origin = json.loads((tmp_path / "best.json").read_text())["origin"]
+    assert origin["start"].startswith("a construction of 6000 heights with SHA-256")
+    halved = improving.halved(f, 1500)
+    assert halved == pytest.approx(f.reshape(-1, 4).mean(axis=1))
+    # What cannot be halved often enough stays too long, and is refused.
+    (tmp_path / "odd.json").write_text(json.dumps(f[:3002].tolist()))
+    assert improving.halved(f[:3002], 1500).size == 1501
+    error = polish("ac2", "--from", "odd.json", "--length", "1500", "--out", "none.json").exception
+    assert "--length 1500 is less than the 1501 heights" in str(error)
+
+
 @pytest.mark.parametrize(
     ("start", "precision"), [("random", "float64"), ("random", "float32"), ("comb", "float64")]
 )

@@ -103,7 +103,8 @@ def math() -> None:
 @click.option(
     "--length",
     type=click.IntRange(1),
-    help="Most heights: the start is doubled as often as fits. Default: as many as the start.",
+    help="Most heights: the start is doubled as often as fits, or halved before where it has more. "
+    "Default: as many as the start.",
 )
 @click.option(
     "--coarse",

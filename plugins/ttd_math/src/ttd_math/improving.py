@@ -93,6 +93,16 @@ def require_length(problem: StepProblem, length: int) -> None:
         )
 
 
+def halved(f: Floats, most: int | None) -> Floats:
+    """Heights of a start with means of neighbours in place of two, as often as needed for at most ``most``.
+
+    It stays longer than that where its number of heights cannot be halved so often, or nothing was asked for.
+    """
+    while most is not None and f.size > most and f.size % 2 == 0:
+        f = np.asarray(f.reshape(-1, 2).mean(axis=1))
+    return f
+
+
 def doubled(first: int, most: int | None, whose: str) -> tuple[int, ...]:
     """Numbers of heights from the first on, doubled as often as fits.
 

@@ -18,6 +18,7 @@ from ttd_core.errors import UsageError
 from ttd_math import improving, search_files
 from ttd_math.hopping import checkpoint
 from ttd_math.hopping.checkpoint import Standing
+from ttd_math.hopping.hops import resampled
 from ttd_math.hopping.search import Plan, Search, begun
 from ttd_math.improving import FROM_RANDOM
 from ttd_math.plain import Floats
@@ -70,11 +71,14 @@ def hops(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate, 
     problem = improving.problem_of(settings.problem, settings.length or 0)
     rng = np.random.default_rng(settings.seed)
     coarse = settings.coarse or COARSE[settings.problem]
-    start = improving.start_of(problem, settings, coarse, rng)
+    given = start = improving.start_of(problem, settings, coarse, rng)
     fresh = settings.start == FROM_RANDOM
     least = improving.least_heights(problem)
     first = coarse if fresh else _coarse(start.size, settings)
     lengths = improving.doubled(first, settings.length, "that the search begins with")
+    if settings.length is not None and start.size > lengths[-1]:
+        # What has more heights than are asked for is nothing to compare with.
+        start = resampled(torch.from_numpy(start.copy())[None], lengths[-1])[0].numpy()
     problem = improving.problem_of(settings.problem, max(lengths[-1], start.size))
     plan = Plan(
         lengths=lengths,
@@ -101,7 +105,7 @@ def hops(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate, 
     # A height that is repeated is the same function.
     f = np.repeat(f, -(-least // f.size))
     proof = certifying.certify(problem, improving.state_of(problem, f))
-    made = improving.made_by(settings, "hops", start, device, search.standing.seconds, search.standing.curve)
+    made = improving.made_by(settings, "hops", given, device, search.standing.seconds, search.standing.curve)
     return proof, certificate.write(proof, settings.out, origin=improving.whole_origin(settings, made))
 
 

@@ -65,7 +65,8 @@ def polish(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate
     device = improving.device_of(settings.device)
     problem = improving.problem_of(settings.problem, settings.length or 0)
     rng = np.random.default_rng(settings.seed)
-    start = improving.start_of(problem, settings, settings.coarse, rng)
+    given = improving.start_of(problem, settings, settings.coarse, rng)
+    start = improving.halved(given, settings.length)
     lengths = improving.doubled(start.size, settings.length, "of the start")
     problem = improving.problem_of(settings.problem, lengths[-1])
     improving.require_length(problem, lengths[-1])
@@ -92,7 +93,7 @@ def polish(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate
         ) from error
     proof = certifying.certify(problem, improving.state_of(problem, search.best()[1]))
     made = improving.made_by(
-        settings, "polish", start, device, search.standing.seconds, search.standing.curve
+        settings, "polish", given, device, search.standing.seconds, search.standing.curve
     )
     return proof, certificate.write(proof, settings.out, origin=improving.whole_origin(settings, made))
 
