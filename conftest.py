@@ -8,7 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
+
+# A deadline would judge a busy machine: first calls import, compile and plan.
+hypothesis.settings.register_profile("ttd", deadline=None)
+hypothesis.settings.load_profile("ttd")
 
 #: Markers of tests that take more than the seconds that `timeout` in pyproject.toml gives.
 LONG = ("slow", "peer", "ray", "gpu")

@@ -59,7 +59,9 @@ def test_without_the_compiler_trimul_falls_back(how: str, program, monkeypatch) 
 
 
 @pytest.mark.parametrize("defines", [[], ["PROFILE"], ["NO_LOAD"]])
-def test_the_attention_kept_in_benchmarks_compiles(defines: list[str], tmp_path) -> None:
+def test_the_attention_kept_in_benchmarks_compiles(defines: list[str], tmp_path, monkeypatch) -> None:
     if not BENCHMARK.is_file():
         pytest.skip("benchmarks are in the repository only")
+    # As of a script that is run: what benchmarks share lies beside it.
+    monkeypatch.syspath_prepend(BENCHMARK.parent)
     assert "Function attend" in _usage(module_at(BENCHMARK).compiled(defines), tmp_path)
