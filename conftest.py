@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import pathlib
+import runpy
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,6 +26,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("timeout") is None and any(map(item.get_closest_marker, LONG)):
             item.add_marker(pytest.mark.timeout(LONG_SECONDS))
+
+
+@pytest.fixture(scope="session")
+def benchmark_script(request: pytest.FixtureRequest) -> Callable[[str], dict[str, Any]]:
+    """Gives what a script of ``benchmarks/`` defines, by name, without its ``main``.
+
+    As when it is run, the scripts that it shares code with lie beside it.
+    """
+    folder = request.config.rootpath / "benchmarks"
+
+    def definitions(name: str) -> dict[str, Any]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(str(folder))
+            return runpy.run_path(str(folder / name))
+
+    return definitions
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import runpy
 import time
 
 import pytest
@@ -23,9 +22,9 @@ KINDS = ["one", "several", "compared", "empty", "long", "rollouts"]
 
 
 @pytest.fixture(scope="module")
-def tools(request):
+def tools(benchmark_script):
     """The benchmark's browser, which prints the published times."""
-    return runpy.run_path(str(request.config.rootpath / "benchmarks" / "browser.py"))
+    return benchmark_script("browser.py")
 
 
 @pytest.fixture(scope="module")

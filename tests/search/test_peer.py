@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import pathlib
-import runpy
 import subprocess
 
 import numpy as np
@@ -19,9 +18,9 @@ GROUPS, SIZE, STEPS = 4, 6, 25
 
 
 @pytest.fixture(scope="module")
-def peer_python(request):
+def peer_python(benchmark_script):
     """Python of the environment that the benchmark installs the package into."""
-    benchmark = runpy.run_path(str(request.config.rootpath / "benchmarks" / "archive.py"))
+    benchmark = benchmark_script("archive.py")
     try:
         return benchmark["install_peer"]()
     except SystemExit:

@@ -46,9 +46,9 @@ def run(seed, budget_s, **kwargs):
 
 
 @pytest.fixture(scope="module")
-def browser(request):
+def browser(benchmark_script):
     """A running Chromium."""
-    tools = runpy.run_path(str(request.config.rootpath / "benchmarks" / "browser.py"))
+    tools = benchmark_script("browser.py")
     lacking = tools["lacking"]()
     if lacking:
         pytest.skip(lacking)
