@@ -23,8 +23,19 @@ from ttd_math.plain import Floats, plain_vector
 
 #: Where this package keeps its best constructions.
 BEST = pathlib.Path(__file__).parent / "best"
+#: What names the one of a problem, where a file may be named as well.
+FROM_BEST = "best"
 #: Heights looked at before a list is refused by its length alone, unless the options allow more.
 READ_AT_MOST = 1_000_000
+
+
+def start_file(name: str, start: str) -> pathlib.Path:
+    """The file of a construction to begin with.
+
+    :param name: of the problem.
+    :param start: :data:`FROM_BEST` for the one that this package keeps, or a file.
+    """
+    return BEST / f"{name}.json" if start == FROM_BEST else pathlib.Path(start)
 
 
 @attrs.frozen
@@ -118,8 +129,8 @@ class MathProblem(Problem):
         """
         if self.options.start == "program":
             return [State(code=self.starting_program()) for _ in range(count)]
-        if self.options.start == "best":
-            kept = self.read_construction(BEST / f"{self.name}.json")
+        if self.options.start == FROM_BEST:
+            kept = self.read_construction(start_file(self.name, FROM_BEST))
             return [attrs.evolve(kept, code=self.starting_program()) for _ in range(count)]
         if self.options.start != "empty":
             known = "'empty', 'program' or 'best'"
@@ -160,6 +171,17 @@ class MathProblem(Problem):
             return State(data=self.construct(self.meant(value)))
         except (ValueError, TypeError) as error:
             raise UsageError(f"{path}: not a construction of {self.name}: {error}") from error
+
+    def read_valid(self, path: pathlib.Path) -> State:
+        """Read a construction that breaks no rule.
+
+        :raises UsageError: when the file holds none, or one that breaks a rule.
+        """
+        state = self.read_construction(path)
+        broken = self.check(state)
+        if broken:
+            raise UsageError(f"{path}: {broken[0]}")
+        return state
 
     @abc.abstractmethod
     def meant(self, value: Any) -> Any:

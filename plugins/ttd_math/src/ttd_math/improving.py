@@ -20,11 +20,11 @@ from ttd_core.input_files import read_data_file
 from ttd_core.plugin import registry
 from ttd_core.types import State, array_digest
 from ttd_math import combs
-from ttd_math.base import BEST, StepProblem
+from ttd_math.base import StepProblem, start_file
 from ttd_math.plain import Floats
 
-#: What `--from` takes besides a file.
-FROM_BEST, FROM_RANDOM, FROM_COMB = "best", "random", "comb"
+#: What `--from` takes besides ``best`` and a file.
+FROM_RANDOM, FROM_COMB = "random", "comb"
 
 #: The problem that a comb is a start of.
 COMB_PROBLEM = "ac2"
@@ -118,9 +118,7 @@ def doubled(first: int, most: int | None, whose: str) -> tuple[int, ...]:
 
 def _start_file(asked: Asked) -> pathlib.Path | None:
     """The file that a search starts from; of random heights and combs there is none."""
-    if asked.start == FROM_BEST:
-        return BEST / f"{asked.problem}.json"
-    return None if asked.start in (FROM_RANDOM, FROM_COMB) else pathlib.Path(asked.start)
+    return None if asked.start in (FROM_RANDOM, FROM_COMB) else start_file(asked.problem, asked.start)
 
 
 def start_of(problem: StepProblem, asked: Asked, coarse: int, rng: np.random.Generator) -> Floats:

@@ -20,7 +20,6 @@ invertible. Along any direction d in which no contact is violated to first order
 
 from __future__ import annotations
 
-import pathlib
 from fractions import Fraction
 
 import attrs
@@ -29,7 +28,7 @@ import numpy as np
 
 from ttd_core.errors import UsageError
 from ttd_core.plugin import registry
-from ttd_math.base import BEST
+from ttd_math.base import start_file
 from ttd_math.circle_packing import CirclePacking
 from ttd_math.plain import Floats
 
@@ -87,10 +86,7 @@ def packing_of(name: str, start: str) -> tuple[Floats, Floats]:
     """
     problem = registry.load(name, {})
     assert isinstance(problem, CirclePacking)
-    path = BEST / f"{name}.json" if start == "best" else pathlib.Path(start)
-    state = problem.read_construction(path)
-    if broken := problem.check(state):
-        raise UsageError(f"{path}: {'; '.join(broken)}")
+    state = problem.read_valid(start_file(name, start))
     return np.asarray(state.data["centers"]), np.asarray(state.data["radii"])
 
 

@@ -29,7 +29,7 @@ from ttd_core.input_files import read_data_file
 from ttd_core.plugin.registry import load
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.types import State, array_digest
-from ttd_math.base import BEST, MathProblem
+from ttd_math.base import BEST, FROM_BEST, MathProblem, start_file
 from ttd_math.keep import earlier_of, is_better, made_by
 
 #: Said of a construction that was made from one in a file.
@@ -96,11 +96,8 @@ def start_of(problem: MathProblem, begin: str) -> tuple[State, dict[str, Any] | 
     """
     if begin == "program":
         return State(), None
-    path = BEST / f"{problem.name}.json" if begin == "best" else pathlib.Path(begin)
-    state = problem.read_construction(path)
-    broken = problem.check(state)
-    if broken:
-        raise UsageError(f"{path}: {broken[0]}")
+    path = start_file(problem.name, begin)
+    state = problem.read_valid(path)
     if certificate.is_certificate(read_data_file(path)):
         return state, earlier_of(path)
     return state, {"data": {name: {"$array": array_digest(array)} for name, array in state.data.items()}}
@@ -121,7 +118,7 @@ def origin_of(
             "seed": seed,
             "options": {"start": pathlib.Path(begin).name, "processor_seconds": list(budgets)},
             **made_by(problem, executor, before),
-            **({"start": FROM_FILE} if before and begin != "best" else {}),
+            **({"start": FROM_FILE} if before and begin != FROM_BEST else {}),
         }
 
 
