@@ -1,14 +1,10 @@
-"""Where the official inputs are, if they are here, and hypothesis settings (the machine may be busy)."""
+"""Where the official inputs are, if they are here."""
 
 from __future__ import annotations
 
 import pathlib
 
 import pytest
-from hypothesis import settings
-
-settings.register_profile("ttd", deadline=None)
-settings.load_profile("ttd")
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,8 @@ from __future__ import annotations
 import pathlib
 
 import pytest
-from hypothesis import settings
 
 from ttd_bio.testing import simulated_counts, write_h5ad
-
-settings.register_profile("ttd", deadline=None)
-settings.load_profile("ttd")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What the tests share: hypothesis settings (the machine may be busy) and one sandbox."""
+"""What the tests share: one sandbox."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from hypothesis import settings
 
 from ttd_core.sandbox.local import LocalExecutor
 
 # inputs are small here, and threads that wait for each other on a busy machine take longer than the work
 torch.set_num_threads(1)
-settings.register_profile("ttd", deadline=None)
-settings.load_profile("ttd")
 
 
 @pytest.fixture(scope="session")

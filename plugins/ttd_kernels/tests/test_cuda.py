@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from ttd_kernels.testing import module_at, our_program
+from ttd_kernels.testing import our_program
 
 nvrtc = pytest.importorskip("cuda.bindings.nvrtc", reason="cuda-bindings is not installed")
 triton = pytest.importorskip("triton")
@@ -59,9 +59,8 @@ def test_without_the_compiler_trimul_falls_back(how: str, program, monkeypatch) 
 
 
 @pytest.mark.parametrize("defines", [[], ["PROFILE"], ["NO_LOAD"]])
-def test_the_attention_kept_in_benchmarks_compiles(defines: list[str], tmp_path, monkeypatch) -> None:
+def test_the_attention_kept_in_benchmarks_compiles(defines: list[str], tmp_path, benchmark_script) -> None:
     if not BENCHMARK.is_file():
         pytest.skip("benchmarks are in the repository only")
-    # As of a script that is run: what benchmarks share lies beside it.
-    monkeypatch.syspath_prepend(BENCHMARK.parent)
-    assert "Function attend" in _usage(module_at(BENCHMARK).compiled(defines), tmp_path)
+    compiled = benchmark_script(BENCHMARK.name)["compiled"](defines)
+    assert "Function attend" in _usage(compiled, tmp_path)

@@ -1,19 +1,12 @@
-"""Hypothesis settings, and what tests of searches on a device share.
-
-No deadline, since the machine may be busy and first calls import and plan.
-"""
+"""What tests of searches on a device share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import pytest
-from hypothesis import settings
 
 from ttd_core.errors import StorageError
-
-settings.register_profile("ttd", deadline=None)
-settings.load_profile("ttd")
 
 
 @pytest.fixture
