@@ -10,6 +10,8 @@ import os
 import pathlib
 import re
 import subprocess
+import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,8 +26,10 @@ if torch.cuda.is_available():
         "a CUDA device is here, and compiles the kernels when they are launched", allow_module_level=True
     )
 
+from triton.experimental.gluon.nvidia import hopper  # noqa: E402 - after the skip
 from triton.tools import tensor_descriptor  # noqa: E402 - after the skip
 
+from ttd_kernels.helpers import mla_reference  # noqa: E402 - after the skip
 from ttd_kernels.testing import our_program  # noqa: E402 - after the skip
 
 # What a release says of its next one's defaults.
@@ -42,6 +46,21 @@ class Placeless(tensor_descriptor.TensorDescriptor):
 
     def __post_init__(self) -> None:
         """Its address would be checked here."""
+
+
+class PlacelessGluon(hopper.TensorDescriptor):
+    """The same for Gluon, whose descriptors also name a layout in shared memory."""
+
+    def __post_init__(self) -> None:
+        """Its address would be checked here."""
+
+
+@pytest.fixture
+def on_hopper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have programs take the device of their tensors for an H200."""
+    h200 = types.SimpleNamespace(multi_processor_count=MULTIPROCESSORS)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: h200)
 
 
 @pytest.fixture
@@ -123,6 +142,94 @@ def test_rmsnorm_s_start_program_compiles_with_each_of_its_constants_changed(row
         module.custom_kernel((empty(rows, width), empty(width, dtype=F32), empty(rows, width)))
     assert {kernel.metadata.name for kernel, _ in compiled} == {"normalise", "add_up"}
     assert compiled[2][1] == -(-rows // 8)
+
+
+def trimul_data(size: int, batch: int, width: int) -> tuple[Any, ...]:
+    """What TriMul is called with: x, mask, weights, sizes."""
+    hidden = 128
+    shapes = {
+        "norm.weight": (width,),
+        "norm.bias": (width,),
+        "to_out_norm.weight": (hidden,),
+        "to_out_norm.bias": (hidden,),
+        "to_out.weight": (width, hidden),
+    }
+    for name in "left_proj", "right_proj", "left_gate", "right_gate", "out_gate":
+        shapes[f"{name}.weight"] = (hidden, width)
+    weights = {name: empty(*shape, dtype=F32) for name, shape in shapes.items()}
+    x, mask = empty(batch, size, size, width, dtype=F32), empty(batch, size, size, dtype=F32)
+    return x, mask, weights, {"dim": width, "hidden_dim": hidden}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [128, 384, 768])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_trimul_finishes_by_bulk_copies_where_the_weights_fit(
+    width, batch, compiled, on_hopper, tmp_path
+) -> None:
+    """Its first pass is the one for any GPU: the one for Hopper is CUDA C++, in test_cuda.py."""
+    module = our_program("trimul")
+    module.TensorDescriptor = PlacelessGluon
+    module.project_tiles = lambda _channels, _device: None
+    module._STREAM = lambda _device: 0
+    module.custom_kernel(trimul_data(256, batch, width))
+    kernels = {kernel.metadata.name: (kernel, grid) for kernel, grid in compiled}
+    assert list(kernels) == ["prepare", "project", "finish_hopper" if width <= 384 else "finish"]
+    for name in "project", "finish", "finish_hopper":
+        if name in kernels:
+            assert residents(kernels[name][0], tmp_path) >= 1
+            assert "wgmma" in kernels[name][0].asm["ptx"]
+    if width <= 384:
+        kernel, grid = kernels["finish_hopper"]
+        assert grid == MULTIPROCESSORS
+        assert "cp.async.bulk.tensor.2d.shared" in kernel.asm["ptx"]
+        assert "cp.async.bulk.tensor.2d.global" in kernel.asm["ptx"]
+
+
+@pytest.fixture
+def mla_decode(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """Our program for MLA decode."""
+    monkeypatch.setitem(sys.modules, "reference", mla_reference)
+    return our_program("mla_decode")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("batch", "heads", "filled"), [(128, 128, 6143), (3, 64, 4096)])
+def test_mla_decode_attends_by_bulk_copies(
+    batch, heads, filled, mla_decode, compiled, on_hopper, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.setattr(mla_decode, "TensorDescriptor", PlacelessGluon)
+    cache = empty(batch, 8192, 576)
+    config = mla_reference.Config(
+        batch, 7168, heads, 1536, 512, 128, 64, 128, 1, 8192, tuple(cache.shape),
+        empty(1536, 7168), empty(heads * 192, 1536), empty(576, 7168), empty(heads * 256, 512),
+        empty(7168, heads * 128),
+    )  # fmt: skip
+    mla_decode.custom_kernel((config, empty(batch, 1, 7168), mla_reference.KVCache(cache, filled)))
+    ((kernel, grid),) = compiled
+    assert kernel.metadata.name == "attend_hopper"
+    assert grid == batch * heads // 64
+    assert residents(kernel, tmp_path) >= 1
+    assert "wgmma" in kernel.asm["ptx"]
+    assert "cp.async.bulk.tensor.2d.shared" in kernel.asm["ptx"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("longest", [6144, 8192])
+def test_all_programs_before_mla_decode_s_attention_are_resident(
+    longest, mla_decode, compiled, tmp_path
+) -> None:
+    weights = empty(1536, 7168), empty(24576, 1536), empty(576, 7168), empty(32768, 512)
+    tensors = empty(128, 1, 7168), *weights, empty(128, longest, 576), *mla_decode.Scratch("meta").tensors
+    mla_decode.prepare[(mla_decode.PROGRAMS,)](
+        *tensors, longest - 1, longest, *mla_decode.PREPARE, num_warps=8, launch_cooperative_grid=True
+    )
+    ((kernel, grid),) = compiled
+    # they wait for each other: one that has no place would be waited for without end
+    assert grid <= MULTIPROCESSORS * residents(kernel, tmp_path)
+    assert kernel.metadata.launch_cooperative_grid
+    assert "wgmma" in kernel.asm["ptx"]
+    assert "cp.async.bulk.prefetch.L2" in kernel.asm["ptx"]
 
 
 @pytest.mark.slow

@@ -35,6 +35,11 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 from triton.runtime.interpreter import InterpretedFunction
 
+# Gluon's names until Triton 3.6 and from 3.7 (barrier) or 3.8 (copies) on, which in 3.9 are the only ones.
+thread_barrier = gl.barrier if hasattr(gl, "barrier") else gl.thread_barrier
+load_tile = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
+load_elements = async_copy.async_load if hasattr(async_copy, "async_load") else async_copy.async_copy_global_to_shared
+
 _ROTATIONS = {}
 
 
@@ -221,10 +226,10 @@ def bring(
     cols = gl.arange(0, HALF, layout=gl.SliceLayout(0, LAY))
     line = cache_ptr + (row0 + token).to(gl.int64)[:, None] * (RANK + 2 * HALF) + RANK + cols[None, :]
     turn = turn_ptr + token[:, None] * (2 * HALF) + cols[None, :]
-    async_copy.async_copy_global_to_shared(rope.index(2 * s), line)
-    async_copy.async_copy_global_to_shared(rope.index(2 * s + 1), line + HALF)
-    async_copy.async_copy_global_to_shared(turns.index(0), turn)
-    async_copy.async_copy_global_to_shared(turns.index(1), turn + HALF)
+    load_elements(rope.index(2 * s), line)
+    load_elements(rope.index(2 * s + 1), line + HALF)
+    load_elements(turns.index(0), turn)
+    load_elements(turns.index(1), turn + HALF)
     async_copy.mbarrier_arrive(rfull.index(s), increment_count=False)
 
 
@@ -281,7 +286,7 @@ def score_part(
     mbarrier.wait(rfull.index(0), 0)
     rotate(rope, turns, 0)
     mbarrier.arrive(rempty.index(0), count=1)
-    gl.thread_barrier()
+    thread_barrier()
 
     peak = gl.full([HEADS], -float("inf"), gl.float32, layout=gl.SliceLayout(1, S_LAY))
     mass = gl.zeros([HEADS], gl.float32, layout=gl.SliceLayout(1, S_LAY))
@@ -331,7 +336,7 @@ def value_part(
     if WHICH == 0:
         for i in gl.static_range(BUFFERS):
             mbarrier.expect(kfull.index(i), TILE * RANK * 2, pred=i < tiles)
-            tma.async_copy_global_to_shared(
+            load_tile(
                 cache_desc, [row0 + gl.minimum(i * TILE, last), 0], kfull.index(i), latent.index(i), pred=i < tiles
             )  # fmt: skip
     if WHICH == 1:
@@ -351,7 +356,7 @@ def value_part(
             more = i + BUFFERS < tiles
             mbarrier.wait(kempty.index(s), (i // BUFFERS) & 1, pred=more)
             mbarrier.expect(kfull.index(s), TILE * RANK * 2, pred=more)
-            tma.async_copy_global_to_shared(
+            load_tile(
                 cache_desc, [row0 + gl.minimum((i + BUFFERS) * TILE, last), 0], kfull.index(s), latent.index(s),
                 pred=more)  # fmt: skip
         else:

@@ -37,6 +37,11 @@ from triton.runtime.interpreter import InterpretedFunction
 EPS = 1e-5
 OPERAND_SCALE = 0.125
 
+# Gluon's names until Triton 3.6 and from 3.7 (barrier) or 3.8 (copies) on, which in 3.9 are the only ones.
+thread_barrier = gl.barrier if hasattr(gl, "barrier") else gl.thread_barrier
+load_tile = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
+store_tile = tma.async_store if hasattr(tma, "async_store") else tma.async_copy_shared_to_global
+
 
 @triton.jit
 def sigmoid(x, FAST: tl.constexpr):
@@ -686,11 +691,11 @@ class ProjectHopper:
 def send(out_desc, stage, value, line, p0, slot, OUTS: gl.constexpr):
     """Store a tile by a bulk copy, once the copy OUTS before it has left its place."""
     tma.store_wait(OUTS - 1)
-    gl.thread_barrier()
+    thread_barrier()
     stage.index(slot).store(value)
     fence_async_shared()
-    gl.thread_barrier()
-    tma.async_copy_shared_to_global(out_desc, [line, p0], stage.index(slot))
+    thread_barrier()
+    store_tile(out_desc, [line, p0], stage.index(slot))
 
 
 @gluon.jit
@@ -707,8 +712,8 @@ def fetch_part(
         slot = (n % 2) * DEPTH + turn % DEPTH
         mbarrier.wait(empty.index(slot), ((turn // DEPTH) & 1) ^ 1)
         mbarrier.expect(full.index(slot), 2 * H * BP * 2)
-        tma.async_copy_global_to_shared(prod_desc, [b * H, p0], full.index(slot), prods.index(slot))
-        tma.async_copy_global_to_shared(gate_desc, [(2 * B + b) * H, p0], full.index(slot), gates.index(slot))
+        load_tile(prod_desc, [b * H, p0], full.index(slot), prods.index(slot))
+        load_tile(gate_desc, [(2 * B + b) * H, p0], full.index(slot), gates.index(slot))
         n += 1
 
 
@@ -767,7 +772,7 @@ def finish_hopper(
     mbarrier.init(ready.index(0), count=1)
     mbarrier.expect(ready.index(0), C * H * 2)
     for i in gl.static_range(C // 32):
-        tma.async_copy_global_to_shared(w_desc, [i * 32, 0], ready.index(0), w.index(i))
+        load_tile(w_desc, [i * 32, 0], ready.index(0), w.index(i))
     mbarrier.wait(ready.index(0), 0)
     gl.warp_specialize([
         (finish_part, (
