@@ -32,9 +32,6 @@ from triton.tools import tensor_descriptor  # noqa: E402 - after the skip
 from ttd_kernels.helpers import mla_reference  # noqa: E402 - after the skip
 from ttd_kernels.testing import our_program  # noqa: E402 - after the skip
 
-# What a release says of its next one's defaults.
-pytestmark = pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
-
 #: Of one multiprocessor: shared memory in bytes, less what each program takes for itself; registers.
 SHARED_MEMORY, RESERVED, REGISTERS = 228 * 1024, 1024, 65536
 MULTIPROCESSORS = 132

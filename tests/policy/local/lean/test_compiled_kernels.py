@@ -42,9 +42,6 @@ from ttd_core.policy.local.lean.kernels import (  # noqa: E402 - after the skip
 )
 from ttd_core.policy.local.lean.kernels.tiles import Tile  # noqa: E402 - after the skip
 
-# What a release says of its next one's defaults.
-pytestmark = pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
-
 #: Shared memory that one program may have there, in bytes.
 SHARED_MEMORY = 227 * 1024
 META = torch.device("meta")

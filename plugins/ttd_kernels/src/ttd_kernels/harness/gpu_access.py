@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ttd_core.policy.local.lean.kernels import FP_FUSION
 from ttd_core.sandbox.base import Access
 from ttd_kernels.harness.gpus import CPU, NoGpuError
 
@@ -57,7 +58,7 @@ def kernel_access(device: str) -> Access:
     torch_assembler = os.path.join(os.path.dirname(torch.__file__), "bin", "ptxas")
     tools = [*_TOOLS, os.path.join(site, "ninja"), assembler, torch_assembler, *_tool_folders(toolkits)]
     environment = [(name, os.environ[name]) for name in ("LD_LIBRARY_PATH",) if name in os.environ]
-    environment += [("CC", "/usr/bin/gcc"), ("CXX", "/usr/bin/g++"), ("MAX_JOBS", "4")]
+    environment += [FP_FUSION, ("CC", "/usr/bin/gcc"), ("CXX", "/usr/bin/g++"), ("MAX_JOBS", "4")]
     # its own processes to compile in would talk over sockets, which the sandbox has none of
     environment += [("TORCHINDUCTOR_COMPILE_THREADS", "1"), _USER]
     if toolkits:
