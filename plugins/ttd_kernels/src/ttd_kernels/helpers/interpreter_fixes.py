@@ -1,8 +1,9 @@
 """Triton's CPU interpreter, made to judge kernels that are right on a GPU as right.
 
-It keeps bfloat16 as bit patterns and computes with those as if they were integers; and it cannot choose
-among an autotuner's configurations, having nothing to time. Here bfloat16 operands are widened first, and
-the first configuration is taken.
+It keeps bfloat16 as bit patterns and computes with those as if they were integers; it cannot choose among an
+autotuner's configurations, having nothing to time; and before Triton 3.9 it cannot loop to a bound known at
+run time under NumPy 2.4. Here bfloat16 operands are widened first, the first configuration is taken, and a
+tensor of one number is an index.
 """
 
 from __future__ import annotations
@@ -37,6 +38,17 @@ def _of_kind(output, kind):
     if output.data.dtype == np.float32:
         return _Handle(_narrow(output.data), kind)
     return _Handle(output.data, kind)
+
+
+def _make_indices():
+    """Give a bound of a loop as a number: Triton asks NumPy for that of an array of one dimension."""
+    patch = interpreter._patch_lang_tensor
+
+    def patch_lang_tensor(tensor, scope):
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    interpreter._patch_lang_tensor = patch_lang_tensor
 
 
 def apply():
@@ -75,3 +87,5 @@ def apply():
         make(self, fn, arg_names, configs[:1], *rest, **named)
 
     autotuner.__init__ = with_one_configuration
+    if tuple(map(int, triton.__version__.split(".")[:2])) < (3, 9):
+        _make_indices()
