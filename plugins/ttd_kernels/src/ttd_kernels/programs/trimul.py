@@ -55,8 +55,8 @@ def sigmoid(x, FAST: tl.constexpr):
 
 @triton.jit
 def prepare(
-    lp, lg, rp, rg, og, to_out, gamma_ptr, beta_ptr, w_in, bias, w_out, C,
-    H: tl.constexpr, CP: tl.constexpr, BLOCK: tl.constexpr,
+    lp, lg, rp, rg, og, to_out, gamma_ptr, beta_ptr, w_in, bias, w_out, C, CP,
+    H: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Weights to half, one row a program: [5H, CP] times the first LayerNorm's weight, and to_out [C, H].
 
@@ -90,7 +90,8 @@ def prepare(
         tl.store(w_out + at, tl.load(to_out + at).to(tl.float16))
 
 
-@triton.jit
+# Compiled once for all batches: Triton would do so again for a batch of 1.
+@triton.jit(do_not_specialize=["B"])
 def project(
     x_ptr, mask_ptr, bias_ptr, w_ptr, out_ptr, B, P, C, eps,
     H: tl.constexpr, CHUNKS: tl.constexpr, CHUNK: tl.constexpr, BP: tl.constexpr, BR: tl.constexpr,
@@ -752,7 +753,7 @@ def finish_part(
     tma.store_wait(0)
 
 
-@gluon.jit
+@gluon.jit(do_not_specialize=["B", "per"])
 def finish_hopper(
     prod_desc, gate_desc, w_desc, out_desc, gamma_ptr, beta_ptr, B, per, eps,
     C: gl.constexpr, H: gl.constexpr, BP: gl.constexpr, DEPTH: gl.constexpr, OUTS: gl.constexpr,
@@ -872,8 +873,8 @@ def custom_kernel(data):
         space = _SPACES[key] = Space(*key)
     launch(
         ("prepare", key), stream, prepare, 5 * H + C,
-        *tensors, beta, space.weights, space.bias, space.to_out, C,
-        H, space.panels * 64, triton.next_power_of_2(space.panels * 64), num_warps=1)  # fmt: skip
+        *tensors, beta, space.weights, space.bias, space.to_out, C, space.panels * 64,
+        H, max(512, triton.next_power_of_2(space.panels * 64)), num_warps=1)  # fmt: skip
     if space.project_hopper:
         space.project_hopper(x, mask, stream)
     else:
