@@ -58,7 +58,7 @@ def test_a_card_is_named_and_money_follows(ttd, summing) -> None:
     assert facts["engine"] == "lean"
     assert facts["memory"]["weights"] == pytest.approx(65.2e9, rel=0.01)
     assert facts["price"] == pytest.approx(3.5 * facts["hours"])
-    assert "no mixture of experts is in its table yet" in facts["sources"]["sampling"]
+    assert "experts are taken to be drawn evenly" in facts["sources"]["sampling"]
     assert facts["sources"]["machine"] == "NVIDIA H200 by its data sheet; 2 cores, as here (--cores)"
     longer = planned(ttd, *arguments, "--evaluation-seconds", "100", "--cores", "64")
     assert longer["seconds"]["evaluation"] == 512 * 100 / 64

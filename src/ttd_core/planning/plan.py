@@ -173,7 +173,7 @@ def make_plan(
     sources |= {"model": outline.source, "machine": machine.source}
     sources |= {"prompt": prompt_source, "reply": reply_source}
     if shape.experts and told.former is None:
-        sources["sampling"] += "; no mixture of experts is in its table yet: a dense model's factor is taken"
+        sources["sampling"] += "; experts are taken to be drawn evenly, and rows that share them take less"
     return Plan(config.policy.model, shape, engine, machine, dtype, load, memory, time, sources)
 
 

@@ -13,30 +13,45 @@ _ATTENTION_BACKWARD = 2.5
 
 
 @attrs.frozen
+class DecodeParts:
+    """What one step of sampling moves and multiplies.
+
+    :param moved: bytes of weights that every token meets, and of keys and values.
+    :param multiplied: operations of the products with those weights.
+    :param experts_moved: bytes of experts.
+    :param experts_multiplied: operations of their products.
+    """
+
+    moved: float
+    multiplied: float
+    experts_moved: float
+    experts_multiplied: float
+
+
+@attrs.frozen
 class ModelWork:
     """A model on a device.
 
     :param shape: its sizes.
     :param element: bytes of a number.
     :param keep_packed: whether experts in four bits stay so.
+    :param counted_experts: experts of a layer that a step of sampling reads, where they were counted.
     """
 
     shape: ModelShape
     element: int
     keep_packed: bool
+    counted_experts: float | None = None
 
-    def step_bytes(self, rows: int) -> float:
-        """Weights read in a step of ``rows`` tokens, whose experts are drawn evenly."""
-        shape = self.shape
-        read = (shape.always_weights + shape.head_weights) * float(self.element)
-        if shape.experts:
-            needed = shape.experts * (1 - (1 - shape.choices / shape.experts) ** rows)
-            expert = shape.expert_weights * shape.expert_bytes(self.element, self.keep_packed)
-            read += shape.mixtures * needed * expert
-        return read
+    def experts_read(self, rows: int) -> float:
+        """Experts of a layer that a step of ``rows`` tokens reads: drawn evenly, unless they were counted."""
+        experts, choices = self.shape.experts, self.shape.choices
+        if not experts or self.counted_experts is not None:
+            return self.counted_experts or 0.0
+        return experts * (1 - (1 - choices / experts) ** rows)
 
-    def decode_floor(self, rates: Rates, rows: int, groups: float, prompt: int, reply: int) -> float:
-        """Seconds of one step of sampling at the device's rates, averaged over a reply.
+    def decode_parts(self, rows: int, groups: float, prompt: int, reply: int) -> DecodeParts:
+        """What one step of sampling moves and multiplies, averaged over a reply.
 
         :param groups: that the rows belong to; a prompt is read once for each.
         """
@@ -44,10 +59,33 @@ class ModelWork:
         token = shape.token_bytes(self.element)
         of_prompt = sum(min(prompt, max(0.0, window - own)) if window else prompt for window in shape.windows)
         kept = token * (groups * of_prompt / max(shape.layers, 1) + rows * shape.seen(own))
-        moved = self.step_bytes(rows) + kept
-        return max(
-            moved / rates.bandwidth, 2 * (shape.active_weights + shape.head_weights) * rows / rates.products
+        expert = shape.expert_weights * shape.expert_bytes(self.element, self.keep_packed)
+        return DecodeParts(
+            moved=(shape.always_weights + shape.head_weights) * float(self.element) + kept,
+            multiplied=2.0 * (shape.always_weights + shape.head_weights) * rows,
+            experts_moved=shape.mixtures * self.experts_read(rows) * expert,
+            experts_multiplied=2.0 * shape.mixtures * shape.choices * shape.expert_weights * rows,
         )
+
+    def decode_floor(self, rates: Rates, rows: int, groups: float, prompt: int, reply: int) -> float:
+        """Seconds that one step of sampling cannot go below at the device's rates, averaged over a reply."""
+        parts = self.decode_parts(rows, groups, prompt, reply)
+        return max(
+            (parts.moved + parts.experts_moved) / rates.bandwidth,
+            (parts.multiplied + parts.experts_multiplied) / rates.products,
+        )
+
+    def decode_seconds(self, rates: Rates, rows: int, groups: float, prompt: int, reply: int) -> float:
+        """Seconds of one step of sampling, averaged over a reply.
+
+        Some kernels of a layer move and others multiply, so the two times are added.
+        """
+        parts = self.decode_parts(rows, groups, prompt, reply)
+        rest = parts.moved / rates.bandwidth + parts.multiplied / rates.products
+        experts = parts.experts_moved / rates.bandwidth + parts.experts_multiplied / rates.products
+        if self.shape.packed and self.keep_packed:
+            experts *= rates.packed_factor
+        return (rest + experts) * rates.decode_factor + self.shape.layers * rates.decode_layer_s
 
     def forward_operations(self, tokens: float, context: float, logits: float) -> float:
         """Operations of a forward pass.
@@ -112,14 +150,13 @@ def step_seconds(
 
     :param rows: replies that are decoded at once, as memory has it.
     """
-    shape, total = work.shape, load.rollouts_here
+    total = load.rollouts_here
     rows = max(1, min(rows, total))
     decode = 0.0
     for count, times in ((rows, total // rows), (total % rows, 1)):
         if count and times:
             groups = max(1.0, count / load.group_size)
-            floor = work.decode_floor(rates, count, groups, load.prompt, load.reply)
-            step = floor * rates.decode_factor + shape.layers * rates.decode_layer_s
+            step = work.decode_seconds(rates, count, groups, load.prompt, load.reply)
             decode += times * load.reply * step
     share = 1 / load.devices
     read = load.groups * load.prompt * share
