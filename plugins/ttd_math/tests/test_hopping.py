@@ -89,7 +89,7 @@ def test_values_are_quadratic_and_their_gradients_are_those_that_are_used(name) 
     whole = problem.values(f) + problem.linear(f, d) + problem.bend(d)
     assert torch.allclose(whole, problem.values(f + d), rtol=0, atol=1e-12)
     # The last value comes first.
-    slopes = problem.slopes(f).flip(1)
+    slopes = problem.slopes(f, 0, 2 * n - 1).flip(1)
     assert torch.allclose((slopes @ d[:, :, None])[..., 0], problem.linear(f, d), rtol=0, atol=1e-12)
     pulled = (weights[:, None] @ slopes)[:, 0]
     assert torch.allclose(pulled, problem.pulled(f, weights), rtol=0, atol=1e-12)

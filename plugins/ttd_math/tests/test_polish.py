@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from ttd_core import certifying
-from ttd_core.errors import StorageError, UsageError
+from ttd_core.errors import EnvironmentLacksError, StorageError, UsageError
 from ttd_core.plugin.registry import load
 from ttd_math.autocorrelation import first_bound, second_bound
 from ttd_math.commands import STEP_FUNCTIONS
@@ -405,3 +405,41 @@ def test_lengths_double_as_often_as_fits() -> None:
     assert improving.doubled(1000, None, "of the start") == (1000,)
     assert improving.doubled(1000, 4000, "of the start") == (1000, 2000, 4000)
     assert improving.doubled(1000, 7999, "of the start") == (1000, 2000, 4000)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (MemoryError(), UsageError, "3 functions of 1000 heights at a time: no memory left on cpu: "),
+        (
+            RuntimeError("cuFFT error: CUFFT_INTERNAL_ERROR\nmore"),
+            EnvironmentLacksError,
+            "3 functions of 1000 heights at a time: cpu failed: cuFFT error: CUFFT_INTERNAL_ERROR: --resume "
+            "to go on from best.polish.npz; where memory may be short, with a smaller --batch or --cells",
+        ),
+    ],
+)
+def test_a_device_that_fails_ends_a_search_in_one_line_from_which_it_goes_on(
+    polish, tmp_path, monkeypatch, error, kind, said
+) -> None:
+    rounds, left = Search._round, iter(range(1))
+
+    def tried(self):
+        if next(left, None) is None:
+            raise error
+        rounds(self)
+
+    words = ("ac1", "--from", "f.json", *FEW, "--out", "best.json")
+    with monkeypatch.context() as patched:
+        patched.setattr(Search, "_round", tried)
+        failed = polish(*words).exception
+    assert isinstance(failed, kind)
+    assert said in str(failed)
+    assert "\n" not in str(failed)
+    assert polish(*words, "--batch", "2", "--resume").exception is None
+
+
+def test_more_heights_than_there_is_memory_for_are_refused(polish) -> None:
+    failed = polish("ac1", "--from", "random", "--coarse", str(10**12), "--out", "best.json").exception
+    assert isinstance(failed, UsageError)
+    assert str(failed).startswith("1 function of 1000000000000 heights at a time: no memory left on cpu: ")

@@ -194,7 +194,8 @@ def polish(**given: Any) -> None:
     type=click.IntRange(1),
     default=1 << 26,
     show_default=True,
-    help="Most values of the largest matrices of a batch: it takes some 36 bytes of memory for each.",
+    help="Most values of the largest matrices of a batch. Memory: 13 bytes for each up to 2^28, which are "
+    "computed at a time, and one for each beyond; 16 times the square of the heights where that is more.",
 )
 @_keep_option(20)
 @click.option(

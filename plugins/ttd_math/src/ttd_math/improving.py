@@ -19,7 +19,7 @@ from ttd_core.errors import UsageError
 from ttd_core.input_files import read_data_file
 from ttd_core.plugin import registry
 from ttd_core.types import State, array_digest
-from ttd_math import combs
+from ttd_math import combs, device_failures
 from ttd_math.base import StepProblem, start_file
 from ttd_math.plain import Floats
 
@@ -51,13 +51,14 @@ class Asked(attrs.AttrsInstance, Protocol):
 
 
 def device_of(text: str) -> torch.device:
-    """The device of that name.
+    """The device of that name, of whose memory torch leaves some to its libraries.
 
     :raises UsageError: when torch cannot compute there.
     """
     try:
         device = torch.device(text)
         torch.zeros(1, device=device, dtype=torch.float64).item()
+        device_failures.leave_room(device)
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         first = str(error).partition("\n")[0]
         raise UsageError(f"--device {text}: torch cannot compute there: {first[:200]}") from error

@@ -7,7 +7,8 @@ is what ``programs/ac1.py`` and ``programs/erdos.py`` do for one function, but f
 leave out: with half of it, twice to thrice fewer steps are needed.
 
 The members of a batch take their steps together. One that is done leaves the batch, so that ever fewer are
-computed; one that fails keeps where it got to. What one does changes nothing in another.
+computed; one that fails keeps where it got to. What one does changes nothing in another. Where matrices are
+large, a batch takes a step in :mod:`~ttd_math.hopping.parts`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ttd_math.hopping.minimax import Minimax
+from ttd_math.hopping.parts import CELLS, Parts
 
 #: Step lengths that are tried, all at once: close to each other first, then down to what a bad start needs.
 _LENGTHS = (*(0.8**k for k in range(12)), *(0.08 * 0.5**k for k in range(14)))
@@ -93,9 +95,15 @@ class _Members:
     aim: Tensor
     tried: Tensor
 
-    def only(self, rows: Tensor) -> _Members:
+    def only(self, rows: Tensor | slice) -> _Members:
         """Some of them, [k] of indices."""
         return _Members(*(getattr(self, field.name)[rows] for field in attrs.fields(_Members)))
+
+    @staticmethod
+    def joined(parts: list[_Members]) -> _Members:
+        """Those of all parts."""
+        names = [field.name for field in attrs.fields(_Members)]
+        return _Members(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
 @attrs.frozen
@@ -116,6 +124,7 @@ def optimise(
     steps: int,
     stop: Callable[[], bool] = lambda: False,
     left: int = 0,
+    parts: Parts | None = None,
 ) -> tuple[Tensor, Tensor, int]:
     """Local optima near functions.
 
@@ -123,15 +132,17 @@ def optimise(
     :param steps: of Newton, at most.
     :param stop: asked after every step; what is under way then is judged as it is.
     :param left: the same when no more than so many are under way.
+    :param parts: in which steps are taken, and which learns of memory that runs out.
     :return: finished heights [B, n]; scores [B], infinite where an optimisation gave up or is no number;
         how many Newton steps all took together.
     """
+    parts = parts or Parts()
     members = _begun(problem, f, aims)
     found, given_up = f.clone(), torch.zeros_like(members.index, dtype=torch.bool)
     taken = 0
     for _ in range(steps):
         taken += len(members.index)
-        done, hopeless = _stepped(problem, members)
+        members, done, hopeless = _all_stepped(problem, members, parts)
         found[members.index] = members.f
         given_up[members.index] = hopeless
         # The one look at the device a step: which members go on.
@@ -154,6 +165,22 @@ def _begun(problem: Minimax, f: Tensor, aims: Aims) -> _Members:
     return _Members(
         index, f, t, values, mu, weight, edges, aims.end, aims.bar, aims.fine, aims.aim, 0 * index
     )
+
+
+def _all_stepped(problem: Minimax, members: _Members, parts: Parts) -> tuple[_Members, Tensor, Tensor]:
+    """Members after one Newton step of each, by parts; which are done, and which are hopeless: [B] each."""
+    count, n = members.f.shape
+
+    def stepped(rows: slice) -> tuple[_Members, Tensor, Tensor]:
+        # Others in their place: members stay as they were until all parts have taken the step.
+        part = members.only(rows)
+        return part, *_stepped(problem, part)
+
+    made = parts.each(count, n, members.f.device, stepped)
+    if len(made) == 1:
+        return made[0]
+    moved, done, hopeless = zip(*made, strict=True)
+    return _Members.joined(list(moved)), torch.cat(done), torch.cat(hopeless)
 
 
 def _stepped(problem: Minimax, members: _Members) -> tuple[Tensor, Tensor]:
@@ -183,7 +210,7 @@ def _newton(problem: Minimax, members: _Members) -> _Step:
     scale, pull = members.weight / room, mu / room
     column, total = problem.pulled(f, scale), scale.sum(-1)
     system = problem.curvature(_CURVED * members.weight)
-    _add_products(system, problem.slopes(f), scale.flip(-1), column / total[:, None])
+    _add_products(system, problem, f, scale.flip(-1), column / total[:, None])
     diagonal = system.diagonal(dim1=-2, dim2=-1)
     diagonal += (members.edges / distance).sum(-2)
     size = diagonal.rsqrt()
@@ -191,6 +218,7 @@ def _newton(problem: Minimax, members: _Members) -> _Step:
     system *= size[:, None, :]
     diagonal += 1e-13
     factor, info = torch.linalg.cholesky_ex(system)
+    del system, diagonal
 
     def solve(right: Tensor) -> Tensor:
         half = torch.linalg.solve_triangular(factor, size[:, :, None] * right, upper=False)
@@ -217,11 +245,22 @@ def _newton(problem: Minimax, members: _Members) -> _Step:
     return _Step(first, second, slope, bend, info != 0)
 
 
-def _add_products(system: Tensor, slopes: Tensor, weights: Tensor, mean: Tensor) -> None:
-    """Add weighted products of slopes [B, m, n], less their weighted mean [B, n], to systems [B, n, n]."""
-    centred = slopes - mean[:, None, :]
-    centred *= weights.sqrt()[:, :, None]
-    system.baddbmm_(centred.mT, centred)
+def _add_products(system: Tensor, problem: Minimax, f: Tensor, weights: Tensor, mean: Tensor) -> None:
+    """Add weighted products of slopes, less their weighted mean [B, n], to systems [B, n, n].
+
+    All slopes at once, or, where those of one function are more than a part may have, so many at a time.
+
+    :param weights: [B, 2 n - 1], the last value's first.
+    """
+    values = weights.shape[-1]
+    each = max(1, CELLS // f.numel())
+    for first in range(0, values, each):
+        last = min(values, first + each)
+        slopes, middle = problem.slopes(f, first, last), mean[:, None, :]
+        centred = slopes - middle if problem.shared_slopes else slopes.sub_(middle)
+        centred *= weights[:, first:last].sqrt()[:, :, None]
+        system.baddbmm_(centred.mT, centred)
+        del slopes, centred  # before the next are made
 
 
 def _along(problem: Minimax, members: _Members, step: _Step) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -15,6 +15,12 @@ import scipy.fft
 import torch
 from torch import Tensor
 
+#: Most values of matrices that are flipped at once: just below 2 GiB. On CUDA torch's ``flip`` reckons places
+#: in its result in 32 bits where it finds that these suffice, and in finding so it counts the strides that it
+#: has made negative as less than nothing (``TensorIteratorBase::can_use_32bit_indexing``). Larger results it
+#: may write outside their memory, and some later call of a library tells of that as an error of its own.
+FLIPPED = (1 << 28) - 1
+
 
 def _size(n: int) -> int:
     """A fast length for transforms that hold all values of n heights."""
@@ -36,7 +42,19 @@ def _toeplitz(spectrum: Tensor, n: int) -> Tensor:
     """Symmetric matrices [B, n, n], constant along diagonals; semidefinite where no spectrum is negative."""
     lags = _back(torch.complex(spectrum, torch.zeros_like(spectrum)), n)[..., :n]
     both = torch.cat([lags.flip(-1), lags[..., 1:]], -1)
-    return both.unfold(-1, n, 1).flip(1)
+    return _flipped(both.unfold(-1, n, 1))
+
+
+def _flipped(rows: Tensor) -> Tensor:
+    """Matrices [B, m, n] with the last row first, as a copy, however large they are."""
+    if rows.numel() <= FLIPPED:
+        return rows.flip(1)
+    whole = torch.empty(rows.shape, dtype=rows.dtype, device=rows.device)
+    count, each = rows.shape[1], max(1, FLIPPED // (rows.shape[0] * rows.shape[2]))
+    for first in range(0, count, each):
+        last = min(count, first + each)
+        whole[:, first:last] = rows[:, count - last : count - first].flip(1)
+    return whole
 
 
 class Minimax(abc.ABC):
@@ -46,6 +64,8 @@ class Minimax(abc.ABC):
     signs: ClassVar[tuple[int, ...]]
     #: Scores closer than this are one optimum.
     apart: ClassVar[float]
+    #: Whether slopes are a view whose elements share memory.
+    shared_slopes: ClassVar[bool]
 
     def __init__(self) -> None:
         """Nothing is on any device yet."""
@@ -68,10 +88,12 @@ class Minimax(abc.ABC):
         """The gradient [B, n] of the sum of the values, each times its weight [B, 2 n - 1]."""
 
     @abc.abstractmethod
-    def slopes(self, f: Tensor) -> Tensor:
-        """The gradients of the values, [B, 2 n - 1, n], the last first: row r is that of value 2 n - 2 - r.
+    def slopes(self, f: Tensor, first: int, last: int) -> Tensor:
+        """Gradients of the values, the last value's first: row r is that of value 2 n - 2 - r.
 
-        The tensor may be a view whose elements share memory.
+        :param first: row that is the first asked for.
+        :param last: row before which they end; 2 n - 1 for all.
+        :return: [B, last - first, n].
         """
 
     @abc.abstractmethod
@@ -120,6 +142,7 @@ class Autoconvolution(Minimax):
 
     signs = (1,)
     apart = 2e-5
+    shared_slopes = True
 
     def values(self, f: Tensor) -> Tensor:
         """f*f, scaled."""
@@ -140,10 +163,11 @@ class Autoconvolution(Minimax):
         n = f.shape[-1]
         return _back(_spectrum(weights, n) * _spectrum(f, n).conj(), n)[..., :n] * (4 / n)
 
-    def slopes(self, f: Tensor) -> Tensor:
+    def slopes(self, f: Tensor, first: int, last: int) -> Tensor:
         """Shifted copies of f turned around, scaled: a view."""
         n = f.shape[-1]
-        return torch.nn.functional.pad(f.flip(-1) * (4 / n), (n - 1, n - 1)).unfold(-1, n, 1)
+        shifted = torch.nn.functional.pad(f.flip(-1) * (4 / n), (n - 1, n - 1)).unfold(-1, n, 1)
+        return shifted[:, first:last]
 
     def curvature(self, weights: Tensor) -> Tensor:
         """In the spectrum w conj(z)^2, which |w| |z|^2 bounds: half the sum of both is never negative."""
@@ -169,6 +193,7 @@ class Overlap(Minimax):
 
     signs = (1, -1)
     apart = 3e-7
+    shared_slopes = False
 
     def values(self, f: Tensor) -> Tensor:
         """The full correlation of h with 1 - h, scaled."""
@@ -190,12 +215,14 @@ class Overlap(Minimax):
         back = _back(waves.conj() * _spectrum(f, n), n)
         return (forth - torch.cat([back[..., size - n + 1 :], back[..., :1]], -1)) * (2 / n)
 
-    def slopes(self, f: Tensor) -> Tensor:
+    def slopes(self, f: Tensor, first: int, last: int) -> Tensor:
         """Shifted copies of 1 - h less shifted copies of h, scaled."""
         n = f.shape[-1]
         pad = torch.nn.functional.pad
-        forth = pad((1 - f) * (2 / n), (n - 1, n - 1)).unfold(-1, n, 1)
-        return forth - pad(f * (2 / n), (n - 1, n - 1)).unfold(-1, n, 1).flip(1)
+        forth = pad((1 - f) * (2 / n), (n - 1, n - 1)).unfold(-1, n, 1)[:, first:last]
+        back = pad(f * (2 / n), (n - 1, n - 1)).unfold(-1, n, 1)
+        slopes = _flipped(back[:, 2 * n - 1 - last : 2 * n - 1 - first])
+        return torch.sub(forth, slopes, out=slopes)
 
     def curvature(self, weights: Tensor) -> Tensor:
         """In the spectrum a real multiple of |z|^2: what of it is positive."""

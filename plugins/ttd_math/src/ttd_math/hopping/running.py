@@ -14,11 +14,11 @@ import torch
 
 from ttd_core import certificate, certifying
 from ttd_core.certificate import Certificate
-from ttd_core.errors import UsageError
-from ttd_math import improving, search_files
+from ttd_math import device_failures, improving, search_files
 from ttd_math.hopping import checkpoint
 from ttd_math.hopping.checkpoint import Standing
 from ttd_math.hopping.hops import resampled
+from ttd_math.hopping.parts import Parts
 from ttd_math.hopping.search import Plan, Search, begun
 from ttd_math.improving import FROM_RANDOM
 from ttd_math.plain import Floats
@@ -66,11 +66,22 @@ def hops(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate, 
     :param told: is given a line after every round.
     :return: the certificate, and the files written.
     :raises UsageError: when something that was asked for cannot be.
+    :raises EnvironmentLacksError: when the device fails.
     """
     device = improving.device_of(settings.device)
+    coarse = settings.coarse or COARSE[settings.problem]
+    parts = Parts(under_way=(1, coarse))
+    with device_failures.refused(
+        device, lambda: parts.under_way, settings.state_file, "a smaller --cells (it may differ)"
+    ):
+        return _hops(settings, told, device, coarse, parts)
+
+
+def _hops(
+    settings: Settings, told: Callable[[str], None], device: torch.device, coarse: int, parts: Parts
+) -> tuple[Certificate, list[pathlib.Path]]:
     problem = improving.problem_of(settings.problem, settings.length or 0)
     rng = np.random.default_rng(settings.seed)
-    coarse = settings.coarse or COARSE[settings.problem]
     given = start = improving.start_of(problem, settings, coarse, rng)
     fresh = settings.start == FROM_RANDOM
     least = improving.least_heights(problem)
@@ -91,16 +102,9 @@ def hops(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate, 
         },
     )
     certificate.make_folder(settings.out)
-    search = Search(plan, _standing(settings, plan, start, rng))
-    try:
-        for line in _rounds(search, settings, start):
-            told(line)
-    except torch.OutOfMemoryError as error:
-        length = lengths[search.standing.stage]
-        raise UsageError(
-            f"{plan.batch_at(length)} functions of {length} heights do not fit on {device}: give a smaller "
-            "--cells, and --resume"
-        ) from error
+    search = Search(plan, _standing(settings, plan, start, rng), parts)
+    for line in _rounds(search, settings, start):
+        told(line)
     f = search.standing.best[1]
     # A height that is repeated is the same function.
     f = np.repeat(f, -(-least // f.size))
@@ -125,6 +129,8 @@ def _rounds(search: Search, settings: Settings, start: Floats) -> Iterator[str]:
             checkpoint.save(settings.state_file, standing, shared)
             after = time.monotonic()
             due = after + (after - before) / _SAVING
+        while search.parts.notes:
+            yield search.parts.notes.pop(0)
         score, f = standing.best
         yield (
             f"{standing.seconds:8.1f} s  {standing.pools.heights:6} heights  round {standing.rounds:5}  "

@@ -22,6 +22,7 @@ from ttd_math.hopping.checkpoint import Standing
 from ttd_math.hopping.hops import MOVES, Draws, Moves, resampled
 from ttd_math.hopping.interior import Aims, optimise
 from ttd_math.hopping.minimax import MINIMAX, Minimax
+from ttd_math.hopping.parts import Parts, cells_of
 from ttd_math.hopping.pools import Pools
 from ttd_math.plain import Floats
 
@@ -49,7 +50,7 @@ class Plan:
 
     :param problem: its name.
     :param lengths: numbers of heights, one a stage.
-    :param cells: most values that the largest matrices of a batch hold together, which bounds memory.
+    :param cells: most values that the largest matrices of a batch hold together.
     :param keep: functions that a lineage holds.
     :param lineages: how many are under way at the first length.
     :param promoted: how many go on with the second.
@@ -74,7 +75,7 @@ class Plan:
 
     def batch_at(self, length: int) -> int:
         """Functions at a time for a number of heights."""
-        return max(1, self.cells // ((2 * length - 1) * length))
+        return max(1, self.cells // cells_of(length))
 
     def deadline(self, stage: int) -> float:
         """Seconds after which a stage ends."""
@@ -95,12 +96,13 @@ class Plan:
 class Search:
     """One search, which can be left after any round and gone on with."""
 
-    def __init__(self, plan: Plan, standing: Standing) -> None:
+    def __init__(self, plan: Plan, standing: Standing, parts: Parts | None = None) -> None:
         """Begin, or go on from where one stood.
 
         :param standing: with functions of ``plan.lengths[standing.stage]`` heights.
+        :param parts: in which batches are taken through their steps.
         """
-        self.plan, self.standing = plan, standing
+        self.plan, self.standing, self.parts = plan, standing, parts or Parts()
         self.minimax: Minimax = MINIMAX[plan.problem]()
         self.moves: Moves = MOVES[plan.problem]()
         self.rng = np.random.default_rng()
@@ -155,6 +157,8 @@ class Search:
 
     def _round(self) -> None:
         """Attempts of every lineage; then those that go on."""
+        length = self.standing.pools.heights
+        self.parts.under_way = self.plan.batch_at(length), length
         if self.standing.rounds == 0 and (self.standing.stage or not self.plan.fresh):
             self._raise()
         else:
@@ -232,7 +236,9 @@ class Search:
         for first in range(0, len(f), batch):
             rows = slice(first, first + batch)
             left = len(f[rows]) // share if share else 0
-            optima, reached, _ = optimise(self.minimax, f[rows], aims.only(rows), steps, self._stop, left)
+            optima, reached, _ = optimise(
+                self.minimax, f[rows], aims.only(rows), steps, self._stop, left, self.parts
+            )
             found.append(optima)
             scores.append(reached)
         self.standing.optimised += len(f)
@@ -292,6 +298,7 @@ class Search:
         found = [row for row in order if np.isfinite(scores[row])]
         pools = pools.only(found[:most] or order[:1])
         n = self.plan.lengths[standing.stage]
+        self.parts.under_way = len(pools.f), n
         longer = resampled(pools.f.flatten(0, 1), n).reshape(*pools.f.shape[:2], n)
         standing.pools = Pools(longer, pools.scores)
         standing.attempts, standing.idle = [_STARTS] * len(longer), [0] * len(longer)
@@ -301,7 +308,7 @@ class Search:
         """Optimise the best of all to the end."""
         f = torch.from_numpy(self.standing.best[1]).to(self.plan.device)[None]
         aims = Aims.of(f[:, 0], soft=self.moves.fine, end=self.moves.fine / 1000)
-        found, scores, _ = optimise(self.minimax, f, aims, _LAST_STEPS)
+        found, scores, _ = optimise(self.minimax, f, aims, _LAST_STEPS, parts=self.parts)
         score = float(scores[0])
         if score < self.standing.best[0]:
             self.standing.best = score, found[0].cpu().numpy()

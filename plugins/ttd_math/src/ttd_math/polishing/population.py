@@ -103,6 +103,11 @@ class Search:
         loss, f = self.standing.lineages[0][0]
         return math.exp(self.objective.sign * loss), f
 
+    def at_a_time(self) -> tuple[int, int]:
+        """How many functions are optimised together at most, and their heights."""
+        length = self.plan.lengths[self.standing.stage]
+        return max(self.plan.batch_at(length), len(self.standing.lineages)), length
+
     def run(self) -> Iterator[bool]:
         """Make rounds until time or their number is used up; tells of each whether it found a better one."""
         while self.standing.stage < len(self.plan.lengths):

@@ -12,8 +12,7 @@ import torch
 
 from ttd_core import certificate, certifying
 from ttd_core.certificate import Certificate
-from ttd_core.errors import UsageError
-from ttd_math import improving, search_files
+from ttd_math import device_failures, improving, search_files
 from ttd_math.improving import FROM_COMB, FROM_RANDOM
 from ttd_math.plain import Floats
 from ttd_math.polishing import checkpoint
@@ -61,8 +60,26 @@ def polish(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate
     :param told: is given a line after every round.
     :return: the certificate, and the files written.
     :raises UsageError: when something that was asked for cannot be.
+    :raises EnvironmentLacksError: when the device fails.
     """
     device = improving.device_of(settings.device)
+    begun: list[Search] = []
+
+    def sizes() -> tuple[int, int]:
+        return begun[0].at_a_time() if begun else (1, settings.length or settings.coarse)
+
+    fewer = "a smaller --batch or --cells (they may differ)"
+    with device_failures.refused(device, sizes, settings.state_file, fewer):
+        return _polish(settings, told, device, begun)
+
+
+def _polish(
+    settings: Settings, told: Callable[[str], None], device: torch.device, begun: list[Search]
+) -> tuple[Certificate, list[pathlib.Path]]:
+    """See :func:`polish`.
+
+    :param begun: is given the search once there is one.
+    """
     problem = improving.problem_of(settings.problem, settings.length or 0)
     rng = np.random.default_rng(settings.seed)
     given = improving.start_of(problem, settings, settings.coarse, rng)
@@ -83,14 +100,9 @@ def polish(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate
     )
     certificate.make_folder(settings.out)
     search = Search(plan, _standing(settings, start, rng))
-    try:
-        for line in _rounds(search, settings, start):
-            told(line)
-    except torch.OutOfMemoryError as error:
-        raise UsageError(
-            f"{plan.batch_at(lengths[search.standing.stage])} functions of {lengths[search.standing.stage]} "
-            f"heights do not fit on {device}: give a smaller --batch or --cells, and --resume"
-        ) from error
+    begun.append(search)
+    for line in _rounds(search, settings, start):
+        told(line)
     proof = certifying.certify(problem, improving.state_of(problem, search.best()[1]))
     made = improving.made_by(
         settings, "polish", given, device, search.standing.seconds, search.standing.curve
