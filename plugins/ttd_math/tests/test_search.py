@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -71,6 +72,27 @@ def test_a_function_found_before_begins_with_fewer_heights_and_ends_with_no_fewe
         assert shares[-1] == 1
         assert lengths[0] <= 290
         assert 0.7 * n < lengths[-1] <= program.MOST
+
+
+def test_hops_get_no_more_heights_than_end_in_the_time_left(module) -> None:
+    _, program = module
+    assert program.fitting(720, 360, 0.0, 1.0) == 720
+    # Twice the heights take eight times as long.
+    assert program.fitting(720, 360, 0.1, 0.81) == 720
+    assert 710 < program.fitting(720, 360, 0.1, 0.79) < 720
+    assert program.fitting(720, 360, 0.1, 0.09) < 360
+
+
+@pytest.mark.slow
+def test_a_call_from_many_heights_keeps_to_a_short_budget(module) -> None:
+    # From a thousand heights the last stage has half as many more; one hop of those takes longer than this.
+    problem, _ = module
+    heights = np.random.default_rng(6).uniform(0.1, 0.9, 1080)
+    (name,) = problem.read_construction(BEST / f"{problem.name}.json").data
+    began = time.process_time()
+    found = search.call(problem, State(data={name: heights - heights.mean() + 0.5}), 1, 3.0)
+    assert time.process_time() - began < 3.3
+    assert problem.reward(found).score < {"ac1": 1.54, "erdos": 0.3825}[problem.name]
 
 
 @pytest.mark.slow
