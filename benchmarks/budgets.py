@@ -11,7 +11,8 @@ about that much a doubling.
 
 `--set` gives a constant of the program another value: is an edit that did well in a run better, or was it
 lucky? `--calls` calls the program as often, each time from what it had found, as steps of a run do; `--begin`
-has the first call begin with a construction, such as an array of a run's folder.
+has the first call begin with a construction, such as an array of a run's folder. With `--set-from 2` the
+first call is the program's own, and only what goes on from it has the other values.
 """
 
 from __future__ import annotations
@@ -56,13 +57,14 @@ def assignment(text: str) -> tuple[str, Any]:
 
 
 def measured(
-    name: str, seed: int, seconds: float, calls: int, values: dict[str, Any], begin: str
+    name: str, seed: int, seconds: float, calls: int, values: dict[str, Any], begin: str, set_from: int
 ) -> dict[str, Any]:
     """Calls of a problem's strong program, one after another.
 
     :param seconds: of processor time, of each call.
     :param calls: how many; all but the first begin from what the one before found.
     :param values: of constants of the program, in place of its own.
+    :param set_from: the first call, from 1, that has them.
     :param begin: what the first call begins with, as for :func:`ttd_math.search.start_of`.
     :return: a row: problem, seed, seconds, the score of every valid call, the processor seconds of every
         call, and the last score or what broke.
@@ -74,12 +76,12 @@ def measured(
     scores: list[float] = []
     took: list[float] = []
     row: dict[str, Any] = {"problem": name, "seed": seed, "seconds": seconds, "scores": scores, "took": took}
-    for _ in range(calls):
+    for call in range(1, calls + 1):
         program = as_module(problem, found)
         strange = sorted(values.keys() - program.__dict__.keys())
         if strange:
             raise UsageError(f"the strong program of {name} has no {strange[0]}")
-        program.__dict__.update(values)
+        program.__dict__.update(values if call >= set_from else {})
         entry = getattr(program, problem.entry)
         budget = {"seed": seed, "budget_s": seconds}
         if "budget_s" not in inspect.signature(entry).parameters:
@@ -128,6 +130,7 @@ def main() -> None:
     parser.add_argument("--calls", type=positive_int, default=1, help="each from what the one before found")
     parser.add_argument("--begin", default="program", metavar="program|best|FILE")
     parser.add_argument("--set", type=assignment, action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--set-from", type=positive_int, default=1, metavar="CALL")
     parser.add_argument("--json", type=writable, help="where each row is appended to as it comes")
     chosen = parser.parse_args()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -142,7 +145,8 @@ def main() -> None:
     fresh = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(chosen.processes, fresh) as pool:
         running = [
-            pool.submit(measured, *each, chosen.calls, dict(chosen.set), chosen.begin) for each in wanted
+            pool.submit(measured, *each, chosen.calls, dict(chosen.set), chosen.begin, chosen.set_from)
+            for each in wanted
         ]
         for done in concurrent.futures.as_completed(running):
             rows.append(done.result())
