@@ -278,6 +278,7 @@ SHORT = {
     "adopting --no-score FOLDER": "no",
     "ahc": "cores",
     "budgets --problem erdos --seeds 1 --seconds 0.5 1 --processes 1": "last doubling",
+    "budgets --problem ac2 --seeds 1 --seconds 0.5 --processes 1 --calls 2 --set FIRST=450.0": "spread",
     "attacks --only NaN": "0 outcomes not as documented",
     "cascade --steps 1 --cascade-steps 1 --groups 1 --size 4 --budget 1": "WENT ON",
     "contention --seconds 0.1 --budget 0.1": "nothing, again",

@@ -14,7 +14,10 @@ from click.testing import CliRunner, Result
 from tests.conftest import PROBLEM_SOURCE
 
 from ttd_core.cli import main
+from ttd_core.cli.origin import comparison_facts, comparison_line
 from ttd_core.run.reading import RunReader
+from ttd_core.run.reevaluate import NodeOfRun
+from ttd_core.types import Status, Verdict
 
 #: What a program is given is the state before it, so that its score is that of where it began.
 INJECT = """
@@ -90,6 +93,16 @@ def test_a_file_in_the_place_of_a_state(place: pathlib.Path) -> None:
     pathlib.Path("less.json").write_text("[0.5, 0.5, 2]")
     done = ttd("eval", "--from", "runs/run:2", "less.json")
     assert (done.exit_code, done.stdout.splitlines()[-1].endswith("this has no score")) == (1, True)
+
+
+def test_where_this_machine_cannot_judge_nothing_is_said_to_disagree(place: pathlib.Path) -> None:
+    node = NodeOfRun.of(pathlib.Path("runs/run"), 2)
+    verdict = Verdict(Status.INFRASTRUCTURE, "no time was taken, since no GPU is used here")
+    assert comparison_facts(node, verdict, None)["agrees"] is None
+    assert comparison_line(node, verdict, None) == (
+        "node 2 of runs/run scored 2.25 there, from node 1: whether they agree is not known, since this "
+        "machine cannot judge it"
+    )
 
 
 @pytest.mark.parametrize(

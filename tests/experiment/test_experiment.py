@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -77,6 +78,7 @@ def test_a_grid_is_made_once_and_summed_up(tmp_path: pathlib.Path) -> None:
     assert made.stderr.count("finished after 2 steps, best 0.40625") == 4
     assert "search.reuse = puct and search.reuse = none are level in 2 of 2 seeds" in made.stdout
     assert "16 evaluations" in made.stdout
+    assert re.search(r"best: seed 0 0\.40625 from 0\.\d+, seed 1 0\.40625 from 0\.\d+;", made.stdout)
     assert (tmp_path / "experiments/grid/compare.html").stat().st_size > 10_000
     before = rollouts(tmp_path)
     again = ttd(tmp_path, "experiment", "grid.toml", "--json")

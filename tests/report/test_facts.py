@@ -101,6 +101,7 @@ def test_best_scores_against_what_they_cost(runs) -> None:
     assert mean[-1] == pytest.approx((one[-1] + two[-1]) / 2)
     row = pooled.row()
     assert row["best_scores"] == {0: one[-1], 1: two[-1]}
+    assert row["start_scores"] == {0: facts[0].summary.start_score, 1: facts[1].summary.start_score}
     rewards = [sum(run.rewards[step].sum() for step in (10, 11, 12)) / 24 for run in facts]
     assert row["last_mean_reward"] == pytest.approx(sum(rewards) / 2)
 

@@ -53,10 +53,17 @@ def steps_of(folder: pathlib.Path) -> list[int]:
         return [record.step for record in run.steps()]
 
 
-def test_a_missing_checkpoint_is_refused_and_nothing_is_forgotten(begin, folder) -> None:
+def no_policy(*_: Any) -> None:
+    raise AssertionError("a policy is opened, which may fetch a model of gigabytes")
+
+
+def test_a_missing_checkpoint_is_refused_before_a_model_is_opened_and_nothing_is_forgotten(
+    begin, folder, monkeypatch
+) -> None:
     begin()
     for step in (3, 4):
         shutil.rmtree(checkpoint(folder, step))
+    monkeypatch.setattr(loop, "open_policy", no_policy)
     with pytest.raises(ResumeError) as refused:
         resume(folder, 5)
     assert str(refused.value) == (

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -71,6 +74,44 @@ def test_a_function_found_before_begins_with_fewer_heights_and_ends_with_no_fewe
         assert shares[-1] == 1
         assert lengths[0] <= 290
         assert 0.7 * n < lengths[-1] <= program.MOST
+
+
+def test_hops_get_no_more_heights_than_end_in_the_time_left(module) -> None:
+    _, program = module
+    assert program.fitting(720, 360, 0.0, 1.0) == 720
+    # Twice the heights take eight times as long.
+    assert program.fitting(720, 360, 0.1, 0.81) == 720
+    assert 710 < program.fitting(720, 360, 0.1, 0.79) < 720
+    assert program.fitting(720, 360, 0.1, 0.09) < 360
+
+
+#: One call of a strong program from 960 heights: the processor seconds that it takes, and both scores.
+CALL = """
+import sys, time
+from ttd_core.plugin.registry import load
+from ttd_core.types import State
+from ttd_math import search
+from ttd_math.base import BEST
+problem = load(sys.argv[1], {"program": "strong", "start": "program"})
+((name, best),) = problem.read_construction(BEST / f"{problem.name}.json").data.items()
+start = State(data={name: search.as_module(problem, State()).resampled(best, 960)})
+began = time.process_time()
+found = search.call(problem, start, 1, 3.0)
+print(time.process_time() - began, problem.reward(start).score, problem.reward(found).score)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", search.PROBLEMS)
+def test_a_call_from_many_heights_keeps_to_a_short_budget(name: str) -> None:
+    # The last stage would have as many heights again or more, of which one hop takes longer than this. One
+    # thread for linear algebra, as candidates have: threads that wait for each other count as processor time.
+    alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    called = subprocess.run([sys.executable, "-c", CALL, name], env=alone, capture_output=True, text=True)
+    assert called.returncode == 0, called.stderr
+    seconds, before, after = map(float, called.stdout.splitlines()[-1].split())
+    assert seconds < 3.3
+    assert after <= before + 1e-12
 
 
 @pytest.mark.slow

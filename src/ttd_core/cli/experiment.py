@@ -214,7 +214,7 @@ def _summary_lines(plan: Plan, now: Mapping[str, Standing], groups: Mapping[str,
         for arm in group:
             row, cost = arm.row(), cost_row(arm, plan.machine)
             seeds = ", ".join(
-                f"seed {seed} " + ("none" if score is None else f"{score:.10g}")
+                f"seed {seed} " + _from_to(row["start_scores"][seed], score)
                 for seed, score in row["best_scores"].items()
             )
             reward = "none" if row["last_mean_reward"] is None else f"{row['last_mean_reward']:.6g}"
@@ -228,3 +228,8 @@ def _summary_lines(plan: Plan, now: Mapping[str, Standing], groups: Mapping[str,
         if standing.stage is not Stage.FINISHED:
             why = f": {showable_line(standing.error)}" if standing.error else f" after step {standing.step}"
             yield f"{name} is {standing.stage}{why}"
+
+
+def _from_to(start: float | None, best: float | None) -> str:
+    """A best score, and what the run began with where its starts have a score."""
+    return ("none" if best is None else f"{best:.10g}") + ("" if start is None else f" from {start:.10g}")

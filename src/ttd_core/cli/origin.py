@@ -12,7 +12,7 @@ from ttd_core.cli.folders import existing_folder
 from ttd_core.errors import StorageError, UsageError
 from ttd_core.run.reading import DATABASE
 from ttd_core.run.reevaluate import NodeOfRun, node_with_program
-from ttd_core.types import Verdict
+from ttd_core.types import Status, Verdict
 
 #: A run's best state is kept in ``.best/node-000012``, which ``best`` is a link to.
 _BEST = re.compile(r"^node-(\d+)$")
@@ -36,7 +36,7 @@ def named_node(name: str, runs: pathlib.Path) -> NodeOfRun:
 
 
 def comparison_facts(node: NodeOfRun, verdict: Verdict, program: str | None) -> dict[str, Any]:
-    """A verdict beside the run's, as JSON.
+    """A verdict beside the run's, as JSON; whether they agree is ``None`` where this machine cannot judge.
 
     :param program: that was judged in the node's place; ``None`` for its own.
     """
@@ -47,7 +47,7 @@ def comparison_facts(node: NodeOfRun, verdict: Verdict, program: str | None) -> 
         "start": node.parent,
         "score": node.reward.score,
         "same_program": program is None or program == node.state.code,
-        "agrees": here == node.reward.score,
+        "agrees": None if verdict.status is Status.INFRASTRUCTURE else here == node.reward.score,
     }
 
 
@@ -58,6 +58,8 @@ def comparison_line(node: NodeOfRun, verdict: Verdict, program: str | None) -> s
     facts = comparison_facts(node, verdict, program)
     what = f"{whose} scored" if facts["same_program"] else f"another program than {whose}, which scored"
     line = f"{what} {problem.format_score(there)} there, from node {node.parent}"
+    if verdict.status is Status.INFRASTRUCTURE:
+        return f"{line}: whether they agree is not known, since this machine cannot judge it"
     if verdict.reward is None:
         return f"{line}: they do not agree, this has no score"
     if facts["agrees"]:

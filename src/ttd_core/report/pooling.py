@@ -123,6 +123,7 @@ class Arm:
             "valid_share": sum(run.summary.valid for run in self.runs) / rollouts if rollouts else 0.0,
             "repeat_share": float(np.mean([run.summary.repeats for run in self.runs])),
             "best_score": best,
+            "start_scores": {run.config.seed: run.summary.start_score for run in self.runs},
             "best_scores": {run.config.seed: run.best_score for run in self.runs},
             "last_mean_reward": _mean([run.last_mean_reward() for run in self.runs]),
             "mean_best_score": float(np.mean(scores)) if scores else None,

@@ -30,6 +30,28 @@ def step_to_resume_at(
     :param back_to: a committed step to go back to, 0 for the start; ``None`` to lose as little as may be.
     :raises ResumeError: when a checkpoint that is needed is missing or changed, or there is no such step.
     """
+    last, step = run.last_step(), _step(run, checkpoints, config, trains, back_to)
+    if back_to is None and step < last:
+        repeated = f"step {last} is" if step + 1 == last else f"steps {step + 1} to {last} are"
+        _log.warning(
+            f"{run.folder}: the run was stopped with no checkpoint after step {step}, so {repeated} "
+            f"repeated (checkpoint_every = {config.checkpoint_every})"
+        )
+    return step
+
+
+def require_checkpoint(run: RunReader, config: RunConfig, back_to: int | None) -> None:
+    """Refuse what :func:`step_to_resume_at` refuses of a run that learned, before a model is fetched.
+
+    :raises ResumeError: when a checkpoint that is needed is missing or changed, or there is no such step.
+    """
+    if config.learn.train and run.checkpoint_digests():
+        _step(run, Checkpoints(run.folder), config, True, back_to)
+
+
+def _step(
+    run: RunReader, checkpoints: Checkpoints, config: RunConfig, trains: bool, back_to: int | None
+) -> int:
     last = run.last_step()
     if back_to is None:
         step = _newest_checkpoint(run, checkpoints, config, last) if trains else last
@@ -37,12 +59,6 @@ def step_to_resume_at(
         step = _asked_for(run.folder, checkpoints, last, trains, back_to)
     if trains and step:
         _require_unchanged(run, checkpoints, step)
-    if back_to is None and step < last:
-        repeated = f"step {last} is" if step + 1 == last else f"steps {step + 1} to {last} are"
-        _log.warning(
-            f"{run.folder}: the run was stopped with no checkpoint after step {step}, so {repeated} "
-            f"repeated (checkpoint_every = {config.checkpoint_every})"
-        )
     return step
 
 

@@ -28,7 +28,7 @@ from ttd_core.run.backends import date_prompts, open_executor, open_policy
 from ttd_core.run.beginning import BegunStep, step_rng
 from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
-from ttd_core.run.continuing import step_to_resume_at
+from ttd_core.run.continuing import require_checkpoint, step_to_resume_at
 from ttd_core.run.files import resume_command, storage_errors, write_atomically
 from ttd_core.run.judges import open_judging
 from ttd_core.run.pending import forget_pending
@@ -112,6 +112,7 @@ def resume_run(
     :raises TtdError: for anything else a person can mend; one line, with the exit code.
     """
     with contextlib.closing(RunStore.open(folder)) as store:
+        require_checkpoint(store, setup.config, back_to)
         setup.problem.require_machine()
         setup.hooks.observe(observers)
         with _open_backends(setup) as (executor, policy):

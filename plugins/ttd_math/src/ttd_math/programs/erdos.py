@@ -242,6 +242,11 @@ def again(n):
     return (0.3, few), (0.6, 2 * few), (1.0, 6 * few if 6 * few <= MOST else 4 * few)
 
 
+def fitting(wanted, most, longest, left):
+    """How many heights hops go on with, at best `wanted`: what costs as their cube must end in the time left."""
+    return wanted if longest * (wanted / most) ** 3 <= left else int(most * (left / longest) ** (1 / 3))
+
+
 def attempt(number, pool, most, queue, rng):
     """A new function and its score: a random start, one of the queue, or a hop from the pool."""
     if queue:
@@ -272,13 +277,16 @@ def run(seed, budget_s, **kwargs):
         # Fewer heights again: what they miss comes back later, and a better shape is found sooner.
         queue = [resampled(h, stages[0][1] - 2 * number) for number in range(RAISED)]
     longest, most, age, idle = 0.0, stages[0][1], 0 if fresh else STARTS, 0
+    reached = most
     for number in range(HOPS):
         before = time.time()
         spent = (before - began) / budget_s
         # A hop of many heights takes seconds, and the next may have more of them.
         if spent + 1.5 * longest / budget_s > 0.9:
             break
-        now = next(length for until, length in stages if spent <= until)
+        now, stage = most, next(length for until, length in stages if spent <= until)
+        if stage > reached:
+            reached, now = stage, fitting(stage, most, longest, (0.9 - spent) * budget_s)
         if now > most:
             # More heights: the best of the fewer go on, and are no longer compared with what they become.
             chosen = sorted([*lineages, *pool[:RAISED]], key=lambda entry: entry[0])[:RAISED]
