@@ -33,7 +33,8 @@ require_packages("torch")
 import attrs
 import models
 import torch
-from sampling import ceilings, versions
+from sampling import versions
+from sampling_floor import ceilings
 from torch import Tensor
 
 from ttd_core.policy.local.lean import mxfp4

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import random_weights
 import torch
 import transformers
 
@@ -111,13 +112,16 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def make(size: str, device: torch.device) -> Any:
-    """A model in bfloat16 (float32 on a CPU) that never ends a reply by itself."""
+def make(size: str, device: torch.device, dtype: torch.dtype | None = None) -> Any:
+    """A model that never ends a reply by itself.
+
+    :param dtype: bfloat16 by default, on a CPU float32.
+    """
     transformers.logging.set_verbosity_error()
     settings = {"head_dim": 128, "vocab_size": VOCABULARY, "max_position_embeddings": 40960} | SIZES[size]
     config_class, model_class = FAMILIES[settings.pop("family", "qwen3")]
     config = config_class(**settings)
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     try:
@@ -132,28 +136,24 @@ def make(size: str, device: torch.device) -> Any:
         torch.set_default_dtype(before)
     model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)
     if device.type != "meta":
-        _fill(model)
+        for name, tensor in weights(model).items():
+            random_weights.fill(name, tensor, is_mixture(model))
     model.tie_weights()
     model.generation_config.eos_token_id = None
     return model.eval()
 
 
-@torch.no_grad()
-def _fill(model: Any) -> None:
-    """Random weights: norms of 1, biases of 0, everything else of a size that keeps the streams' size."""
-    for name, parameter in model.named_parameters():
-        if "norm" in name:
-            parameter.fill_(1.0)
-        elif name.endswith("bias"):
-            parameter.zero_()
-        else:
-            parameter.normal_(std=0.02)
-    for name, buffer in model.named_buffers():
-        if name.endswith("_blocks"):
-            buffer.random_(0, 256)
-        elif name.endswith("_scales"):
-            # Codes are about 3 in size: weights of about 0.02.
-            buffer.random_(119, 121)
+def is_mixture(model: Any) -> bool:
+    """Whether a model's layers are mixtures of experts."""
+    return bool(getattr(model.config, "num_experts", 0) or getattr(model.config, "num_local_experts", 0))
+
+
+def weights(model: Any) -> dict[str, torch.Tensor]:
+    """Every weight by its name, each once, packed ones too."""
+    found: dict[str, torch.Tensor] = model.state_dict()
+    if model.config.tie_word_embeddings:
+        del found["lm_head.weight"]
+    return found
 
 
 @attrs.frozen
@@ -198,11 +198,16 @@ class Work:
                 )
         return cls(layer_weights, head.numel(), always_bytes + head.nbytes, expert_bytes, experts, choices)
 
-    def step_bytes(self, rows: int) -> float:
-        """Weights read in a step of ``rows`` tokens, whose experts are drawn evenly."""
-        if not self.experts:
-            return self.always_bytes
-        needed = self.experts * (1 - (1 - self.choices / self.experts) ** rows)
+    def evenly_read(self, rows: int) -> float:
+        """Experts of a layer that ``rows`` tokens need on average, drawn evenly; 0 of a dense model."""
+        return self.experts * (1 - (1 - self.choices / self.experts) ** rows) if self.experts else 0.0
+
+    def step_bytes(self, rows: int, read: float | None = None) -> float:
+        """Weights read in a step of ``rows`` tokens.
+
+        :param read: experts of a layer that are read; those of an even draw by default.
+        """
+        needed = self.evenly_read(rows) if read is None else read
         return self.always_bytes + needed * self.expert_bytes
 
 

@@ -41,7 +41,8 @@ import attrs
 import models
 import numpy as np
 import torch
-from sampling import limits, peak_bytes, synchronize, versions
+from sampling import limits, peak_bytes, versions
+from sampling_floor import synchronize
 from timed_decoder import TimedDecoder
 from training import group as random_group
 

@@ -16,9 +16,12 @@ OWN_WARPS and OWN_STAGES among them are constants of the Triton kernels' module,
 packed experts by row.
 
 `floor` is the time of one step, at the copy bandwidth and the rate of a large matrix product measured in this
-run, of what no decoder can avoid: weights once (of experts those that some row needs, on average, if all are
-as likely), each prompt's keys and values once a group, each reply's own once, as far as a layer's window sees
-them, and the arithmetic of the products. The larger of the two counts; reading prompts is not in it.
+run, of what no decoder can avoid: weights once (of experts those that some row needs, on average: of ours as
+counted in a call of up to 64 steps after the one that is timed, else as if all were as likely), each prompt's
+keys and values once a group, each reply's own once, as far as a layer's window sees them, and the products'
+arithmetic. The larger of the two counts; reading prompts is not in it.
+
+Every engine has the same weights (`random_weights.py`), drawn such that rows are routed about evenly.
 
 With --check, before anything is timed: replies of the lean decoder against one plain forward pass over each
 (of dense models), and the learner's log-probabilities against the sampler's, of mixtures replayed too.
@@ -31,7 +34,7 @@ import importlib.metadata
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from command_line import leave, positive_float, positive_int, require_gpu, require_packages, run_benchmark
@@ -43,6 +46,8 @@ import models
 import numpy as np
 import torch
 import vllm_peer
+from experts_read import experts_read
+from sampling_floor import ceilings, floor_step, seconds, synchronize
 from timed_decoder import TimedDecoder
 
 from ttd_core.policy.local.lean import mxfp4, ops
@@ -58,20 +63,17 @@ PROMPT = 512
 #: What ours differs in from each peer, for the end of the table.
 DIFFERENCES = """ours: start-up is what the first 32 steps take longer in the first call than in the second.
 generate: without an adapter; each row reads its prompt by itself.
-vLLM: start-up is import and engine (torch.compile, graphs); weights are its dummy loader's (uniform within
-  0.001, packed experts drawn as ours); with pages it takes 85 % of the device, whatever it needs; the engine
-  runs in the process that measures; log-probabilities of sampled tokens are returned, as ours are."""
+experts: of a layer, read in a step of ours, counted in a call beside, and as an even draw would; the floor of
+  ours takes what was counted. vLLM has the same weights and prompts of the same kind, so the count stands
+  for both, up to rounding, the adapter's numbers and the tokens sampled.
+vLLM: start-up is import and engine (torch.compile, graphs); with pages it takes 85 % of the device, whatever
+  it needs; the engine runs in the process that measures; log-probabilities of sampled tokens are returned, as
+  ours are."""
 
 
 def limits(groups: int, new: int) -> DecodeLimits:
     """Every reply is ``new`` tokens long."""
     return DecodeLimits(frozenset(), [new] * groups, None, lambda _: [])
-
-
-def synchronize() -> None:
-    """Wait for the device, if there is one beside the CPU."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def peak_bytes(reset: bool = False) -> float:
@@ -82,16 +84,6 @@ def peak_bytes(reset: bool = False) -> float:
     if reset:
         torch.cuda.reset_peak_memory_stats()
     return peak
-
-
-def seconds(call: Callable[[], Any], times: int = 1) -> float:
-    """How long so many calls take, their work on the device included."""
-    synchronize()
-    start = time.perf_counter()
-    for _ in range(times):
-        call()
-    synchronize()
-    return time.perf_counter() - start
 
 
 def peer(model: Any, rows: int, group: int, tokens: int) -> tuple[float, float]:
@@ -135,35 +127,14 @@ def ours(
     return rows * new / second.seconds, first.first - second.first, peak_bytes()
 
 
-def ceilings(device: torch.device) -> tuple[float, float]:
-    """Bytes a second of a large copy, and operations a second of a large product in the models' dtype."""
-    small = device.type == "cpu"
-    size, width, dtype = (2**24, 512, torch.float32) if small else (2**31, 8192, torch.bfloat16)
-    source = torch.empty(size, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    a, b = (torch.randn(width, width, device=device, dtype=dtype) for _ in range(2))
-    works: list[tuple[Callable[[], Any], int]] = [
-        (lambda: target.copy_(source), 2 * size),
-        (lambda: a @ b, 2 * width**3),
-    ]
-    rates = []
-    for work, amount in works:
-        work()
-        rates.append(20 * amount / seconds(work, 20))
-    return rates[0], rates[1]
-
-
-def floor_step(model: Any, rows: int, group: int, new: int, rates: tuple[float, float]) -> float:
-    """Seconds of one step at the ceilings, averaged over a reply."""
-    work, config = models.Work.of(model), model.config
-    token = 2 * config.num_key_value_heads * config.head_dim * model.dtype.itemsize
-    own = np.arange(1, new + 1)
-    moved = work.step_bytes(rows)
-    for layer in model.model.layers:
-        window = getattr(layer.self_attn, "sliding_window", None) or PROMPT + new
-        of_prompt = np.clip(window - own, 0, PROMPT).mean()
-        moved += token * (rows // group * of_prompt + rows * np.minimum(own, window).mean())
-    return max(moved / rates[0], 2 * (work.layer_weights + work.head_weights) * rows / rates[1])
+def count_experts(lean: LeanModel, rows: int, group: int, new: int) -> float:
+    """Experts of a layer that a step read on average; says which layer read the fewest."""
+    prompts = models.prompts(rows // group, PROMPT, lean.causal.config.vocab_size)
+    layers = experts_read(lean, models.Work.of(lean.causal).experts, prompts, group, new)
+    fewest = int(layers.argmin())
+    least = f"the fewest in mixture {fewest}: {layers[fewest]:.1f}"
+    print(f"  {rows} rows read {layers.mean():.1f} experts of a layer in a step, {least}", flush=True)
+    return float(layers.mean())
 
 
 def check(model: Any, lean: LeanModel) -> None:
@@ -250,15 +221,26 @@ def serve(chosen: argparse.Namespace) -> None:
                     rate, start, peak = ours(lean, rows, group, chosen.new, chosen.quick, chosen.launches)
                 else:
                     rate, peak = peer(model, rows, group, chosen.new)
-                floor = floor_step(model, rows, group, chosen.new, rates)
-                engines.send(
-                    **names, rate=rate, ms=rows / rate * 1e3, floor=floor * 1e3, start=start, peak=peak
-                )
+                read, evenly = None, models.Work.of(model).evenly_read(rows)
+                if kind == "ours" and lean.mixtures:
+                    with engines.guarded(**names | {"engine": f"{name}, counting"}):
+                        read = count_experts(lean, rows, group, chosen.new)
+                floor = floor_step(model, rows, group, PROMPT, chosen.new, rates, read)
+                took = {"ms": rows / rate * 1e3, "floor": floor * 1e3, "start": start, "peak": peak}
+                engines.send(**names, rate=rate, **took, read=read, evenly=evenly)
     engines.finish()
 
 
 #: Heading and width of the columns.
-COLUMNS = {"tokens/s": 11, "ms a step": 11, "floor": 9, "of floor": 10, "start-up s": 12, "peak GB": 9}
+COLUMNS = {
+    "tokens/s": 11,
+    "ms a step": 11,
+    "floor": 9,
+    "of floor": 10,
+    "start-up s": 12,
+    "peak GB": 9,
+    "experts, even": 15,
+}
 
 
 def show(row: engines.Row) -> None:
@@ -268,7 +250,7 @@ def show(row: engines.Row) -> None:
     if "failed" in row:
         print(f"{line}  {row['failed']}", flush=True)
         return
-    floor, start = row.get("floor"), row.get("start")
+    floor, start, read = (row.get(key) for key in ("floor", "start", "read"))
     fields = [
         f"{row['rate']:,.0f}",
         f"{row['ms']:.2f}",
@@ -276,6 +258,7 @@ def show(row: engines.Row) -> None:
         "" if floor is None else f"{floor / row['ms']:.0%}",
         "" if start is None else f"{start:.1f}",
         f"{row['peak'] / 1e9:.1f}",
+        "" if read is None else f"{read:.1f}, {row['evenly']:.1f}",
     ]
     widths = COLUMNS.values()
     print(

@@ -25,7 +25,8 @@ require_packages("torch")
 import attrs
 import models
 import torch
-from sampling import ceilings, versions
+from sampling import versions
+from sampling_floor import ceilings
 from torch.nn import functional
 
 from ttd_core.policy.local.lean.decode_state import DecodeState, StepLayout

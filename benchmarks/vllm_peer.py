@@ -1,8 +1,9 @@
 """vLLM on random weights of the same shapes; what `benchmarks/sampling.py --peer vllm` starts as a child.
 
 The model's config and adapter are written by :mod:`models`, so shapes and adapted projections are ours: rank
-32 on every projection, of mixtures of experts on attention. Weights are drawn by vLLM
-(``load_format="dummy"``), packed experts here, because it would leave them zero. Nothing is downloaded.
+32 on every projection, of mixtures of experts on attention. Weights are those of ours, tensor by tensor
+(:mod:`random_weights`), handed to vLLM's model as a checkpoint's are: they decide which experts a step reads.
+The adapter's numbers are of the same size as ours, not the same. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import engines
@@ -92,8 +93,13 @@ def write_files(size: str, folder: pathlib.Path, seed: int = 7) -> tuple[pathlib
     tensors = {}
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
-            std = parameter.shape[1] ** -0.5 if "lora_A" in name else 0.01
-            drawn = torch.randn(parameter.shape, generator=generator) * std
+            if "lora_A" in name:
+                # As peft draws it.
+                drawn = (2 * torch.rand(parameter.shape, generator=generator) - 1) * parameter.shape[
+                    1
+                ] ** -0.5
+            else:
+                drawn = torch.randn(parameter.shape, generator=generator) * 0.01
             tensors[name.replace(".default.", ".")] = drawn.to(torch.bfloat16)
     adapter = folder / "adapter"
     adapter.mkdir()
@@ -111,21 +117,38 @@ def write_files(size: str, folder: pathlib.Path, seed: int = 7) -> tuple[pathlib
     return adapter, targets
 
 
-def _draw_packed_experts() -> None:
-    """Have vLLM's dummy loader draw integers too: codes, and scales such that weights are about 0.02."""
+def weights_for(size: str, device: Any) -> Iterator[tuple[str, Any]]:
+    """Our weights of a size, under the names that checkpoints have for them, drawn one after another.
+
+    :param device: where they are drawn: a checkpoint's size is never held twice.
+    """
+    import models
+    import random_weights
+    import torch
+
+    model = models.make(size, torch.device("meta"))
+    for name, tensor in random_weights.drawn(models.weights(model), models.is_mixture(model), device):
+        yield from random_weights.as_published(name, tensor)
+
+
+def _draw_as_ours(size: str) -> None:
+    """Have vLLM's dummy loader hand the model our weights, as its other loader hands it a checkpoint's.
+
+    What makes its kernels' layouts of them comes afterwards, as with a checkpoint.
+    """
     from vllm.model_executor.model_loader import dummy_loader
 
-    load = dummy_loader.DummyModelLoader.load_weights
+    def load(_: Any, model: Any, _config: Any) -> None:
+        parameters = dict(model.named_parameters())
+        device = next(iter(parameters.values())).device
+        found = model.load_weights(weights_for(size, device))
+        # Scales of keys and values are no part of a checkpoint.
+        kinds = ("weight", "bias", "sinks")
+        missing = sorted(name for name in parameters.keys() - found if name.endswith(kinds))
+        if missing:
+            raise RuntimeError(f"vLLM took none of our weights as {', '.join(missing[:3])}")
 
-    def load_and_draw(self: Any, model: Any, model_config: Any) -> None:
-        import torch
-
-        load(self, model, model_config)
-        for name, parameter in model.named_parameters():
-            if parameter.dtype == torch.uint8:
-                parameter.data.random_(*((119, 121) if "scale" in name else (0, 256)))
-
-    dummy_loader.DummyModelLoader.load_weights = load_and_draw
+    dummy_loader.DummyModelLoader.load_weights = load
 
 
 def _engine_options(
@@ -228,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         import vllm
 
         imported = time.perf_counter() - began
-        _draw_packed_experts()
+        _draw_as_ours(chosen.size)
         engines.wait_for_turn()
         began = time.perf_counter()
         options = _engine_options(chosen, folder, targets)
