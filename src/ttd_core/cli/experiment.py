@@ -27,7 +27,7 @@ from ttd_core.experiment.summary import cost_row, pairs, time_to
 from ttd_core.plugin.registry import resolve
 from ttd_core.report.facts import read_facts
 from ttd_core.report.pooling import by_problem, notes_on, pool_seeds
-from ttd_core.run.loop import terminate_as_interrupt
+from ttd_core.run.interrupts import signals_as_interrupt
 from ttd_core.text import counted, showable_line
 
 
@@ -72,7 +72,7 @@ def experiment(
         slots = make_slots([run.config for run in plan.runs], parallel or plan.machine.parallel)
         runner = ExperimentRunner(plan, folders, slots, retry_failed=not skip_failed)
         try:
-            with terminate_as_interrupt():
+            with signals_as_interrupt():
                 _make(plan, folders, runner)
         except KeyboardInterrupt:
             complain(f"interrupted; continue with: ttd experiment {file}")

@@ -10,8 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import pathlib
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -30,6 +28,7 @@ from ttd_core.run.best import write_best
 from ttd_core.run.checkpoints import Checkpoints
 from ttd_core.run.continuing import require_checkpoint, step_to_resume_at
 from ttd_core.run.files import resume_command, storage_errors, write_atomically
+from ttd_core.run.interrupts import signals_as_interrupt
 from ttd_core.run.judges import open_judging
 from ttd_core.run.pending import forget_pending
 from ttd_core.run.pipeline import Schedule
@@ -213,31 +212,6 @@ def _open_backends(setup: RunSetup) -> Iterator[tuple[Executor, Policy]]:
             policy.close()
 
 
-@contextlib.contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM and SIGHUP like Ctrl-C while a run is on (only the main thread may say so).
-
-    SIGHUP stays ignored where it is, as under ``nohup``.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_signal: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    former = {
-        number: signal.signal(number, interrupt)
-        for number in (signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-
 class _Run:
     """A run under way."""
 
@@ -275,7 +249,7 @@ class _Run:
         config = self._config
         try:
             # From here on: late rollouts of before are being judged already.
-            with terminate_as_interrupt(), contextlib.closing(self._steps):
+            with signals_as_interrupt(), contextlib.closing(self._steps):
                 self._emit(self._started())
                 self._update_best()
                 for step in range(self._store.last_step() + 1, config.steps + 1):

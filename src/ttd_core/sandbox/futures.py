@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import os
+import threading
 
 from ttd_core.sandbox.base import Job, JobResult
 from ttd_core.sandbox.exchange import OutputListener
@@ -57,14 +58,18 @@ class CancelSignal:
     """A descriptor that becomes readable when a future is cancelled."""
 
     def __init__(self, future: JobFuture) -> None:
+        # One thread cancels, another closes; the number of a closed descriptor may be another file's.
+        self._closing = threading.Lock()
         self.descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         future.add_done_callback(self._raise)
 
     def _raise(self, future: concurrent.futures.Future[JobResult]) -> None:
-        if future.cancelled() and self.descriptor >= 0:
-            os.eventfd_write(self.descriptor, 1)
+        with self._closing:
+            if future.cancelled() and self.descriptor >= 0:
+                os.eventfd_write(self.descriptor, 1)
 
     def close(self) -> None:
         """Release the descriptor; called before the future is finished, from the same thread."""
-        descriptor, self.descriptor = self.descriptor, -1
+        with self._closing:
+            descriptor, self.descriptor = self.descriptor, -1
         os.close(descriptor)
