@@ -32,17 +32,23 @@ sys.setswitchinterval(1e-4)
 left = 0
 for _ in range(300):
     condition = threading.Condition()
+    begun = []
     def send(wait):
+        while not begun:
+            time.sleep(1e-4)
         time.sleep(wait)
         signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
     with {how}():
-        threading.Thread(target=send, args=(random.random() * 0.004,)).start()
+        sender = threading.Thread(target=send, args=(random.random() * 0.004,))
+        sender.start()
         try:
+            begun.append(True)
             while True:
                 with condition:
                     pass
         except KeyboardInterrupt:
             pass
+    sender.join()
     # the lock may be taken again by the thread that has it, hence another
     free = []
     other = threading.Thread(target=lambda: free.append(condition.acquire(timeout=0)))
@@ -64,6 +70,7 @@ def test_no_lock_is_left_taken() -> None:
     assert left_taken("signals_as_interrupt") == 0
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="where Python looks for signals differs by version")
 def test_python_s_own_handler_leaves_some_taken() -> None:
     assert left_taken("plain") > 0
 

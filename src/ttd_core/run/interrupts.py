@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import os
 import pathlib
 import queue
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -26,9 +28,14 @@ _AGAIN_S = 0.01
 
 
 class _Interrupt:
-    """Raises :class:`KeyboardInterrupt` in the main thread, or puts it off; a handler of signals."""
+    """Raises :class:`KeyboardInterrupt` in the main thread, or puts it off; a handler of signals.
 
-    def __init__(self) -> None:
+    :param again: where a signal is noted that is to come again. A handler may start no thread, which takes
+        locks as well.
+    """
+
+    def __init__(self, again: int) -> None:
+        self._again = again
         self._seen: tuple[FrameType, int] | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
@@ -36,9 +43,7 @@ class _Interrupt:
             here = frame, frame.f_lasti
             if here != self._seen:
                 self._seen = here
-                again = threading.Timer(_AGAIN_S, _send_again, (number,))
-                again.daemon = True
-                again.start()
+                os.write(self._again, bytes([number]))
                 return
         self._seen = None
         raise KeyboardInterrupt
@@ -49,9 +54,12 @@ def _takes_locks(frame: FrameType) -> bool:
     return name in _LOCKING or name.startswith(_LOCKING_FOLDER)
 
 
-def _send_again(number: int) -> None:
-    """Send a signal to the main thread, which wakes from a wait only for one of its own."""
-    signal.pthread_kill(threading.main_thread().ident or 0, number)
+def _send_again(noted: int) -> None:
+    """Send noted signals to the main thread, which wakes from a wait only for one of its own; 0 ends it."""
+    while number := os.read(noted, 1)[0]:
+        time.sleep(_AGAIN_S)
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    os.close(noted)
 
 
 @contextlib.contextmanager
@@ -69,9 +77,14 @@ def signals_as_interrupt() -> Iterator[None]:
     ]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         numbers.append(signal.SIGINT)
-    former = {number: signal.signal(number, _Interrupt()) for number in numbers}
+    noted, again = os.pipe()
+    threading.Thread(target=_send_again, args=(noted,), name="interrupts", daemon=True).start()
+    former = {number: signal.signal(number, _Interrupt(again)) for number in numbers}
     try:
         yield
     finally:
+        # What is noted still reaches whoever handles signals next.
         for number, handler in former.items():
             signal.signal(number, handler)
+        os.write(again, bytes(1))
+        os.close(again)
