@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import pathlib
 import runpy
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -42,6 +44,31 @@ def benchmark_script(request: pytest.FixtureRequest) -> Callable[[str], dict[str
             return runpy.run_path(str(folder / name))
 
     return definitions
+
+
+@pytest.fixture
+def benchmark(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Any]]:
+    """Imports scripts of ``benchmarks/``, which find each other beside themselves, for one test alone."""
+    folder = request.config.rootpath / "benchmarks"
+    names = {path.stem for path in folder.glob("*.py")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        before = {name: sys.modules.pop(name) for name in names & sys.modules.keys()}
+        yield importlib.import_module
+        for name in names:
+            sys.modules.pop(name, None)
+        sys.modules.update(before)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Have torch compute on one thread: small products are slower on several, most where cores are busy."""
+    import torch  # noqa: PLC0415 - most tests need none
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ class LeanSampler:
 
         from ttd_core.policy.local.lean.decode import LeanDecoder
         from ttd_core.policy.local.lean.model import LeanModel
-        from ttd_core.policy.local.replies import DecodeLimits, whole_groups
+        from ttd_core.policy.local.replies import whole_groups
 
         model = models.make(size, torch.device(device))
         models.use_own_attention(model)
@@ -130,7 +130,7 @@ class LeanSampler:
         self._decoder = LeanDecoder(LeanModel(model), GROUPS * GROUP)
         self._prompts = models.prompts(GROUPS, PROMPT)
         self._indices = whole_groups(GROUPS, GROUP)
-        self._limits = DecodeLimits(frozenset(), [NEW] * GROUPS, None, lambda _: [])
+        self._limits = models.limits(GROUPS, NEW)
         self._seed = 0
 
     def work(self) -> int:

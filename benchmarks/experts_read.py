@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import models
 import torch
 from torch import Tensor
 
@@ -64,8 +65,7 @@ def experts_read(
     :param new: tokens of a reply.
     """
     decoder = CountingDecoder(lean, len(prompts) * group, experts)
-    lengths = [min(new, MOST_STEPS)] * len(prompts)
-    limits = DecodeLimits(frozenset(), lengths, None, lambda _: [])
+    limits = models.limits(len(prompts), min(new, MOST_STEPS))
     for _ in decoder.decode(prompts, whole_groups(len(prompts), group), 1.0, limits, seed):
         pass
     decoder.release()

@@ -12,6 +12,7 @@ import transformers
 from ttd_core.policy.local import adapter
 from ttd_core.policy.local.packed import PackedExperts
 from ttd_core.policy.local.plain import attention
+from ttd_core.policy.local.replies import DecodeLimits
 
 VOCABULARY = 151_936
 #: The models' classes by the word that SIZES has for them; gpt-oss's experts are packed, as published.
@@ -137,15 +138,16 @@ def make(size: str, device: torch.device, dtype: torch.dtype | None = None) -> A
     model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)
     if device.type != "meta":
         for name, tensor in weights(model).items():
-            random_weights.fill(name, tensor, is_mixture(model))
+            random_weights.fill(name, tensor, experts_of(config) > 0)
     model.tie_weights()
     model.generation_config.eos_token_id = None
     return model.eval()
 
 
-def is_mixture(model: Any) -> bool:
-    """Whether a model's layers are mixtures of experts."""
-    return bool(getattr(model.config, "num_experts", 0) or getattr(model.config, "num_local_experts", 0))
+def experts_of(config: Any) -> int:
+    """Experts of a layer; 0 of a dense model."""
+    experts: int = getattr(config, "num_experts", 0) or getattr(config, "num_local_experts", 0)
+    return experts
 
 
 def weights(model: Any) -> dict[str, torch.Tensor]:
@@ -179,7 +181,7 @@ class Work:
     def of(cls, model: Any) -> Work:
         """Of a model, adapted or not."""
         config = model.config
-        experts = getattr(config, "num_experts", 0) or getattr(config, "num_local_experts", 0)
+        experts = experts_of(config)
         choices = config.num_experts_per_tok if experts else 0
         head = model.get_output_embeddings().weight
         layer_weights = always_bytes = expert_bytes = 0
@@ -237,3 +239,8 @@ def prompts(count: int, length: int, known: int = VOCABULARY) -> list[list[int]]
     """
     generator = torch.Generator().manual_seed(count)
     return torch.randint(0, known, (count, length), generator=generator).tolist()
+
+
+def limits(groups: int, new: int) -> DecodeLimits:
+    """Every reply is ``new`` tokens long."""
+    return DecodeLimits(frozenset(), [new] * groups, None, lambda _: [])

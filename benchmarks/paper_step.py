@@ -41,7 +41,7 @@ import attrs
 import models
 import numpy as np
 import torch
-from sampling import limits, peak_bytes, versions
+from sampling import peak_bytes, versions
 from sampling_floor import synchronize
 from timed_decoder import TimedDecoder
 from training import group as random_group
@@ -95,7 +95,7 @@ def sample(setup: Setup, chosen: argparse.Namespace) -> tuple[Part, list[Decodin
     prompts = models.prompts(chosen.groups, chosen.prompt, models.vocabulary(setup.size))
     rows, length = chosen.groups * chosen.rollouts, min(chosen.sampled or chosen.tokens, chosen.tokens)
     decoder = TimedDecoder(setup.lean, rows, routes=setup.routes)
-    ends = limits(chosen.groups, length)
+    ends = models.limits(chosen.groups, length)
     # Kernels are compiled and graphs recorded once a run, not once a step.
     decoder.call(prompts, chosen.rollouts, ends, 0, launches=2)
     peak_bytes(reset=True)

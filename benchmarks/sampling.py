@@ -56,7 +56,7 @@ from ttd_core.policy.local.lean.model import LeanModel
 from ttd_core.policy.local.lean.routes import RouteMemory
 from ttd_core.policy.local.packing import build_pack
 from ttd_core.policy.local.plain.decode import PlainDecoder
-from ttd_core.policy.local.replies import DecodeLimits, whole_groups
+from ttd_core.policy.local.replies import whole_groups
 from ttd_core.policy.local.training import LogprobModel
 
 PROMPT = 512
@@ -69,11 +69,6 @@ experts: of a layer, read in a step of ours, counted in a call beside, and as an
 vLLM: start-up is import and engine (torch.compile, graphs); with pages it takes 85 % of the device, whatever
   it needs; the engine runs in the process that measures; log-probabilities of sampled tokens are returned, as
   ours are."""
-
-
-def limits(groups: int, new: int) -> DecodeLimits:
-    """Every reply is ``new`` tokens long."""
-    return DecodeLimits(frozenset(), [new] * groups, None, lambda _: [])
 
 
 def peak_bytes(reset: bool = False) -> float:
@@ -117,7 +112,7 @@ def ours(
     decoder = TimedDecoder(lean, rows)
     prompts = models.prompts(rows // group, PROMPT, lean.causal.config.vocab_size)
     peak_bytes(reset=True)
-    ends = limits(len(prompts), new)
+    ends = models.limits(len(prompts), new)
     first = decoder.call(prompts, group, ends, 0, 2 if quick else launches)
     second = decoder.call(prompts, group, ends, 1, launches)
     count = sum(len(reply.tokens) for reply in second.replies)
@@ -147,7 +142,7 @@ def check(model: Any, lean: LeanModel) -> None:
     }
     for name, decoder in decoders.items():
         gaps = []
-        for reply in decoder.decode(prompts, whole_groups(3, 4), 1.0, limits(3, 128), 0):
+        for reply in decoder.decode(prompts, whole_groups(3, 4), 1.0, models.limits(3, 128), 0):
             ids = torch.tensor([prompts[reply.prompt_index] + reply.tokens], device=model.device)
             with torch.inference_mode():
                 logits = model(input_ids=ids, use_cache=False).logits[0, PROMPT - 1 : -1].float()
@@ -165,7 +160,7 @@ def check_learner(lean: LeanModel) -> None:
     prompts = models.prompts(3, PROMPT, lean.causal.config.vocab_size)
     decoder = LeanDecoder(lean, 24, routes=routes)
     gaps: dict[str, list[torch.Tensor]] = {}
-    replies = list(decoder.decode(prompts, whole_groups(3, 8), 1.0, limits(3, 128), 0))
+    replies = list(decoder.decode(prompts, whole_groups(3, 8), 1.0, models.limits(3, 128), 0))
     decoder.release()
     for index, prompt in enumerate(prompts):
         own = [reply for reply in replies if reply.prompt_index == index]

@@ -95,9 +95,8 @@ def write_files(size: str, folder: pathlib.Path, seed: int = 7) -> tuple[pathlib
         if "lora_" in name:
             if "lora_A" in name:
                 # As peft draws it.
-                drawn = (2 * torch.rand(parameter.shape, generator=generator) - 1) * parameter.shape[
-                    1
-                ] ** -0.5
+                most = parameter.shape[1] ** -0.5
+                drawn = torch.empty(parameter.shape).uniform_(-most, most, generator=generator)
             else:
                 drawn = torch.randn(parameter.shape, generator=generator) * 0.01
             tensors[name.replace(".default.", ".")] = drawn.to(torch.bfloat16)
@@ -127,7 +126,8 @@ def weights_for(size: str, device: Any) -> Iterator[tuple[str, Any]]:
     import torch
 
     model = models.make(size, torch.device("meta"))
-    for name, tensor in random_weights.drawn(models.weights(model), models.is_mixture(model), device):
+    is_mixture = models.experts_of(model.config) > 0
+    for name, tensor in random_weights.drawn(models.weights(model), is_mixture, device):
         yield from random_weights.as_published(name, tensor)
 
 

@@ -14,7 +14,6 @@ import re
 import runpy
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -27,18 +26,7 @@ PEERS = {"archive_peer", "sandbox_peer"}
 NAMES = sorted(path.stem for path in FOLDER.glob("*.py"))
 
 
-@pytest.fixture
-def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Scripts find each other beside themselves, as if run from there; no other test gets to see them."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    before = {name: sys.modules.pop(name) for name in NAMES if name in sys.modules}
-    yield
-    for name in NAMES:
-        sys.modules.pop(name, None)
-    sys.modules.update(before)
-
-
-@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.usefixtures("benchmark")
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in PEERS])
 def test_a_benchmark_says_how_it_is_called(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -65,7 +53,7 @@ KEPT = {
 }
 
 
-@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.usefixtures("benchmark")
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -107,7 +95,7 @@ def test_a_file_of_replies_that_is_none_is_one_line(
     assert message in said
 
 
-@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.usefixtures("benchmark")
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_kept_replies_are_read_in_the_encodings_of_text_files(encoding: str, tmp_path: pathlib.Path) -> None:
     path = tmp_path / "replies.jsonl"
@@ -121,7 +109,7 @@ def test_kept_replies_are_read_in_the_encodings_of_text_files(encoding: str, tmp
     ]
 
 
-@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.usefixtures("benchmark")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -163,7 +151,7 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.usefixtures("benchmark")
 @pytest.mark.parametrize(("name", "parser", "option", "kind"), NUMBERS)
 def test_a_number_that_makes_no_sense_is_refused_in_one_line(
     name: str,
@@ -185,7 +173,7 @@ def test_a_number_that_makes_no_sense_is_refused_in_one_line(
         assert len(said) < 200
 
 
-@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.usefixtures("benchmark")
 @pytest.mark.parametrize(
     ("kind", "text", "value"),
     [
@@ -217,7 +205,7 @@ ON_A_GPU = {
 }
 
 
-@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.usefixtures("benchmark")
 @pytest.mark.parametrize("command", ON_A_GPU)
 def test_without_a_gpu_one_line_says_so(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -254,7 +242,7 @@ def test_without_torch_one_line_says_so(name: str) -> None:
     assert ran.stderr == f"{name}.py: the package torch is not installed here, and this measures with it\n"
 
 
-@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.usefixtures("benchmark")
 def test_an_error_for_a_person_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     run = runpy.run_path(str(FOLDER / "command_line.py"))["run_benchmark"]
 

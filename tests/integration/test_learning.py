@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import pathlib
 import textwrap
-from collections.abc import Iterator
 from typing import Any
 
 import attrs
 import numpy as np
 import pytest
-import torch
 
 from ttd_core import config as configs
 from ttd_core.learn import learner
@@ -22,6 +20,9 @@ from ttd_core.learn.objective import GroupAdvantages, group_advantages
 from ttd_core.run.loop import start_run
 from ttd_core.run.reading import RunReader
 from ttd_core.run.setup import RunSetup
+
+# The model is small: a second thread waits for the sandbox's jobs more than it helps.
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 #: The reply becomes a program that prints it; reward is the share of what it prints that is the letter a.
 PROBLEM = """
@@ -85,15 +86,6 @@ def shares(folder: pathlib.Path) -> list[float]:
     with RunReader.open(folder) as run:
         events = run.events()
     return [event["mean_value"] for event in events if event["kind"] == "step_finished"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """The model is small: a second thread waits for the sandbox's jobs more than it helps."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

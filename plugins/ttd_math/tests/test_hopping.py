@@ -23,6 +23,8 @@ torch = pytest.importorskip("torch")
 from ttd_math.hopping import checkpoint, hops, interior, minimax, running, search  # noqa: E402
 from ttd_math.hopping.pools import Pools  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BOUNDS = {"ac1": first_bound, "erdos": overlap_bound}
 #: Heights of starts and the last gap of an optimisation to the end. The program stops some 1e-6 above many
 #: optima of `erdos`, where the steps along its arc become short: these are three that it reaches.
@@ -35,15 +37,6 @@ FEW = (
     *("--keep", "3", "--rounds", "3"),
 )
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """So little work is slower on several threads, much so where other processes want them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=MINIMAX_PROBLEMS)

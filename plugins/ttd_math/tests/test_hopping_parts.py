@@ -17,20 +17,13 @@ torch = pytest.importorskip("torch")
 from ttd_math.hopping import interior, minimax, parts, search  # noqa: E402
 from ttd_math.hopping.parts import Parts  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CPU = torch.device("cpu")
 FEW = (
     *("--coarse", "20", "--length", "40", "--cells", "10000", "--lineages", "4", "--promoted", "2"),
     *("--keep", "3", "--rounds", "3"),
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """So little work is slower on several threads, much so where other processes want them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=MINIMAX_PROBLEMS)

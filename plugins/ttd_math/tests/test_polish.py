@@ -22,6 +22,8 @@ from ttd_math import combs, improving  # noqa: E402
 from ttd_math.polishing import ascent, changes, checkpoint, objectives, running  # noqa: E402
 from ttd_math.polishing.population import Plan, Search  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BOUNDS = {"ac1": first_bound, "ac2": second_bound, "erdos": overlap_bound}
 FEW = ("--iterations", "3", "--batch", "3", "--keep", "3", "--rounds", "2", "--explore", "5")
 
@@ -33,15 +35,6 @@ def heights(name: str, n: int = 40) -> np.ndarray:
 
 def never() -> bool:
     return False
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """So little work is slower on several threads, much so where other processes want them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=STEP_FUNCTIONS)

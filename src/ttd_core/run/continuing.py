@@ -43,10 +43,15 @@ def step_to_resume_at(
 def require_checkpoint(run: RunReader, config: RunConfig, back_to: int | None) -> None:
     """Refuse what :func:`step_to_resume_at` refuses of a run that learned, before a model is fetched.
 
+    The checkpoint is read here alone, all of it, for whether it was changed.
+
     :raises ResumeError: when a checkpoint that is needed is missing or changed, or there is no such step.
     """
     if config.learn.train and run.checkpoint_digests():
-        _step(run, Checkpoints(run.folder), config, True, back_to)
+        checkpoints = Checkpoints(run.folder)
+        step = _step(run, checkpoints, config, True, back_to)
+        if step:
+            _require_unchanged(run, checkpoints, step)
 
 
 def _step(
@@ -57,8 +62,6 @@ def _step(
         step = _newest_checkpoint(run, checkpoints, config, last) if trains else last
     else:
         step = _asked_for(run.folder, checkpoints, last, trains, back_to)
-    if trains and step:
-        _require_unchanged(run, checkpoints, step)
     return step
 
 

@@ -79,7 +79,8 @@ def signals_as_interrupt() -> Iterator[None]:
         numbers.append(signal.SIGINT)
     noted, again = os.pipe()
     threading.Thread(target=_send_again, args=(noted,), name="interrupts", daemon=True).start()
-    former = {number: signal.signal(number, _Interrupt(again)) for number in numbers}
+    interrupt = _Interrupt(again)
+    former = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import pathlib
 import sys
 import types
@@ -16,7 +15,6 @@ from safetensors.torch import load_file
 from ttd_core.policy.local.lean.model import LeanModel
 
 CPU = torch.device("cpu")
-MODULES = ("experts_read", "models", "random_weights", "vllm_peer")
 #: Wide enough that with embeddings as small as other weights the layers outweigh a token.
 WIDER = {
     "vocab_size": 2048,
@@ -32,26 +30,6 @@ OF_FAMILY = {
     "tiny-oss": WIDER | {"num_local_experts": 32, "intermediate_size": 128},
 }
 ROWS, PROMPT, NEW = 24, 32, 20
-
-
-@pytest.fixture
-def benchmark(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str], Any]]:
-    """Imports one of the scripts, which find each other beside themselves."""
-    monkeypatch.syspath_prepend(str(request.config.rootpath / "benchmarks"))
-    yield importlib.import_module
-    for name in MODULES:
-        sys.modules.pop(name, None)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Products this small are slower on several threads, and stand still where cores are busy."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def shares_of_even(benchmark: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch, family: str) -> Any:

@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import json
 import pathlib
-import sys
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -14,33 +13,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-
-MODULES = (
-    "engines",
-    "models",
-    "sampling",
-    "sampling_floor",
-    "experts_read",
-    "random_weights",
-    "timed_decoder",
-    "training",
-    "vllm_peer",
-    "paper_step",
-    "step_parts",
-    "expert_products",
-)
-
-
-@pytest.fixture
-def benchmark(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str], Any]]:
-    """Imports one of the scripts, which find each other beside themselves."""
-    monkeypatch.syspath_prepend(str(request.config.rootpath / "benchmarks"))
-    yield importlib.import_module
-    for name in MODULES:
-        sys.modules.pop(name, None)
-
 
 on_a_cpu = pytest.mark.skipif(torch.cuda.is_available(), reason="measures a GPU where there is one")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from ttd_core import certificate, certifying
 from ttd_core.certificate import Certificate
 from ttd_math import device_failures, improving, search_files
+from ttd_math.base import StepProblem
 from ttd_math.improving import FROM_COMB, FROM_RANDOM
 from ttd_math.plain import Floats
 from ttd_math.polishing import checkpoint
@@ -63,23 +65,24 @@ def polish(settings: Settings, told: Callable[[str], None]) -> tuple[Certificate
     :raises EnvironmentLacksError: when the device fails.
     """
     device = improving.device_of(settings.device)
-    begun: list[Search] = []
 
-    def sizes() -> tuple[int, int]:
-        return begun[0].at_a_time() if begun else (1, settings.length or settings.coarse)
+    def refused(sizes: Callable[[], tuple[int, int]]) -> contextlib.AbstractContextManager[None]:
+        fewer = "a smaller --batch or --cells (they may differ)"
+        return device_failures.refused(device, sizes, settings.state_file, fewer)
 
-    fewer = "a smaller --batch or --cells (they may differ)"
-    with device_failures.refused(device, sizes, settings.state_file, fewer):
-        return _polish(settings, told, device, begun)
+    with refused(lambda: (1, settings.length or settings.coarse)):
+        problem, given, start, search = _begin(settings, device)
+    with refused(search.at_a_time):
+        for line in _rounds(search, settings, start):
+            told(line)
+        proof = certifying.certify(problem, improving.state_of(problem, search.best()[1]))
+        standing = search.standing
+        made = improving.made_by(settings, "polish", given, device, standing.seconds, standing.curve)
+        return proof, certificate.write(proof, settings.out, origin=improving.whole_origin(settings, made))
 
 
-def _polish(
-    settings: Settings, told: Callable[[str], None], device: torch.device, begun: list[Search]
-) -> tuple[Certificate, list[pathlib.Path]]:
-    """See :func:`polish`.
-
-    :param begun: is given the search once there is one.
-    """
+def _begin(settings: Settings, device: torch.device) -> tuple[StepProblem, Floats, Floats, Search]:
+    """The problem, the heights that were given, those that the search begins with, and the search."""
     problem = improving.problem_of(settings.problem, settings.length or 0)
     rng = np.random.default_rng(settings.seed)
     given = improving.start_of(problem, settings, settings.coarse, rng)
@@ -99,15 +102,7 @@ def _polish(
         },
     )
     certificate.make_folder(settings.out)
-    search = Search(plan, _standing(settings, start, rng))
-    begun.append(search)
-    for line in _rounds(search, settings, start):
-        told(line)
-    proof = certifying.certify(problem, improving.state_of(problem, search.best()[1]))
-    made = improving.made_by(
-        settings, "polish", given, device, search.standing.seconds, search.standing.curve
-    )
-    return proof, certificate.write(proof, settings.out, origin=improving.whole_origin(settings, made))
+    return problem, given, start, Search(plan, _standing(settings, start, rng))
 
 
 def _rounds(search: Search, settings: Settings, start: Floats) -> Iterator[str]:
