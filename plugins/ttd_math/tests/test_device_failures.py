@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 
 from ttd_core.errors import EnvironmentLacksError, UsageError
 
 torch = pytest.importorskip("torch")
 from ttd_math import device_failures, improving  # noqa: E402
+from ttd_math.commands import math as command  # noqa: E402
 
 CPU = torch.device("cpu")
 OUT_OF_MEMORY = torch.OutOfMemoryError(
@@ -152,3 +154,25 @@ def test_both_commands_leave_memory_when_they_look_for_their_device(monkeypatch)
     monkeypatch.setattr(device_failures, "leave_room", asked.append)
     assert improving.device_of("cpu") == CPU
     assert asked == [CPU]
+
+
+def test_more_than_a_machine_has_is_refused_before_the_kernel_would_end_it() -> None:
+    device_failures.require_memory(CPU, 1e6, "--cells 9")
+    told = r"^--cells 9: that takes 1,000,000 GB, and this machine has [\d,]+: give less$"
+    with pytest.raises(UsageError, match=told):
+        device_failures.require_memory(CPU, 1e15, "--cells 9")
+
+
+def test_a_gpu_tells_by_itself() -> None:
+    device_failures.require_memory(torch.device("cuda"), 1e15, "--cells 9")
+
+
+@pytest.mark.parametrize("words", [("hops",), ("polish", "--batch", str(10**9), "--length", "64000")])
+def test_a_search_of_too_many_functions_is_refused(words, tmp_path) -> None:
+    name, *more = words
+    asked = ["--from", "random", "--cells", str(10**15), "--out", str(tmp_path / "a.json")]
+    with pytest.raises(UsageError, match=r"^--.*cells 1000000000000000: that takes .* GB"):
+        CliRunner().invoke(
+            command, [name, "ac1", *asked, *more], standalone_mode=False, catch_exceptions=False
+        )
+    assert not list(tmp_path.iterdir())

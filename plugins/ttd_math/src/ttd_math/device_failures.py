@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import pathlib
 import re
 from collections.abc import Callable, Iterator
@@ -45,6 +46,19 @@ def leave_room(device: torch.device) -> None:
     """See that torch leaves some memory of a CUDA device to its libraries."""
     if device.type == "cuda":
         torch.cuda.set_per_process_memory_fraction(_SHARE, device if device.index is not None else None)
+
+
+def require_memory(device: torch.device, least: float, asked: str) -> None:
+    """Refuse on a CPU what its memory cannot hold: the kernel would end the process without a word.
+
+    :param least: bytes that are certainly taken.
+    :param asked: the options that ask for so much, with their values.
+    :raises UsageError: when the machine has less memory in all.
+    """
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if device.type == "cpu" and least > there:
+        wanted, had = f"{least / 1e9:,.0f} GB", f"{there / 1e9:,.0f}"
+        raise UsageError(f"{asked}: that takes {wanted}, and this machine has {had}: give less")
 
 
 def is_of_device(error: BaseException) -> bool:

@@ -30,6 +30,11 @@ def cells_of(heights: int) -> int:
     return (2 * heights - 1) * heights
 
 
+def memory_of(cells: int) -> float:
+    """Bytes that a batch takes whose largest matrices hold so many values, as measured on a CPU."""
+    return 13.0 * min(cells, CELLS) + max(0, cells - CELLS)
+
+
 @attrs.define
 class Parts:
     """How batches are taken apart, and what was learned of it.

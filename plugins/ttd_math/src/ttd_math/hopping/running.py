@@ -18,7 +18,7 @@ from ttd_math import device_failures, improving, search_files
 from ttd_math.hopping import checkpoint
 from ttd_math.hopping.checkpoint import Standing
 from ttd_math.hopping.hops import resampled
-from ttd_math.hopping.parts import Parts
+from ttd_math.hopping.parts import Parts, memory_of
 from ttd_math.hopping.search import Plan, Search, begun
 from ttd_math.improving import FROM_RANDOM
 from ttd_math.plain import Floats
@@ -101,6 +101,7 @@ def _hops(
             for name in ("problem", "cells", "keep", "lineages", "promoted", "seconds", "rounds")
         },
     )
+    device_failures.require_memory(device, memory_of(settings.cells), f"--cells {settings.cells}")
     certificate.make_folder(settings.out)
     search = Search(plan, _standing(settings, plan, start, rng), parts)
     for line in _rounds(search, settings, start):

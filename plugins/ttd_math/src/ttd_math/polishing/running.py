@@ -22,6 +22,9 @@ from ttd_math.polishing.checkpoint import Standing
 from ttd_math.polishing.objectives import OBJECTIVES
 from ttd_math.polishing.population import Plan, Search
 
+#: Of a height: its value, its gradient, the step and the noise, in the shorter of the two precisions.
+_LEAST_BYTES = 16
+
 
 @attrs.frozen
 class Settings:
@@ -101,6 +104,8 @@ def _begin(settings: Settings, device: torch.device) -> tuple[StepProblem, Float
             for name in ("problem", "batch", "cells", "keep", "lineages", "iterations", "seconds", "rounds")
         },
     )
+    asked = f"--batch {settings.batch} and --cells {settings.cells}"
+    device_failures.require_memory(device, plan.batch_at(lengths[-1]) * lengths[-1] * _LEAST_BYTES, asked)
     certificate.make_folder(settings.out)
     return problem, given, start, Search(plan, _standing(settings, start, rng))
 
