@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from tests.terminal import shown_on
 
 from ttd_core.cli.tokens import show_tokens
 from ttd_core.learn.learner import LearnedLogprobs
@@ -153,9 +154,7 @@ def test_the_tokens_of_one_in_colours(judged, tokens, monkeypatch) -> None:
     with open(terminal, "w") as stdout, RunReader.open(pathlib.Path("runs") / judged) as run:
         monkeypatch.setattr(sys, "stdout", stdout)
         show_tokens(run.tokens(1)[0, 0])
-        stdout.flush()
-        text = os.read(screen, 4000).decode()
-    os.close(screen)
+    text = shown_on(screen)
     assert "def\x1b[0m\x1b[32m run\\x1b[2J\x1b[0m\x1b[34m<end>\x1b[0m\x1b[31m\r\n\\u202e\x1b[0m" in text
     assert (
         "log-probability when sampled: plain above -0.1, green above -1, yellow above -3, red below" in text

@@ -15,6 +15,7 @@ import unicodedata
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from tests.terminal import shown_on
 
 from ttd_core import certificate
 from ttd_core.cli import main
@@ -235,18 +236,9 @@ def on_a_terminal(*arguments: object) -> str:
     command = [sys.executable, "-m", "ttd_core.cli", *map(str, arguments)]
     process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
     os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            piece = os.read(ours, 65536)
-        except OSError:  # how a terminal without writers ends
-            break
-        if not piece:
-            break
-        shown += piece
-    os.close(ours)
+    shown = shown_on(ours)
     assert process.wait() == 0
-    return shown.decode().replace("\r\n", "\n")
+    return shown.replace("\r\n", "\n")
 
 
 def test_a_program_is_itself_in_a_pipe_and_safe_on_a_terminal(work: pathlib.Path) -> None:
