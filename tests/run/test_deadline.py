@@ -65,7 +65,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         opened.set()
         assert verdicts.acquire(timeout=20)
         assert verdicts.acquire(timeout=20)
-        time.sleep(0.02)  # until their futures know
+        time.sleep(0.2)  # until their futures know
 
     monkeypatch.setattr(judging, "judge_reply", judge)
     return open_it

@@ -38,7 +38,7 @@ def test_an_exclusive_job_waits_for_a_core_of_its_own_and_is_not_overtaken() -> 
     for name, exclusive in (("exclusive", True), ("shared", False)):
         threads.append(threading.Thread(target=take, args=(name, exclusive)))
         threads[-1].start()
-        time.sleep(0.05)
+        time.sleep(0.2)
     assert order == []
     cores.give_back(first, False)
     threads[0].join(5)

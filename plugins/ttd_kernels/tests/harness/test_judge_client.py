@@ -35,12 +35,13 @@ def test_a_judge_in_another_process_judges_one_after_the_other(judges, executor)
     good = _judged(RmsNorm().starting_program(), executor.run)
     assert good.message.startswith("correct at 2 of 2"), good.message
     (kept,) = judges._kept.values()
-    assert good.metrics["seconds"]["start"]["judge"] > 0.1, "its process had to be started"
+    started_s = good.metrics["seconds"]["start"]["judge"]
+    assert started_s > 0.1, "its process had to be started"
     bad = _judged("def custom_kernel(data):\n    return data[0], data[0], data[1]\n", executor.run)
     assert bad.status is Status.INVALID
     assert "T=16 D=128: output 1 is wrong" in bad.message
     seconds = bad.metrics["seconds"]
-    assert seconds["start"]["judge"] < 0.1, "the same process"
+    assert seconds["start"]["judge"] < started_s / 2, "the same process"
     assert set(seconds["start"]) == {"judge", "memory", "candidate", "load"}
     assert set(seconds["tests"]) == {"inputs", "first calls", "reference", "comparison"}
     crashed = _judged("def custom_kernel(data):\n    raise ValueError('no')\n", executor.run)
