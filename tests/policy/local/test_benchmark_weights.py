@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import sys
 import types
 from collections.abc import Callable, Iterator
@@ -141,5 +142,6 @@ def test_a_weight_that_vllm_would_leave_as_it_is_is_named(
     benchmark("vllm_peer")._draw_as_ours("tiny")
     load = loader.DummyModelLoader().load_weights  # type: ignore[attr-defined]
     load(Peer("model.embed_tokens.weight", "model.layers.0.attn.k_scale"), None)
-    with pytest.raises(RuntimeError, match=r"none of our weights as model\.router\.weight$"):
-        load(Peer("model.embed_tokens.weight", "model.router.weight"), None)
+    for name in ("model.router.weight", "model.layers.0.mlp.experts.w2_weight_scale"):
+        with pytest.raises(RuntimeError, match=rf"none of our weights as {re.escape(name)}$"):
+            load(Peer("model.embed_tokens.weight", name), None)
