@@ -131,6 +131,21 @@ def test_relu2_mlp_multiplies_on_the_matrix_units_with_bulk_copies(tokens, compi
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("width", "hidden"), [(2048, 8192), (1023, 4095)])
+def test_relu2_mlp_multiplies_on_the_matrix_units_without_bulk_copies(
+    width, hidden, compiled, tmp_path
+) -> None:
+    module = our_program("relu2_mlp")
+    module.multiprocessors = lambda _: 0
+    module.custom_kernel((empty(4096, width), empty(hidden, width), empty(width, hidden)))
+    ((kernel, grid),) = compiled
+    assert grid == 32 * -(-hidden // 128)
+    assert residents(kernel, tmp_path) >= 1
+    assert "wgmma" in kernel.asm["ptx"]
+    assert "cp.async.bulk" not in kernel.asm["ptx"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "width"), [(8192, 8192), (7, 40)])
 def test_rmsnorm_s_start_program_compiles_with_each_of_its_constants_changed(rows, width, compiled) -> None:
     module = our_program("rmsnorm_start")

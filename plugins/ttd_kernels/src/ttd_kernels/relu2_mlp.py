@@ -75,5 +75,6 @@ class Relu2Mlp(KernelProblem):
             "`custom_kernel(data)` gets `data = (x, up, down)`, bfloat16 [T, D], [F, D] and [D, F], and "
             "returns bfloat16 [T, D]:\n\n"
             "    relu(x @ up.T) ** 2 @ down.T\n\n"
-            "Sums in float32; the hidden values may be rounded to bfloat16. Tolerance: 2 % and 0.02."
+            "Sums and squares in float32; the squares may be rounded to bfloat16, the sums that are squared "
+            "may not. Tolerance: 2 % and 0.02."
         )

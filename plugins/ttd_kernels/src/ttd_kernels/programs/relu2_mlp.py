@@ -6,8 +6,9 @@ squared and stored. So the hidden values are written once, squared, and read onc
 would be read and written once more, which takes longer than what cuBLAS gains. The second product has nothing to
 fuse, and cuBLAS makes it.
 
-Bulk copies need rows of whole 16 bytes, so for other widths, and where the GPU has none, cuBLAS makes the first
-product too, and a kernel squares it in place.
+Bulk copies need rows of whole 16 bytes, so for other widths, and where the GPU has none, a kernel loads its tiles
+itself. Sums are squared before they are rounded to bfloat16: a product by cuBLAS would be rounded before and again
+after, which is beyond the tolerance at most sizes.
 """
 
 import functools
@@ -58,11 +59,22 @@ def up_and_square(
 
 
 @triton.jit
-def square_in_place(hidden_ptr, count, BLOCK: tl.constexpr):
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < count
-    value = tl.load(hidden_ptr + at, mask=inside, other=0.0).to(tl.float32)
-    tl.store(hidden_ptr + at, squared(value), mask=inside)
+def up_and_square_loaded(
+    x_ptr, up_ptr, out_ptr, T, F, D,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
+):  # fmt: skip
+    """The same, one tile a program, by plain loads."""
+    m, n = place(tl.program_id(0), tl.cdiv(T, BM), tl.cdiv(F, BN), GROUP)
+    rows = (m * BM + tl.arange(0, BM)).to(tl.int64)
+    columns = (n * BN + tl.arange(0, BN)).to(tl.int64)
+    total = tl.zeros([BM, BN], tl.float32)
+    for start in range(0, D, BK):
+        k = start + tl.arange(0, BK)
+        x = tl.load(x_ptr + rows[:, None] * D + k[None, :], (rows[:, None] < T) & (k[None, :] < D), 0.0)
+        up = tl.load(up_ptr + columns[None, :] * D + k[:, None], (columns[None, :] < F) & (k[:, None] < D), 0.0)
+        total = tl.dot(x, up, total)
+    inside = (rows[:, None] < T) & (columns[None, :] < F)
+    tl.store(out_ptr + rows[:, None] * F + columns[None, :], squared(total), inside)
 
 
 INTERPRETED = isinstance(up_and_square, InterpretedFunction)
@@ -71,8 +83,8 @@ INTERPRETED = isinstance(up_and_square, InterpretedFunction)
 PLAN = (128, 256, 64, 8, 2, 3, 8, True)
 #: The same for few tokens, for the multiprocessors to have a tile each.
 SMALL = (64, 128, 64, 8, 1, 4, 4, True)
-#: Elements that a program squares in place.
-SQUARED = 4096
+#: Rows, columns and depth of a tile that is loaded plainly, rows of tiles in a group, stages, warps.
+LOADED = (128, 128, 32, 8, 3, 8)
 
 
 @functools.cache
@@ -87,13 +99,13 @@ def multiprocessors(device):
 def hidden_values(x, up):
     """relu(x @ up.T) ** 2, bfloat16 [T, F]."""
     (T, D), F = x.shape, up.shape[0]
+    hidden = torch.empty((T, F), dtype=torch.bfloat16, device=x.device)
     programs = multiprocessors(x.device)
     if not programs or D % 8 or F % 8:
-        hidden = torch.mm(x, up.T)
-        count = hidden.numel()
-        square_in_place[(triton.cdiv(count, SQUARED),)](hidden, count, SQUARED, num_warps=8)
+        BM, BN, BK, group, stages, warps = LOADED
+        up_and_square_loaded[(triton.cdiv(T, BM) * triton.cdiv(F, BN),)](
+            x, up, hidden, T, F, D, BM, BN, BK, group, num_stages=stages, num_warps=warps)  # fmt: skip
         return hidden
-    hidden = torch.empty((T, F), dtype=torch.bfloat16, device=x.device)
     tiles = triton.cdiv(T, PLAN[0]) * triton.cdiv(F, PLAN[1])
     BM, BN, BK, group, pieces, stages, warps, flatten = PLAN if tiles >= programs else SMALL
     tiles = triton.cdiv(T, BM) * triton.cdiv(F, BN)
