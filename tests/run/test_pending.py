@@ -29,6 +29,8 @@ from ttd_core.run.store import RunStore
 from ttd_core.search.archive import Archive
 from ttd_core.types import Completion, Message, Reward, State, Status, Verdict
 
+COUNT = GROUPS * SIZE
+
 
 class WholeGroups:
     """A policy that samples whole groups only."""
@@ -121,17 +123,21 @@ def test_an_interrupt_keeps_what_was_judged(
 
 @pytest.fixture
 def stopped(setup: Any, tmp_path: pathlib.Path) -> Callable[..., pathlib.Path]:
-    """A run that was interrupted in step 2 when all of its replies were judged but one."""
+    """A run interrupted in step 2 at a verdict, when all of its replies were there, and judged but one.
+
+    It is judged as well where the others were judged before the last reply came.
+    """
 
     def stop(**settings: Any) -> pathlib.Path:
-        count = 0
+        seen: list[str] = []
 
         def interrupt(event: Any) -> None:
-            nonlocal count
-            if event["kind"] == "rollout_evaluated" and event["step"] == 2:
-                count += 1
-                if count == GROUPS * SIZE - 1:
-                    raise KeyboardInterrupt
+            if event.get("step") != 2:
+                return
+            seen.append(event["kind"])
+            sampled, judged = seen.count("rollout_sampled"), seen.count("rollout_evaluated")
+            if event["kind"] == "rollout_evaluated" and sampled == COUNT and judged >= COUNT - 1:
+                raise KeyboardInterrupt
 
         start_run(setup(**settings), tmp_path / "run", [Watch(interrupt)])
         return tmp_path / "run"
