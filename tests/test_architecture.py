@@ -23,7 +23,7 @@ CORE = ROOT / "src" / "ttd_core"
 #: The layers, lowest first. Each name is a module or a folder directly under ``ttd_core``. A module imports
 #: from its own folder and from layers below; the folders of one layer know nothing of each other.
 LAYERS = [
-    ["errors", "scores", "stages", "package_files", "frozen", "metrics", "network", "text"],
+    ["errors", "scores", "stages", "package_files", "frozen", "host", "metrics", "network", "text"],
     ["types", "input_files", "fetching"],
     ["config"],
     ["search", "sandbox", "policy"],

@@ -14,7 +14,6 @@ import re
 import sys
 import time
 import types
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,16 +31,7 @@ from ttd_kernels.trimul import TriMul, shape
 FOLDER = pathlib.Path(__file__).parents[3] / "benchmarks"
 if not FOLDER.is_dir():
     pytest.skip("benchmarks are in the repository only", allow_module_level=True)
-NAMES = ("kernels", "kernel_clock", "kernel_comparison", "kernel_peers", "kernel_programs")
-
-
-@pytest.fixture(autouse=True)
-def _benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The scripts find each other; no other test gets to see them."""
-    monkeypatch.syspath_prepend(str(FOLDER))
-    yield
-    for name in NAMES:
-        sys.modules.pop(name, None)
+pytestmark = pytest.mark.usefixtures("benchmark")
 
 
 def _errors(problem: KernelProblem, forms: list[Any], where: Any) -> list[float]:

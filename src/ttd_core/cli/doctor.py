@@ -17,6 +17,7 @@ import click
 from ttd_core.cli.output import json_option, print_json, say
 from ttd_core.config import RunConfig
 from ttd_core.errors import EnvironmentLacksError, TtdError, one_line
+from ttd_core.host import memory_bytes
 from ttd_core.plugin.entries import PLUGINS, PROBLEMS, clashes, entries
 from ttd_core.plugin.hooks import Hooks
 from ttd_core.plugin.registry import load_all
@@ -93,7 +94,7 @@ def machine() -> Iterator[Diagnosis]:
     yield Diagnosis(
         "machine", "system", "ok", f"{platform.system()} {platform.release()} {platform.machine()}"
     )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    memory = memory_bytes() / 2**30
     usable = len(os.sched_getaffinity(0))
     yield Diagnosis("machine", "resources", "ok", f"{usable} processors, {memory:.1f} GiB of memory")
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import attrs
 
 from ttd_core.errors import UsageError, did_you_mean
+from ttd_core.host import memory_bytes
 from ttd_core.text import counted
 
 #: Bytes of what is called a GB of a card, less what the driver keeps: one of 141 GB has 139 GiB.
@@ -108,7 +109,7 @@ def this_machine() -> Machine:
     Cards that the catalogue does not have are reckoned as the one that comes next by memory, which is said.
     """
     cores = len(os.sched_getaffinity(0))
-    host = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    host = float(memory_bytes())
     found = _cards_here()
     if not found:
         return Machine(None, 0, 0.0, cores, host, _has_bfloat16(), "this machine, which has no GPU")

@@ -28,7 +28,8 @@ def step_to_resume_at(
 
     :param trains: whether the policy learns, and so needs a checkpoint.
     :param back_to: a committed step to go back to, 0 for the start; ``None`` to lose as little as may be.
-    :raises ResumeError: when a checkpoint that is needed is missing or changed, or there is no such step.
+    :raises ResumeError: when a checkpoint that is needed is missing, or there is no such step. Whether it was
+        changed is for :func:`require_checkpoint`.
     """
     last, step = run.last_step(), _step(run, checkpoints, config, trains, back_to)
     if back_to is None and step < last:
@@ -43,7 +44,7 @@ def step_to_resume_at(
 def require_checkpoint(run: RunReader, config: RunConfig, back_to: int | None) -> None:
     """Refuse what :func:`step_to_resume_at` refuses of a run that learned, before a model is fetched.
 
-    The checkpoint is read here alone, all of it, for whether it was changed.
+    A changed checkpoint is refused as well: it is read here, all of it, and nowhere else for that.
 
     :raises ResumeError: when a checkpoint that is needed is missing or changed, or there is no such step.
     """
@@ -58,11 +59,9 @@ def _step(
     run: RunReader, checkpoints: Checkpoints, config: RunConfig, trains: bool, back_to: int | None
 ) -> int:
     last = run.last_step()
-    if back_to is None:
-        step = _newest_checkpoint(run, checkpoints, config, last) if trains else last
-    else:
-        step = _asked_for(run.folder, checkpoints, last, trains, back_to)
-    return step
+    if back_to is not None:
+        return _asked_for(run.folder, checkpoints, last, trains, back_to)
+    return _newest_checkpoint(run, checkpoints, config, last) if trains else last
 
 
 def _newest_checkpoint(run: RunReader, checkpoints: Checkpoints, config: RunConfig, last: int) -> int:

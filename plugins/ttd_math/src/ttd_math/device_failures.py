@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import pathlib
 import re
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from ttd_core.errors import EnvironmentLacksError, TtdError, UsageError
+from ttd_core.host import memory_bytes
 
 #: What torch and NumPy raise when a device, or an allocator, fails.
 FAILURES = (RuntimeError, MemoryError)
@@ -55,7 +55,7 @@ def require_memory(device: torch.device, least: float, asked: str) -> None:
     :param asked: the options that ask for so much, with their values.
     :raises UsageError: when the machine has less memory in all.
     """
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = memory_bytes()
     if device.type == "cpu" and least > there:
         wanted, had = f"{least / 1e9:,.0f} GB", f"{there / 1e9:,.0f}"
         raise UsageError(f"{asked}: that takes {wanted}, and this machine has {had}: give less")
