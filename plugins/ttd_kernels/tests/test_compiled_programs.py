@@ -11,6 +11,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -182,7 +183,7 @@ def test_trimul_finishes_by_bulk_copies_where_the_weights_fit(
     """Its first pass is the one for any GPU: the one for Hopper is CUDA C++, in test_cuda.py."""
     module = our_program("trimul")
     module.TensorDescriptor = PlacelessGluon
-    module.project_tiles = lambda _channels, _device: None
+    module.bindings = lambda: None
     module._STREAM = lambda _device: 0
     module.custom_kernel(trimul_data(256, batch, width))
     kernels = {kernel.metadata.name: (kernel, grid) for kernel, grid in compiled}
@@ -196,6 +197,56 @@ def test_trimul_finishes_by_bulk_copies_where_the_weights_fit(
         assert grid == MULTIPROCESSORS
         assert "cp.async.bulk.tensor.2d.shared" in kernel.asm["ptx"]
         assert "cp.async.bulk.tensor.2d.global" in kernel.asm["ptx"]
+
+
+@pytest.mark.slow
+def test_trimul_s_last_pass_makes_the_out_gate_where_the_first_has_not(
+    compiled, on_hopper, monkeypatch, tmp_path
+) -> None:
+    module = our_program("trimul")
+    monkeypatch.setattr(module, "TensorDescriptor", PlacelessGluon)
+    monkeypatch.setattr(module, "bindings", lambda: (None, None))
+    monkeypatch.setattr(module.Space, "project_hopper", lambda *_: None)
+    monkeypatch.setattr(module, "_STREAM", lambda _device: 0)
+    module.custom_kernel(trimul_data(256, 2, 128))
+    (_, (kernel, grid)) = compiled
+    assert kernel.metadata.name == "finish_late"
+    assert grid == MULTIPROCESSORS
+    assert residents(kernel, tmp_path) >= 1
+    # the out gate's products and the last projection's
+    assert kernel.asm["ptx"].count("wgmma.mma_async") > 8
+
+
+@pytest.mark.slow
+def test_one_compilation_of_trimul_s_kernels_serves_other_channel_counts(compiled, on_hopper) -> None:
+    module = our_program("trimul")
+    module.TensorDescriptor = PlacelessGluon
+    module.bindings = lambda: None
+    module._STREAM = lambda _device: 0
+    for size, width in [(256, 256), (128, 384), (64, 96)]:
+        module.custom_kernel(trimul_data(size, 1, width))
+    for name in "prepare", "finish_hopper":
+        assert len({kernel.hash for kernel, _ in compiled if kernel.metadata.name == name}) == 1
+
+
+def test_what_trimul_s_threads_have_compiled_is_waited_for_once_begun() -> None:
+    module, release = our_program("trimul"), threading.Event()
+
+    def fail() -> None:
+        raise RuntimeError("not to be compiled")
+
+    def slow() -> str:
+        release.wait(60)
+        return "compiled"
+
+    module.begin({"slow": slow, "failing": fail})
+    threading.Timer(0.05, release.set).start()
+    assert module.finished("slow") == "compiled"
+    assert module.finished("failing") is None
+    assert module.finished("never asked for") is None
+    for thread in list(module._THREADS):
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from ttd_kernels.mla_decode import MlaDecode
 from ttd_kernels.problem import KernelProblem
 from ttd_kernels.relu2_mlp import Relu2Mlp
 from ttd_kernels.rmsnorm import RmsNorm
-from ttd_kernels.testing import judged
+from ttd_kernels.testing import judged, our_program
 from ttd_kernels.trimul import TriMul
 
 pytestmark = [
@@ -41,3 +41,16 @@ def test_our_kernel_is_right_everywhere_and_fast(kind: type[KernelProblem], exec
     assert verdict.reward is not None
     limits = {"trimul": 1108.0, "mla_decode": 1540.0, "rmsnorm": 120.0, "relu2_mlp": 600.0, "dora_norm": 60.0}
     assert problem.better(verdict.reward.score, limits[kind.name])
+
+
+@pytest.mark.parametrize("size", [640, 1024])
+def test_trimul_s_product_agrees_with_pytorch_s(size: int) -> None:
+    program = our_program("trimul")
+    if program.blas() is None:
+        pytest.skip("PyTorch has loaded no cublasLt")
+    left, right, out = (
+        torch.randn(4, size, size, device="cuda", dtype=torch.float16) / size**0.5 for _ in range(3)
+    )
+    product = program.product_of(size, 4, size * size, left.device)
+    product(left, right.transpose(1, 2), out, torch.cuda.current_stream().cuda_stream)
+    torch.testing.assert_close(out, torch.bmm(left, right.transpose(1, 2)), rtol=2e-3, atol=2e-3)

@@ -38,6 +38,7 @@ from triton.runtime.interpreter import InterpretedFunction
 # Gluon's names until Triton 3.6 and from 3.7 (barrier) or 3.8 (copies) on, which in 3.9 are the only ones.
 thread_barrier = gl.barrier if hasattr(gl, "barrier") else gl.thread_barrier
 load_tile = tma.async_load if hasattr(tma, "async_load") else tma.async_copy_global_to_shared
+store_tile = tma.async_store if hasattr(tma, "async_store") else tma.async_copy_shared_to_global
 load_elements = async_copy.async_load if hasattr(async_copy, "async_load") else async_copy.async_copy_global_to_shared
 
 _ROTATIONS = {}
@@ -155,7 +156,7 @@ def prepare(
 
     1. Both down projections, SPLIT parts of the inner dimension apart: float32 sums in `part_ptr`.
     2. Their sums, rounded: the query's to `low_ptr` [B, LOW], the latent's to its place in the cache.
-    3. Head by head: query up, and the key part of KV_proj_up into the query: `qc_ptr` [B, HEADS, RANK] and,
+    3. Head by head: query up, and the key part of KV_proj_up into the query: `qc_ptr` [HEADS, B, RANK] and,
        for rotation later, `rope_ptr` [B, HEADS, ROPE].
     """
     PROGRAMS: tl.constexpr = (LOW + WIDTH) // COLUMNS * SPLIT
@@ -212,7 +213,7 @@ def prepare(
         r = tl.arange(0, 128)
         for c in tl.range(0, RANK, 128, num_stages=3):
             part = tl.dot(q1, tl.load(kvup + rows[:, None] * RANK + c + r[None, :]))
-            tl.store(qc_ptr + (b[:, None] * HEADS + pid) * RANK + c + r[None, :], part.to(tl.bfloat16))
+            tl.store(qc_ptr + (pid * B + b[:, None]) * RANK + c + r[None, :], part.to(tl.bfloat16))
 
 
 @gluon.jit
@@ -234,15 +235,18 @@ def bring(
 
 
 @gluon.jit
-def rotate(rope, turns, s):
-    """Rotate the keys of a tile where they lie, rounded once."""
-    LAY: gl.constexpr = gl.BlockedLayout([1, 8], [8, 4], [4, 1], [1, 0])
-    k1 = rope.index(2 * s).load(LAY).to(gl.float32)
-    k2 = rope.index(2 * s + 1).load(LAY).to(gl.float32)
-    cos = turns.index(0).load(LAY).to(gl.float32)
-    sin = turns.index(1).load(LAY).to(gl.float32)
-    rope.index(2 * s).store((k1 * cos - k2 * sin).to(gl.bfloat16))
-    rope.index(2 * s + 1).store((k2 * cos + k1 * sin).to(gl.bfloat16))
+def rotate(rope, turns, s, TILE: gl.constexpr, ROWS: gl.constexpr):
+    """Rotate the keys of a tile where they lie, rounded once; ROWS at a time, for want of registers."""
+    LAY: gl.constexpr = gl.BlockedLayout([1, 4], [4, 8], [4, 1], [1, 0])
+    for i in gl.static_range(TILE // ROWS):
+        first = rope.index(2 * s).slice(i * ROWS, ROWS, 0)
+        second = rope.index(2 * s + 1).slice(i * ROWS, ROWS, 0)
+        k1 = first.load(LAY).to(gl.float32)
+        k2 = second.load(LAY).to(gl.float32)
+        cos = turns.index(0).slice(i * ROWS, ROWS, 0).load(LAY).to(gl.float32)
+        sin = turns.index(1).slice(i * ROWS, ROWS, 0).load(LAY).to(gl.float32)
+        first.store((k1 * cos - k2 * sin).to(gl.bfloat16))
+        second.store((k2 * cos + k1 * sin).to(gl.bfloat16))
     fence_async_shared()
 
 
@@ -251,27 +255,19 @@ def products(q_smem, q1, q2, latent, rope, none, k, r):
     """Begin the logits of one tile: latent in buffer k, rotated keys in buffer r."""
     out = warpgroup_mma(q1, rope.index(2 * r).permute([1, 0]), none, use_acc=False, is_async=True)
     out = warpgroup_mma(q2, rope.index(2 * r + 1).permute([1, 0]), out, is_async=True)
-    return warpgroup_mma(q_smem, latent.index(k).permute([1, 0]), out, is_async=True)
+    out = warpgroup_mma(q_smem.index(0), latent.index(2 * k).permute([1, 0]), out, is_async=True)
+    return warpgroup_mma(q_smem.index(1), latent.index(2 * k + 1).permute([1, 0]), out, is_async=True)
 
 
 @gluon.jit
 def score_part(
-    qc_ptr, q_ptr, cache_ptr, turn_ptr, q_smem, latent, rope, turns, weights, shrinks, kfull, rfull, rempty,
-    pfull, pempty, length, scale, row0, qc_head, q_head,
+    q_ptr, turn_ptr, q_smem, latent, rope, weights, shrinks, qfull, kfull, rready, pfull, pempty,
+    length, scale, q_head,
     TILE: gl.constexpr, RANK: gl.constexpr, NOPE: gl.constexpr, HALF: gl.constexpr, HEADS: gl.constexpr,
     BUFFERS: gl.constexpr,
 ):  # fmt: skip
-    """Four warps: logits and softmax weights of each tile of keys, and then the rotation of the next tile.
-
-    Its fences seem to wait for whatever a thread has asked of memory, so others ask for the keys to rotate.
-    """
+    """Four warps: logits and softmax weights of each tile of keys."""
     S_LAY: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, TILE, 16])
-    Q_LAY: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [4, 1], [1, 0])
-    qrows = gl.arange(0, HEADS, layout=gl.SliceLayout(1, Q_LAY))
-    qcols = gl.arange(0, 64, layout=gl.SliceLayout(0, Q_LAY))
-    for i in gl.static_range(RANK // 64):
-        panel = qc_ptr + (qrows * qc_head)[:, None] + i * 64 + qcols[None, :]
-        q_smem.slice(i * 64, 64, 1).store(gl.load(panel))
     DOT: gl.constexpr = gl.DotOperandLayout(0, S_LAY, 2)
     rrows = gl.arange(0, HEADS, layout=gl.SliceLayout(1, DOT))
     rcols = gl.arange(0, HALF, layout=gl.SliceLayout(0, DOT))
@@ -283,10 +279,7 @@ def score_part(
     q1 = (x1 * cos - x2 * sin).to(gl.bfloat16)
     q2 = (x2 * cos + x1 * sin).to(gl.bfloat16)
     last = length - TILE
-    mbarrier.wait(rfull.index(0), 0)
-    rotate(rope, turns, 0)
-    mbarrier.arrive(rempty.index(0), count=1)
-    thread_barrier()
+    mbarrier.wait(qfull.index(0), 0)
 
     peak = gl.full([HEADS], -float("inf"), gl.float32, layout=gl.SliceLayout(1, S_LAY))
     mass = gl.zeros([HEADS], gl.float32, layout=gl.SliceLayout(1, S_LAY))
@@ -294,6 +287,7 @@ def score_part(
     tiles = gl.cdiv(length, TILE)
     none = gl.zeros([HEADS, TILE], gl.float32, layout=S_LAY)
     for i in range(tiles):
+        mbarrier.wait(rready.index(i % 2), (i // 2) & 1)
         mbarrier.wait(kfull.index(i % BUFFERS), (i // BUFFERS) & 1)
         coming = products(q_smem, q1, q2, latent, rope, none, i % BUFFERS, i % 2)
         logits = warpgroup_mma_wait(0, deps=[coming])
@@ -310,130 +304,144 @@ def score_part(
         fence_async_shared()
         mbarrier.arrive(pfull.index(0), count=1)
         mass = mass * shrink + gl.sum(weight, 1)
-        # Now, for the products of these weights keep the tensor cores busy.
-        r = i + 1
-        mbarrier.wait(rfull.index(r % 2), (r // 2) & 1)
-        rotate(rope, turns, r % 2)
-        mbarrier.arrive(rempty.index(0), count=1)
     shrinks.index(1).store(mass)
     mbarrier.arrive(pfull.index(1), count=1)
 
 
 @gluon.jit
 def value_part(
-    cache_desc, cache_ptr, turn_ptr, out_ptr, latent, rope, turns, weights, shrinks, kfull, kempty, rfull, rempty,
-    pfull, pempty, length, row0, out_head,
+    q_desc, cache_desc, out_desc, cache_ptr, turn_ptr, q_smem, latent, rope, turns, weights, shrinks, qfull, kfull,
+    rfull, rready, pfull, pempty, length, row0, head, column,
     WHICH: gl.constexpr, TILE: gl.constexpr, RANK: gl.constexpr, HALF: gl.constexpr, HEADS: gl.constexpr,
-    BUFFERS: gl.constexpr,
+    BUFFERS: gl.constexpr, ROWS: gl.constexpr,
 ):  # fmt: skip
-    """Four warps: one half of the attended latent. The first half's warps also bring the tiles of latent in, the
-    other's the keys to rotate."""
+    """Four warps: one half of the attended latent, for which they bring that half of the query and of each tile.
+
+    The second half's warps also bring the keys to rotate, and the first half's rotate them: the warps that make
+    the logits have no time for it. Query and result are HEADS rows of a matrix [heads, B * RANK], from row `head`
+    and column `column` on.
+    """
     WIDTH: gl.constexpr = RANK // 2
     LAY: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, WIDTH, 16])
     acc = gl.zeros([HEADS, WIDTH], gl.float32, layout=LAY)
     tiles = gl.cdiv(length, TILE)
     last = length - TILE
-    if WHICH == 0:
-        for i in gl.static_range(BUFFERS):
-            mbarrier.expect(kfull.index(i), TILE * RANK * 2, pred=i < tiles)
-            load_tile(
-                cache_desc, [row0 + gl.minimum(i * TILE, last), 0], kfull.index(i), latent.index(i), pred=i < tiles
-            )  # fmt: skip
+    column += WHICH * WIDTH
     if WHICH == 1:
         lines = gl.arange(0, TILE, layout=gl.BlockedLayout([1], [32], [4], [0]))
         bring(cache_ptr, turn_ptr, row0, 0, rope, turns, rfull, 0, TILE, RANK, HALF)
-        mbarrier.wait(rempty.index(0), 0)
+    mbarrier.expect(kfull.index(0), TILE * WIDTH * 2)
+    load_tile(cache_desc, [row0, WHICH * WIDTH], kfull.index(0), latent.index(WHICH))
+    mbarrier.expect(qfull.index(0), HEADS * WIDTH * 2)
+    load_tile(q_desc, [head, column], qfull.index(0), q_smem.index(WHICH))
+    for i in gl.static_range(1, BUFFERS):
+        mbarrier.expect(kfull.index(i), TILE * WIDTH * 2, pred=i < tiles)
+        load_tile(
+            cache_desc, [row0 + gl.minimum(i * TILE, last), WHICH * WIDTH], kfull.index(i),
+            latent.index(2 * i + WHICH), pred=i < tiles)  # fmt: skip
+    if WHICH == 0:
+        for i in gl.static_range(2):
+            mbarrier.wait(rfull.index(i), 0)
+            rotate(rope, turns, i, TILE, ROWS)
+            mbarrier.arrive(rready.index(i), count=1)
+    else:
+        mbarrier.wait(rready.index(0), 0)
         bring(cache_ptr, turn_ptr, row0, gl.minimum(TILE, last), rope, turns, rfull, 1, TILE, RANK, HALF)
     for i in range(tiles):
         s = i % BUFFERS
+        r = i + 2
         mbarrier.wait(pfull.index(0), i & 1)
+        if WHICH == 1:
+            # The logits of tile i are made, so its keys are done with; the tables are once the next are rotated.
+            mbarrier.wait(rready.index((i + 1) % 2), ((i + 1) // 2) & 1)
+            bring(
+                cache_ptr, turn_ptr, row0, gl.minimum(r * TILE, last), rope, turns, rfull, i % 2, TILE, RANK, HALF)
         shrink = shrinks.index(0).load(gl.SliceLayout(1, LAY))
         acc = acc * shrink[:, None]
-        acc = warpgroup_mma(weights, latent.index(s).slice(WHICH * WIDTH, WIDTH, 1), acc, is_async=True)
-        acc = warpgroup_mma_wait(0, deps=[acc])
-        mbarrier.arrive(pempty.index(0), count=1)
-        if WHICH == 0:
-            more = i + BUFFERS < tiles
-            mbarrier.wait(kempty.index(s), (i // BUFFERS) & 1, pred=more)
-            mbarrier.expect(kfull.index(s), TILE * RANK * 2, pred=more)
-            load_tile(
-                cache_desc, [row0 + gl.minimum((i + BUFFERS) * TILE, last), 0], kfull.index(s), latent.index(s),
-                pred=more)  # fmt: skip
-        else:
-            mbarrier.arrive(kempty.index(s), count=1)
-            mbarrier.wait(rempty.index(0), (i + 1) & 1)
-            start = gl.minimum((i + 2) * TILE, last)
-            bring(cache_ptr, turn_ptr, row0, start, rope, turns, rfull, i % 2, TILE, RANK, HALF)
+        acc = warpgroup_mma(weights, latent.index(2 * s + WHICH), acc, is_async=True)
+        if WHICH == 1:
             # The keys to rotate are a line of their own in each row: on their way before they are asked for.
             far = (row0 + gl.minimum((i + 5) * TILE, last) + lines).to(gl.int64)
             gl.inline_asm_elementwise(
                 "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [cache_ptr + far * (RANK + 2 * HALF) + RANK],
                 gl.int32, False, 1)  # fmt: skip
+        acc = warpgroup_mma_wait(0, deps=[acc])
+        mbarrier.arrive(pempty.index(0), count=1)
+        more = i + BUFFERS < tiles
+        mbarrier.expect(kfull.index(s), TILE * WIDTH * 2, pred=more)
+        load_tile(
+            cache_desc, [row0 + gl.minimum((i + BUFFERS) * TILE, last), WHICH * WIDTH], kfull.index(s),
+            latent.index(2 * s + WHICH), pred=more)  # fmt: skip
+        if WHICH == 0:
+            # The tensor cores make the next logits meanwhile; the ones after those need these keys.
+            mbarrier.wait(rfull.index(i % 2), (r // 2) & 1)
+            rotate(rope, turns, i % 2, TILE, ROWS)
+            mbarrier.arrive(rready.index(i % 2), count=1)
     if WHICH == 1:
         async_copy.wait_group(0)
     mbarrier.wait(pfull.index(1), 0)
     mass = shrinks.index(1).load(gl.SliceLayout(1, LAY))
     acc = acc / mass[:, None]
-    rows = gl.arange(0, HEADS, layout=gl.SliceLayout(1, LAY))
-    cols = gl.arange(0, WIDTH, layout=gl.SliceLayout(0, LAY))
-    gl.store(out_ptr + (rows * out_head)[:, None] + WHICH * WIDTH + cols[None, :], acc.to(gl.bfloat16))
+    # Nothing reads tiles of latent any more.
+    latent.index(WHICH).store(acc.to(gl.bfloat16))
+    fence_async_shared()
+    thread_barrier()
+    store_tile(out_desc, [head, column], latent.index(WHICH))
+    tma.store_wait(0)
 
 
 @gluon.jit
 def attend_hopper(
-    cache_desc, qc_ptr, q_ptr, cache_ptr, turn_ptr, out_ptr, length, scale,
-    qc_batch, qc_head, q_batch, q_head, cache_rows, out_batch, out_head,
+    q_desc, cache_desc, out_desc, q_ptr, cache_ptr, turn_ptr, length, scale, q_batch, q_head, cache_rows,
     RANK: gl.constexpr, NOPE: gl.constexpr, HALF: gl.constexpr, GROUPS: gl.constexpr, HEADS: gl.constexpr,
     TILE: gl.constexpr, BUFFERS: gl.constexpr,
 ):  # fmt: skip
-    """`attend` for Hopper: three groups of four warps, tiles by bulk tensor copy, 64-bit barriers between them.
+    """`attend` for Hopper: three groups of four warps, 64-bit barriers between them.
 
     Registers cap a group at one half of the output (64 x 256 float32), so two groups hold it and the third
-    makes the weights. The last tile ends at the last key and masks what an earlier tile has counted.
+    makes the weights. Query, tiles and output move by bulk tensor copies, in halves: each of the two groups fetches
+    its half of a tile as soon as it is done with the one before. The last tile ends at the last key and masks what
+    an earlier tile has counted.
     """
     K_LAY: gl.constexpr = cache_desc.layout
     R_LAY: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=64, element_bitwidth=16, rank=2)
     P_LAY: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=TILE * 2, element_bitwidth=16, rank=2)
-    q_smem = gl.allocate_shared_memory(gl.bfloat16, [HEADS, RANK], K_LAY)
-    latent = gl.allocate_shared_memory(gl.bfloat16, [BUFFERS, TILE, RANK], K_LAY)
+    q_smem = gl.allocate_shared_memory(gl.bfloat16, [2, HEADS, RANK // 2], K_LAY)
+    latent = gl.allocate_shared_memory(gl.bfloat16, [2 * BUFFERS, TILE, RANK // 2], K_LAY)
     rope = gl.allocate_shared_memory(gl.bfloat16, [4, TILE, HALF], R_LAY)
     turns = gl.allocate_shared_memory(gl.bfloat16, [2, TILE, HALF], R_LAY)
     weights = gl.allocate_shared_memory(gl.bfloat16, [HEADS, TILE], P_LAY)
     shrinks = gl.allocate_shared_memory(gl.float32, [2, HEADS], gl.SwizzledSharedLayout(1, 1, 1, order=[0]))
+    qfull = gl.allocate_shared_memory(gl.int64, [1, 1], mbarrier.MBarrierLayout())
     kfull = gl.allocate_shared_memory(gl.int64, [BUFFERS, 1], mbarrier.MBarrierLayout())
     rfull = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
-    rempty = gl.allocate_shared_memory(gl.int64, [1, 1], mbarrier.MBarrierLayout())
-    kempty = gl.allocate_shared_memory(gl.int64, [BUFFERS, 1], mbarrier.MBarrierLayout())
+    rready = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
     pfull = gl.allocate_shared_memory(gl.int64, [2, 1], mbarrier.MBarrierLayout())
     pempty = gl.allocate_shared_memory(gl.int64, [1, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(BUFFERS):
-        mbarrier.init(kfull.index(i), count=1)
-        mbarrier.init(kempty.index(i), count=1)
+        mbarrier.init(kfull.index(i), count=2)
+    mbarrier.init(qfull.index(0), count=2)
     for i in gl.static_range(2):
         mbarrier.init(rfull.index(i), count=128)
+        mbarrier.init(rready.index(i), count=1)
         mbarrier.init(pfull.index(i), count=1)
-    mbarrier.init(rempty.index(0), count=1)
     mbarrier.init(pempty.index(0), count=2)
     b = gl.program_id(0) // GROUPS
     head = (gl.program_id(0) % GROUPS) * HEADS
     row0 = b * cache_rows
-    long = b.to(gl.int64)
-    qc_ptr += long * qc_batch + head * qc_head
-    q_ptr += long * q_batch + head * q_head
-    out_ptr += long * out_batch + head * out_head
+    q_ptr += b.to(gl.int64) * q_batch + head * q_head
     gl.warp_specialize([
         (score_part, (
-            qc_ptr, q_ptr, cache_ptr, turn_ptr, q_smem, latent, rope, turns, weights, shrinks,
-            kfull, rfull, rempty, pfull, pempty,
-            length, scale, row0, qc_head, q_head, TILE, RANK, NOPE, HALF, HEADS, BUFFERS)),
+            q_ptr, turn_ptr, q_smem, latent, rope, weights, shrinks, qfull, kfull, rready, pfull, pempty,
+            length, scale, q_head, TILE, RANK, NOPE, HALF, HEADS, BUFFERS)),
         (value_part, (
-            cache_desc, cache_ptr, turn_ptr, out_ptr, latent, rope, turns, weights, shrinks,
-            kfull, kempty, rfull, rempty, pfull, pempty,
-            length, row0, out_head, 0, TILE, RANK, HALF, HEADS, BUFFERS)),
+            q_desc, cache_desc, out_desc, cache_ptr, turn_ptr, q_smem, latent, rope, turns, weights, shrinks, qfull,
+            kfull, rfull, rready, pfull, pempty,
+            length, row0, head, b * RANK, 0, TILE, RANK, HALF, HEADS, BUFFERS, 16)),
         (value_part, (
-            cache_desc, cache_ptr, turn_ptr, out_ptr, latent, rope, turns, weights, shrinks,
-            kfull, kempty, rfull, rempty, pfull, pempty,
-            length, row0, out_head, 1, TILE, RANK, HALF, HEADS, BUFFERS)),
+            q_desc, cache_desc, out_desc, cache_ptr, turn_ptr, q_smem, latent, rope, turns, weights, shrinks, qfull,
+            kfull, rfull, rready, pfull, pempty,
+            length, row0, head, b * RANK, 1, TILE, RANK, HALF, HEADS, BUFFERS, 16)),
     ], [4, 4], [168, 168])  # fmt: skip
 
 
@@ -481,12 +489,13 @@ def plain(config, x, kv_cache):
     scale = math.log2(math.e) / math.sqrt(nope + rope)
     strides = (qc.stride(1), qc.stride(0), q.stride(0), q.stride(1))
     if hopper(x.device) and heads % 64 == 0 and (rank, rope) == (512, 64) and length >= TILE and cache.is_contiguous():
-        rows = TensorDescriptor.from_tensor(cache.view(-1, rank + rope), [TILE, rank], LATENT_LAYOUT)
+        rows = (qc.view(heads, -1), cache.view(-1, rank + rope), out.view(heads, -1))
+        rows = [TensorDescriptor.from_tensor(each, [64, rank // 2], LATENT_LAYOUT) for each in rows]
         aligned = not any(t.data_ptr() % 16 for t in (qc, q, cache, turn, out))
         key = (B, heads, nope, cache.shape, x.device, length % 16 == 0, length == 1, aligned)
         launch(
             key, x.device, attend_hopper, B * (heads // 64),
-            rows, qc, q, cache, turn, out, length, scale, *strides, cache.shape[1], out.stride(1), out.stride(0),
+            *rows, q, cache, turn, length, scale, *strides[2:], cache.shape[1],
             rank, nope, rope // 2, heads // 64, 64, TILE, BUFFERS, num_warps=4, maxnreg=168)  # fmt: skip
     else:
         group = min(heads, 64)
@@ -524,6 +533,9 @@ class Scratch:
         self.parts = room(4, 128, 2112, dtype=torch.float32)
         self.low, self.rope, self.qc = room(128, 1536), room(128, 128, 64), room(128, 128, 512)
         self.mixed, self.values = room(128, 128, 512), room(128, 128, 128)
+        self.queries, self.results = (
+            TensorDescriptor.from_tensor(each.view(128, -1), [64, 256], LATENT_LAYOUT) for each in (self.qc, self.mixed)
+        )
         self.by_head = self.values.transpose(0, 1)
         self.tensors = (self.parts, self.low, self.rope, self.qc, self.gate)
         self.at = tuple(each.data_ptr() for each in self.tensors)
@@ -587,12 +599,11 @@ def custom_kernel(data):
     kv_cache.seq_len = length
     device = x.device
     turn = rotations(longest, 64, device)
-    rows = TensorDescriptor.from_tensor(cache.view(-1, 576), [TILE, 512], LATENT_LAYOUT)
+    rows = TensorDescriptor.from_tensor(cache.view(-1, 576), [TILE, 256], LATENT_LAYOUT)
     scale = math.log2(math.e) / math.sqrt(192)
     launch(
         ("attend", device, longest, length % 16 == 0), device, attend_hopper, 256,
-        rows, scratch.qc, scratch.rope, cache, turn, scratch.mixed, length, scale,
-        128 * 512, 512, 128 * 64, 64, longest, 512, 128 * 512,
+        scratch.queries, rows, scratch.results, scratch.rope, cache, turn, length, scale, 128 * 64, 64, longest,
         512, 0, 32, 2, 64, TILE, BUFFERS, num_warps=4, maxnreg=168)  # fmt: skip
     values = kvup.view(128, 256, 512)[:, 128:].transpose(1, 2)
     torch.bmm(scratch.mixed, values, out=scratch.by_head)
