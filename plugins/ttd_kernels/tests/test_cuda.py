@@ -35,9 +35,7 @@ def _usage(binary: bytes, folder: pathlib.Path) -> str:
     ("channels", "late"),
     [(32, False), (96, False), (128, False), (128, True), (192, False), (256, False), (384, False)],
 )
-def test_every_plan_of_trimul_compiles_without_spilling(
-    channels: int, late: bool, program, tmp_path
-) -> None:
+def test_every_plan_of_trimul_compiles_without_spilling(channels: int, late: bool, program, tmp_path) -> None:
     usage = _usage(program.compiled(nvrtc, channels, late), tmp_path)
     assert "Function project_tiles" in usage
     assert "REG:128 STACK:0 " in usage, usage
