@@ -121,8 +121,8 @@ class MeasuredStep:
     :param engine: ``lean``, or ``plain``: transformers' ``generate``.
     :param milliseconds: of a step: of the whole call, reading the prompts included, over ``new``.
     :param new: tokens of a reply.
-    :param experts: of a layer, those that the rows chose, where random weights send rows of a group to the
-        same few, as the page reckons them; ``None`` where an even draw is near enough.
+    :param experts: of a layer, those that the rows chose, as the page has them counted; ``None`` where they
+        were not, and an even draw is near enough.
     """
 
     model: str
@@ -165,14 +165,14 @@ MEASURED: Sequence[MeasuredStep] = (
     MeasuredStep("Qwen/Qwen3-8B", 512, 64, "lean", 17.47),
     MeasuredStep("Qwen/Qwen3-8B", 512, 64, "lean", 31.12, new=2048),
     MeasuredStep("Qwen/Qwen3-0.6B", 512, 1, "lean", 16.30),
-    # Not gpt-oss-120b's 64 rows: see the page.
-    MeasuredStep("openai/gpt-oss-20b", 64, 64, "lean", 5.98),
-    MeasuredStep("openai/gpt-oss-20b", 512, 64, "lean", 14.18),
+    MeasuredStep("openai/gpt-oss-20b", 64, 64, "lean", 6.23, experts=31.8),
+    MeasuredStep("openai/gpt-oss-20b", 512, 64, "lean", 14.17, experts=31.9),
     MeasuredStep("openai/gpt-oss-20b", 512, 64, "lean", 16.47, new=2048),
-    MeasuredStep("openai/gpt-oss-120b", 512, 64, "lean", 32.18),
+    MeasuredStep("openai/gpt-oss-120b", 64, 64, "lean", 20.94, experts=109.5),
+    MeasuredStep("openai/gpt-oss-120b", 512, 64, "lean", 32.98, experts=127.2),
     MeasuredStep("openai/gpt-oss-120b", 512, 64, "lean", 38.54, new=2048),
-    MeasuredStep("Qwen/Qwen3-30B-A3B", 64, 64, "lean", 6.43, experts=12),
-    MeasuredStep("Qwen/Qwen3-30B-A3B", 512, 64, "lean", 16.39, experts=68),
+    MeasuredStep("Qwen/Qwen3-30B-A3B", 64, 64, "lean", 17.65, experts=124.4),
+    MeasuredStep("Qwen/Qwen3-30B-A3B", 512, 64, "lean", 22.71, experts=127.4),
     MeasuredStep("Qwen/Qwen3-0.6B", 64, 1, "plain", 53.6),
     MeasuredStep("Qwen/Qwen3-0.6B", 512, 1, "plain", 71.2),
     MeasuredStep("Qwen/Qwen3-8B", 64, 1, "plain", 67.1),
