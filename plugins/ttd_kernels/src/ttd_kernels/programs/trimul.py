@@ -12,8 +12,8 @@ last is in Gluon (N*N a multiple of 64), and the first in CUDA C++, compiled by 
 many registers as it needs (setmaxnreg), and weights that do not stay in shared memory come to two
 multiprocessors by one copy (multicast). Gluon 3.6 holds all roles to one number and has no multicast.
 
-With 128 channels x is no larger than out gate and its copy in memory together, so there the first pass leaves the out
-gate to the last (`finish_late`), which reads x again.
+With 128 channels, writing the out gate and reading it again moves as many bytes as reading x. So there the first pass
+leaves the out gate to the last (`finish_late`), which reads x again.
 
 Compiling takes longer than a thousand calls. So sizes are arguments of kernels where that costs no time, lines
 of what lies between the passes begin at multiples of 16, whatever N is, and at the first call threads begin to
