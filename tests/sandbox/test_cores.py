@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from ttd_core.sandbox import cgroup
+from ttd_core import host
 from ttd_core.sandbox import cores as cores_module
 from ttd_core.sandbox.cores import CoreLoad, CorePool, busy_ticks, kept_cores, usable_cores
 
@@ -85,7 +85,7 @@ def test_two_threads_of_one_core_are_kept_together(tmp_path: pathlib.Path) -> No
 def test_a_quota_counts_as_cores_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _process: set(range(8)))
     for quota, cores in {None: 8, 16.0: 8, 8.0: 8, 3.999: 4, 3.5: 3, 0.5: 1}.items():
-        monkeypatch.setattr(cgroup, "processor_quota", lambda quota=quota: quota)
+        monkeypatch.setattr(host, "processor_quota", lambda quota=quota: quota)
         assert usable_cores() == cores
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from ttd_core.sandbox import cgroup, priority
 from ttd_core.sandbox.base import CompileJob, Limits, ProgramJob, PythonJob
-from ttd_core.sandbox.cgroup import ControlGroups, processor_quota
+from ttd_core.sandbox.cgroup import ControlGroups
 from ttd_core.sandbox.local import LocalExecutor
 from ttd_core.sandbox.priority import LOWERED, lower_session
 from ttd_core.sandbox.probe import probe
@@ -124,27 +124,3 @@ def test_a_control_group_has_the_weight(monkeypatch: pytest.MonkeyPatch, tmp_pat
         ControlGroups.make(LOWERED)
     assert (tmp_path / "with" / "cpu.weight.nice").read_text() == str(LOWERED)
     assert not (tmp_path / "without" / "cpu.weight.nice").exists(), "the controller is not on there"
-
-
-def test_a_quota_is_read_from_every_group_around(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
-) -> None:
-    two, one = tmp_path / "two", tmp_path / "one"
-    inner = two / "a" / "b"
-    inner.mkdir(parents=True)
-    (one / "c").mkdir(parents=True)
-    monkeypatch.setattr(cgroup, "_mounts", lambda: {"": two, "cpu": one})
-    monkeypatch.setattr(cgroup, "_own_cgroups", lambda: {"": "/a/b", "cpu": "/c"})
-    assert processor_quota() is None
-    (two / "cpu.max").write_text("max 100000\n")
-    (inner / "cpu.max").write_text("800000 100000\n")
-    assert processor_quota() == 8.0
-    (two / "a" / "cpu.max").write_text("250000 100000\n")
-    assert processor_quota() == 2.5
-    (one / "c" / "cpu.cfs_quota_us").write_text("-1\n")
-    (one / "c" / "cpu.cfs_period_us").write_text("100000\n")
-    assert processor_quota() == 2.5
-    (one / "c" / "cpu.cfs_quota_us").write_text("150000\n")
-    assert processor_quota() == 1.5
-    (two / "a" / "cpu.max").write_text("nonsense\n")
-    assert processor_quota() == 1.5

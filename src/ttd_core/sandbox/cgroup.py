@@ -15,6 +15,7 @@ import time
 
 import attrs
 
+from ttd_core.host import own_group
 from ttd_core.sandbox.base import MIB
 
 _NAMES = itertools.count()
@@ -39,68 +40,13 @@ _PIDS_1 = _Files("pids", "pids.max", "pids.current")
 _PIDS_2 = _Files("", "pids.max", "pids.current")
 
 
-def _mounts() -> dict[str, pathlib.Path]:
-    """Controller (empty for version 2) to mount point."""
-    points: dict[str, pathlib.Path] = {}
-    for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
-        left, _, right = line.partition(" - ")
-        kind, _, options = right.split()[:3]
-        point = pathlib.Path(left.split()[4])
-        if kind == "cgroup2":
-            points[""] = point
-        elif kind == "cgroup":
-            points.update(dict.fromkeys(options.split(","), point))
-    return points
-
-
-def _own_cgroups() -> dict[str, str]:
-    """Controller (empty for version 2) to this process's path in that tree."""
-    paths: dict[str, str] = {}
-    for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        paths.update(dict.fromkeys(controllers.split(","), path))
-    return paths
-
-
-def _own_group(controller: str) -> tuple[pathlib.Path, pathlib.Path] | None:
-    """The top of a controller's tree, and this process's group in it; ``None`` where there is none."""
-    mount = _mounts().get(controller)
-    own = _own_cgroups().get(controller)
-    return None if mount is None or own is None else (mount, mount / own.lstrip("/"))
-
-
 def _candidates(controller: str) -> list[pathlib.Path]:
     """Where a group might be made: in our own, beside it, at the top."""
-    found = _own_group(controller)
+    found = own_group(controller)
     if found is None:
         return []
     mount, here = found
     return list(dict.fromkeys([here, here.parent if here != mount else mount, mount]))
-
-
-def processor_quota() -> float | None:
-    """How many processors' time the control groups around this process grant; ``None`` where unbounded."""
-    quotas = []
-    for controller in ("", "cpu"):
-        with contextlib.suppress(OSError, ValueError):  # no such hierarchy, or a file of another form
-            if found := _own_group(controller):
-                mount, here = found
-                for folder in (here, *(parent for parent in here.parents if parent.is_relative_to(mount))):
-                    quotas += _quota_of(folder, controller)
-    return min(quotas, default=None)
-
-
-def _quota_of(folder: pathlib.Path, controller: str) -> list[float]:
-    """The quota of one group, as a list of one; empty where it has none."""
-    if controller:
-        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-        words = [(folder / name).read_text().strip() for name in names if (folder / name).exists()]
-    else:
-        file = folder / "cpu.max"
-        words = file.read_text().split() if file.exists() else []
-    if len(words) != 2 or words[0] in {"max", "-1"}:
-        return []
-    return [int(words[0]) / int(words[1])]
 
 
 def _make(files: _Files, name: str, needed: str) -> pathlib.Path | None:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from ttd_core.sandbox import cgroup
+from ttd_core import host
 
 #: Seconds that a measurement of the load is used, and that it takes: some ticks of the clock.
 _FRESH_S = 5.0
@@ -39,7 +39,7 @@ def busy_ticks(stat: pathlib.Path = pathlib.Path("/proc/stat")) -> dict[int, int
 def usable_cores() -> int:
     """How many cores' work this process may do at once: those it may run on, and no more than its quota."""
     cores = len(os.sched_getaffinity(0))
-    quota = cgroup.processor_quota()
+    quota = host.processor_quota()
     return cores if quota is None else min(cores, max(1, math.floor(quota + 0.01)))
 
 
