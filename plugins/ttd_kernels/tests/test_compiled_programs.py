@@ -174,18 +174,23 @@ def trimul_data(size: int, batch: int, width: int) -> tuple[Any, ...]:
     return x, mask, weights, {"dim": width, "hidden_dim": hidden}
 
 
+@pytest.fixture
+def trimul(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
+    """Our program for TriMul; its first pass is the one for any GPU (for Hopper: test_cuda.py)."""
+    module = our_program("trimul")
+    monkeypatch.setattr(module, "TensorDescriptor", PlacelessGluon)
+    monkeypatch.setattr(module, "bindings", lambda: None)
+    monkeypatch.setattr(module, "_STREAM", lambda _device: 0)
+    return module
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [128, 384, 768])
 @pytest.mark.parametrize("batch", [1, 2])
 def test_trimul_finishes_by_bulk_copies_where_the_weights_fit(
-    width, batch, compiled, on_hopper, tmp_path
+    width, batch, trimul, compiled, on_hopper, tmp_path
 ) -> None:
-    """Its first pass is the one for any GPU: the one for Hopper is CUDA C++, in test_cuda.py."""
-    module = our_program("trimul")
-    module.TensorDescriptor = PlacelessGluon
-    module.bindings = lambda: None
-    module._STREAM = lambda _device: 0
-    module.custom_kernel(trimul_data(256, batch, width))
+    trimul.custom_kernel(trimul_data(256, batch, width))
     kernels = {kernel.metadata.name: (kernel, grid) for kernel, grid in compiled}
     assert list(kernels) == ["prepare", "project", "finish_hopper" if width <= 384 else "finish"]
     for name in "project", "finish", "finish_hopper":
@@ -201,14 +206,11 @@ def test_trimul_finishes_by_bulk_copies_where_the_weights_fit(
 
 @pytest.mark.slow
 def test_trimul_s_last_pass_makes_the_out_gate_where_the_first_has_not(
-    compiled, on_hopper, monkeypatch, tmp_path
+    trimul, compiled, on_hopper, monkeypatch, tmp_path
 ) -> None:
-    module = our_program("trimul")
-    monkeypatch.setattr(module, "TensorDescriptor", PlacelessGluon)
-    monkeypatch.setattr(module, "bindings", lambda: (None, None))
-    monkeypatch.setattr(module.Space, "project_hopper", lambda *_: None)
-    monkeypatch.setattr(module, "_STREAM", lambda _device: 0)
-    module.custom_kernel(trimul_data(256, 2, 128))
+    monkeypatch.setattr(trimul, "bindings", lambda: (None, None))
+    monkeypatch.setattr(trimul.Space, "project_hopper", lambda *_: None)
+    trimul.custom_kernel(trimul_data(256, 2, 128))
     (_, (kernel, grid)) = compiled
     assert kernel.metadata.name == "finish_late"
     assert grid == MULTIPROCESSORS
@@ -218,19 +220,15 @@ def test_trimul_s_last_pass_makes_the_out_gate_where_the_first_has_not(
 
 
 @pytest.mark.slow
-def test_one_compilation_of_trimul_s_kernels_serves_other_channel_counts(compiled, on_hopper) -> None:
-    module = our_program("trimul")
-    module.TensorDescriptor = PlacelessGluon
-    module.bindings = lambda: None
-    module._STREAM = lambda _device: 0
+def test_one_compilation_of_trimul_s_kernels_serves_other_channel_counts(trimul, compiled, on_hopper) -> None:
     for size, width in [(256, 256), (128, 384), (64, 96)]:
-        module.custom_kernel(trimul_data(size, 1, width))
+        trimul.custom_kernel(trimul_data(size, 1, width))
     for name in "prepare", "finish_hopper":
         assert len({kernel.hash for kernel, _ in compiled if kernel.metadata.name == name}) == 1
 
 
-def test_what_trimul_s_threads_have_compiled_is_waited_for_once_begun() -> None:
-    module, release = our_program("trimul"), threading.Event()
+def test_what_trimul_s_threads_have_compiled_is_waited_for_once_begun(trimul) -> None:
+    release = threading.Event()
 
     def fail() -> None:
         raise RuntimeError("not to be compiled")
@@ -239,12 +237,12 @@ def test_what_trimul_s_threads_have_compiled_is_waited_for_once_begun() -> None:
         release.wait(60)
         return "compiled"
 
-    module.begin({"slow": slow, "failing": fail})
+    trimul.begin({"slow": slow, "failing": fail})
     threading.Timer(0.05, release.set).start()
-    assert module.finished("slow") == "compiled"
-    assert module.finished("failing") is None
-    assert module.finished("never asked for") is None
-    for thread in list(module._THREADS):
+    assert trimul.finished("slow") == "compiled"
+    assert trimul.finished("failing") is None
+    assert trimul.finished("never asked for") is None
+    for thread in list(trimul._THREADS):
         thread.join(60)
         assert not thread.is_alive()
 

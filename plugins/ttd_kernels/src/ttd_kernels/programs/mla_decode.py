@@ -235,8 +235,9 @@ def bring(
 
 
 @gluon.jit
-def rotate(rope, turns, s, TILE: gl.constexpr, ROWS: gl.constexpr):
-    """Rotate the keys of a tile where they lie, rounded once; ROWS at a time, for want of registers."""
+def rotate(rope, turns, s, TILE: gl.constexpr):
+    """Rotate the keys of a tile where they lie, rounded once; a few rows at a time, for want of registers."""
+    ROWS: gl.constexpr = 16
     LAY: gl.constexpr = gl.BlockedLayout([1, 4], [4, 8], [4, 1], [1, 0])
     for i in gl.static_range(TILE // ROWS):
         first = rope.index(2 * s).slice(i * ROWS, ROWS, 0)
@@ -309,11 +310,18 @@ def score_part(
 
 
 @gluon.jit
+def load_half(cache_desc, row, column, full, to, pred):
+    """Begin to copy one half of a tile of latent, and have `full` count it."""
+    mbarrier.expect(full, cache_desc.block_type.nbytes, pred=pred)
+    load_tile(cache_desc, [row, column], full, to, pred=pred)
+
+
+@gluon.jit
 def value_part(
     q_desc, cache_desc, out_desc, cache_ptr, turn_ptr, q_smem, latent, rope, turns, weights, shrinks, qfull, kfull,
     rfull, rready, pfull, pempty, length, row0, head, column,
     WHICH: gl.constexpr, TILE: gl.constexpr, RANK: gl.constexpr, HALF: gl.constexpr, HEADS: gl.constexpr,
-    BUFFERS: gl.constexpr, ROWS: gl.constexpr,
+    BUFFERS: gl.constexpr,
 ):  # fmt: skip
     """Four warps: one half of the attended latent, for which they bring that half of the query and of each tile.
 
@@ -330,19 +338,17 @@ def value_part(
     if WHICH == 1:
         lines = gl.arange(0, TILE, layout=gl.BlockedLayout([1], [32], [4], [0]))
         bring(cache_ptr, turn_ptr, row0, 0, rope, turns, rfull, 0, TILE, RANK, HALF)
-    mbarrier.expect(kfull.index(0), TILE * WIDTH * 2)
-    load_tile(cache_desc, [row0, WHICH * WIDTH], kfull.index(0), latent.index(WHICH))
+    load_half(cache_desc, row0, WHICH * WIDTH, kfull.index(0), latent.index(WHICH), True)
     mbarrier.expect(qfull.index(0), HEADS * WIDTH * 2)
     load_tile(q_desc, [head, column], qfull.index(0), q_smem.index(WHICH))
     for i in gl.static_range(1, BUFFERS):
-        mbarrier.expect(kfull.index(i), TILE * WIDTH * 2, pred=i < tiles)
-        load_tile(
-            cache_desc, [row0 + gl.minimum(i * TILE, last), WHICH * WIDTH], kfull.index(i),
-            latent.index(2 * i + WHICH), pred=i < tiles)  # fmt: skip
+        load_half(
+            cache_desc, row0 + gl.minimum(i * TILE, last), WHICH * WIDTH, kfull.index(i),
+            latent.index(2 * i + WHICH), i < tiles)  # fmt: skip
     if WHICH == 0:
         for i in gl.static_range(2):
             mbarrier.wait(rfull.index(i), 0)
-            rotate(rope, turns, i, TILE, ROWS)
+            rotate(rope, turns, i, TILE)
             mbarrier.arrive(rready.index(i), count=1)
     else:
         mbarrier.wait(rready.index(0), 0)
@@ -367,15 +373,13 @@ def value_part(
                 gl.int32, False, 1)  # fmt: skip
         acc = warpgroup_mma_wait(0, deps=[acc])
         mbarrier.arrive(pempty.index(0), count=1)
-        more = i + BUFFERS < tiles
-        mbarrier.expect(kfull.index(s), TILE * WIDTH * 2, pred=more)
-        load_tile(
-            cache_desc, [row0 + gl.minimum((i + BUFFERS) * TILE, last), WHICH * WIDTH], kfull.index(s),
-            latent.index(2 * s + WHICH), pred=more)  # fmt: skip
+        load_half(
+            cache_desc, row0 + gl.minimum((i + BUFFERS) * TILE, last), WHICH * WIDTH, kfull.index(s),
+            latent.index(2 * s + WHICH), i + BUFFERS < tiles)  # fmt: skip
         if WHICH == 0:
             # The tensor cores make the next logits meanwhile; the ones after those need these keys.
             mbarrier.wait(rfull.index(i % 2), (r // 2) & 1)
-            rotate(rope, turns, i % 2, TILE, ROWS)
+            rotate(rope, turns, i % 2, TILE)
             mbarrier.arrive(rready.index(i % 2), count=1)
     if WHICH == 1:
         async_copy.wait_group(0)
@@ -437,11 +441,11 @@ def attend_hopper(
         (value_part, (
             q_desc, cache_desc, out_desc, cache_ptr, turn_ptr, q_smem, latent, rope, turns, weights, shrinks, qfull,
             kfull, rfull, rready, pfull, pempty,
-            length, row0, head, b * RANK, 0, TILE, RANK, HALF, HEADS, BUFFERS, 16)),
+            length, row0, head, b * RANK, 0, TILE, RANK, HALF, HEADS, BUFFERS)),
         (value_part, (
             q_desc, cache_desc, out_desc, cache_ptr, turn_ptr, q_smem, latent, rope, turns, weights, shrinks, qfull,
             kfull, rfull, rready, pfull, pempty,
-            length, row0, head, b * RANK, 1, TILE, RANK, HALF, HEADS, BUFFERS, 16)),
+            length, row0, head, b * RANK, 1, TILE, RANK, HALF, HEADS, BUFFERS)),
     ], [4, 4], [168, 168])  # fmt: skip
 
 
@@ -487,7 +491,6 @@ def plain(config, x, kv_cache):
     turn = rotations(cache.shape[1], rope, x.device)
     out = torch.empty((heads, B, rank), dtype=torch.bfloat16, device=x.device)
     scale = math.log2(math.e) / math.sqrt(nope + rope)
-    strides = (qc.stride(1), qc.stride(0), q.stride(0), q.stride(1))
     if hopper(x.device) and heads % 64 == 0 and (rank, rope) == (512, 64) and length >= TILE and cache.is_contiguous():
         rows = (qc.view(heads, -1), cache.view(-1, rank + rope), out.view(heads, -1))
         rows = [TensorDescriptor.from_tensor(each, [64, rank // 2], LATENT_LAYOUT) for each in rows]
@@ -495,12 +498,13 @@ def plain(config, x, kv_cache):
         key = (B, heads, nope, cache.shape, x.device, length % 16 == 0, length == 1, aligned)
         launch(
             key, x.device, attend_hopper, B * (heads // 64),
-            *rows, q, cache, turn, length, scale, *strides[2:], cache.shape[1],
+            *rows, q, cache, turn, length, scale, q.stride(0), q.stride(1), cache.shape[1],
             rank, nope, rope // 2, heads // 64, 64, TILE, BUFFERS, num_warps=4, maxnreg=168)  # fmt: skip
     else:
         group = min(heads, 64)
         attend[(B * (heads // group),)](
-            qc, q, cache, turn, out, length, scale, *strides, cache.stride(0), out.stride(1), out.stride(0),
+            qc, q, cache, turn, out, length, scale, qc.stride(1), qc.stride(0), q.stride(0), q.stride(1),
+            cache.stride(0), out.stride(1), out.stride(0),
             RANK=rank, NOPE=nope, HALF=rope // 2, GROUPS=heads // group, HEADS=group, TILE=TILE, STAGES=2,
             STATIC=length if INTERPRETED else 0, OPERAND=tl.float32 if INTERPRETED else tl.bfloat16,
             num_warps=8)  # fmt: skip

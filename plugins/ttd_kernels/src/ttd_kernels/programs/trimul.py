@@ -208,7 +208,8 @@ struct alignas(64) TensorMap { u64 opaque[16]; };
 #define UNROLL _Pragma("unroll")
 #define ROLLED _Pragma("unroll 1")
 
-constexpr int C = CHANNELS, H = 128, PANELS = (C + 127) / 128 * 2, BLOCKS = 4 + GATES, PAIRS = 2 + GATES, PANEL = 64 * 128, STAGE = 2 * PANEL;
+constexpr int C = CHANNELS, H = 128, PANELS = (C + 127) / 128 * 2, PANEL = 64 * 128, STAGE = 2 * PANEL;
+constexpr int BLOCKS = 4 + GATES, PAIRS = 2 + GATES;  // of 128 weight rows, with the out gate or without; of parts staged
 constexpr int CYCLE = STAGES / PANELS;  // blocks of weights that the ring holds
 constexpr bool RESIDENT = CYCLE == BLOCKS;
 constexpr int W_AT = 0, X_AT = STAGES * STAGE, X_SIZE = PANELS * PANEL, S_AT = X_AT + 2 * X_SIZE;
@@ -393,9 +394,9 @@ INLINE void normalise(
   ROLLED for (int half = 0; half < halves; half++) {
     const int side = half & 1;
     const u32 to = smem + X_AT + side * X_SIZE + row * 128 + (eighth & 1) * 8;
-    int b, p;
     // The next half is asked into the L2 cache: registers have room for it only as this one leaves them.
     if (lane == 0 && half + 1 < halves) {
+      int b, p;
       work.place((half + 1) >> 1, b, p);
       p += ((half + 1) & 1) * 64 + 16 * warp;
       if (p + 16 <= work.P)
@@ -427,10 +428,8 @@ INLINE void normalise(
         const int next = k + AHEAD;
         // Behind the last half it is read again; nothing comes of that.
         if (next == 4) rows.go(work, min(half + 1, halves - 1));
-        {
-          const float* from = rows.line(next & 3);
-          UNROLL for (int c = 0; c < CHUNKS; c++) v[c] = read_x(from + 32 * c);
-        }
+        const float* from = rows.line(next & 3);
+        UNROLL for (int c = 0; c < CHUNKS; c++) v[c] = read_x(from + 32 * c);
         // Without this the compiler puts all loads behind the last group.
         asm volatile("bar.sync %0, 32;" :: "r"(warp + 1) : "memory");
       }
@@ -534,9 +533,9 @@ INLINE void project(
   const u32 full = smem + S_FULL + group * 16, empty = smem + S_EMPTY + group * 16;
   const u32 bias = smem + BIAS_AT + (lane & 3) * 8;
   u32 xn[PANELS * 4][4], lines[16], ring_phase = 0, sent = 1, waiting = 0;
-  bool come = false;  // whether all weights are here, to stay
   int ring_at = 0;
   float sums[64];
+  bool come = false;  // whether all weights are here, to stay
   auto next_block = [&](int j) {
     multiply(sums, xn, smem, RESIDENT ? j : ring_at, ring_phase, waiting, lane, come);
     if (!RESIDENT && ++ring_at == CYCLE) ring_at = 0, ring_phase ^= 1;
@@ -869,6 +868,32 @@ def send(out_desc, stage, value, line, p0, slot, OUTS: gl.constexpr):
 
 
 @gluon.jit
+def finish_tile(
+    prod, gate, out_desc, gamma_ptr, beta_ptr, w, stage, p0, slot, sent, C, eps,
+    H: gl.constexpr, BP: gl.constexpr, OUTS: gl.constexpr, MMA: gl.constexpr,
+):  # fmt: skip
+    """LayerNorm over H of a tile of the product [BP, H], times the gate, projected to C and stored; `sent` counts on.
+
+    `slot` is the first of the OUTS places that this group's tiles leave from.
+    """
+    A_LAY: gl.constexpr = gl.DotOperandLayout(0, MMA, 2)
+    cols = gl.arange(0, H, layout=gl.SliceLayout(0, A_LAY))
+    off = prod - (gl.sum(prod, 1) / H)[:, None]
+    rstd = gl.rsqrt(gl.sum(off * off, 1) / H + eps)
+    gamma = gl.load(gamma_ptr + cols)
+    beta = gl.load(beta_ptr + cols)
+    y = (off * rstd[:, None] * gamma[None, :] + beta[None, :]) * gate.to(gl.float32)
+    y = y.to(gl.float16)
+    for i in range(C // 32):
+        acc = gl.zeros([BP, 32], gl.float32, layout=MMA)
+        acc = warpgroup_mma(y, w.index(i).permute([1, 0]), acc, use_acc=False, is_async=True)
+        acc = warpgroup_mma_wait(0, deps=[acc])
+        send(out_desc, stage, acc, p0, i * 32, slot + sent % OUTS, OUTS)
+        sent += 1
+    return sent
+
+
+@gluon.jit
 def fetch_part(
     prod_desc, gate_desc, prods, gates, full, empty, B, per,
     H: gl.constexpr, BP: gl.constexpr, DEPTH: gl.constexpr,
@@ -895,29 +920,18 @@ def finish_part(
 ):  # fmt: skip
     """Four warps: every other tile, read transposed into registers as the left operand of the projection."""
     A_LAY: gl.constexpr = gl.DotOperandLayout(0, MMA, 2)
-    cols = gl.arange(0, H, layout=gl.SliceLayout(0, A_LAY))
     n = 0
     sent = 0
     for t in range(gl.program_id(0) + WHICH * gl.num_programs(0), B * per, 2 * gl.num_programs(0)):
-        p0 = t * BP
         slot = WHICH * DEPTH + n % DEPTH
         mbarrier.wait(full.index(slot), (n // DEPTH) & 1)
         prod = prods.index(slot).permute([1, 0]).load(A_LAY).to(gl.float32)
         gate = gates.index(slot).permute([1, 0]).load(A_LAY)
         fence_async_shared()
         mbarrier.arrive(empty.index(slot), count=1)
-        off = prod - (gl.sum(prod, 1) / H)[:, None]
-        rstd = gl.rsqrt(gl.sum(off * off, 1) / H + eps)
-        gamma = gl.load(gamma_ptr + cols)
-        beta = gl.load(beta_ptr + cols)
-        y = (off * rstd[:, None] * gamma[None, :] + beta[None, :]) * gate.to(gl.float32)
-        y = y.to(gl.float16)
-        for i in range(C // 32):
-            acc = gl.zeros([BP, 32], gl.float32, layout=MMA)
-            acc = warpgroup_mma(y, w.index(i).permute([1, 0]), acc, use_acc=False, is_async=True)
-            acc = warpgroup_mma_wait(0, deps=[acc])
-            send(out_desc, stage, acc, p0, i * 32, WHICH * OUTS + sent % OUTS, OUTS)
-            sent += 1
+        sent = finish_tile(
+            prod, gate, out_desc, gamma_ptr, beta_ptr, w, stage, t * BP, WHICH * OUTS, sent, C, eps,
+            H, BP, OUTS, MMA)  # fmt: skip
         n += 1
     tma.store_wait(0)
 
@@ -960,7 +974,7 @@ def finish_hopper(
 @gluon.jit
 def fetch_late_part(
     prod_desc, x_desc, prods, xs, full, empty, B, per,
-    H: gl.constexpr, BP: gl.constexpr, DEPTH: gl.constexpr,
+    C: gl.constexpr, H: gl.constexpr, BP: gl.constexpr, DEPTH: gl.constexpr,
 ):  # fmt: skip
     """One warp: bring the columns of the product and the rows of x for both groups in turn."""
     n = 0
@@ -968,16 +982,16 @@ def fetch_late_part(
         turn = n // 2
         slot = (n % 2) * DEPTH + turn % DEPTH
         mbarrier.wait(empty.index(slot), ((turn // DEPTH) & 1) ^ 1)
-        mbarrier.expect(full.index(slot), H * BP * 2 + BP * 128 * 4)
-        for i in gl.static_range(4):
-            load_tile(x_desc, [t * BP, i * 32], full.index(slot), xs.index(slot * 4 + i))
+        mbarrier.expect(full.index(slot), H * BP * 2 + BP * C * 4)
+        for i in gl.static_range(C // 32):
+            load_tile(x_desc, [t * BP, i * 32], full.index(slot), xs.index(slot * (C // 32) + i))
         load_tile(prod_desc, [t // per * H, t % per * BP], full.index(slot), prods.index(slot))
         n += 1
 
 
 @gluon.jit
 def gate_value(x):
-    """sigmoid(2 x)."""
+    """sigmoid(2 x), for sums whose bias comes halved: the other half is one instruction with it."""
     return gl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=f,f", [x], gl.float32, True, 1) * 0.5 + 0.5
 
 
@@ -989,12 +1003,10 @@ def finish_late_part(
 ):  # fmt: skip
     """Four warps: every other tile. The out gate is computed from x again, which is read in place of it."""
     A_LAY: gl.constexpr = gl.DotOperandLayout(0, MMA, 2)
-    cols = gl.arange(0, H, layout=gl.SliceLayout(0, A_LAY))
     gate_bias = gl.load(bias_ptr + 4 * H + gl.arange(0, H, layout=gl.SliceLayout(0, WIDE))) * 0.5
     n = 0
     sent = 0
     for t in range(gl.program_id(0) + WHICH * gl.num_programs(0), B * per, 2 * gl.num_programs(0)):
-        p0 = t * BP
         slot = WHICH * DEPTH + n % DEPTH
         mbarrier.wait(full.index(slot), (n // DEPTH) & 1)
         parts = ()
@@ -1018,18 +1030,9 @@ def finish_late_part(
         prod = prods.index(slot).permute([1, 0]).load(A_LAY).to(gl.float32)
         fence_async_shared()
         mbarrier.arrive(empty.index(slot), count=1)
-        off = prod - (gl.sum(prod, 1) / H)[:, None]
-        rstd = gl.rsqrt(gl.sum(off * off, 1) / H + eps)
-        gamma = gl.load(gamma_ptr + cols)
-        beta = gl.load(beta_ptr + cols)
-        y = (off * rstd[:, None] * gamma[None, :] + beta[None, :]) * gate
-        y = y.to(gl.float16)
-        for i in range(C // 32):
-            out = gl.zeros([BP, 32], gl.float32, layout=MMA)
-            out = warpgroup_mma(y, w.index(i).permute([1, 0]), out, use_acc=False, is_async=True)
-            out = warpgroup_mma_wait(0, deps=[out])
-            send(out_desc, stage, out, p0, i * 32, WHICH * OUTS + sent % OUTS, OUTS)
-            sent += 1
+        sent = finish_tile(
+            prod, gate, out_desc, gamma_ptr, beta_ptr, w, stage, t * BP, WHICH * OUTS, sent, C, eps,
+            H, BP, OUTS, MMA)  # fmt: skip
         n += 1
     tma.store_wait(0)
 
@@ -1044,7 +1047,7 @@ def finish_late(
     w = gl.allocate_shared_memory(gl.float16, [C // 32, 32, H], w_desc.layout)
     gate_w = gl.allocate_shared_memory(gl.float16, [C // 32, H, 32], gate_w_desc.layout)
     prods = gl.allocate_shared_memory(gl.float16, [2 * DEPTH, H, BP], prod_desc.layout)
-    xs = gl.allocate_shared_memory(gl.float32, [8 * DEPTH, BP, 32], x_desc.layout)
+    xs = gl.allocate_shared_memory(gl.float32, [2 * DEPTH * (C // 32), BP, 32], x_desc.layout)
     stage = gl.allocate_shared_memory(gl.float32, [2 * OUTS, BP, 32], out_desc.layout)
     full = gl.allocate_shared_memory(gl.int64, [2 * DEPTH, 1], mbarrier.MBarrierLayout())
     empty = gl.allocate_shared_memory(gl.int64, [2 * DEPTH, 1], mbarrier.MBarrierLayout())
@@ -1065,7 +1068,7 @@ def finish_late(
         (finish_late_part, (
             out_desc, gamma_ptr, beta_ptr, bias_ptr, w, gate_w, prods, xs, stage, full, empty, B, per, eps, eps_in,
             1, C, H, BP, DEPTH, OUTS, MMA, WIDE)),
-        (fetch_late_part, (prod_desc, x_desc, prods, xs, full, empty, B, per, H, BP, DEPTH)),
+        (fetch_late_part, (prod_desc, x_desc, prods, xs, full, empty, B, per, C, H, BP, DEPTH)),
     ], [4, 1], [240, 24])  # fmt: skip
 
 
@@ -1093,7 +1096,6 @@ WIDE = 640
 
 #: Channel counts that the task names: what they need is compiled from the first call on, in threads.
 CHANNELS = (128, 256, 384, 768)
-PARALLEL = True
 
 #: What Triton's own launches ask for the current stream; absent where PyTorch has no GPU.
 _STREAM = getattr(torch._C, "_cuda_getCurrentRawStream", None)
@@ -1118,13 +1120,10 @@ def compile_queue():
             return
         future = _FUTURES[name]
         if future.set_running_or_notify_cancel():
-            found = None
             try:
-                found = work()
-            except Exception:  # who asks for it does it again, and meets the same there
-                pass
-            finally:
-                future.set_result(found)
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
 
 
 def begin(tasks):
@@ -1144,9 +1143,12 @@ def begin(tasks):
 
 
 def finished(name):
-    """What a thread has compiled, once it has. None where it failed or none has begun it; then none will."""
+    """What a thread has compiled, once it has. None where none has begun it, and then none will.
+
+    None as well where it failed: who asks compiles it, and meets the same error.
+    """
     future = _FUTURES.get(name)
-    return None if future is None or future.cancel() else future.result()
+    return None if future is None or future.cancel() or future.exception() else future.result()
 
 
 def build(device, kernel, args, options):
@@ -1310,7 +1312,7 @@ def custom_kernel(data):
     if space is None:
         _SPACES.clear()
         space = _SPACES[key] = Space(*key)
-        if PARALLEL and x.is_cuda and not INTERPRETED:
+        if x.is_cuda and not INTERPRETED:
             ahead(space, x, mask, tensors, norm)
     space.before(launch, stream, x, mask, tensors)
     if space.tiles:
