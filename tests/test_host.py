@@ -61,6 +61,22 @@ def test_the_least_limit_around_is_the_memory_that_there_is(
     assert memory_bytes() == 8 * GIB
 
 
+def test_a_mount_point_that_is_not_utf_8_hides_no_limit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / "group").mkdir(parents=True)
+    (tree / "group" / "memory.max").write_bytes(b"4096\n")
+    (tree / "memory.max").write_bytes(b"\xff\x00")
+    mount = f"24 1 0:20 / {tree} rw - cgroup2 cgroup2 rw\n"
+    (tmp_path / "mountinfo").write_bytes(
+        b"23 1 8:1 / /mnt/\xe9t\xe9\x85\x1c rw - ext4 /dev/sda1 rw\n" + mount.encode()
+    )
+    (tmp_path / "cgroup").write_bytes(b"1:name=caf\xe9:/\n0::/group\n")
+    monkeypatch.setattr(host, "_PROC", tmp_path)
+    assert memory_bytes() == 4096
+
+
 def test_without_control_groups_the_machine_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> dict[str, pathlib.Path]:
         raise FileNotFoundError("/proc/self/mountinfo")

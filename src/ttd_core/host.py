@@ -10,6 +10,9 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+#: What the kernel says of this process.
+_PROC = pathlib.Path("/proc/self")
+
 
 def memory_bytes() -> int:
     """The memory this process may use: the machine's, or less where a container or group has a limit."""
@@ -18,7 +21,7 @@ def memory_bytes() -> int:
         int(text)
         for controller, name in (("", "memory.max"), ("memory", "memory.limit_in_bytes"))
         for folder in _groups(controller)
-        if (text := _read(folder / name)).isdigit()  # "max" where there is none
+        if (text := _read(folder / name)).isdecimal()  # "max" where there is none
     ]
     return min([machine, *limits])
 
@@ -29,7 +32,7 @@ def processor_quota() -> float | None:
     for controller, names in (("", ("cpu.max",)), ("cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us"))):
         for folder in _groups(controller):
             words = " ".join(_read(folder / name) for name in names).split()
-            if len(words) == 2 and all(word.isdigit() for word in words):  # neither "max" nor -1
+            if len(words) == 2 and all(word.isdecimal() for word in words):  # neither "max" nor -1
                 quotas.append(int(words[0]) / int(words[1]))
     return min(quotas, default=None)
 
@@ -56,15 +59,20 @@ def _groups(controller: str) -> Iterator[pathlib.Path]:
 def _read(file: pathlib.Path) -> str:
     """What a file says; nothing where it cannot be read."""
     try:
-        return file.read_text().strip()
+        return _text(file).strip()
     except OSError:
         return ""
+
+
+def _text(file: pathlib.Path) -> str:
+    """All of a file of the kernel's, which names paths as they are: they need not be UTF-8."""
+    return os.fsdecode(file.read_bytes())
 
 
 def _mounts() -> dict[str, pathlib.Path]:
     """Controller (empty for version 2) to mount point."""
     points: dict[str, pathlib.Path] = {}
-    for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in _text(_PROC / "mountinfo").split("\n")[:-1]:
         left, _, right = line.partition(" - ")
         kind, _, options = right.split()[:3]
         point = pathlib.Path(left.split()[4])
@@ -78,7 +86,7 @@ def _mounts() -> dict[str, pathlib.Path]:
 def _own_paths() -> dict[str, str]:
     """Controller (empty for version 2) to this process's path in that tree."""
     paths: dict[str, str] = {}
-    for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
+    for line in _text(_PROC / "cgroup").split("\n")[:-1]:
         _, controllers, path = line.split(":", 2)
         paths.update(dict.fromkeys(controllers.split(","), path))
     return paths
